@@ -1,0 +1,133 @@
+"""What types cannot say: values out of range and combinations that cannot run, found before anything is read."""
+
+from fvcore.common.config import CfgNode
+
+from ..data.tasks import find_task
+from ..models.vit_backbones.zoo import find_backbone
+from ..models.vit_models import METHODS, config_name, parse
+
+CHOICES = {
+    "DATA.TRAIN_SPLIT": ("", "train", "trainval"),
+    "DATA.PIXELS": ("vpt", "backbone"),
+    "DATA.AUGMENT": ("", "none", "crop_flip"),
+    "DATA.CORRUPT": ("stop", "skip"),
+    "DATA.CLASS_WEIGHTS_TYPE": ("none", "inv", "inv_sqrt"),
+    "MODEL.TYPE": ("vit",),
+    "MODEL.POS_EMBED_RESIZE": ("auto", "bilinear", "bicubic"),
+    "SOLVER.OPTIMIZER": ("sgd", "adam", "adamw"),
+    "SOLVER.SCHEDULER": ("cosine", "constant"),
+    "SOLVER.SCHEDULE_PER": ("epoch", "step"),
+    "SOLVER.LOSS": ("softmax", "sigmoid"),
+    "SOLVER.AMP": ("off", "bf16"),
+}
+
+# Key: (lowest, highest) value that works; the lowest is allowed, None has no bound.
+RANGES = {
+    "SEED": (0, None),
+    "DATA.CROPSIZE": (1, None),
+    "DATA.BATCH_SIZE": (1, None),
+    "DATA.EVAL_BATCH_SIZE": (0, None),
+    "DATA.NUM_WORKERS": (0, None),
+    "DATA.CACHE_GB": (0, None),
+    "MODEL.MLP_NUM": (0, None),
+    "SOLVER.BASE_LR": (0, None),
+    "SOLVER.WEIGHT_DECAY": (0, None),
+    "SOLVER.BIAS_MULTIPLIER": (0, None),
+    "SOLVER.MOMENTUM": (0, 1),
+    "SOLVER.WARMUP_EPOCH": (0, None),
+    "SOLVER.TOTAL_EPOCH": (1, None),
+    "SOLVER.SEARCH_EPOCH": (0, None),
+    "SOLVER.PATIENCE": (1, None),
+    "SOLVER.LABEL_SMOOTHING": (0, 1),
+    "SOLVER.ACCUMULATE": (1, None),
+    "SOLVER.CLIP_GRAD": (0, None),
+}
+
+
+def problems(cfg: CfgNode) -> list[str]:
+    """Every problem of a config whose keys and types are right, one sentence each."""
+    found = []
+    for key, known in CHOICES.items():
+        if (value := _get(cfg, key)) not in known:
+            found.append(f"{key} is {value!r}; known: {', '.join(repr(k) for k in known)}")
+    for key, (low, high) in RANGES.items():
+        value = _get(cfg, key)
+        if value < low or (high is not None and value > high):
+            found.append(f"{key} is {value}; it must be {f'from {low} to {high}' if high else f'at least {low}'}")
+    for key in ("DATA.PERCENTAGE", "DATA.VAL_FRACTION"):
+        if not 0 < _get(cfg, key) <= 1:
+            found.append(f"{key} is {_get(cfg, key)}; it must be more than 0 and at most 1")
+    return found + _data(cfg) + _backbone(cfg) + _methods(cfg) + _solver(cfg)
+
+
+def _get(cfg: CfgNode, key: str):
+    for part in key.split("."):
+        cfg = cfg[part]
+    return cfg
+
+
+def _data(cfg: CfgNode) -> list[str]:
+    found = []
+    try:
+        task = find_task(cfg.DATA.NAME)
+    except ValueError as error:
+        return [str(error)]
+    if task.num_classes and cfg.DATA.NUMBER_CLASSES not in (-1, task.num_classes):
+        found.append(
+            f"DATA.NUMBER_CLASSES is {cfg.DATA.NUMBER_CLASSES}, but {task.name} has {task.num_classes} classes"
+        )
+    if cfg.DATA.MULTILABEL:
+        found.append(f"DATA.MULTILABEL: the images of {task.name} have one label each")
+    if cfg.DATA.NO_TEST and (cfg.DATA.TRAIN_SPLIT or task.train_split) == "trainval":
+        found.append("DATA.NO_TEST with training on trainval leaves nothing to measure: DATA.TRAIN_SPLIT train")
+    return found
+
+
+def _backbone(cfg: CfgNode) -> list[str]:
+    try:
+        find_backbone(cfg.DATA.FEATURE)
+    except ValueError as error:
+        return [str(error)]
+    if len(cfg.DATA.IMAGE_SIZE) not in (0, 2) or not all(isinstance(side, int) for side in cfg.DATA.IMAGE_SIZE):
+        return [f"DATA.IMAGE_SIZE is {cfg.DATA.IMAGE_SIZE}; it must be [height, width] or []"]
+    return []
+
+
+def _methods(cfg: CfgNode) -> list[str]:
+    try:
+        wanted = parse(cfg.MODEL.TRANSFER_TYPE, cfg.FREQFIT)
+    except ValueError as error:
+        return [str(error)]
+    found = []
+    for name, implied in wanted.items():
+        keys = cfg.MODEL.get(config_name(name), CfgNode()).clone()
+        keys.update(implied)
+        found += [f"MODEL.{config_name(name)}.{problem}" for problem in METHODS[name].problems(keys)]
+    return found
+
+
+def _solver(cfg: CfgNode) -> list[str]:
+    solver, found = cfg.SOLVER, []
+    if solver.LOSS == "sigmoid" and solver.LABEL_SMOOTHING:
+        found.append("SOLVER.LABEL_SMOOTHING works with SOLVER.LOSS softmax only")
+    if solver.ACCUMULATE > cfg.DATA.BATCH_SIZE:
+        found.append(f"SOLVER.ACCUMULATE {solver.ACCUMULATE} is more than DATA.BATCH_SIZE {cfg.DATA.BATCH_SIZE}")
+    return found
+
+
+def warnings(cfg: CfgNode) -> list[str]:
+    """What runs, but probably not as meant."""
+    found, solver = [], cfg.SOLVER
+    epochs = min(solver.SEARCH_EPOCH or solver.TOTAL_EPOCH, solver.TOTAL_EPOCH)
+    if epochs <= solver.WARMUP_EPOCH:
+        found.append(
+            f"the run ends within its warm-up (SOLVER.WARMUP_EPOCH {solver.WARMUP_EPOCH}, {epochs} epochs), so the "
+            f"learning rate never reaches SOLVER.BASE_LR {solver.BASE_LR:g}"
+        )
+    if epochs == 1 and solver.WARMUP_EPOCH and solver.SCHEDULE_PER == "epoch":
+        found.append("the only epoch has learning rate 0: set SOLVER.WARMUP_EPOCH 0 or SOLVER.SCHEDULE_PER step")
+    if epochs > solver.PATIENCE and (cfg.DATA.TRAIN_SPLIT or find_task(cfg.DATA.NAME).train_split) == "trainval":
+        found.append("SOLVER.PATIENCE has no effect: the validation images are trained on (DATA.TRAIN_SPLIT train)")
+    if cfg.DATA.FEATURE == "imagenet_supervised":
+        found.append("DATA.FEATURE imagenet_supervised is taken to mean sup_vitb16_imagenet21k")
+    return found

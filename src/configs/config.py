@@ -1,0 +1,270 @@
+"""Every config key but the methods' own, which each method declares (``defaults`` in src/models/methods/*.py).
+
+The names are VPT's and FreqFiT's, so that YAML files and command lines written for them run here; what became of keys
+that no longer mean anything is in legacy.py, what types cannot say in checks.py.
+"""
+
+import difflib
+import logging
+from ast import literal_eval
+from pathlib import Path
+from typing import Any
+
+import yaml
+from fvcore.common.config import CfgNode
+
+from ..models.vit_models import METHODS, config_name
+from . import checks, legacy
+
+logger = logging.getLogger(__name__)
+
+
+class ConfigError(ValueError):
+    """A config that cannot run; the message lists every problem found."""
+
+
+def get_cfg() -> CfgNode:
+    """A fresh config with every key at its default."""
+    cfg = CfgNode()
+
+    # Seed of initialisation, batch order, augmentation and dropout.
+    cfg.SEED = 42
+    # Runs are written to OUTPUT_DIR/<data>/<backbone>/<methods>/lr..._wd..._seed..._<hash of the config>.
+    cfg.OUTPUT_DIR = "./output"
+    # Filter before every block: "freqfit" (complex), "freqfit_real" (FreqFit*), "ssf" (scale and shift), "" for none.
+    # Their own keys are under MODEL.FREQFIT, MODEL.FREQFIT_REAL and MODEL.SCALE_SHIFT.
+    cfg.FREQFIT = ""
+    # Where to compute: "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:<n>".
+    cfg.DEVICE = "auto"
+    # Let cuDNN time its algorithms at the start (only the patch convolution has any).
+    cfg.CUDNN_BENCHMARK = False
+
+    cfg.DATA = CfgNode()
+    # The data set: a name or alias in src/data/tasks.py. "folder" is your own images.
+    cfg.DATA.NAME = ""
+    # Its folder on disk; not needed for digits, which ship with scikit-learn.
+    cfg.DATA.DATAPATH = ""
+    # The pre-trained backbone: a name in src/models/vit_backbones/zoo.py, or timm:<name>.
+    cfg.DATA.FEATURE = ""
+    # Images are resized to CROPSIZE x CROPSIZE pixels.
+    cfg.DATA.CROPSIZE = 224
+    # [height, width] in pixels, for images that are not square; empty: CROPSIZE.
+    cfg.DATA.IMAGE_SIZE = []
+    # Number of classes; -1: what the data set has. Another number than the data set's is an error.
+    cfg.DATA.NUMBER_CLASSES = -1
+    # Images per training step.
+    cfg.DATA.BATCH_SIZE = 32
+    # Images per evaluation step; 0: as in training.
+    cfg.DATA.EVAL_BATCH_SIZE = 0
+    # What trains: "train" (validates on val), "trainval" (no validation), "" (the task's own choice, see tasks.py).
+    cfg.DATA.TRAIN_SPLIT = ""
+    # Do not read the test set: for tuning on val.
+    cfg.DATA.NO_TEST = False
+    # Fraction of the training images used, stratified over classes; the choice is the same for every SEED.
+    cfg.DATA.PERCENTAGE = 1.0
+    # Fraction of train/ that becomes val where a folder has no val/; stratified, the same for every SEED.
+    cfg.DATA.VAL_FRACTION = 0.2
+    # Mean and standard deviation of the input: "vpt" (ImageNet's for every backbone, as VPT and FreqFiT) or "backbone"
+    # (those of the backbone's pre-training).
+    cfg.DATA.PIXELS = "vpt"
+    # "none": resize to the input size, no augmentation (VTAB-1k). "crop_flip": resize the shorter side to 8/7 of it,
+    # random crop and horizontal flip in training, centre crop in evaluation (FGVC).  "": the task's own choice.
+    cfg.DATA.AUGMENT = ""
+    # Image files that cannot be decoded: "stop", with all of them listed, or "skip" and list them in the result.
+    cfg.DATA.CORRUPT = "stop"
+    # Decoded images are kept in memory up to this many GiB; the rest is decoded again in every epoch.
+    cfg.DATA.CACHE_GB = 8.0
+    # Threads that decode images.
+    cfg.DATA.NUM_WORKERS = 4
+    # Whether an image may have several labels. No source here has such labels yet.
+    cfg.DATA.MULTILABEL = False
+    # Weights of the classes in the loss: "none", "inv" (1 / images of the class) or "inv_sqrt"; they average to one.
+    cfg.DATA.CLASS_WEIGHTS_TYPE = "none"
+
+    cfg.MODEL = CfgNode()
+    # VPT's name for the kind of backbone. Here every backbone is a ViT, chosen by DATA.FEATURE.
+    cfg.MODEL.TYPE = "vit"
+    # What is tuned: "linear" (the head), or methods of src/models/vit_models.py joined by "+".
+    cfg.MODEL.TRANSFER_TYPE = "linear"
+    # Folder with the pre-trained weights.
+    cfg.MODEL.MODEL_ROOT = "pretrained"
+    # A weights file to read instead of the backbone's usual one; it must have the same format.
+    cfg.MODEL.WEIGHT_PATH = ""
+    # How position embeddings are resized for other image sizes: "bilinear" (VPT), "bicubic" (timm), "auto" (DINOv2:
+    # bicubic, others: bilinear; timm:<name> always bicubic).
+    cfg.MODEL.POS_EMBED_RESIZE = "auto"
+    # Hidden layers of the head.
+    cfg.MODEL.MLP_NUM = 0
+    # Write what was learned (tuned.safetensors) and, after every epoch, what is needed to resume (last.ckpt).
+    cfg.MODEL.SAVE_CKPT = True
+
+    cfg.SOLVER = CfgNode()
+    # "sgd", "adam" (L2 in the gradient) or "adamw" (decoupled weight decay).
+    cfg.SOLVER.OPTIMIZER = "sgd"
+    # The highest learning rate, used as it is: not scaled by the batch size.
+    cfg.SOLVER.BASE_LR = 0.01
+    # Weight decay of all that trains, but the head's last bias (adamw: but every bias).
+    cfg.SOLVER.WEIGHT_DECAY = 0.0001
+    # Learning rate of biases, the head's last excepted, as a multiple of the others'.
+    cfg.SOLVER.BIAS_MULTIPLIER = 1.0
+    # Momentum of sgd.
+    cfg.SOLVER.MOMENTUM = 0.9
+    # "cosine": linear warm-up, then half a cosine to zero; "constant": warm-up, then BASE_LR.
+    cfg.SOLVER.SCHEDULER = "cosine"
+    # When the learning rate changes: "epoch" (VPT: the first warm-up epoch has learning rate 0) or "step".
+    cfg.SOLVER.SCHEDULE_PER = "epoch"
+    # Epochs of warm-up.
+    cfg.SOLVER.WARMUP_EPOCH = 5
+    # Epochs in all.
+    cfg.SOLVER.TOTAL_EPOCH = 30
+    # Stop after this many epochs, on the schedule of TOTAL_EPOCH; 0: never.
+    cfg.SOLVER.SEARCH_EPOCH = 0
+    # Stop when validation accuracy has not improved for this many epochs, and take the best epoch's weights. Needs
+    # DATA.TRAIN_SPLIT "train"; as many as TOTAL_EPOCH or more: never, and the last epoch's weights are taken.
+    cfg.SOLVER.PATIENCE = 300
+    # "softmax" (cross-entropy) or "sigmoid" (one binary cross-entropy per class).
+    cfg.SOLVER.LOSS = "softmax"
+    # Share of the target spread evenly over all classes (softmax only).
+    cfg.SOLVER.LABEL_SMOOTHING = 0.0
+    # Precision of the computation: "off" (float32) or "bf16" (autocast to bfloat16).
+    cfg.SOLVER.AMP = "off"
+    # Each batch is computed in this many pieces, whose gradients add up: less memory, the same step.
+    cfg.SOLVER.ACCUMULATE = 1
+    # Largest norm of the gradient, 0: no limit.
+    cfg.SOLVER.CLIP_GRAD = 0.0
+
+    for name, method in METHODS.items():
+        if keys := method.defaults():
+            cfg.MODEL[config_name(name)] = keys
+    return cfg
+
+
+def load_cfg(config_file: str | Path = "", overrides: list[str] | tuple[str, ...] = ()) -> CfgNode:
+    """The frozen config of a run: defaults, then the YAML file with its ``_BASE_`` chain, then KEY VALUE pairs.
+
+    Raises:
+        ConfigError: unknown keys, wrong types or values that cannot work together, all of them in one message.
+    """
+    problems: list[str] = []
+    return _build([*_from_file(config_file, problems), *_from_pairs(overrides, problems)], problems)
+
+
+def load_cfg_text(text: str, overrides: list[str] | tuple[str, ...] = ()) -> CfgNode:
+    """The same from YAML text, such as a finished run's config."""
+    problems: list[str] = []
+    saved = [(key, value, "the saved config") for key, value in flatten(yaml.safe_load(text)).items()]
+    return _build([*saved, *_from_pairs(overrides, problems)], problems)
+
+
+def _build(settings: list[tuple[str, Any, str]], problems: list[str]) -> CfgNode:
+    """Defaults with (key, value, where it was said) on top, checked and frozen."""
+    cfg, notes = get_cfg(), []
+    for key, value, where in settings:
+        key, value, note = legacy.translate(key, value)
+        if note:
+            notes.append(note)
+        if key:
+            problems += _assign(cfg, key, value, where)
+    problems = problems or checks.problems(cfg)
+    if problems:
+        raise ConfigError("the config has problems:\n" + "\n".join(f"  - {p}" for p in dict.fromkeys(problems)))
+    for note in dict.fromkeys([*notes, *checks.warnings(cfg)]):
+        logger.warning("note: %s", note)
+    cfg.freeze()
+    return cfg
+
+
+def changed(cfg: CfgNode) -> dict[str, Any]:
+    """The keys of ``cfg`` that are not at their default: ``{"SOLVER.BASE_LR": 0.1, ...}``."""
+    defaults = flatten(get_cfg())
+    return {key: value for key, value in flatten(cfg).items() if defaults[key] != value}
+
+
+def flatten(cfg: dict, prefix: str = "") -> dict[str, Any]:
+    """``{"A": {"B": 1}}`` -> ``{"A.B": 1}``, keys in their order."""
+    flat = {}
+    for key, value in cfg.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _from_file(config_file: str | Path, problems: list[str]) -> list[tuple[str, Any, str]]:
+    if not config_file:
+        return []
+    try:
+        content = CfgNode.load_yaml_with_base(str(config_file))
+    except (OSError, AssertionError, yaml.YAMLError) as error:
+        problems.append(f"{config_file} cannot be read: {error}")
+        return []
+    return [(key, value, str(config_file)) for key, value in flatten(content or {}).items()]
+
+
+def _from_pairs(overrides, problems: list[str]) -> list[tuple[str, Any, str]]:
+    if len(overrides) % 2:
+        problems.append(f"the command line needs pairs of KEY VALUE, but {overrides[-1]!r} has no value")
+    pairs = zip(overrides[::2], overrides[1::2], strict=False)
+    return [(key, str(text), "the command line") for key, text in pairs]
+
+
+def _assign(cfg: CfgNode, key: str, value: Any, where: str) -> list[str]:
+    """Set one key, converting ``value`` to the type of its default; what went wrong, if anything."""
+    known = flatten(cfg)
+    if key not in known:
+        return [f"unknown key {key} in {where}{_nearest(key, known)}"]
+    default = known[key]
+    try:
+        value = _convert(value, default)
+    except (TypeError, ValueError, SyntaxError, yaml.YAMLError):
+        return [f"{key} in {where} is {value!r}; it must be {_describe(default)}"]
+    *path, last = key.split(".")
+    node = cfg
+    for part in path:
+        node = node[part]
+    node[last] = value
+    return []
+
+
+def _nearest(key: str, known: dict) -> str:
+    by_last = [k for k in known if k.split(".")[-1] == key.split(".")[-1]]
+    near = [*by_last, *difflib.get_close_matches(key, known, n=3, cutoff=0.6)]
+    if not near:
+        ends = {k.split(".")[-1]: k for k in known}
+        near = [ends[end] for end in difflib.get_close_matches(key.split(".")[-1], ends, n=3, cutoff=0.6)]
+    return f"; did you mean {' or '.join(dict.fromkeys(near[:3]))}?" if near else ""
+
+
+def _convert(value: Any, default: Any) -> Any:
+    """``value`` (from YAML, or text from the command line) as the type of ``default``; None means the default."""
+    if isinstance(default, str):
+        if value is None or value == "None":
+            return default
+        if isinstance(value, (list, dict, bool)):
+            raise TypeError
+        return str(value)
+    if isinstance(value, str):
+        value = _parse(value, default)
+    if value is None:
+        return default
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(default, list) and isinstance(value, tuple):
+        return list(value)
+    if type(value) is not type(default):
+        raise TypeError
+    return value
+
+
+def _parse(text: str, default: Any) -> Any:
+    """Text from the command line as Python or YAML would read it; "a,b" is a list where one is wanted."""
+    try:
+        return literal_eval(text.strip())
+    except (ValueError, SyntaxError):
+        value = yaml.safe_load(text)
+    if isinstance(default, list) and isinstance(value, str):
+        return [part.strip() for part in value.split(",")]
+    return value
+
+
+def _describe(default: Any) -> str:
+    kind = {bool: "True or False", int: "a whole number", float: "a number", list: "a list", str: "text"}[type(default)]
+    return f"{kind}, such as {default!r}"

@@ -1,0 +1,54 @@
+"""Keys and values of VPT's and FreqFiT's configs that have another name here, or mean nothing any more."""
+
+from typing import Any
+
+# Their key -> ours.
+RENAMED = {"MODEL.ADAPTER.REDUCATION_FACTOR": "MODEL.ADAPTER.REDUCTION_FACTOR"}
+
+# Keys without a meaning here, and what does their job.
+RETIRED = {
+    "DBG": "logging is the same in every run",
+    "DIST_BACKEND": "a run uses one device",
+    "DIST_INIT_FILE": "a run uses one device",
+    "DIST_INIT_PATH": "a run uses one device",
+    "NUM_GPUS": "DEVICE chooses where a run computes",
+    "NUM_SHARDS": "a run uses one device",
+    "RUN_N_TIMES": "a finished run is never repeated or overwritten; SEED makes another one",
+    "DATA.PIN_MEMORY": "images are kept as decoded bytes (DATA.CACHE_GB)",
+    "MODEL.FILTER": "FREQFIT switches the filter on",
+    "MODEL.PROMPT.FILTER": "FREQFIT switches the filter on",
+    "MODEL.ADAPTER.FILTER": "FREQFIT switches the filter on",
+    "MODEL.LINEAR.DROPOUT": "MODEL.MLP_NUM gives the head hidden layers",
+    "MODEL.LINEAR.MLP_SIZES": "MODEL.MLP_NUM gives the head hidden layers",
+    "MODEL.PROMPT.CLSEMB_FOLDER": "it was never read",
+    "MODEL.PROMPT.CLSEMB_PATH": "prompts start at random",
+    "MODEL.PROMPT.SAVE_FOR_EACH_EPOCH": "MODEL.SAVE_CKPT saves what was learned",
+    "SOLVER.DBG_TRAINABLE": "wiring.txt lists what trains",
+    "SOLVER.LOG_EVERY_N": "there is one line per epoch and a progress bar",
+    "SOLVER.LOSS_ALPHA": "it was never read",
+    "SOLVER.WEIGHT_DECAY_BIAS": "it was never read; SOLVER.WEIGHT_DECAY says which biases decay",
+}
+
+# Keys whose only value that ever worked is what happens here anyway.
+ONLY_VALUE = {"MODEL.PROMPT.LOCATION": "prepend", "MODEL.PROMPT.INITIATION": "random"}
+
+# Values with another name here.
+VALUES = {
+    ("FREQFIT", "none"): "",
+    ("SOLVER.SCHEDULER", "cosine_hardrestart"): "cosine",  # with its one cycle it is the same
+    ("MODEL.TYPE", "ssl-vit"): "vit",
+    ("MODEL.TYPE", "clip-vit"): "vit",
+}
+
+
+def translate(key: str, value: Any) -> tuple[str, Any, str]:
+    """(our key, or "" where there is none; its value; a warning, or "")."""
+    if key in RENAMED:
+        return RENAMED[key], value, f"{key} is called {RENAMED[key]} here"
+    if key in ONLY_VALUE and value == ONLY_VALUE[key]:
+        return "", value, ""
+    if key in ONLY_VALUE:
+        return "", value, f"{key} {value!r} has no effect: prompts are {ONLY_VALUE[key]!r}"
+    if key in RETIRED:
+        return "", value, f"{key} has no effect here: {RETIRED[key]}"
+    return key, VALUES.get((key, value), value), ""

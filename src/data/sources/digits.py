@@ -1,0 +1,33 @@
+"""The demo's data: 1,797 real handwritten digits, 8x8 pixels, which ship inside scikit-learn (UCI, Alpaydin 1998).
+
+Split as VTAB-1k splits: train800, val200, both together, and the other 797 as test; stratified over the ten classes,
+drawn once with seed 0 and the same for ever.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from sklearn.datasets import load_digits
+
+from .base import Source, Split, stratified
+
+NUM_TRAIN, NUM_VAL = 800, 200
+
+
+def Digits(root: Path, folder: str, val_fraction: float) -> Source:
+    """The digits as uint8 grey images (8, 8); they need no folder."""
+    digits = load_digits()
+    images = np.round(digits.images * (255 / 16)).astype(np.uint8)  # 0..16 -> 0..255
+    everything = Split(lambda i: images[i], digits.target.astype(int), [f"digits/{i}" for i in range(len(images))])
+    known = stratified(everything.labels, NUM_TRAIN + NUM_VAL, seed=0)
+    train = known[stratified(everything.labels[known], NUM_TRAIN, seed=0)]
+    splits = {
+        "train": train,
+        "val": np.setdiff1d(known, train),
+        "test": np.setdiff1d(np.arange(len(images)), known),
+    }
+    return Source(
+        class_names=[str(c) for c in range(10)],
+        splits={name: everything.take(chosen) for name, chosen in splits.items()},
+        version="scikit-learn load_digits, split seed 0",
+    )

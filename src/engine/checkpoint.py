@@ -1,0 +1,128 @@
+"""What a run writes to be used again (tuned.safetensors) and to go on where it stopped (last.ckpt)."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import simplejson
+import torch
+from fvcore.common.config import CfgNode
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from ..configs.config import load_cfg_text
+from ..models.vit_models import TunedViT, build_model
+from ..utils.io import write_atomic
+from ..utils.seed import random_state, set_random_state
+
+FORMAT = "vitune 1"
+
+
+class CheckpointError(ValueError):
+    """A file that is no checkpoint of ours, or does not belong to the backbone that is there."""
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A tuned model read back, in eval mode, with what is needed to use it."""
+
+    model: TunedViT
+    cfg: CfgNode
+    class_names: list[str]
+    pixels: dict  # size, augment, mean and std: the fields of src.data.loader.Pixels
+
+
+def save_tuned(path: Path, model: TunedViT, cfg: CfgNode, class_names: list[str], pixels: dict) -> None:
+    """Write methods, head and unfrozen weights, with the config, class names and pixel pipeline as metadata."""
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.tuned_state_dict().items()}
+    metadata = {
+        "format": FORMAT,
+        "config": cfg.dump(),
+        "class_names": simplejson.dumps(class_names),
+        "pixels": simplejson.dumps(pixels),
+        "backbone": fingerprint(model),
+    }
+    write_atomic(path, lambda temporary: save_file(state, temporary, metadata))
+
+
+def load_tuned(path: str | Path, model_root: str = "") -> Tuned:
+    """Read a run's folder or its tuned.safetensors back; the model gives the very logits it gave when it was saved.
+
+        tuned = load_tuned("output/.../lr0.1_wd0.01_seed42_1a2b3c4d")
+        logits = tuned.model(images)  # (B, 3, H, W), resized and normalised as tuned.pixels says
+
+    Args:
+        model_root: where the backbone's weights are now; "": where the run found them.
+
+    Raises:
+        FileNotFoundError: the file or the backbone's weights are missing.
+        CheckpointError: the file is not ours, or the backbone's weights are not those that were tuned.
+    """
+    path = Path(path)
+    path = path / "tuned.safetensors" if path.is_dir() else path
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: give a finished run's folder, or its tuned.safetensors")
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+        if metadata.get("format") != FORMAT:
+            raise CheckpointError(f"{path} is no file that ViTune wrote (format {metadata.get('format')!r})")
+        state = {name: file.get_tensor(name) for name in file.keys()}
+    cfg = load_cfg_text(metadata["config"], ["MODEL.MODEL_ROOT", model_root] if model_root else [])
+    class_names = simplejson.loads(metadata["class_names"])
+    model = build_model(cfg, len(class_names))
+    model.load_tuned_state_dict(state)
+    if fingerprint(model) != metadata["backbone"]:
+        raise CheckpointError(
+            f"{path} was tuned on other weights of {cfg.DATA.FEATURE} than those in {cfg.MODEL.MODEL_ROOT}: "
+            "with these it would give wrong answers"
+        )
+    return Tuned(model.eval(), cfg, class_names, simplejson.loads(metadata["pixels"]))
+
+
+def fingerprint(model: TunedViT) -> str:
+    """A hash of the ViT's frozen weights, the part of the model that tuned.safetensors does not hold."""
+    digest = hashlib.blake2b(digest_size=16)
+    trained = {name for name, param in model.vit.named_parameters() if param.requires_grad}
+    for name, tensor in sorted(model.vit.state_dict().items()):
+        if name not in trained:
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def save_last(path: Path, model: TunedViT, optimizer: torch.optim.Optimizer, progress: dict) -> None:
+    """Write all that the next epoch depends on; ``progress`` is the trainer's own (numbers, strings, tensors)."""
+    content = {
+        "model": model.tuned_state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "random": random_state(),
+        "progress": progress,
+    }
+    write_atomic(path, lambda temporary: torch.save(content, temporary))
+
+
+def load_last(path: Path, model: TunedViT, optimizer: torch.optim.Optimizer) -> dict:
+    """Put model, optimizer and random generators back; the trainer's ``progress``.
+
+    Raises:
+        CheckpointError: the file is of another model.
+    """
+    content = torch.load(path, map_location="cpu", weights_only=True)  # load_state_dict moves what belongs on a device
+    try:
+        model.load_tuned_state_dict(content["model"])
+    except ValueError as error:
+        raise CheckpointError(f"{path} is of another model: {error}") from error
+    optimizer.load_state_dict(content["optimizer"])
+    set_random_state(content["random"])
+    return content["progress"]
+
+
+def copy_of_tuned(model: TunedViT) -> dict[str, torch.Tensor]:
+    """What was learned so far, as tensors of their own."""
+    return {name: tensor.detach().clone() for name, tensor in model.tuned_state_dict().items()}
+
+
+def learned_size(model: nn.Module) -> int:
+    """Bytes of ``tuned_state_dict``: what one more task costs on disk."""
+    return sum(tensor.nbytes for tensor in model.tuned_state_dict().values())

@@ -1,0 +1,118 @@
+"""A run's folder: where it is, what is in it, and what is known about the machine and the code that made it."""
+
+import hashlib
+import platform
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import simplejson
+import torch
+from fvcore.common.config import CfgNode
+
+from ..configs.config import changed
+from ..utils.io import read_json
+
+# Keys that say where things are or how fast they go, not what is computed.
+NOT_THE_EXPERIMENT = (
+    "OUTPUT_DIR",
+    "DEVICE",
+    "MODEL.MODEL_ROOT",
+    "DATA.NUM_WORKERS",
+    "DATA.CACHE_GB",
+    "MODEL.SAVE_CKPT",
+)
+
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "yacs", "fvcore")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def wiring(self) -> Path:
+        return self.path / "wiring.txt"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def result(self) -> Path:
+        return self.path / "result.json"
+
+    @property
+    def tuned(self) -> Path:
+        return self.path / "tuned.safetensors"
+
+    @property
+    def last(self) -> Path:
+        return self.path / "last.ckpt"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.txt"
+
+    def read_result(self) -> dict | None:
+        """The finished run's result, None for an unfinished one."""
+        return read_json(self.result) if self.result.is_file() else None
+
+
+def run_folder(cfg: CfgNode) -> RunFolder:
+    """The folder that belongs to a config: readable names, and a hash that tells apart what the names do not."""
+    data = cfg.DATA.NAME
+    if cfg.DATA.DATAPATH and data == "folder":
+        data = f"folder-{Path(cfg.DATA.DATAPATH).absolute().name}"
+    methods = cfg.MODEL.TRANSFER_TYPE + (f"+{cfg.FREQFIT}" if cfg.FREQFIT else "")
+    settings = {k: v for k, v in changed(cfg).items() if k not in NOT_THE_EXPERIMENT}
+    digest = hashlib.sha256(simplejson.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+    last = f"lr{cfg.SOLVER.BASE_LR:g}_wd{cfg.SOLVER.WEIGHT_DECAY:g}_seed{cfg.SEED}_{digest}"
+    parts = (data, cfg.DATA.FEATURE, methods, last)
+    return RunFolder(Path(cfg.OUTPUT_DIR or "output").joinpath(*(_file_name(part) for part in parts)))
+
+
+def _file_name(text: str) -> str:
+    """``vtab-cifar(num_classes=100)`` -> ``vtab-cifar-num_classes=100``: no quotes, brackets, colons or slashes."""
+    return re.sub(r"[^\w.+=-]+", "-", text).strip("-") or "unnamed"
+
+
+def environment() -> dict:
+    """Versions, machine and code, for the record."""
+    return {
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in PACKAGES},
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "cpu",
+        "threads": torch.get_num_threads(),
+        "git": _git_revision(),
+        "command": " ".join(sys.argv),
+    }
+
+
+def _git_revision() -> str:
+    """The commit, with "+changes" where the working tree differs; "" outside a git checkout."""
+    here = Path(__file__).parent
+    try:
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        dirty = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return commit + ("+changes" if dirty else "")

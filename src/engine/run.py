@@ -1,0 +1,195 @@
+"""One run from a config: data, model, training, one look at the test set, and the folder that holds it all."""
+
+import dataclasses
+import logging
+import time
+
+import torch
+from fvcore.common.config import CfgNode
+
+from ..configs.config import changed, load_cfg_text
+from ..data.loader import Data, open_data
+from ..models.method import wiring
+from ..models.vit_backbones.zoo import find_weights
+from ..models.vit_models import TunedViT, build_model
+from ..utils.io import write_json, write_text
+from ..utils.logging import LogFile
+from ..utils.seed import seed_everything
+from .checkpoint import learned_size, load_tuned, save_tuned
+from .evaluator import evaluate
+from .results import NOT_THE_EXPERIMENT, RunFolder, environment
+from .trainer import autocast, train
+
+logger = logging.getLogger(__name__)
+
+
+def run(cfg: CfgNode, folder: RunFolder, resume: bool = False) -> dict:
+    """Train and test as ``cfg`` says, and write everything into ``folder``; the result, as in result.json.
+
+    Args:
+        resume: go on with an interrupted run; a finished one just gives its result.
+
+    Raises:
+        FileExistsError: the folder holds a run, and ``resume`` is not set or its config is another.
+        FileNotFoundError, ValueError: missing weights, data that cannot be used, methods that do not fit.
+    """
+    if resume and (result := folder.read_result()):
+        _require_same(cfg, folder)
+        logger.info("%s is finished already", folder.path)
+        return result
+    _require_free(cfg, folder, resume)
+    find_weights(cfg.DATA.FEATURE, cfg.MODEL.MODEL_ROOT, cfg.MODEL.WEIGHT_PATH)
+    data = open_data(cfg)
+    device = choose_device(cfg.DEVICE)
+    seed_everything(cfg.SEED)
+    torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
+    model = build_model(cfg, len(data.class_names)).to(device)
+
+    folder.path.mkdir(parents=True, exist_ok=True)
+    with LogFile(folder.log):
+        logger.info("run folder: %s", folder.path)
+        write_text(folder.config, cfg.dump())
+        write_text(folder.wiring, wiring(model.vit, model.methods) + "\n")
+        _announce(cfg, model, data, device)
+        start = time.perf_counter()
+        loaders, corrupt = data.loaders(cfg, device)
+        read_seconds = time.perf_counter() - start
+        trained = train(cfg, model, loaders, folder)
+
+        start = time.perf_counter()
+        test = evaluate(model, loaders["test"], autocast(cfg, device)).as_dict() if "test" in loaders else None
+        seconds = {
+            "read": read_seconds,
+            "train": trained.pop("train_seconds"),
+            "test": time.perf_counter() - start,
+        }
+        if cfg.MODEL.SAVE_CKPT:
+            save_tuned(folder.tuned, model, cfg, data.class_names, dataclasses.asdict(data.pixels))
+        result = {
+            "test": test,
+            **trained,
+            "parameters": _parameters(model),
+            "learned_bytes": learned_size(model),
+            "seconds": seconds,
+            "data": _describe(data, corrupt),
+            "class_names": data.class_names,
+            "pixels": dataclasses.asdict(data.pixels),
+            "seed": cfg.SEED,
+            "environment": environment(),
+            "config": changed(cfg),
+        }
+        write_json(folder.result, result)
+        folder.last.unlink(missing_ok=True)  # nothing is left to resume
+        logger.info(summary(result))
+    return result
+
+
+def evaluate_run(folder: RunFolder, model_root: str = "", data_path: str = "") -> dict:
+    """Test a finished run's tuned.safetensors again: its test metrics, which should be those in result.json.
+
+    Raises:
+        FileNotFoundError: the run has no tuned.safetensors, or weights are missing.
+        ValueError: the data cannot be used, or there is no test set.
+    """
+    tuned = load_tuned(folder.path, model_root)
+    cfg = tuned.cfg
+    if data_path:
+        cfg = load_cfg_text(cfg.dump(), ["DATA.DATAPATH", data_path])
+    device = choose_device(cfg.DEVICE)
+    data = open_data(cfg)
+    if data.class_names != tuned.class_names:
+        raise ValueError(f"the classes of {cfg.DATA.DATAPATH} are not those that {folder.path} was trained on")
+    data.splits = {name: split for name, split in data.splits.items() if name == "test"}
+    if not data.splits:
+        raise ValueError(f"{folder.path} was trained without a test set (DATA.NO_TEST, or none on disk)")
+    loaders, _ = data.loaders(cfg, device)
+    return evaluate(tuned.model.to(device), loaders["test"], autocast(cfg, device)).as_dict()
+
+
+def choose_device(name: str) -> torch.device:
+    """``DEVICE``: "auto" is a GPU if there is one.
+
+    Raises:
+        ValueError: a GPU is asked for and there is none, or the name is no device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"DEVICE {name!r} is no device: use auto, cpu, cuda or cuda:<n>") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"DEVICE {name!r}: torch sees no GPU; use DEVICE auto or cpu")
+    return device
+
+
+def summary(result: dict) -> str:
+    """The line a run ends with."""
+    if result["test"]:
+        said = f"test top-1 {100 * result['test']['top1']:.2f} % of {result['test']['images']:,} images"
+    else:
+        said = f"validation top-1 {100 * result['val']['top1']:.2f} % of {result['val']['images']:,} images"
+    parameters = result["parameters"]
+    return (
+        f"result: {said}, {parameters['trained'] - parameters['head']:,} trained parameters + "
+        f"{parameters['head']:,} in the head, {result['seconds']['train']:.0f} s"
+    )
+
+
+def _require_free(cfg: CfgNode, folder: RunFolder, resume: bool) -> None:
+    if folder.result.is_file():
+        raise FileExistsError(
+            f"{folder.path} already holds a result and is not overwritten. Add --resume to see it, or choose another "
+            "OUTPUT_DIR or --run-dir"
+        )
+    if folder.last.is_file() and not resume:
+        raise FileExistsError(
+            f"{folder.path} holds an interrupted run. Add --resume to go on with it, or remove the folder"
+        )
+    if resume:
+        _require_same(cfg, folder)
+
+
+def _require_same(cfg: CfgNode, folder: RunFolder) -> None:
+    if not folder.config.is_file():
+        return
+    before, now = changed(load_cfg_text(folder.config.read_text())), changed(cfg)
+    other = [k for k in before.keys() | now.keys() if before.get(k) != now.get(k) and k not in NOT_THE_EXPERIMENT]
+    if other:
+        raise FileExistsError(
+            f"{folder.path} holds a run with another config (different: {', '.join(sorted(other))}); choose another "
+            "--run-dir, or remove it"
+        )
+
+
+def _announce(cfg: CfgNode, model: TunedViT, data: Data, device: torch.device) -> None:
+    sizes = ", ".join(f"{name} {len(split):,}" for name, split in data.splits.items())
+    logger.info(
+        "data: %s (%s), %d classes, trains on %s", data.task.name, sizes, len(data.class_names), data.train_split
+    )
+    parts = [f"{name} {count:,}" for name, count in model.num_trained().items() if count]
+    logger.info("model: %s on %s, %s; trains %s", cfg.DATA.FEATURE, device, _size(model), ", ".join(parts))
+
+
+def _size(model: TunedViT) -> str:
+    return f"{sum(p.numel() for p in model.vit.parameters()):,} pre-trained parameters"
+
+
+def _parameters(model: TunedViT) -> dict:
+    trained = model.num_trained()
+    return {
+        "trained": sum(trained.values()),
+        "head": trained["head"],
+        "by_part": trained,
+        "backbone": sum(p.numel() for p in model.vit.parameters()),
+    }
+
+
+def _describe(data: Data, corrupt: list[str]) -> dict:
+    return {
+        "task": data.task.name,
+        "version": data.version,
+        "train_split": data.train_split,
+        "images": {name: len(split) for name, split in data.splits.items()},
+        "left_out": corrupt,
+    }

@@ -1,0 +1,93 @@
+"""Fold taps into the weights they act on, giving a plain timm state dict.
+
+No method writes merge code. A tapped linear map that is still affine is *measured*: its response to zero is the new
+bias, its response to the identity the new weight. LoRA, SSF, RepAdapter, FacT and RLRR all fold this way; a tap that
+is not affine is caught by comparing both maps on random input.
+"""
+
+from collections import defaultdict
+
+import torch
+from torch import Tensor, nn
+
+from .method import wires
+from .vit_models import TunedViT
+
+
+@torch.no_grad()
+def merged_state_dict(model: TunedViT) -> dict[str, Tensor]:
+    """timm state dict of a ViT without taps that computes what ``model.vit`` computes with them. Call in eval mode.
+
+    Raises:
+        ValueError: a tap is not affine, or sits where there is no weight to take it up, or a method adds features.
+    """
+    state = {k: v.clone() for k, v in model.vit.state_dict().items()}
+    at = defaultdict(list)
+    for name, site, verb, tap in wires(model.methods):
+        at[site].append((name, verb, tap))
+    for site, taps in at.items():
+        op = model.vit.get_submodule(site)
+        names = "+".join(dict.fromkeys(name for name, _, _ in taps))
+        weight, bias = _measure(op, taps, f"{names} cannot be merged: {site}")
+        if not _agrees(op, weight, bias):
+            raise ValueError(f"{names} cannot be merged: what it does at {site} is not affine")
+        state[f"{site}.weight"] = weight
+        if op.bias is not None:
+            state[f"{site}.bias"] = bias
+    return state
+
+
+def _measure(op: nn.Module, taps: list, where: str) -> tuple[Tensor, Tensor]:
+    if getattr(op, "bias", None) is None and hasattr(op, "weight") and _needs_bias(op):
+        raise ValueError(f"{where} has no bias to take up the shift")
+    if isinstance(op, nn.Linear):
+        return _measure_linear(op)
+    if isinstance(op, nn.Conv2d):
+        return _measure_conv(op)
+    if isinstance(op, nn.LayerNorm) and all(verb == "after" for _, verb, _ in taps):
+        return _measure_norm(op, [tap for _, _, tap in reversed(taps)])
+    raise ValueError(f"{where} is a {type(op).__name__}, which has no weight to fold this into")
+
+
+def _needs_bias(op: nn.Module) -> bool:
+    """Whether a map without bias has one with its taps."""
+    if isinstance(op, nn.Linear):
+        return bool(op(op.weight.new_zeros(1, op.in_features)).any())
+    if isinstance(op, nn.Conv2d):
+        return bool(op(op.weight.new_zeros(1, op.in_channels, *op.kernel_size)).any())
+    return False
+
+
+def _measure_linear(op):
+    bias = op(op.weight.new_zeros(1, op.in_features))[0]
+    eye = torch.eye(op.in_features, dtype=op.weight.dtype, device=op.weight.device)
+    return (op(eye) - bias).T.contiguous(), bias
+
+
+def _measure_conv(op):
+    patch = (op.in_channels, *op.kernel_size)
+    size = op.weight[0].numel()
+    bias = op(op.weight.new_zeros(1, *patch)).flatten()
+    eye = torch.eye(size, dtype=op.weight.dtype, device=op.weight.device)
+    weight = op(eye.view(size, *patch)).flatten(1) - bias
+    return weight.T.reshape(op.weight.shape).contiguous(), bias
+
+
+def _measure_norm(op, taps):
+    zero, one = op.bias, op.weight + op.bias  # the norm's output where its normalised input is 0 and 1
+    for tap in taps:
+        zero, one = tap(zero), tap(one)
+    return one - zero, zero
+
+
+def _agrees(op: nn.Module, weight: Tensor, bias: Tensor) -> bool:
+    if isinstance(op, nn.Conv2d):
+        x = torch.randn(2, op.in_channels, *op.kernel_size).to(weight)
+        plain = nn.functional.conv2d(x, weight, bias, op.stride, op.padding)
+    elif isinstance(op, nn.LayerNorm):
+        x = torch.randn(8, weight.shape[-1]).to(weight)
+        plain = nn.functional.layer_norm(x, op.normalized_shape, weight, bias, op.eps)
+    else:
+        x = torch.randn(8, op.in_features).to(weight)
+        plain = nn.functional.linear(x, weight, bias)
+    return torch.allclose(op(x), plain, rtol=1e-3, atol=1e-4)

@@ -1,0 +1,172 @@
+"""What every PEFT method is: small maps ("taps") at named modules of one timm ViT.
+
+A *site* is the name timm gives a module: ``blocks.3.attn.qkv``, ``blocks.3``, ``norm``. Those names are also the
+checkpoint keys, so they outlive timm releases. A *tap* is an ordinary ``nn.Module`` from tokens to tokens. A method
+puts taps at sites with three verbs, and a site with taps then computes
+
+    y = after(op(before(x)) + beside(before(x)))
+
+Taps belong to their method, never to the ViT: ``vit.state_dict()`` keeps exactly timm's keys, and
+``method.state_dict()`` is exactly what the method learned. Because hooks do this, modules must be called, never
+their ``.forward``, and taps are connected once, before ``torch.compile``.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import torch
+from fvcore.common.config import CfgNode
+from torch import Tensor, nn
+
+
+@dataclass
+class Tokens:
+    """The sequence (B, N, dim) between blocks: N = prefix + prompts + rows * cols, in that order.
+
+    ``prompts[i]`` is the number of prompt tokens that enter block i, ``prompts[depth]`` the number that leaves the
+    last one. A prompt method sets them when it attaches; methods further inside, attached later, see them.
+    """
+
+    prefix: int  # class and register tokens
+    rows: int  # patch grid
+    cols: int
+    dim: int
+    depth: int
+    prompts: list[int] = field(default_factory=list)
+
+    def __post_init__(self):
+        self.prompts = self.prompts or [0] * (self.depth + 1)
+
+
+class Method(nn.Module):
+    """One PEFT method on one ViT. A subclass says what it adds in ``attach`` and what it unfreezes in ``trains``.
+
+    Args:
+        cfg: this method's own keys, the node ``MODEL.<NAME>``.
+    """
+
+    # Whether the ViT's own dropout and drop-path act during training. VPT keeps a frozen encoder in eval mode.
+    vit_in_train_mode = False
+
+    def __init__(self, cfg: CfgNode, vit: nn.Module, tokens: Tokens):
+        super().__init__()
+        self.taps = nn.ModuleList()
+        self.wires: list[tuple[str, str, int]] = []  # (site, verb, index into taps); one tap may serve several sites
+        self.attach(cfg, vit, tokens)
+
+    @staticmethod
+    def defaults() -> CfgNode:
+        """This method's config keys: for each a comment that says what it does, and its default."""
+        return CfgNode()
+
+    @staticmethod
+    def problems(cfg: CfgNode) -> list[str]:
+        """What is wrong with the values of this method's keys, one sentence each; names without ``MODEL.<NAME>.``."""
+        return []
+
+    def attach(self, cfg: CfgNode, vit: nn.Module, tokens: Tokens) -> None:
+        """Put taps at sites. Called once, before the first forward."""
+
+    def trains(self, name: str, param: nn.Parameter) -> bool:
+        """Whether this method also trains the ViT's own parameter ``name``."""
+        return False
+
+    def num_features(self, dim: int) -> int:
+        """Width of what the head sees when the ViT's pooled features have ``dim`` channels."""
+        return dim
+
+    def features(self, pooled: Tensor) -> Tensor:
+        """What the head sees: (B, dim) -> (B, num_features(dim))."""
+        return pooled
+
+    def before(self, site: str, tap: nn.Module) -> None:
+        """The site gets ``tap(x)`` instead of x."""
+        self._add(site, "before", tap)
+
+    def beside(self, site: str, tap: nn.Module) -> None:
+        """``tap(x)`` is added to what the site makes of x."""
+        self._add(site, "beside", tap)
+
+    def after(self, site: str, tap: nn.Module) -> None:
+        """``tap(y)`` replaces y, what the site returns."""
+        self._add(site, "after", tap)
+
+    def _add(self, site, verb, tap):
+        known = [i for i, other in enumerate(self.taps) if other is tap]
+        if not known:
+            self.taps.append(tap)
+        self.wires.append((site, verb, known[0] if known else len(self.taps) - 1))
+
+
+class Site:
+    """The taps at one module, run by its forward hooks. The first method is outermost: first in, last out."""
+
+    def __init__(self):
+        self.before: list[nn.Module] = []
+        self.beside: list[nn.Module] = []
+        self.after: list[nn.Module] = []
+
+    def add(self, verb: str, tap: nn.Module) -> None:
+        if verb == "before":
+            self.before.append(tap)
+        else:
+            getattr(self, verb).insert(0, tap)
+
+    def enter(self, module, args):
+        x, *rest = args
+        for tap in self.before:
+            x = tap(x)
+        return (x, *rest)
+
+    def leave(self, module, args, y):
+        for tap in self.beside:
+            y = y + tap(args[0])
+        for tap in self.after:
+            y = tap(y)
+        return y
+
+
+def connect(vit: nn.Module, methods: nn.ModuleDict) -> dict[str, Site]:
+    """Run every method's taps in ``vit``'s forward. Call once, before ``torch.compile``.
+
+    Raises:
+        ValueError: a method names a site that the ViT does not have.
+    """
+    modules, sites = dict(vit.named_modules()), {}
+    for name, site, verb, tap in wires(methods):
+        if site not in modules:
+            raise ValueError(f"method {name!r}: {type(vit).__name__} has no module {site!r}")
+        if site not in sites:
+            sites[site] = Site()
+            modules[site].register_forward_pre_hook(sites[site].enter)
+            modules[site].register_forward_hook(sites[site].leave)
+        sites[site].add(verb, tap)
+    return sites
+
+
+def wires(methods: nn.ModuleDict) -> Iterable[tuple[str, str, str, nn.Module]]:
+    """Every (method, site, verb, tap), in method order."""
+    for name, method in methods.items():
+        for site, verb, index in method.wires:
+            yield name, site, verb, method.taps[index]
+
+
+def wiring(vit: nn.Module, methods: nn.ModuleDict) -> str:
+    """What runs where and what trains: one line per tap, then one per trained parameter of the ViT itself."""
+    taps = [f"{s:24} {v:7} {n:14} {type(t).__name__:18} {num_params(t):>10,}" for n, s, v, t in wires(methods)]
+    own = [f"{n:24} {'trains':7} {'':33} {p.numel():>10,}" for n, p in vit.named_parameters() if p.requires_grad]
+    return "\n".join(taps + own) or "nothing is attached: only the head trains"
+
+
+def num_params(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def uniform(shape: tuple[int, ...], bound: float) -> nn.Parameter:
+    """A parameter drawn from U(-bound, bound)."""
+    return nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
+
+
+def normal(shape: tuple[int, ...], mean: float, std: float) -> nn.Parameter:
+    """A parameter drawn from N(mean, std^2)."""
+    return nn.Parameter(torch.empty(shape).normal_(mean, std))

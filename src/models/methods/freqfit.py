@@ -1,0 +1,90 @@
+"""FreqFit: a learned filter on the tokens' spectrum before every block (Ly & Nguyen, 2024, arXiv:2411.19297).
+
+The filter after the last block is the paper's too. With class-token pooling it changes nothing the head sees, so it
+gets no gradient; it stays, because the paper's parameter counts include it.
+"""
+
+import torch
+from fvcore.common.config import CfgNode
+from torch import Tensor, nn
+
+from ..method import Method, Tokens, normal
+
+
+class SpectralFilter(nn.Module):
+    """x + irfft(rfft(x) * filter) * scale + shift, on every token behind the first ``skip``, which pass unchanged.
+
+    ``shape`` is (rows, cols) for the 2-D transform over patches, (N,) for the 1-D one over a sequence. tokens and
+    result: (B, skip + prod(shape), D). One filter per channel: ``filter`` is (*shape[:-1], shape[-1] // 2 + 1, D, 2),
+    the last axis real and imaginary part, or without that axis if ``real``, when it weighs both parts alike. Runs in
+    float32, whatever comes in: half-precision FFTs need power-of-two sizes.
+    """
+
+    def __init__(self, skip: int, shape: tuple[int, ...], dim: int, real: bool):
+        super().__init__()
+        self.skip, self.shape, self.real = skip, shape, real
+        spectrum = (*shape[:-1], shape[-1] // 2 + 1, dim)
+        self.filter = normal(spectrum if real else (*spectrum, 2), 0.0, 0.02)
+        self.scale = normal((dim,), 1.0, 0.02)
+        self.shift = normal((dim,), 0.0, 0.02)
+
+    def forward(self, x: Tensor) -> Tensor:
+        body = x[:, self.skip :]
+        axes = tuple(range(1, 1 + len(self.shape)))
+        with torch.autocast(x.device.type, enabled=False):
+            image = body.float().unflatten(1, self.shape)  # (B, rows, cols, D) or (B, N, D)
+            weight = self.filter if self.real else torch.view_as_complex(self.filter)
+            spectrum = torch.fft.rfftn(image, dim=axes, norm="ortho") * weight
+            image = torch.fft.irfftn(spectrum, s=self.shape, dim=axes, norm="ortho")
+            change = (image * self.scale + self.shift).flatten(1, -2)
+        return torch.cat((x[:, : self.skip], body + change.to(x.dtype)), dim=1)
+
+
+class FreqFit(Method):
+    """FreqFit with a complex filter: (L + 1) (2 rows (cols // 2 + 1) D + 2 D) parameters in 2-D."""
+
+    real = False
+
+    @staticmethod
+    def defaults() -> CfgNode:
+        cfg = CfgNode()
+        # "2d": over the patch grid, prompts pass unchanged. "1d": over the sequence of prompts and patches. "auto": 1d
+        # where there are prompts, else 2d. (The original code also uses 1d on MAE, MoCo v3 and CLIP.)
+        cfg.TRANSFORM = "auto"
+        # "paper": filter ~ 0.02 N(0, 1), scale ~ N(1, 0.02), shift ~ N(0, 0.02), so training does not start at the
+        # pre-trained model. "identity": filter and shift start at zero, so it does.
+        cfg.INIT = "paper"
+        return cfg
+
+    @staticmethod
+    def problems(cfg):
+        found = []
+        if cfg.TRANSFORM not in ("auto", "1d", "2d"):
+            found.append(f"TRANSFORM is {cfg.TRANSFORM!r}; known: 'auto', '1d', '2d'")
+        if cfg.INIT not in ("paper", "identity"):
+            found.append(f"INIT is {cfg.INIT!r}; known: 'paper', 'identity'")
+        return found
+
+    def attach(self, cfg, vit, tokens):
+        depth = len(vit.blocks)
+        flat = cfg.TRANSFORM == "1d" or (cfg.TRANSFORM == "auto" and any(tokens.prompts))
+        for i in range(depth + 1):
+            tap = self._filter(tokens, tokens.prompts[i], flat)
+            if cfg.INIT == "identity":
+                nn.init.zeros_(tap.filter)
+                nn.init.zeros_(tap.shift)
+            if i < depth:
+                self.before(f"blocks.{i}", tap)
+            else:
+                self.after(f"blocks.{depth - 1}", tap)
+
+    def _filter(self, tokens: Tokens, prompts: int, flat: bool) -> SpectralFilter:
+        if flat:
+            return SpectralFilter(tokens.prefix, (prompts + tokens.rows * tokens.cols,), tokens.dim, self.real)
+        return SpectralFilter(tokens.prefix + prompts, (tokens.rows, tokens.cols), tokens.dim, self.real)
+
+
+class FreqFitReal(FreqFit):
+    """FreqFit*: one real weight per frequency, half the parameters: (L + 1) (rows (cols // 2 + 1) D + 2 D) in 2-D."""
+
+    real = True

@@ -1,0 +1,158 @@
+"""VPT: learned prompt tokens between the prefix and the patches (Jia et al., 2022, arXiv:2203.12119)."""
+
+import math
+
+import torch
+from fvcore.common.config import CfgNode
+from torch import Tensor, nn
+
+from ..method import Method, uniform
+
+POOL_TYPES = ("original", "imgprompt_pool", "img_pool", "prompt_pool")
+
+
+class Insert(nn.Module):
+    """Put prompts between the prefix and the last ``num_patches`` tokens, in place of what stood there.
+
+    (B, N, D) -> (B, prefix + P + num_patches, D). ``projection`` maps the prompts' channels to D; it belongs to the
+    method, which shares it among the blocks.
+    """
+
+    def __init__(self, prefix: int, num_patches: int, prompts: nn.Parameter, projection: nn.Module, dropout: float):
+        super().__init__()
+        self.prefix, self.num_patches = prefix, num_patches
+        self.prompts = prompts  # (1, P, channels)
+        self.projection = (projection,)  # in a tuple: this tap does not own it
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        (projection,) = self.projection
+        prompts = self.dropout(projection(self.prompts).expand(len(x), -1, -1)).to(x.dtype)
+        return torch.cat((x[:, : self.prefix], prompts, x[:, -self.num_patches :]), dim=1)
+
+
+class Remove(nn.Module):
+    """Take tokens ``start`` to ``stop`` out: (B, N, D) -> (B, N - (stop - start), D); no stop: all from start on."""
+
+    def __init__(self, start: int, stop: int | None):
+        super().__init__()
+        self.start, self.stop = start, stop
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.stop is None:
+            return x[:, : self.start]
+        return torch.cat((x[:, : self.start], x[:, self.stop :]), dim=1)
+
+
+class MeanIntoClass(nn.Module):
+    """Put the mean of tokens ``start`` to ``stop`` in the class token's place: it is then normalised and pooled."""
+
+    def __init__(self, start: int, stop: int | None):
+        super().__init__()
+        self.start, self.stop = start, stop
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat((x[:, self.start : self.stop].mean(1, keepdim=True), x[:, 1:]), dim=1)
+
+
+class Prompt(Method):
+    """VPT-Shallow (P D parameters) or VPT-Deep (P D in every block)."""
+
+    @staticmethod
+    def defaults() -> CfgNode:
+        cfg = CfgNode()
+        # Prompt tokens per block.
+        cfg.NUM_TOKENS = 5
+        # Fresh prompts before every block (VPT-Deep), or only before the first (VPT-Shallow), which then stay.
+        cfg.DEEP = False
+        # Dropout on the prompts, in training only.
+        cfg.DROPOUT = 0.0
+        # Channels of the prompts, mapped to the ViT's by one shared linear map; -1: the ViT's own, no map.
+        cfg.PROJECT = -1
+        # VPT-Deep: how many blocks behind the first get prompts of their own; 0: all. The last of them pass on through
+        # the blocks that follow.
+        cfg.NUM_DEEP_LAYERS = 0
+        # VPT-Deep: prompts only in the last NUM_DEEP_LAYERS blocks, none at the input.
+        cfg.REVERSE_DEEP = False
+        # VPT-Deep: the same prompts in every block behind the first.
+        cfg.DEEP_SHARED = False
+        # VPT-Deep: take the prompts out before the first block that gets none of its own.
+        cfg.FORWARD_DEEP_NOEXPAND = False
+        # What is pooled. "original": the class token, or for average-pooled backbones prompts and patches; for
+        # "imgprompt_pool" (prompts and patches), "img_pool" (patches) and "prompt_pool" the mean, then the final norm.
+        cfg.VIT_POOL_TYPE = "original"
+        # Keep the prompts at their random start, as VPT's "prompt-noupdate".
+        cfg.FROZEN = False
+        return cfg
+
+    @staticmethod
+    def problems(cfg):
+        found = [] if cfg.NUM_TOKENS >= 1 else [f"NUM_TOKENS is {cfg.NUM_TOKENS}; it must be at least 1"]
+        if not 0 <= cfg.DROPOUT < 1:
+            found.append(f"DROPOUT is {cfg.DROPOUT}; it must be in [0, 1)")
+        if cfg.PROJECT < 1 and cfg.PROJECT != -1:
+            found.append(f"PROJECT is {cfg.PROJECT}; it must be positive, or -1 for none")
+        if cfg.VIT_POOL_TYPE not in POOL_TYPES:
+            found.append(f"VIT_POOL_TYPE is {cfg.VIT_POOL_TYPE!r}; known: {', '.join(POOL_TYPES)}")
+        if cfg.NUM_DEEP_LAYERS < 0:
+            found.append(f"NUM_DEEP_LAYERS is {cfg.NUM_DEEP_LAYERS}; it must be positive, or 0 for all")
+        if not cfg.DEEP and (cfg.NUM_DEEP_LAYERS or cfg.REVERSE_DEEP or cfg.DEEP_SHARED):
+            found.append("NUM_DEEP_LAYERS, REVERSE_DEEP and DEEP_SHARED need DEEP True")
+        return found
+
+    def attach(self, cfg, vit, tokens):
+        depth, count = len(vit.blocks), cfg.NUM_TOKENS
+        channels = tokens.dim if cfg.PROJECT == -1 else cfg.PROJECT
+        self.projection = nn.Identity()
+        if cfg.PROJECT != -1:
+            self.projection = nn.Linear(channels, tokens.dim)
+            nn.init.kaiming_normal_(self.projection.weight, mode="fan_out", a=0)
+        patch = vit.patch_embed.patch_size
+        bound = math.sqrt(6.0 / (3 * patch[0] * patch[1] + channels))  # Xavier uniform, as VPT's code has it
+
+        own = self._blocks_with_prompts(cfg, depth)
+        for i in own:
+            if i == own[0] or i == 1 or not cfg.DEEP_SHARED:
+                prompts = uniform((1, count, channels), bound)
+                tap = Insert(tokens.prefix, tokens.rows * tokens.cols, prompts, self.projection, cfg.DROPOUT)
+            self.before(f"blocks.{i}", tap)
+            tokens.prompts[i] = count
+        stop = own[-1] + 1  # the first block behind those with prompts of their own
+        if cfg.FORWARD_DEEP_NOEXPAND and stop < depth:
+            self.before(f"blocks.{stop}", Remove(tokens.prefix, tokens.prefix + count))
+        else:
+            tokens.prompts[stop:] = [count] * (depth + 1 - stop)
+        self._pool(cfg, vit, tokens)
+        if cfg.FROZEN:
+            self.requires_grad_(False)
+
+    @staticmethod
+    def _blocks_with_prompts(cfg, depth: int) -> list[int]:
+        if not cfg.DEEP:
+            return [0]
+        deep = cfg.NUM_DEEP_LAYERS or (depth if cfg.REVERSE_DEEP else depth - 1)
+        if deep > (depth if cfg.REVERSE_DEEP else depth - 1):
+            raise ValueError(f"MODEL.PROMPT.NUM_DEEP_LAYERS is {deep}, too many for a ViT of {depth} blocks")
+        return list(range(depth - deep, depth)) if cfg.REVERSE_DEEP else list(range(1 + deep))
+
+    def _pool(self, cfg, vit, tokens):
+        """A last tap that leaves what VIT_POOL_TYPE wants pooled."""
+        first, count = tokens.prefix, tokens.prompts[-1]
+        wanted = {
+            "imgprompt_pool": (first, None),
+            "img_pool": (first + count, None),
+            "prompt_pool": (first, first + count),
+        }
+        if count == 0 and cfg.VIT_POOL_TYPE != "original":
+            raise ValueError("MODEL.PROMPT.VIT_POOL_TYPE needs prompts that reach the end (FORWARD_DEEP_NOEXPAND)")
+        if cfg.VIT_POOL_TYPE == "original" or (vit.global_pool == "avg" and cfg.VIT_POOL_TYPE == "imgprompt_pool"):
+            return
+        last = f"blocks.{len(vit.blocks) - 1}"
+        if vit.global_pool == "token":
+            self.after(last, MeanIntoClass(*wanted[cfg.VIT_POOL_TYPE]))
+        elif vit.global_pool == "avg" and cfg.VIT_POOL_TYPE == "img_pool":
+            self.after(last, Remove(first, first + count))
+        elif vit.global_pool == "avg":
+            self.after(last, Remove(first + count, None))
+        else:
+            raise ValueError(f"MODEL.PROMPT.VIT_POOL_TYPE cannot change this ViT's {vit.global_pool!r} pooling")

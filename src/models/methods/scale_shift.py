@@ -1,0 +1,37 @@
+"""Scale-shift between blocks: FreqFit's ablation ``FREQFIT ssf`` (Ly & Nguyen, 2024, arXiv:2411.19297).
+
+The idea is SSF's, once per block on all tokens instead of after every operation (that is ssf.py).
+"""
+
+import torch
+from fvcore.common.config import CfgNode
+
+from ..method import Method
+from .ssf import ScaleShift
+
+
+class BlockScaleShift(Method):
+    """x * scale + shift on every token, before each block and after the last: (L + 1) 2 D parameters."""
+
+    @staticmethod
+    def defaults() -> CfgNode:
+        cfg = CfgNode()
+        # "paper": scale ~ N(1, 0.02), shift ~ N(0, 0.02), not the identity at the start; "identity": 1 and 0.
+        cfg.INIT = "paper"
+        return cfg
+
+    @staticmethod
+    def problems(cfg):
+        return [] if cfg.INIT in ("paper", "identity") else [f"INIT is {cfg.INIT!r}; known: 'paper', 'identity'"]
+
+    def attach(self, cfg, vit, tokens):
+        depth = len(vit.blocks)
+        for i in range(depth + 1):
+            tap = ScaleShift(tokens.dim)
+            if cfg.INIT == "identity":
+                torch.nn.init.ones_(tap.scale)
+                torch.nn.init.zeros_(tap.shift)
+            if i < depth:
+                self.before(f"blocks.{i}", tap)
+            else:
+                self.after(f"blocks.{depth - 1}", tap)

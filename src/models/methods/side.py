@@ -1,0 +1,64 @@
+"""Side-tuning: a small trained network beside the frozen ViT (Zhang et al., 2020, arXiv:1912.13503), as VPT has it.
+
+The side network is torchvision's AlexNet up to its pooled feature maps. It reads the images where the ViT's patch
+embedding does, and its answer joins the ViT's pooled features.
+"""
+
+from pathlib import Path
+
+import torch
+from fvcore.common.config import CfgNode
+from torch import Tensor, nn
+from torchvision.models import alexnet
+
+from ..method import Method
+
+URL = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
+SMALLEST = 64  # AlexNet's pooling leaves nothing of smaller images
+
+
+class SideNetwork(nn.Module):
+    """Reads images (B, 3, H, W), passes them on, and keeps ``answer`` (B, D) until the end of this forward."""
+
+    def __init__(self, dim: int, weights: str):
+        super().__init__()
+        full = alexnet(weights=None)
+        if weights:
+            if not Path(weights).is_file():
+                raise FileNotFoundError(
+                    f"{weights} is missing: side-tuning starts from AlexNet's ImageNet weights. Download {URL} to it, "
+                    'or set MODEL.SIDE.WEIGHTS "" for a random start'
+                )
+            full.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+        self.maps, self.pool = full.features, full.avgpool
+        self.projection = nn.Linear(256 * 6 * 6, dim, bias=False)
+        self.answer: Tensor | None = None
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = images
+        if min(x.shape[-2:]) < SMALLEST:
+            size = [max(SMALLEST, side) for side in x.shape[-2:]]
+            x = nn.functional.interpolate(x, size, mode="bilinear", align_corners=False)
+        self.answer = self.projection(self.pool(self.maps(x)).flatten(1))
+        return images
+
+
+class Side(Method):
+    """features = s * vit + (1 - s) * projection(AlexNet(images)), s = sigmoid(alpha), which starts at one half."""
+
+    @staticmethod
+    def defaults() -> CfgNode:
+        cfg = CfgNode()
+        # AlexNet's ImageNet weights as torchvision publishes them; "": random.
+        cfg.WEIGHTS = "pretrained/alexnet-owt-7be5be79.pth"
+        return cfg
+
+    def attach(self, cfg, vit, tokens):
+        self.before("patch_embed", SideNetwork(vit.num_features, cfg.WEIGHTS))
+        self.alpha = nn.Parameter(torch.zeros(()))
+
+    def features(self, pooled):
+        network = self.taps[0]
+        answer, network.answer = network.answer, None
+        share = self.alpha.sigmoid()
+        return share * pooled + (1 - share) * answer

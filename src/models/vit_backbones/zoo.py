@@ -1,0 +1,305 @@
+"""The model zoo: from ``DATA.FEATURE`` to a timm VisionTransformer with its pre-trained weights.
+
+To add a backbone: one row in ``MODEL_ZOO``, and a converter in convert.py if its file format is new.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import scipy.ndimage
+import timm
+import torch
+from timm.layers import resample_abs_pos_embed
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from . import convert
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+OPENAI = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """One row of the zoo."""
+
+    arch: str | dict  # timm's name, or arguments of its VisionTransformer
+    files: tuple[str, ...]  # accepted names under MODEL.MODEL_ROOT; the first is the publisher's
+    convert: Callable[[Path], dict[str, Tensor]]
+    url: str
+    mean_std: tuple[tuple[float, ...], tuple[float, ...]] = IMAGENET  # of the images it was pre-trained on
+    pool: str = "token"
+    resize: str = "bilinear"  # of position embeddings, unless MODEL.POS_EMBED_RESIZE says otherwise
+    dropout: float = 0.0  # VPT's rates; they act in end2end only
+    drop_path: float = 0.0
+
+
+def _google(arch: str, file: str, folder: str = "imagenet21k") -> Backbone:
+    url = f"https://storage.googleapis.com/vit_models/{folder}/{file}"
+    renamed = f"imagenet21k_{file}"  # what VPT and FreqFiT ask their users to rename it to
+    return Backbone(arch, (file, renamed), convert.google, url, mean_std=HALF, dropout=0.1)
+
+
+def _mae(size: str, arch: str, how: Callable = convert.mae) -> Backbone:
+    file = f"mae_pretrain_vit_{size}.pth"
+    return Backbone(
+        arch, (file,), how, f"https://dl.fbaipublicfiles.com/mae/pretrain/{file}", pool="avg", drop_path=0.1
+    )
+
+
+def _moco(*files: str) -> Backbone:
+    url = f"https://dl.fbaipublicfiles.com/moco-v3/vit-b-300ep/{files[0]}"
+    return Backbone("vit_base_patch16_224", files, convert.moco, url)
+
+
+def _clip(arch: str, file: str, sha256: str) -> Backbone:
+    url = f"https://openaipublic.azureedge.net/clip/models/{sha256}/{file}"
+    return Backbone(arch, (file,), convert.clip, url, mean_std=OPENAI)
+
+
+def _dino(arch: str, name: str) -> Backbone:
+    file = f"dino_{name}_pretrain.pth"
+    url = f"https://dl.fbaipublicfiles.com/dino/dino_{name}_pretrain/{file}"
+    return Backbone(arch, (file,), convert.dino, url)
+
+
+def _dinov2(size: str, letter: str, registers: bool = False) -> Backbone:
+    arch = f"vit_{size}_patch14_{'reg4_' if registers else ''}dinov2"
+    file = f"dinov2_vit{letter}14_{'reg4_' if registers else ''}pretrain.pth"
+    url = f"https://dl.fbaipublicfiles.com/dinov2/dinov2_vit{letter}14/{file}"
+    return Backbone(arch, (file,), convert.dinov2, url, resize="bicubic")
+
+
+MODEL_ZOO: dict[str, Backbone] = {
+    # The demo's: pre-trained on letters and symbols by `python -m src.tools.pretrain_demo`.
+    "vit_micro_glyphs": Backbone(
+        dict(img_size=32, patch_size=4, embed_dim=64, depth=4, num_heads=4),
+        ("vit_micro_glyphs.npz",),
+        convert.google,
+        "it is made by `python -m src.tools.pretrain_demo`",
+        mean_std=HALF,
+    ),
+    # Supervised, ImageNet-21k (Dosovitskiy et al., 2021, arXiv:2010.11929).
+    "sup_vitb8_imagenet21k": _google("vit_base_patch8_224", "ViT-B_8.npz"),
+    "sup_vitb16_imagenet21k": _google("vit_base_patch16_224", "ViT-B_16.npz"),
+    "sup_vitb32_imagenet21k": _google("vit_base_patch32_224", "ViT-B_32.npz"),
+    "sup_vitl16_imagenet21k": _google("vit_large_patch16_224", "ViT-L_16.npz"),
+    "sup_vitl32_imagenet21k": _google("vit_large_patch32_224", "ViT-L_32.npz"),
+    "sup_vith14_imagenet21k": _google("vit_huge_patch14_224", "ViT-H_14.npz"),
+    # The same, then fine-tuned on ImageNet-1k at 224: VPT's "_224" files, under VPT's names.
+    "sup_vitb16_224": _google("vit_base_patch16_224", "ViT-B_16-224.npz", "imagenet21k+imagenet2012"),
+    "sup_vitl16_224": _google("vit_large_patch16_224", "ViT-L_16-224.npz", "imagenet21k+imagenet2012"),
+    # MAE (He et al., 2022, arXiv:2111.06377); "_freshnorm": as VPT loads it, without the file's final norm.
+    "mae_vitb16": _mae("base", "vit_base_patch16_224"),
+    "mae_vitl16": _mae("large", "vit_large_patch16_224"),
+    "mae_vith14": _mae("huge", "vit_huge_patch14_224"),
+    "mae_vitb16_freshnorm": _mae("base", "vit_base_patch16_224", convert.mae_fresh_norm),
+    # MoCo v3 (Chen et al., 2021, arXiv:2104.02057): the pre-training file, as FreqFiT, and the linear probe's, as VPT.
+    "mocov3_vitb16": _moco("vit-b-300ep.pth.tar"),
+    "mocov3_vitb": _moco("linear-vit-b-300ep.pth.tar", "mocov3_linear-vit-b-300ep.pth.tar"),
+    # CLIP image towers (Radford et al., 2021, arXiv:2103.00020).
+    "clip_vitb16": _clip(
+        "vit_base_patch16_clip_quickgelu_224",
+        "ViT-B-16.pt",
+        "5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f",
+    ),
+    "clip_vitb32": _clip(
+        "vit_base_patch32_clip_quickgelu_224",
+        "ViT-B-32.pt",
+        "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af",
+    ),
+    "clip_vitl14": _clip(
+        "vit_large_patch14_clip_quickgelu_224",
+        "ViT-L-14.pt",
+        "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836",
+    ),
+    # DINO (Caron et al., 2021, arXiv:2104.14294).
+    "dino_vits16": _dino("vit_small_patch16_224", "deitsmall16"),
+    "dino_vits8": _dino("vit_small_patch8_224", "deitsmall8"),
+    "dino_vitb16": _dino("vit_base_patch16_224", "vitbase16"),
+    "dino_vitb8": _dino("vit_base_patch8_224", "vitbase8"),
+    # DINOv2 (Oquab et al., 2023, arXiv:2304.07193) and with registers (Darcet et al., 2023, arXiv:2309.16588).
+    "dinov2_vits14": _dinov2("small", "s"),
+    "dinov2_vitb14": _dinov2("base", "b"),
+    "dinov2_vitl14": _dinov2("large", "l"),
+    "dinov2_vits14_reg": _dinov2("small", "s", registers=True),
+    "dinov2_vitb14_reg": _dinov2("base", "b", registers=True),
+    "dinov2_vitl14_reg": _dinov2("large", "l", registers=True),
+}
+
+# Other names that VPT and FreqFiT use for a row.
+ALIASES = {
+    "sup_vitb8": "sup_vitb8_imagenet21k",
+    "sup_vitb16": "sup_vitb16_imagenet21k",
+    "sup_vitl16": "sup_vitl16_imagenet21k",
+    "imagenet_supervised": "sup_vitb16_imagenet21k",
+}
+
+
+def find_backbone(name: str) -> Backbone | None:
+    """The row of ``DATA.FEATURE``; None for ``timm:<name>``, which timm knows.
+
+    Raises:
+        ValueError: an unknown name; the message lists the known ones.
+    """
+    name = ALIASES.get(name, name)
+    if name.startswith("timm:"):
+        if name[len("timm:") :].split(".")[0] not in timm.list_models("*", module="vision_transformer"):
+            raise ValueError(f"DATA.FEATURE {name!r}: timm has no VisionTransformer of this name")
+        return None
+    if name not in MODEL_ZOO:
+        raise ValueError(f"unknown DATA.FEATURE {name!r}; known: {', '.join(MODEL_ZOO)}, timm:<name of a timm ViT>")
+    return MODEL_ZOO[name]
+
+
+def find_weights(name: str, root: Path, weight_path: str = "") -> Path | None:
+    """The backbone's weights file; None where timm's own cache has it or will fetch it.
+
+    Raises:
+        FileNotFoundError: it is not there; the message says what to fetch, from where, and where to put it.
+    """
+    row = find_backbone(name)
+    if weight_path:
+        if not Path(weight_path).is_file():
+            raise FileNotFoundError(f"MODEL.WEIGHT_PATH {weight_path} is missing")
+        return Path(weight_path)
+    if row is None:
+        return None
+    for file in row.files:
+        if (Path(root) / file).is_file():
+            return Path(root) / file
+    where = Path(root).absolute() / row.files[0]
+    raise FileNotFoundError(f"the weights of {name} are missing: put {row.url} at {where} (see pretrained/README.md)")
+
+
+def build_backbone(
+    name: str, root: Path, image_size: tuple[int, int], weight_path: str = "", resize: str = "auto"
+) -> VisionTransformer:
+    """timm ViT ``name`` with its pre-trained weights, no head, eval mode.
+
+    Args:
+        image_size: height and width; position embeddings are resized where they were made for another size.
+        weight_path: a file to read instead of the one in ``root``; it must have the same format.
+        resize: how position embeddings are resized: "bilinear" (VPT), "bicubic" (timm) or "auto" (the row's choice).
+
+    Raises:
+        FileNotFoundError: the weights are not in ``root``; the message says where to get them.
+        ValueError: the name is unknown, or the file's keys do not fit the architecture.
+    """
+    row = find_backbone(name)
+    path = find_weights(name, root, weight_path)
+    if row is None:
+        return _timm_vit(name[len("timm:") :], image_size, path).eval()
+    vit = create_vit(row, image_size)
+    load_weights(vit, path, row.convert, row.resize if resize == "auto" else resize)
+    return vit.eval()
+
+
+def create_vit(row: Backbone, image_size: tuple[int, int]) -> VisionTransformer:
+    """A row's architecture with random weights, no head. Also works under ``torch.device("meta")``.
+
+    Raises:
+        ValueError: the image size is no multiple of the patch size.
+    """
+    if isinstance(row.arch, str):
+        vit = timm.create_model(row.arch, num_classes=0, img_size=image_size, global_pool=row.pool)
+    else:
+        vit = VisionTransformer(**{**row.arch, "img_size": image_size}, num_classes=0, global_pool=row.pool)
+    check_size(image_size, vit.patch_embed.patch_size)
+    set_dropout(vit, row.dropout, row.drop_path)
+    return vit
+
+
+def check_size(image_size: tuple[int, int], patch_size: tuple[int, int]) -> None:
+    """Raises ValueError unless patches tile the image."""
+    if any(side % patch or side <= 0 for side, patch in zip(image_size, patch_size, strict=True)):
+        raise ValueError(
+            f"images of {image_size[0]}x{image_size[1]} pixels cannot be cut into patches of "
+            f"{patch_size[0]}x{patch_size[1]}: choose DATA.CROPSIZE (or DATA.IMAGE_SIZE) as a multiple of them"
+        )
+
+
+def set_dropout(vit: VisionTransformer, dropout: float, drop_path: float) -> None:
+    """VPT's places: dropout after the position embedding, after GELU and after fc2; drop-path rising with depth."""
+    vit.pos_drop.p = dropout
+    for i, block in enumerate(vit.blocks):
+        block.mlp.drop1.p = block.mlp.drop2.p = dropout
+        if drop_path:
+            rate = drop_path * i / max(1, len(vit.blocks) - 1)
+            block.drop_path1, block.drop_path2 = timm.layers.DropPath(rate), timm.layers.DropPath(rate)
+
+
+def load_weights(vit: VisionTransformer, path: Path, converter: Callable, resize: str = "bilinear") -> None:
+    """Load a published file into ``vit``, every tensor of it and every parameter of the ViT.
+
+    Raises:
+        ValueError: the file cannot be read, or its keys or shapes do not fit; all of them are listed.
+    """
+    try:
+        state = converter(Path(path))
+    except (KeyError, OSError, ValueError, RuntimeError, EOFError) as error:
+        raise ValueError(f"{path} is not a file that {converter.__name__!r} reads: {error}") from error
+    own = vit.state_dict()
+    if "pos_embed" in state and state["pos_embed"].shape[1] != own["pos_embed"].shape[1]:
+        state["pos_embed"] = resize_pos_embed(
+            state["pos_embed"],
+            vit.patch_embed.grid_size,
+            own["pos_embed"].shape[1] - vit.patch_embed.num_patches,
+            resize,
+        )
+    wrong = [f"missing {k}" for k in own.keys() - state.keys()]
+    wrong += [f"unexpected {k}" for k in state.keys() - own.keys()]
+    wrong += [
+        f"{k} is {tuple(state[k].shape)}, not {tuple(own[k].shape)}"
+        for k in own.keys() & state.keys()
+        if own[k].shape != state[k].shape
+    ]
+    if wrong:
+        raise ValueError(f"{path} does not fit {type(vit).__name__}: " + "; ".join(sorted(wrong)))
+    vit.load_state_dict(state)
+
+
+def resize_pos_embed(pos_embed: Tensor, grid: tuple[int, int], prefix: int, how: str) -> Tensor:
+    """Position embeddings (1, prefix + g * g, D) for another patch grid: (1, prefix + rows * cols, D).
+
+    "bilinear" aligns the corners, as VPT's scipy.ndimage.zoom does; "bicubic" is timm's, with antialiasing. The first
+    ``prefix`` rows are copied.
+
+    Raises:
+        ValueError: the embeddings do not belong to a square grid.
+    """
+    old = round((pos_embed.shape[1] - prefix) ** 0.5)
+    if old * old != pos_embed.shape[1] - prefix:
+        raise ValueError(f"{pos_embed.shape[1]} position embeddings are no square grid behind {prefix} prefix tokens")
+    if how == "bicubic":
+        return resample_abs_pos_embed(pos_embed, grid, (old, old), num_prefix_tokens=prefix)
+    square = pos_embed[0, prefix:].unflatten(0, (old, old)).numpy()  # (g, g, D)
+    zoomed = scipy.ndimage.zoom(square, (grid[0] / old, grid[1] / old, 1), order=1)
+    return torch.cat((pos_embed[:, :prefix], torch.from_numpy(zoomed).flatten(0, 1)[None]), dim=1)
+
+
+def _timm_vit(name: str, image_size: tuple[int, int], path: Path | None) -> VisionTransformer:
+    make = partial(timm.create_model, name, pretrained=True, num_classes=0, img_size=image_size)
+    try:
+        vit = make(pretrained_cfg_overlay={"file": str(path)}) if path else make()
+    except (OSError, RuntimeError) as error:
+        raise FileNotFoundError(
+            f"timm could not get the weights of {name!r} ({type(error).__name__}). Fetch them once where there is a "
+            "network (they stay in the Hugging Face cache), or set MODEL.WEIGHT_PATH to a local file"
+        ) from error
+    if not isinstance(vit, VisionTransformer) or isinstance(getattr(vit, "blocks", None), nn.Identity):
+        raise ValueError(f"timm's {name!r} is a {type(vit).__name__}; methods here work on its VisionTransformer")
+    check_size(image_size, vit.patch_embed.patch_size)
+    return vit
+
+
+def input_mean_std(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation, per RGB channel in [0, 1], of the images the backbone was pre-trained on."""
+    row = find_backbone(name)
+    if row is not None:
+        return row.mean_std
+    pretrained = timm.get_pretrained_cfg(name[len("timm:") :])
+    return tuple(pretrained.mean), tuple(pretrained.std)

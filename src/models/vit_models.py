@@ -1,0 +1,178 @@
+"""The tuned model: one frozen timm ViT, the methods attached to it, and a new head."""
+
+from fvcore.common.config import CfgNode
+from torch import Tensor, nn
+
+from .head import Head
+from .method import Method, Tokens, connect
+from .methods.adapter import Adapter
+from .methods.freqfit import FreqFit, FreqFitReal
+from .methods.lora import LoRA
+from .methods.prompt import Prompt
+from .methods.scale_shift import BlockScaleShift
+from .methods.selective import Bias, ClassToken, End2End, Partial
+from .methods.side import Side
+from .methods.ssf import SSF
+from .vit_backbones.zoo import build_backbone
+
+# To add a method: write src/models/methods/<name>.py and add its line here. Nothing else changes.
+# Order is nesting, from the outside in: a method's taps go around those of the methods below it.
+METHODS: dict[str, type[Method]] = {
+    "side": Side,
+    "prompt": Prompt,
+    "freqfit": FreqFit,
+    "freqfit_real": FreqFitReal,
+    "scale_shift": BlockScaleShift,
+    "ssf": SSF,
+    "adapter": Adapter,
+    "lora": LoRA,
+    "tinytl-bias": Bias,
+    "partial": Partial,
+    "cls": ClassToken,
+    "end2end": End2End,
+}
+
+# What FREQFIT may say, and the method that does it. "ssf" is FreqFiT's name for the scale and shift between blocks.
+FREQFIT_METHODS = {"freqfit": "freqfit", "freqfit_real": "freqfit_real", "ssf": "scale_shift"}
+
+# Other names for a method with some of its keys set; "linear" is the head alone.
+SHORTHANDS: dict[str, tuple[str, dict]] = {
+    "bias": ("tinytl-bias", {}),
+    "bitfit": ("tinytl-bias", {}),
+    "full": ("end2end", {}),
+    "cls-reinit": ("cls", {"REINIT": True}),
+    "prompt-noupdate": ("prompt", {"FROZEN": True}),
+}
+
+
+def config_name(method: str) -> str:
+    """The node of a method's keys under ``MODEL``: "tinytl-bias" -> "TINYTL_BIAS"."""
+    return method.upper().replace("-", "_")
+
+
+def parse(transfer_type: str, freqfit: str = "") -> dict[str, dict]:
+    """The methods that ``MODEL.TRANSFER_TYPE`` and ``FREQFIT`` name, in METHODS order, with the keys they imply.
+
+    ``parse("lora+partial-2", "freqfit")`` is ``{"freqfit": {}, "lora": {}, "partial": {"NUM_BLOCKS": 2}}``.
+
+    Raises:
+        ValueError: an unknown method, one named twice, or a combination that makes no sense.
+    """
+    wanted = {}
+    for name in transfer_type.split("+"):
+        if name == "linear":
+            continue
+        method, keys = SHORTHANDS.get(name, (name, {}))
+        if name.startswith("partial-") and name[len("partial-") :].isdecimal():
+            method, keys = "partial", {"NUM_BLOCKS": int(name[len("partial-") :])}
+        if method not in METHODS:
+            known = ", ".join(["linear", *METHODS, *SHORTHANDS, "partial-<k>"])
+            raise ValueError(f"unknown method {name!r} in MODEL.TRANSFER_TYPE {transfer_type!r}; known: {known}")
+        if method in wanted:
+            raise ValueError(f"MODEL.TRANSFER_TYPE {transfer_type!r} names {method} twice")
+        wanted[method] = keys
+    if freqfit:
+        if freqfit not in FREQFIT_METHODS:
+            raise ValueError(f"unknown FREQFIT {freqfit!r}; known: None, {', '.join(FREQFIT_METHODS)}")
+        wanted.setdefault(FREQFIT_METHODS[freqfit], {})
+    if "end2end" in wanted and (redundant := {"tinytl-bias", "partial", "cls", "lora", "ssf"} & set(wanted)):
+        raise ValueError(
+            f"MODEL.TRANSFER_TYPE {transfer_type!r}: end2end trains every weight, so {', '.join(sorted(redundant))} "
+            "adds nothing it could not learn; name one of them alone"
+        )
+    return {name: wanted[name] for name in METHODS if name in wanted}
+
+
+class TunedViT(nn.Module):
+    """images (B, 3, H, W) -> logits (B, num_classes).
+
+    State-dict keys: ``vit.*`` are timm's, ``methods.<name>.*`` what each method learned, ``head.*`` the classifier.
+
+    Args:
+        vit: a timm VisionTransformer with its pre-trained weights; it becomes part of this model.
+        methods: ``parse``'s answer.
+        cfg: the node ``MODEL``, with each method's keys.
+
+    Raises:
+        ValueError: a method does not fit this ViT.
+    """
+
+    def __init__(self, vit: nn.Module, methods: dict[str, dict], cfg: CfgNode, num_classes: int):
+        super().__init__()
+        vit.reset_classifier(0)
+        rows, cols = vit.patch_embed.grid_size
+        tokens = Tokens(vit.num_prefix_tokens, rows, cols, vit.embed_dim, len(vit.blocks))
+        self.vit = vit
+        self.methods = nn.ModuleDict()
+        for name, implied in methods.items():
+            keys = cfg[config_name(name)].clone()
+            keys.defrost()
+            keys.update(implied)
+            self.methods[name] = METHODS[name](keys, vit, tokens)
+        self.sites = connect(vit, self.methods)
+        for name, param in vit.named_parameters():
+            param.requires_grad = any(m.trains(name, param) for m in self.methods.values())
+        dim = vit.num_features
+        for method in self.methods.values():
+            dim = method.num_features(dim)
+        self.head = Head(dim, num_classes, cfg.MLP_NUM)
+        self.train()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.features(images))
+
+    def features(self, images: Tensor) -> Tensor:
+        """What the head sees: images (B, 3, H, W) -> (B, D)."""
+        pooled = self.vit.forward_head(self.vit.forward_features(images), pre_logits=True)
+        for method in self.methods.values():
+            pooled = method.features(pooled)
+        return pooled
+
+    def train(self, mode: bool = True) -> "TunedViT":
+        """As always, but a frozen ViT stays in eval mode: its own dropout and drop-path act only if a method says so."""
+        super().train(mode)
+        if not any(method.vit_in_train_mode for method in self.methods.values()):
+            self.vit.eval()
+        return self
+
+    def tuned_state_dict(self) -> dict[str, Tensor]:
+        """All that differs from the pre-trained ViT: methods and head whole, and the ViT's trained parameters."""
+        trained = {f"vit.{name}" for name, param in self.vit.named_parameters() if param.requires_grad}
+        return {k: v for k, v in self.state_dict().items() if k in trained or not k.startswith("vit.")}
+
+    def load_tuned_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Put back what ``tuned_state_dict`` gave.
+
+        Raises:
+            ValueError: keys or shapes that do not fit this model, all of them listed.
+        """
+        own = self.tuned_state_dict()
+        wrong = [f"missing {k}" for k in own.keys() - state.keys()]
+        wrong += [f"unexpected {k}" for k in state.keys() - own.keys()]
+        wrong += [
+            f"{k} is {tuple(state[k].shape)}, not {tuple(own[k].shape)}"
+            for k in own.keys() & state.keys()
+            if own[k].shape != state[k].shape
+        ]
+        if wrong:
+            raise ValueError("what was learned does not fit this model: " + "; ".join(sorted(wrong)))
+        self.load_state_dict(state, strict=False)
+
+    def num_trained(self) -> dict[str, int]:
+        """Trained parameters by part: one entry per method, ``vit`` (its own weights) and ``head``."""
+        parts = {**self.methods, "vit": self.vit, "head": self.head}
+        return {name: sum(p.numel() for p in part.parameters() if p.requires_grad) for name, part in parts.items()}
+
+
+def build_model(cfg: CfgNode, num_classes: int) -> TunedViT:
+    """The whole model that a config describes: backbone with its weights, methods, head. Seeded by the caller.
+
+    Raises:
+        FileNotFoundError: the backbone's weights are missing; the message says where to get them.
+        ValueError: weights or methods that do not fit.
+    """
+    methods = parse(cfg.MODEL.TRANSFER_TYPE, cfg.FREQFIT)
+    size = tuple(cfg.DATA.IMAGE_SIZE) or (cfg.DATA.CROPSIZE, cfg.DATA.CROPSIZE)
+    model = cfg.MODEL
+    vit = build_backbone(cfg.DATA.FEATURE, model.MODEL_ROOT, size, model.WEIGHT_PATH, model.POS_EMBED_RESIZE)
+    return TunedViT(vit, methods, model, num_classes)

@@ -1,0 +1,45 @@
+"""Files that are either whole or not there: written beside their place, flushed to disk, then renamed."""
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import simplejson
+
+
+def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` make a file beside ``path``, then put it there in one step."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    try:
+        write(Path(temporary))
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # mkstemp makes it private
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def write_json(path: Path, content: Any) -> None:
+    write_text(path, simplejson.dumps(content, indent=2, ignore_nan=True) + "\n")
+
+
+def write_json_lines(path: Path, rows: list[dict]) -> None:
+    write_text(path, "".join(simplejson.dumps(row, ignore_nan=True) + "\n" for row in rows))
+
+
+def read_json(path: Path) -> Any:
+    return simplejson.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def read_json_lines(path: Path) -> list[dict]:
+    return [simplejson.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]

@@ -1,0 +1,40 @@
+"""Log lines that do not break the progress bar, on the terminal and in the run's log.txt."""
+
+import logging
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+
+class _AboveBar(logging.Handler):
+    """Prints each record above whatever progress bar is running."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stdout)
+
+
+def setup_logging(level: int = logging.INFO) -> None:
+    """Log to the terminal; call once per process."""
+    root = logging.getLogger()
+    if not any(isinstance(handler, _AboveBar) for handler in root.handlers):
+        handler = _AboveBar()
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        root.addHandler(handler)
+    root.setLevel(level)
+
+
+class LogFile:
+    """``with LogFile(path):`` everything logged inside also goes to this file, with times."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __enter__(self) -> None:
+        self.handler = logging.FileHandler(self.path, encoding="utf-8")
+        self.handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        logging.getLogger().addHandler(self.handler)
+
+    def __exit__(self, *error) -> None:
+        logging.getLogger().removeHandler(self.handler)
+        self.handler.close()

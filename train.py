@@ -1,0 +1,72 @@
+"""One run from a config: train and test, go on with an interrupted run, or test a finished one again.
+
+    python train.py --config-file configs/digits.yaml MODEL.TRANSFER_TYPE lora FREQFIT freqfit SEED 44
+    python train.py --config-file configs/digits.yaml MODEL.TRANSFER_TYPE lora FREQFIT freqfit SEED 44 --resume
+    python train.py --run-dir output/digits/... --eval-only
+
+Exit status: 0 when the result was written (its last line says it), 2 for a config with problems, 1 for anything else.
+"""
+
+import argparse
+import logging
+import os
+import sys
+from pathlib import Path
+
+from src.configs.config import ConfigError, load_cfg
+from src.engine.results import RunFolder, run_folder
+from src.engine.run import evaluate_run, run, summary
+from src.utils.logging import setup_logging
+
+logger = logging.getLogger("train")
+
+
+def parse_args(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config-file", default="", metavar="FILE", help="YAML file with settings")
+    parser.add_argument("--run-dir", default="", metavar="DIR", help="the run's folder (default: named by the config)")
+    parser.add_argument("--resume", action="store_true", help="go on with an interrupted run; print a finished one")
+    parser.add_argument("--eval-only", action="store_true", help="test a finished run's weights again")
+    parser.add_argument("--train-type", default="", help=argparse.SUPPRESS)  # VPT's command lines have it
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="settings that override the file's")
+    return parser.parse_intermixed_args(argv)
+
+
+def main(argv: list[str]) -> int:
+    args = parse_args(argv)
+    setup_logging()
+    try:
+        return _main(args)
+    except ConfigError as error:
+        return _fail(error, 2)
+    except (ValueError, OSError, FloatingPointError) as error:
+        if os.environ.get("VITUNE_DEBUG"):
+            raise
+        return _fail(error, 1)
+    except KeyboardInterrupt:
+        print("interrupted; the same command with --resume goes on after the last finished epoch", file=sys.stderr)
+        return 130
+
+
+def _main(args: argparse.Namespace) -> int:
+    config_file = args.config_file
+    if args.run_dir and not config_file and (Path(args.run_dir) / "config.yaml").is_file():
+        config_file = str(Path(args.run_dir) / "config.yaml")
+    cfg = load_cfg(config_file, args.opts)
+    folder = RunFolder(Path(args.run_dir)) if args.run_dir else run_folder(cfg)
+    if args.eval_only:
+        test = evaluate_run(folder, cfg.MODEL.MODEL_ROOT, cfg.DATA.DATAPATH)
+        print(f"result: test top-1 {100 * test['top1']:.2f} % of {test['images']:,} images")
+    else:
+        result = run(cfg, folder, args.resume)
+        print(summary(result))
+    return 0
+
+
+def _fail(error: Exception, status: int) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

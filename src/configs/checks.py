@@ -4,7 +4,7 @@ from fvcore.common.config import CfgNode
 
 from ..data.tasks import find_task
 from ..models.vit_backbones.zoo import find_backbone
-from ..models.vit_models import METHODS, config_name, parse
+from ..models.vit_models import METHODS, config_name, method_keys, parse
 
 CHOICES = {
     "DATA.TRAIN_SPLIT": ("", "train", "trainval"),
@@ -100,8 +100,7 @@ def _methods(cfg: CfgNode) -> list[str]:
         return [str(error)]
     found = []
     for name, implied in wanted.items():
-        keys = cfg.MODEL.get(config_name(name), CfgNode()).clone()
-        keys.update(implied)
+        keys = method_keys(cfg.MODEL, name, implied)
         found += [f"MODEL.{config_name(name)}.{problem}" for problem in METHODS[name].problems(keys)]
     return found
 

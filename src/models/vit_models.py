@@ -50,6 +50,14 @@ def config_name(method: str) -> str:
     return method.upper().replace("-", "_")
 
 
+def method_keys(cfg: CfgNode, method: str, implied: dict) -> CfgNode:
+    """The keys of one method, from the node ``MODEL``, with those that a shorthand such as "partial-2" implies."""
+    keys = cfg.get(config_name(method), CfgNode()).clone()
+    keys.defrost()
+    keys.update(implied)
+    return keys
+
+
 def parse(transfer_type: str, freqfit: str = "") -> dict[str, dict]:
     """The methods that ``MODEL.TRANSFER_TYPE`` and ``FREQFIT`` name, in METHODS order, with the keys they imply.
 
@@ -105,10 +113,7 @@ class TunedViT(nn.Module):
         self.vit = vit
         self.methods = nn.ModuleDict()
         for name, implied in methods.items():
-            keys = cfg[config_name(name)].clone()
-            keys.defrost()
-            keys.update(implied)
-            self.methods[name] = METHODS[name](keys, vit, tokens)
+            self.methods[name] = METHODS[name](method_keys(cfg, name, implied), vit, tokens)
         self.sites = connect(vit, self.methods)
         for name, param in vit.named_parameters():
             param.requires_grad = any(m.trains(name, param) for m in self.methods.values())

@@ -5,6 +5,7 @@ that whatever else does not fit the architecture is reported by the strict load 
 """
 
 import argparse
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +84,9 @@ def moco(path: Path) -> StateDict:
 def clip(path: Path) -> StateDict:
     """Image tower of OpenAI's CLIP, features before the projection: a TorchScript archive or a plain state dict."""
     try:
-        state = torch.jit.load(path, map_location="cpu").state_dict()
+        with warnings.catch_warnings():  # torch deprecates the format in which OpenAI published these files
+            warnings.simplefilter("ignore", DeprecationWarning)
+            state = torch.jit.load(path, map_location="cpu").state_dict()
     except RuntimeError:  # not an archive
         state = _load(path, "state_dict")
     if not any(name.startswith("visual.") for name in state):

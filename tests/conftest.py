@@ -1,0 +1,62 @@
+"""A tiny random ViT and configs for it: 3 blocks, 32 channels, 4x4 patches, a second per test."""
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test fetches anything
+
+import pytest
+import torch
+from fvcore.common.config import CfgNode
+from timm.models.vision_transformer import VisionTransformer
+
+from src.configs.config import get_cfg
+from src.models.vit_models import TunedViT, parse
+
+
+def make_vit(**arguments) -> VisionTransformer:
+    """The tiny ViT with weights of its own kind of randomness: no bias or norm is left at its initial 0 or 1."""
+    torch.manual_seed(1)
+    tiny = dict(img_size=32, patch_size=8, embed_dim=32, depth=3, num_heads=2, num_classes=0)
+    vit = VisionTransformer(**{**tiny, **arguments})
+    for param in vit.parameters():
+        param.data.add_(0.05 * torch.randn_like(param))
+    return vit.eval()
+
+
+def make_model(transfer_type: str, freqfit: str = "", vit: VisionTransformer | None = None, **keys) -> TunedViT:
+    """The tiny ViT tuned by a method; ``keys`` are config keys with "__" for ".": ``MODEL__LORA__RANK=4``."""
+    cfg = make_cfg(**keys)
+    vit = vit if vit is not None else make_vit()
+    torch.manual_seed(2)
+    return TunedViT(vit, parse(transfer_type, freqfit), cfg.MODEL, num_classes=5).eval()
+
+
+def make_cfg(**keys) -> CfgNode:
+    cfg = get_cfg()
+    cfg.MODEL.SIDE.WEIGHTS = ""
+    for name, value in keys.items():
+        *path, last = name.split("__")
+        node = cfg
+        for part in path:
+            node = node[part]
+        assert last in node, name
+        node[last] = value
+    return cfg
+
+
+def randomise(model: TunedViT, scale: float = 0.1) -> None:
+    """Move every trained parameter away from its start, so that zero-initialised paths do something."""
+    generator = torch.Generator().manual_seed(3)
+    for param in model.parameters():
+        if param.requires_grad:
+            param.data.add_(scale * torch.randn(param.shape, generator=generator))
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    return torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(autouse=True)
+def two_threads():
+    torch.set_num_threads(2)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from src.configs.config import ConfigError, load_cfg
 from src.engine.results import RunFolder, run_folder
-from src.engine.run import evaluate_run, run, summary
+from src.engine.run import evaluate_run, run
 from src.utils.logging import setup_logging
 
 logger = logging.getLogger("train")
@@ -58,8 +58,7 @@ def _main(args: argparse.Namespace) -> int:
         test = evaluate_run(folder, cfg.MODEL.MODEL_ROOT, cfg.DATA.DATAPATH)
         print(f"result: test top-1 {100 * test['top1']:.2f} % of {test['images']:,} images")
     else:
-        result = run(cfg, folder, args.resume)
-        print(summary(result))
+        run(cfg, folder, args.resume)
     return 0
 
 

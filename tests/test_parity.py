@@ -27,6 +27,7 @@ from src.solver.optimizer import build_optimizer, set_learning_rate
 PARITY = Path(os.environ.get("PARITY_DIR", Path(__file__).parent / "parity"))
 ATOL = 1e-5
 
+
 def cases(group: str, pattern: str = "*.json") -> list:
     return [pytest.param(path, id=f"{group}/{path.stem}") for path in sorted((PARITY / group).glob(pattern))]
 
@@ -149,7 +150,9 @@ def test_freqfit_case(path):
     torch.testing.assert_close(features, case.npz["features"], atol=ATOL, rtol=0)
     torch.testing.assert_close(logits, case.npz["logits"], atol=ATOL, rtol=0)
     for name, grad in case.part("grad/").items():
-        torch.testing.assert_close(gather(case.params[name], grad), grad, atol=ATOL, rtol=0, msg=lambda m, n=name: n + m)
+        torch.testing.assert_close(
+            gather(case.params[name], grad), grad, atol=ATOL, rtol=0, msg=lambda m, n=name: n + m
+        )
     trained = sum(p.numel() for p in case.model.parameters() if p.requires_grad)
     assert trained == case.json["trainable_params_without_head"] + case.json["head_params"]
     assert case.model.vit.blocks[0].norm1.eps == case.json["arch"]["norm_eps"]
@@ -221,8 +224,8 @@ def test_optimizer_steps(path):
                 if param.requires_grad:
                     param.grad = torch.cos(torch.arange(param.numel()) + float(step)).reshape(param.shape)
             optimizer.step()
-        # VPT's AdamW decays after the step and adds epsilon before the bias correction; torch's decays before it and adds
-        # epsilon after. With lr 0.1 and steps of 0.1 that is 1e-4 a step, and 1e-3 where a gradient is nearly zero.
+        # VPT's AdamW decays after the step and adds epsilon before the bias correction; torch's decays before it and
+        # adds epsilon after. With lr 0.1 and steps of 0.1 that is 1e-4 a step, and 1e-3 where a gradient is nearly zero.
         atol = 2e-3 if case["config"]["OPTIMIZER"] == "adamw" else 2e-6
         for name, expected in case["params_after_3_steps"].items():
             got = named[name].detach().flatten()

@@ -13,6 +13,7 @@ CHOICES = {
     "DATA.CORRUPT": ("stop", "skip"),
     "DATA.CLASS_WEIGHTS_TYPE": ("none", "inv", "inv_sqrt"),
     "MODEL.TYPE": ("vit",),
+    "MODEL.HEAD_INIT": ("vpt", "zero"),
     "MODEL.POS_EMBED_RESIZE": ("auto", "bilinear", "bicubic"),
     "SOLVER.OPTIMIZER": ("sgd", "adam", "adamw"),
     "SOLVER.SCHEDULER": ("cosine", "constant"),

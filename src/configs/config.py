@@ -95,6 +95,8 @@ def get_cfg() -> CfgNode:
     cfg.MODEL.POS_EMBED_RESIZE = "auto"
     # Hidden layers of the head.
     cfg.MODEL.MLP_NUM = 0
+    # How the head starts: "vpt" (random, large for few classes) or "zero".
+    cfg.MODEL.HEAD_INIT = "vpt"
     # Write what was learned (tuned.safetensors) and, after every epoch, what is needed to resume (last.ckpt).
     cfg.MODEL.SAVE_CKPT = True
 
@@ -196,7 +198,10 @@ def _from_file(config_file: str | Path, problems: list[str]) -> list[tuple[str, 
     except (OSError, AssertionError, yaml.YAMLError) as error:
         problems.append(f"{config_file} cannot be read: {error}")
         return []
-    return [(key, value, str(config_file)) for key, value in flatten(content or {}).items()]
+    if not isinstance(content, dict):
+        problems.append(f"{config_file} holds no settings, but {content!r}")
+        return []
+    return [(key, value, str(config_file)) for key, value in flatten(content).items()]
 
 
 def _from_pairs(overrides, problems: list[str]) -> list[tuple[str, Any, str]]:
@@ -209,6 +214,8 @@ def _from_pairs(overrides, problems: list[str]) -> list[tuple[str, Any, str]]:
 def _assign(cfg: CfgNode, key: str, value: Any, where: str) -> list[str]:
     """Set one key, converting ``value`` to the type of its default; what went wrong, if anything."""
     known = flatten(cfg)
+    if value is None and any(name.startswith(f"{key}.") for name in known):  # an empty section
+        return []
     if key not in known:
         return [f"unknown key {key} in {where}{_nearest(key, known)}"]
     default = known[key]

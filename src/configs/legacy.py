@@ -51,4 +51,4 @@ def translate(key: str, value: Any) -> tuple[str, Any, str]:
         return "", value, f"{key} {value!r} has no effect: prompts are {ONLY_VALUE[key]!r}"
     if key in RETIRED:
         return "", value, f"{key} has no effect here: {RETIRED[key]}"
-    return key, VALUES.get((key, value), value), ""
+    return key, VALUES.get((key, str(value)), value), ""

@@ -35,6 +35,14 @@ class Pixels:
             return transforms.resize(pixels, self.size)
         return transforms.resize_shorter(pixels, round(min(self.size) * CROP_MARGIN), self.size)
 
+    def input(self, raw) -> Tensor:
+        """One image as the model sees it in evaluation: float32 (3, H, W). For single images; loaders do batches."""
+        pixels = self.prepare(raw)
+        if self.augment == "crop_flip":
+            pixels = transforms.center_crop(pixels, self.size)
+        mean, std = (torch.tensor(v).view(3, 1, 1) for v in (self.mean, self.std))
+        return transforms.normalise(pixels[None], mean, std)[0]
+
 
 class Images:
     """One split's images, decoded once as far as the memory given allows.
@@ -76,7 +84,8 @@ class Images:
         wanted = indices.tolist()
         if missing := [i for i in wanted if self.cached[i] is None]:
             with self._pool() as pool:
-                fresh = dict(zip(missing, pool.map(lambda i: self.pixels.prepare(self.split.read(i)), missing)))
+                decoded = pool.map(lambda i: self.pixels.prepare(self.split.read(i)), missing)
+                fresh = dict(zip(missing, decoded, strict=True))
             return [fresh[i] if self.cached[i] is None else self.cached[i] for i in wanted]
         return [self.cached[i] for i in wanted]
 
@@ -106,9 +115,7 @@ class Loader:
 
     def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The training batches of epoch ``number``, the last one as small as it comes."""
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
-        order = torch.randperm(len(self.labels), generator=generator)
-        draws = torch.rand(len(self.labels), 3, generator=generator)
+        order, draws = batch_order(len(self.labels), self.seed, number)
         for indices in order.split(self.batch_size):
             yield self._batch(indices, draws)
 
@@ -120,6 +127,12 @@ class Loader:
             images = [transforms.center_crop(x, size) for x in images]
         batch = torch.stack(images).to(self.device, non_blocking=True)
         return transforms.normalise(batch, self.mean, self.std), self.labels[indices].to(self.device)
+
+
+def batch_order(count: int, seed: int, epoch: int) -> tuple[Tensor, Tensor]:
+    """A permutation of ``count`` images, and three numbers in [0, 1) for each image's augmentation."""
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    return torch.randperm(count, generator=generator), torch.rand(count, 3, generator=generator)
 
 
 @dataclass

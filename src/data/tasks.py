@@ -1,4 +1,4 @@
-"""The table of tasks: what ``DATA.NAME`` may say. To add a task: one row, and a source if its files are of a new kind."""
+"""The table of tasks: what ``DATA.NAME`` may say. To add one: a row, and a source if its files are of a new kind."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

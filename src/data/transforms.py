@@ -1,4 +1,4 @@
-"""From an image file to the pixels a ViT sees: decode and resize on the CPU in uint8, augment and normalise in batches."""
+"""From an image file to what a ViT sees: decode and resize on the CPU in uint8, augment and normalise in batches."""
 
 import io
 
@@ -44,7 +44,7 @@ def resize(pixels: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def resize_shorter(pixels: Tensor, side: int, at_least: tuple[int, int]) -> Tensor:
-    """The shorter side to ``side`` pixels, the other in proportion, both ``at_least``; antialiased, as torchvision's."""
+    """The shorter side to ``side`` pixels, the other in proportion, both ``at_least``; with antialiasing."""
     height, width = pixels.shape[-2:]
     scale = side / min(height, width)
     size = (max(round(height * scale), at_least[0]), max(round(width * scale), at_least[1]))

@@ -1,7 +1,7 @@
 """What a run writes to be used again (tuned.safetensors) and to go on where it stopped (last.ckpt)."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import simplejson
@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ..configs.config import load_cfg_text
+from ..data.loader import Pixels
 from ..models.vit_models import TunedViT, build_model
 from ..utils.io import write_atomic
 from ..utils.seed import random_state, set_random_state
@@ -30,17 +31,17 @@ class Tuned:
     model: TunedViT
     cfg: CfgNode
     class_names: list[str]
-    pixels: dict  # size, augment, mean and std: the fields of src.data.loader.Pixels
+    pixels: Pixels  # how an image file becomes an input
 
 
-def save_tuned(path: Path, model: TunedViT, cfg: CfgNode, class_names: list[str], pixels: dict) -> None:
+def save_tuned(path: Path, model: TunedViT, cfg: CfgNode, class_names: list[str], pixels: Pixels) -> None:
     """Write methods, head and unfrozen weights, with the config, class names and pixel pipeline as metadata."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.tuned_state_dict().items()}
     metadata = {
         "format": FORMAT,
         "config": cfg.dump(),
         "class_names": simplejson.dumps(class_names),
-        "pixels": simplejson.dumps(pixels),
+        "pixels": simplejson.dumps(asdict(pixels)),
         "backbone": fingerprint(model),
     }
     write_atomic(path, lambda temporary: save_file(state, temporary, metadata))
@@ -50,7 +51,8 @@ def load_tuned(path: str | Path, model_root: str = "") -> Tuned:
     """Read a run's folder or its tuned.safetensors back; the model gives the very logits it gave when it was saved.
 
         tuned = load_tuned("output/.../lr0.1_wd0.01_seed42_1a2b3c4d")
-        logits = tuned.model(images)  # (B, 3, H, W), resized and normalised as tuned.pixels says
+        images = torch.stack([tuned.pixels.input(Path(name).read_bytes()) for name in files])  # (B, 3, H, W)
+        logits = tuned.model(images)  # (B, C), classes in the order of tuned.class_names
 
     Args:
         model_root: where the backbone's weights are now; "": where the run found them.
@@ -67,7 +69,7 @@ def load_tuned(path: str | Path, model_root: str = "") -> Tuned:
         metadata = file.metadata() or {}
         if metadata.get("format") != FORMAT:
             raise CheckpointError(f"{path} is no file that ViTune wrote (format {metadata.get('format')!r})")
-        state = {name: file.get_tensor(name) for name in file.keys()}
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - the file is no dict
     cfg = load_cfg_text(metadata["config"], ["MODEL.MODEL_ROOT", model_root] if model_root else [])
     class_names = simplejson.loads(metadata["class_names"])
     model = build_model(cfg, len(class_names))
@@ -77,7 +79,8 @@ def load_tuned(path: str | Path, model_root: str = "") -> Tuned:
             f"{path} was tuned on other weights of {cfg.DATA.FEATURE} than those in {cfg.MODEL.MODEL_ROOT}: "
             "with these it would give wrong answers"
         )
-    return Tuned(model.eval(), cfg, class_names, simplejson.loads(metadata["pixels"]))
+    pixels = {k: tuple(v) if isinstance(v, list) else v for k, v in simplejson.loads(metadata["pixels"]).items()}
+    return Tuned(model.eval(), cfg, class_names, Pixels(**pixels))
 
 
 def fingerprint(model: TunedViT) -> str:

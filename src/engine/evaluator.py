@@ -24,7 +24,7 @@ class Metrics:
 
 @torch.inference_mode()
 def predict(model: nn.Module, loader: Loader, autocast: torch.autocast) -> tuple[Tensor, Tensor]:
-    """Logits (N, C) in float32 and labels (N,) of a whole split, in its order, on the CPU. Leaves the model in eval mode."""
+    """Float32 logits (N, C) and labels (N,) of a whole split, in its order, on the CPU; the model ends in eval mode."""
     model.eval()
     logits, labels = [], []
     for images, targets in loader:

@@ -36,6 +36,7 @@ def run(cfg: CfgNode, folder: RunFolder, resume: bool = False) -> dict:
     if resume and (result := folder.read_result()):
         _require_same(cfg, folder)
         logger.info("%s is finished already", folder.path)
+        logger.info(summary(result))
         return result
     _require_free(cfg, folder, resume)
     find_weights(cfg.DATA.FEATURE, cfg.MODEL.MODEL_ROOT, cfg.MODEL.WEIGHT_PATH)
@@ -64,7 +65,7 @@ def run(cfg: CfgNode, folder: RunFolder, resume: bool = False) -> dict:
             "test": time.perf_counter() - start,
         }
         if cfg.MODEL.SAVE_CKPT:
-            save_tuned(folder.tuned, model, cfg, data.class_names, dataclasses.asdict(data.pixels))
+            save_tuned(folder.tuned, model, cfg, data.class_names, data.pixels)
         result = {
             "test": test,
             **trained,

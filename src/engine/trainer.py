@@ -21,6 +21,7 @@ from ..solver.optimizer import build_optimizer, set_learning_rate
 from ..utils.io import write_json_lines
 from .checkpoint import copy_of_tuned, load_last, save_last
 from .evaluator import evaluate
+from .features import reuse_features
 from .results import RunFolder
 
 logger = logging.getLogger(__name__)
@@ -56,26 +57,27 @@ def train(cfg: CfgNode, model: TunedViT, loaders: dict[str, Loader], run: RunFol
         rows, seconds, best = progress["rows"], progress["seconds"], progress["best"]
         logger.info("resuming after epoch %d/%d", len(rows), epochs)
 
+    start = time.perf_counter()
+    network, loader, val = reuse_features(model, loader, val, autocast(cfg, device))
+    seconds += time.perf_counter() - start
     with _tensorboard(run, len(rows)) as board, _progress_bar(epochs, len(loader), len(rows)) as bar:
         for epoch in range(len(rows), epochs):
             if stops_early and epoch - 1 - best["epoch"] >= solver.PATIENCE:
                 logger.info("no better validation accuracy for %d epochs: stopping", solver.PATIENCE)
                 break
             start = time.perf_counter()
-            loss, lr = _train_epoch(cfg, model, loader, optimizer, loss_of, epoch, bar)
+            loss, lr = _train_epoch(cfg, network, loader, optimizer, loss_of, epoch, bar)
             row = {"epoch": epoch + 1, "loss": loss, "lr": lr}
             if val is not None:
-                row |= {
-                    f"val_{name}": value
-                    for name, value in evaluate(model, val, autocast(cfg, device)).as_dict().items()
-                }
+                metrics = evaluate(network, val, autocast(cfg, device)).as_dict()
+                row |= {f"val_{name}": value for name, value in metrics.items()}
                 if row["val_top1"] > best["top1"]:
                     state = copy_of_tuned(model) if stops_early else None
                     best = {"epoch": epoch, "top1": row["val_top1"], "state": state}
             row["seconds"] = time.perf_counter() - start
             seconds += row["seconds"]
             rows.append(row)
-            _report(row, epochs, board)
+            _report(row, epochs, (epochs - epoch - 1) * row["seconds"], board)
             write_json_lines(run.metrics, rows)
             if cfg.MODEL.SAVE_CKPT:
                 save_last(run.last, model, optimizer, {"rows": rows, "seconds": seconds, "best": best})
@@ -142,17 +144,16 @@ def _check_finite(losses: list[Tensor], epoch: int, first_step: int, lr: float) 
     for step, value in enumerate(values, start=first_step):
         if not math.isfinite(value):
             raise NonFiniteLoss(
-                f"the loss is {value} in epoch {epoch + 1}, step {step + 1}, with learning rate {lr:.3g}. Try a smaller "
-                "SOLVER.BASE_LR, a longer SOLVER.WARMUP_EPOCH, SOLVER.CLIP_GRAD 1.0, or SOLVER.AMP off"
+                f"the loss is {value} in epoch {epoch + 1}, step {step + 1}, with learning rate {lr:.3g}. Try a "
+                "smaller SOLVER.BASE_LR, a longer SOLVER.WARMUP_EPOCH, SOLVER.CLIP_GRAD 1.0, or SOLVER.AMP off"
             )
 
 
-def _report(row: dict, epochs: int, board: SummaryWriter) -> None:
-    """The epoch's line, and the same numbers for TensorBoard."""
+def _report(row: dict, epochs: int, left: float, board: SummaryWriter) -> None:
+    """The epoch's line, with the seconds that are left, and the same numbers for TensorBoard."""
     val = f" val {100 * row['val_top1']:.2f} %" if "val_top1" in row else ""
-    logger.info(
-        "epoch %d/%d loss %.4g lr %.3g%s %.1f s", row["epoch"], epochs, row["loss"], row["lr"], val, row["seconds"]
-    )
+    said = f"epoch {row['epoch']}/{epochs} loss {row['loss']:.4g} lr {row['lr']:.3g}{val} {row['seconds']:.1f} s"
+    logger.info("%s, %s left", said, tqdm.format_interval(left))
     for name, value in row.items():
         if name != "epoch":
             board.add_scalar(name, value, row["epoch"])
@@ -169,5 +170,6 @@ def _tensorboard(run: RunFolder, done: int) -> Iterator[SummaryWriter]:
 def _progress_bar(epochs: int, steps: int, done: int) -> Iterator[tqdm]:
     """A bar over all steps of the run, with the time that is left; now and then a line where there is no terminal."""
     every = 0.2 if sys.stderr.isatty() else 10
-    with tqdm(total=epochs * steps, initial=done * steps, desc="training", unit="step", mininterval=every) as bar:
+    settings = dict(total=epochs * steps, initial=done * steps, mininterval=every, dynamic_ncols=True)
+    with tqdm(desc="training", unit="step", leave=False, **settings) as bar:
         yield bar

@@ -120,7 +120,7 @@ class TunedViT(nn.Module):
         dim = vit.num_features
         for method in self.methods.values():
             dim = method.num_features(dim)
-        self.head = Head(dim, num_classes, cfg.MLP_NUM)
+        self.head = Head(dim, num_classes, cfg.MLP_NUM, cfg.HEAD_INIT)
         self.train()
 
     def forward(self, images: Tensor) -> Tensor:
@@ -134,11 +134,16 @@ class TunedViT(nn.Module):
         return pooled
 
     def train(self, mode: bool = True) -> "TunedViT":
-        """As always, but a frozen ViT stays in eval mode: its own dropout and drop-path act only if a method says so."""
+        """As always, but a frozen ViT stays in eval mode: its dropout and drop-path act only if a method says so."""
         super().train(mode)
         if not any(method.vit_in_train_mode for method in self.methods.values()):
             self.vit.eval()
         return self
+
+    @property
+    def only_head_trains(self) -> bool:
+        """Whether every image's features are the same throughout training."""
+        return not self.methods and not any(p.requires_grad for p in self.vit.parameters())
 
     def tuned_state_dict(self) -> dict[str, Tensor]:
         """All that differs from the pre-trained ViT: methods and head whole, and the ViT's trained parameters."""

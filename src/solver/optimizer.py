@@ -11,11 +11,11 @@ LAST_BIAS = "head.last_layer.bias"
 
 
 def build_optimizer(named: Iterable[tuple[str, nn.Parameter]], solver: CfgNode) -> torch.optim.Optimizer:
-    """torch's SGD, Adam or AdamW over the parameters that train; each group keeps its multiple of the lr in ``lr_scale``.
+    """torch's SGD, Adam or AdamW over the parameters that train; a group's ``lr_scale`` multiplies its learning rate.
 
     VPT's rules. sgd, adam: everything decays but the head's last bias; biases, the same one excepted, learn
-    BIAS_MULTIPLIER times as fast. adamw: biases do not decay. VPT's own AdamW always decays by 0.01, and without weight
-    decay it is SGD; ours is AdamW with the WEIGHT_DECAY of the config, whatever it is, and its epsilon is 1e-6 as VPT's.
+    BIAS_MULTIPLIER times as fast. adamw: biases do not decay; its epsilon is 1e-6. Where VPT's code does not do what
+    the config says, ours does: its AdamW always decays by 0.01, is SGD without decay, and ignores BIAS_MULTIPLIER.
     """
     groups = defaultdict(list)
     for name, param in named:

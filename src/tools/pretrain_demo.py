@@ -8,7 +8,6 @@ drawing. The weights are written in the layout of Google's JAX ViT .npz files, w
 
 import argparse
 import math
-import os
 import time
 import unicodedata
 from pathlib import Path
@@ -25,7 +24,10 @@ from timm.models.vision_transformer import Attention, VisionTransformer
 from torch import Generator, Tensor, nn
 from tqdm import tqdm
 
-ARCH = dict(img_size=32, patch_size=4, embed_dim=64, depth=4, num_heads=4)
+from ..models.vit_backbones.zoo import MODEL_ZOO
+from ..utils.io import write_atomic
+
+ARCH = MODEL_ZOO["vit_micro_glyphs"].arch
 
 LOWER = "abcdefghijklmnopqrstuvwxyz"
 UPPER = "ABDEFGHJKLMNQRTY"  # the capitals that are no larger copy of a small letter; I is an l
@@ -257,19 +259,22 @@ def _attention(prefix: str, attn: Attention) -> dict[str, Tensor]:
 
 def save_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """Write ``arrays`` to ``path`` in one step: whoever reads meanwhile sees the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:  # a file, not a name: numpy would add .npz to the name
-        np.savez(file, **arrays)
-    os.replace(partial, path)
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:  # a file, not a name: numpy would add .npz to the name
+            np.savez(file, **arrays)
+
+    write_atomic(path, write)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--epochs", type=int, default=5, help=f"of {GLYPHS_PER_EPOCH} new drawings each")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("pretrained/vit_micro_glyphs.npz"))
+    parser.add_argument("--epochs", type=int, default=4, help=f"of {GLYPHS_PER_EPOCH} new drawings each")
+    parser.add_argument("--seed", type=int, default=0, help="of weights and drawings")
+    parser.add_argument("--out", type=Path, default=Path("pretrained/vit_micro_glyphs.npz"), help="file to write")
     args = parser.parse_args()
+    if args.epochs < 1:
+        parser.error(f"--epochs is {args.epochs}; it must be at least 1")
 
     assert not any("DIGIT" in unicodedata.name(char) or char.isnumeric() for char in CLASSES)
     start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""One seed for everything that draws, and the generators' states, so that a resumed run draws what it would have drawn."""
+"""One seed for everything that draws, and the generators' states, so that a resumed run goes on drawing the same."""
 
 import random
 

@@ -7,7 +7,6 @@ drawn once with seed 0 and the same for ever.
 from pathlib import Path
 
 import numpy as np
-from sklearn.datasets import load_digits
 
 from .base import Source, Split, stratified
 
@@ -16,6 +15,8 @@ NUM_TRAIN, NUM_VAL = 800, 200
 
 def Digits(root: Path, folder: str, val_fraction: float) -> Source:
     """The digits as uint8 grey images (8, 8); they need no folder."""
+    from sklearn.datasets import load_digits  # here: importing it takes as long as a short run
+
     digits = load_digits()
     images = np.round(digits.images * (255 / 16)).astype(np.uint8)  # 0..16 -> 0..255
     everything = Split(lambda i: images[i], digits.target.astype(int), [f"digits/{i}" for i in range(len(images))])

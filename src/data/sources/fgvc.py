@@ -1,7 +1,7 @@
 """Fine-grained data sets with VPT's splits: ``train.json``, ``val.json``, ``test.json`` beside the images.
 
-Each file is one object {image name: class id}. VPT numbers the ids of each file on its own, so that a file which lacks a
-class shifts labels silently; here the ids of train.json count, and an unknown one is an error.
+Each file is one object {image name: class id}. VPT numbers the ids of each file on its own, so that a file which
+lacks a class shifts labels silently; here the ids of train.json count, and an unknown one is an error.
 """
 
 import json
@@ -35,7 +35,8 @@ def _read(path: Path) -> dict[str, int]:
         return json.loads(path.read_text())
     except FileNotFoundError:
         raise DataError(
-            f"{path.absolute()} is missing: DATA.DATAPATH must hold train.json, val.json and test.json from {SPLITS_URL}"
+            f"{path.absolute()} is missing: DATA.DATAPATH must hold train.json, val.json and test.json "
+            f"(VPT's are at {SPLITS_URL})"
         ) from None
     except json.JSONDecodeError as error:
         raise DataError(f"{path} is not valid JSON: {error}") from error

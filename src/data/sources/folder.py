@@ -22,8 +22,8 @@ def Folder(root: Path, folder: str, val_fraction: float) -> Source:
     root = Path(root)
     if not (root / "train").is_dir():
         raise DataError(
-            f"{root.absolute()} has no folder train/: DATA.DATAPATH must hold train/<class>/<image>, test/<class>/<image> "
-            "and optionally val/<class>/<image>"
+            f"{root.absolute()} has no folder train/: DATA.DATAPATH must hold train/<class>/<image>, "
+            "test/<class>/<image> and optionally val/<class>/<image>"
         )
     classes = sorted(p.name for p in (root / "train").iterdir() if p.is_dir() and not p.name.startswith("."))
     found = {name: _items(root, name, classes) for name in ("train", "val", "test") if (root / name).is_dir()}

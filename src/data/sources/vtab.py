@@ -1,7 +1,7 @@
 """VTAB-1k as folders with list files, the layout that NOAH, SPT, RLRR and the unifying study share.
 
-``DATAPATH/<task>/{train800,val200,test}.txt`` with lines ``images/<split>/<file> <label>``. The copy that circulates was
-re-encoded as JPEG: its pixels are not those of the original data sets, and the result says so.
+``DATAPATH/<task>/{train800,val200,test}.txt`` with lines ``images/<split>/<file> <label>``. The copy that circulates
+was re-encoded as JPEG: its pixels are not those of the original data sets, and the result says so.
 """
 
 from pathlib import Path

@@ -10,6 +10,7 @@ import math
 import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..method import Method
 
@@ -29,18 +30,26 @@ class LowRank(nn.Module):
         nn.init.zeros_(self.up.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.scale * self.up(self.down(x))
+        return self.up(self.down(x) * self.scale)  # scaled where there are few channels
 
 
 class LowRankThirds(nn.Module):
-    """A LowRank of its own for each wanted third of a fused qkv map: (..., D) -> (..., 3 D), zero for the others."""
+    """A LowRank of its own for each wanted third of a fused qkv map: (..., D) -> (..., 3 D), zero for the others.
+
+    All are computed at once, with the down matrices stacked and the up matrices on a block diagonal.
+    """
 
     def __init__(self, dim: int, thirds: list[str], rank: int, alpha: float):
         super().__init__()
         self.thirds = nn.ModuleDict({third: LowRank(dim, dim, rank, alpha) for third in "qkv" if third in thirds})
+        self.scale = alpha / rank
+        self.dim = dim
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([self.thirds[t](x) if t in self.thirds else torch.zeros_like(x) for t in "qkv"], dim=-1)
+        down = torch.cat([low_rank.down.weight for low_rank in self.thirds.values()])  # (thirds * rank, D)
+        nothing = down.new_zeros(self.dim, 0)
+        up = torch.block_diag(*(self.thirds[t].up.weight if t in self.thirds else nothing for t in "qkv"))
+        return F.linear(F.linear(x, down) * self.scale, up)
 
 
 class LoRA(Method):

@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor, nn
-from torchvision.models import alexnet
 
 from ..method import Method
 
@@ -22,6 +21,8 @@ class SideNetwork(nn.Module):
 
     def __init__(self, dim: int, weights: str):
         super().__init__()
+        from torchvision.models import alexnet  # here: torchvision.models is slow to import, and only this needs it
+
         full = alexnet(weights=None)
         if weights:
             if not Path(weights).is_file():

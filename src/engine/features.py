@@ -1,0 +1,51 @@
+"""Linear probing without repeating itself: where only the head trains, each image's features are computed once."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from ..data.loader import Loader, batch_order
+from ..models.vit_models import TunedViT
+
+
+class FeatureLoader:
+    """Batches of a loader's features (B, D) and labels (B,), in the order in which it would give its images.
+
+    Args:
+        loader: of images that look the same in every epoch.
+    """
+
+    def __init__(self, model: TunedViT, loader: Loader, autocast: torch.autocast):
+        self.labels, self.device, self.batch_size, self.seed = (
+            loader.labels,
+            loader.device,
+            loader.batch_size,
+            loader.seed,
+        )
+        model.eval()
+        with torch.no_grad(), autocast:
+            self.features = torch.cat([model.features(images) for images, _ in loader])
+
+    def __len__(self) -> int:
+        return -(-len(self.labels) // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return self._batches(torch.arange(len(self.labels)))
+
+    def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
+        order, _ = batch_order(len(self.labels), self.seed, number)
+        return self._batches(order)
+
+    def _batches(self, order: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        for indices in order.split(self.batch_size):
+            yield self.features[indices.to(self.device)], self.labels[indices].to(self.device)
+
+
+def reuse_features(
+    model: TunedViT, train: Loader, val: Loader | None, autocast: torch.autocast
+) -> tuple[nn.Module, Loader | FeatureLoader, Loader | FeatureLoader | None]:
+    """What to train on what: the head on features where nothing before it trains or changes, else all as given."""
+    if not model.only_head_trains or train.images.pixels.augment != "none":
+        return model, train, val
+    return model.head, *(FeatureLoader(model, loader, autocast) if loader else None for loader in (train, val))

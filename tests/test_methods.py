@@ -1,0 +1,456 @@
+"""What every method must do, for every name in METHODS and a dozen mixes, on a tiny random ViT."""
+
+import copy
+import json
+
+import pytest
+import timm
+import torch
+from conftest import make_cfg, make_model, make_vit, randomise
+from test_parity import PARITY
+
+from src.configs.config import get_cfg
+from src.models.merge import merged_state_dict
+from src.models.method import Method, Site, Tokens, wires, wiring
+from src.models.methods.freqfit import SpectralFilter
+from src.models.methods.lora import LowRank
+from src.models.vit_backbones.zoo import MODEL_ZOO, create_vit
+from src.models.vit_models import METHODS, TunedViT, parse
+
+MIXES = [
+    ("lora", "freqfit"),
+    ("lora+ssf", ""),
+    ("prompt+tinytl-bias", ""),
+    ("prompt+bias", "freqfit"),
+    ("adapter+lora", "freqfit_real"),
+    ("prompt+adapter", "ssf"),
+    ("partial-2", "freqfit"),
+    ("side", "freqfit"),
+    ("cls-reinit+prompt", ""),
+    ("end2end", "freqfit"),
+    ("prompt-noupdate", ""),
+    ("lora+adapter+ssf+prompt+tinytl-bias+partial", "freqfit"),
+]
+EVERY = [(name, "") for name in ["linear", *METHODS]] + MIXES
+ids = ["+".join(filter(None, pair)) for pair in EVERY]
+every_method = pytest.mark.parametrize(("names", "freqfit"), EVERY, ids=ids)
+
+# Not the pre-trained model at the start, by the papers' design: random scales, filters, prompts, a side network.
+MOVES_AT_START = {"ssf", "scale_shift", "freqfit", "freqfit_real", "prompt", "side"}
+FOLDS = {"lora", "ssf", "tinytl-bias", "partial", "cls", "end2end"}
+
+
+def build(names, freqfit="", **keys) -> TunedViT:
+    return make_model(names, freqfit, MODEL__PROMPT__DEEP=True, **keys)
+
+
+@every_method
+def test_starts_at_the_pretrained_output_or_is_known_not_to(names, freqfit, images):
+    model = build(names, freqfit)
+    plain = make_model("linear")
+    same = torch.allclose(model.features(images), plain.features(images), atol=1e-6)
+    moves = bool(MOVES_AT_START & set(model.methods)) or "reinit" in names
+    assert same != moves
+
+
+@every_method
+def test_exactly_what_trains_gets_a_gradient(names, freqfit, images):
+    model = build(names, freqfit)
+    randomise(model)
+    model.head(model.features(images)).square().sum().backward()
+    for name, param in model.named_parameters():
+        assert (param.grad is not None) == param.requires_grad, name
+    assert any(p.requires_grad for p in model.head.parameters())
+
+
+@every_method
+def test_a_step_changes_nothing_frozen_and_no_key(names, freqfit, images):
+    model = build(names, freqfit)
+    keys = set(make_vit().state_dict())
+    before = {n: p.detach().clone() for n, p in model.named_parameters()}
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    model.train()
+    model(images).square().sum().backward()
+    optimizer.step()
+    assert set(model.vit.state_dict()) == keys
+    for name, param in model.named_parameters():
+        if not param.requires_grad:
+            assert torch.equal(param, before[name]), name
+
+
+@every_method
+def test_what_was_learned_goes_into_a_new_model(names, freqfit, images):
+    model = build(names, freqfit)
+    randomise(model)
+    again = build(names, freqfit)
+    again.load_tuned_state_dict({k: v.clone() for k, v in model.tuned_state_dict().items()})
+    assert torch.equal(model(images), again(images))
+    if "end2end" not in model.methods:
+        assert len(model.tuned_state_dict()) < len(model.state_dict())
+
+
+@every_method
+def test_a_deep_copy_is_independent(names, freqfit, images):
+    model = build(names, freqfit)
+    before = model(images)
+    other = copy.deepcopy(model)
+    randomise(other)
+    assert torch.equal(model(images), before)
+    assert not torch.allclose(other(images), before)
+
+
+@every_method
+def test_compiles_into_one_graph(names, freqfit, images):
+    model = build(names, freqfit)
+    randomise(model)
+    torch._dynamo.reset()
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(images), model(images), atol=1e-5, rtol=1e-5)
+
+
+@every_method
+def test_folds_into_a_plain_vit_or_says_why_not(names, freqfit, images):
+    model = build(names, freqfit)
+    randomise(model)
+    if set(model.methods) <= FOLDS:
+        plain = make_vit()
+        plain.load_state_dict(merged_state_dict(model))
+        merged = model.head(plain.forward_head(plain.forward_features(images), pre_logits=True))
+        torch.testing.assert_close(merged, model(images), atol=1e-4, rtol=1e-4)
+    else:
+        with pytest.raises(ValueError, match=r"cannot be merged"):
+            merged_state_dict(model)
+
+
+@every_method
+def test_one_forward_leaves_nothing_behind_for_the_next(names, freqfit, images):
+    model = build(names, freqfit)
+    both = model(images)
+    torch.testing.assert_close(model(images[:1]), both[:1], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(model(images), both, atol=0, rtol=0)
+
+
+@every_method
+def test_bfloat16_autocast_stays_close(names, freqfit, images):
+    model = build(names, freqfit)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model(images)
+    exact = model(images)
+    assert (logits.float() - exact).abs().max() < 0.1 * exact.abs().max()
+
+
+SHAPES = {
+    "oblong": dict(img_size=(32, 48)),
+    "odd grid": dict(img_size=(40, 24)),
+    "registers": dict(reg_tokens=4),
+    "average pooling": dict(global_pool="avg"),
+    "no class token": dict(class_token=False, global_pool="avg"),
+    "pre-norm": dict(pre_norm=True),
+    "layer scale": dict(init_values=0.1),
+    "attention pooling": dict(class_token=False, global_pool="map"),
+    "one block": dict(depth=1),
+}
+
+
+@every_method
+@pytest.mark.parametrize("shape", SHAPES)
+def test_works_on_every_kind_of_vit(names, freqfit, shape):
+    arguments = SHAPES[shape]
+    if arguments.get("class_token") is False and "cls" in names:
+        with pytest.raises(ValueError, match="class token"):
+            build(names, freqfit, vit=make_vit(**arguments))
+        return
+    if shape == "one block" and "partial-2" in names:
+        with pytest.raises(ValueError, match="1 blocks"):
+            build(names, freqfit, vit=make_vit(**arguments))
+        return
+    model = build(names, freqfit, vit=make_vit(**arguments))
+    size = arguments.get("img_size", (32, 32))
+    logits = model.train()(torch.randn(2, 3, *size))
+    logits.sum().backward()
+    assert logits.shape == (2, 5)
+    assert logits.isfinite().all()
+
+
+# --- parameter counts
+
+COUNTS = {
+    "linear": ("linear", "", {}),
+    "tinytl-bias": ("tinytl-bias", "", {}),
+    "lora r=4": ("lora", "", {"LORA.RANK": 4}),
+    "lora r=8": ("lora", "", {"LORA.RANK": 8}),
+    "lora r=16": ("lora", "", {"LORA.RANK": 16}),
+    "adapter reduction=8": ("adapter", "", {}),
+    "adapter reduction=64": ("adapter", "", {"ADAPTER.REDUCTION_FACTOR": 64}),
+    "adapter reduction=256": ("adapter", "", {"ADAPTER.REDUCTION_FACTOR": 256}),
+    "vpt-deep P=5 project=64": ("prompt", "", {"PROMPT.DEEP": True, "PROMPT.PROJECT": 64}),
+    "freqfit 2-D (complex) + linear": ("linear", "freqfit", {}),
+    "freqfit* 2-D (real) + linear": ("linear", "freqfit_real", {}),
+    "ssf + linear": ("linear", "ssf", {}),
+    "freqfit + lora r=8": ("lora", "freqfit", {}),
+    "freqfit* + lora r=8": ("lora", "freqfit_real", {}),
+    "ssf + lora r=8": ("lora", "ssf", {}),
+    "freqfit + adapter 8": ("adapter", "freqfit", {}),
+    "freqfit + bias": ("tinytl-bias", "freqfit", {}),
+    "ssf + vpt-deep P=5": ("prompt", "ssf", {"PROMPT.DEEP": True}),
+    "freqfit 1-D, MAE/MoCo/CLIP linear (196 tokens)": ("linear", "freqfit", {"FREQFIT.TRANSFORM": "1d"}),
+    "partial-1 (block + final norm)": ("partial-1", "", {}),
+    "partial-2": ("partial-2", "", {}),
+    "partial-4": ("partial-4", "", {}),
+    "side (AlexNet features 2,469,696 + projection 9216*D + alpha)": ("side", "", {"SIDE.WEIGHTS": ""}),
+    **{
+        f"vpt-{'deep' if deep else 'shallow'} P={p}": ("prompt", "", {"PROMPT.NUM_TOKENS": p, "PROMPT.DEEP": deep})
+        for p in (5, 10, 50, 100)
+        for deep in (True, False)
+    },
+    **{
+        f"freqfit 1-D + vpt-deep P={p}": ("prompt", "freqfit", {"PROMPT.NUM_TOKENS": p, "PROMPT.DEEP": True})
+        for p in (5, 10, 50)
+    },
+}
+EXPECTED = json.loads((PARITY / "param_counts.json").read_text())
+
+
+@pytest.mark.parametrize(("size", "row"), [("B/16", "sup_vitb16_imagenet21k"), ("L/16", "sup_vitl16_imagenet21k")])
+def test_parameter_counts_are_the_papers(size, row):
+    for name, expected in EXPECTED[size].items():
+        methods, freqfit, keys = COUNTS.get(name, ("linear", "", {}))
+        cfg = get_cfg().MODEL
+        for key, value in keys.items():
+            node, last = key.split(".")
+            cfg[node][last] = value
+        with torch.device("meta"):
+            vit = create_vit(MODEL_ZOO[row], (224, 224))
+            model = TunedViT(vit, parse(methods, freqfit), cfg, num_classes=100)
+        trained = model.num_trained()
+        if name == "backbone":
+            assert sum(p.numel() for p in vit.parameters()) == expected
+        elif name == "head C=100":
+            assert trained["head"] == expected
+        else:
+            assert name in COUNTS, f"no count for {name}"
+            assert sum(trained.values()) - trained["head"] == expected, name
+
+
+# --- the engine
+
+
+def test_unknown_site_is_named():
+    class Lost(Method):
+        def attach(self, cfg, vit, tokens):
+            self.after("blocks.0.attn.query", torch.nn.Identity())
+
+    METHODS["lost"] = Lost
+    try:
+        with pytest.raises(ValueError, match=r"'lost'.*no module 'blocks\.0\.attn\.query'"):
+            make_model("lost")
+    finally:
+        del METHODS["lost"]
+
+
+def test_order_does_not_depend_on_how_the_user_writes_it():
+    one, other = make_model("lora+ssf+prompt", "freqfit"), make_model("prompt+ssf+lora", "freqfit")
+    assert wiring(one.vit, one.methods) == wiring(other.vit, other.methods)
+    before = [type(tap).__name__ for tap in one.sites["blocks.0"].before]
+    assert before == ["Insert", "SpectralFilter"]  # prompts are filtered too
+
+
+def test_a_site_computes_its_formula():
+    class Add(torch.nn.Module):
+        def __init__(self, number):
+            super().__init__()
+            self.number = number
+
+        def forward(self, x):
+            return x + self.number
+
+    double = torch.nn.Linear(1, 1, bias=False)
+    double.weight.data.fill_(2.0)
+    site = Site()
+    site.add("before", Add(1.0))
+    site.add("beside", Add(10.0))
+    site.add("after", Add(100.0))
+    double.register_forward_pre_hook(site.enter)
+    double.register_forward_hook(site.leave)
+    assert double(torch.tensor([3.0])).item() == (2 * 4) + (4 + 10) + 100
+
+
+def test_no_file_calls_forward_directly():
+    import re
+    from pathlib import Path
+
+    for file in Path("src").rglob("*.py"):
+        assert not re.search(r"\w\.forward\(", file.read_text().replace("super().forward(", "")), file
+
+
+@pytest.mark.parametrize("names", ["lorra", "lora+lora", "partial-0x", "prompt+tinytl-bias+bias", "end2end+lora"])
+def test_methods_that_make_no_sense_are_refused(names):
+    with pytest.raises(ValueError, match=r"known|twice|end2end"):
+        parse(names)
+
+
+@pytest.mark.parametrize("freqfit", ["FreqFit", "fourier"])
+def test_unknown_freqfit_is_an_error(freqfit):
+    with pytest.raises(ValueError, match="unknown FREQFIT"):
+        parse("linear", freqfit)
+
+
+def test_frozen_vit_stays_in_eval_mode_but_end2end_does_not():
+    for names, trains in (("lora", False), ("prompt", False), ("end2end", True)):
+        model = make_model(names).train()
+        assert model.vit.training is trains
+        assert model.head.training
+        assert model.eval().vit.training is False
+
+
+# --- single methods
+
+
+def test_filter_is_a_circular_convolution():
+    """The 1-D filter of a unit impulse spectrum e^{-2 pi i k / N} delays the sequence by one token."""
+    length, dim = 6, 3
+    tap = SpectralFilter(1, (length,), dim, real=False)
+    angle = -2 * torch.pi * torch.arange(length // 2 + 1) / length
+    tap.filter.data = torch.stack((angle.cos(), angle.sin()), -1)[:, None].expand(-1, dim, -1).contiguous()
+    tap.scale.data.fill_(1.0)
+    tap.shift.data.fill_(0.0)
+    x = torch.randn(2, 1 + length, dim)
+    y = tap(x)
+    torch.testing.assert_close(y[:, 1:] - x[:, 1:], x[:, 1:].roll(1, dims=1), atol=1e-5, rtol=0)
+    assert torch.equal(y[:, :1], x[:, :1])
+
+
+@pytest.mark.parametrize("freqfit", ["freqfit", "freqfit_real", "ssf"])
+def test_identity_start_is_the_pretrained_model(freqfit, images):
+    keys = {f"MODEL__{name}__INIT": "identity" for name in ("FREQFIT", "FREQFIT_REAL", "SCALE_SHIFT")}
+    model = make_model("linear", freqfit, **keys)
+    torch.testing.assert_close(model.features(images), make_model("linear").features(images), atol=1e-6, rtol=0)
+
+
+def test_freqfit_sizes_follow_the_tokens_of_each_block():
+    keys = dict(MODEL__PROMPT__NUM_TOKENS=3, MODEL__PROMPT__DEEP=True, MODEL__PROMPT__REVERSE_DEEP=True)
+    model = make_model("prompt", "freqfit", MODEL__PROMPT__NUM_DEEP_LAYERS=1, **keys)
+    shapes = [tap.shape for _, _, _, tap in wires(model.methods) if isinstance(tap, SpectralFilter)]
+    assert shapes == [(16,), (16,), (19,), (19,)]
+    flat = make_model("prompt", "freqfit", MODEL__FREQFIT__TRANSFORM="2d", **keys)
+    shapes = [tap.shape for _, _, _, tap in wires(flat.methods) if isinstance(tap, SpectralFilter)]
+    assert shapes == [(4, 4)] * 4
+
+
+@pytest.mark.parametrize(
+    ("keys", "lengths"),
+    [
+        (dict(DEEP=False), [20, 20, 20, 20]),
+        (dict(DEEP=True), [20, 20, 20, 20]),
+        (dict(DEEP=True, NUM_DEEP_LAYERS=1), [20, 20, 20, 20]),
+        (dict(DEEP=True, NUM_DEEP_LAYERS=1, FORWARD_DEEP_NOEXPAND=True), [20, 20, 17, 17]),
+        (dict(DEEP=True, NUM_DEEP_LAYERS=2, REVERSE_DEEP=True), [17, 20, 20, 20]),
+        (dict(DEEP=True, DEEP_SHARED=True), [20, 20, 20, 20]),
+        (dict(DEEP=True, PROJECT=8, DEEP_SHARED=True, REVERSE_DEEP=True), [20, 20, 20, 20]),
+    ],
+)
+def test_prompts_are_where_the_keys_say(keys, lengths, images):
+    model = make_model("prompt", MODEL__PROMPT__NUM_TOKENS=3, **{f"MODEL__PROMPT__{k}": v for k, v in keys.items()})
+    seen = []
+    for block in model.vit.blocks:
+        block.norm1.register_forward_pre_hook(lambda module, args: seen.append(args[0].shape[1]))
+    model.vit.norm.register_forward_pre_hook(lambda module, args: seen.append(args[0].shape[1]))
+    model(images)
+    assert seen == lengths
+    sets = (
+        {"blocks.0"} if not keys["DEEP"] else {site for _, site, _, t in wires(model.methods) if hasattr(t, "prompts")}
+    )
+    count = sum(hasattr(tap, "prompts") for tap in model.methods["prompt"].taps)
+    assert count == (len(sets) if not keys.get("DEEP_SHARED") else 2)
+    state = model.tuned_state_dict()
+    assert len({tensor.data_ptr() for tensor in state.values()}) == len(state)
+
+
+@pytest.mark.parametrize("pool", ["img_pool", "prompt_pool", "imgprompt_pool"])
+def test_class_token_vits_pool_the_mean_before_the_norm(pool, images):
+    model = make_model("prompt", MODEL__PROMPT__NUM_TOKENS=3, MODEL__PROMPT__VIT_POOL_TYPE=pool)
+    seen = []
+    model.vit.norm.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    features = model.features(images)
+    rows = {"img_pool": slice(4, None), "prompt_pool": slice(1, 4), "imgprompt_pool": slice(1, None)}[pool]
+    torch.testing.assert_close(features, model.vit.norm(seen[0][:, rows].mean(1)))
+
+
+def test_prompt_dropout_differs_between_images_and_acts_in_training_only():
+    model = make_model("prompt", MODEL__PROMPT__DROPOUT=0.5, MODEL__PROMPT__NUM_TOKENS=8)
+    same = torch.ones(2, 3, 32, 32)
+    one, other = model(same)
+    torch.testing.assert_close(one, other)
+    one, other = model.train()(same)
+    assert not torch.allclose(one, other)
+
+
+def test_lora_scale_is_alpha_over_rank_also_below_one():
+    low_rank = LowRank(4, 4, rank=8, alpha=2.0)
+    assert low_rank.scale == 0.25
+
+
+@pytest.mark.parametrize(
+    ("targets", "parameters"),
+    [(["attn.q", "attn.v"], 3 * 4 * 2 * 64), (["attn.qkv"], 3 * 4 * (32 + 96)), (["mlp.fc2"], 3 * 4 * (128 + 32))],
+)
+def test_lora_adapts_its_targets_only(targets, parameters, images):
+    model = make_model("lora", MODEL__LORA__RANK=4, MODEL__LORA__TARGETS=targets)
+    assert model.num_trained()["lora"] == parameters
+    before = model.vit.blocks[0].attn.qkv(torch.ones(1, 1, 32))
+    randomise(model)
+    after = model.vit.blocks[0].attn.qkv(torch.ones(1, 1, 32))
+    changed = (before != after).flatten().unflatten(0, (3, 32)).any(1).tolist()
+    assert changed == {"attn.q": [True, False, True], "attn.qkv": [True] * 3, "mlp.fc2": [False] * 3}[targets[0]]
+
+
+def test_adapter_matrices_both_get_gradients_from_the_second_step_on(images):
+    model = make_model("adapter")
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    start = copy.deepcopy(model.methods["adapter"].state_dict())
+    for _ in range(2):
+        optimizer.zero_grad()
+        model(images).square().sum().backward()
+        optimizer.step()
+    for name, value in model.methods["adapter"].state_dict().items():
+        assert not torch.equal(value, start[name]), name
+
+
+def test_side_weights_missing_says_where_to_get_them():
+    cfg = make_cfg(MODEL__SIDE__WEIGHTS="nowhere/alexnet.pth")
+    with pytest.raises(FileNotFoundError, match=r"download\.pytorch\.org"):
+        TunedViT(make_vit(), parse("side"), cfg.MODEL, 5)
+
+
+def test_partial_trains_exactly_its_blocks():
+    vit = make_vit(depth=12)
+    model = make_model("partial-2", vit=vit)
+    trained = {
+        name.split(".")[1] for name, p in vit.named_parameters() if p.requires_grad and name.startswith("blocks")
+    }
+    assert trained == {"10", "11"}
+    model = make_model("partial", vit=make_vit(depth=12), MODEL__PARTIAL__NORM=False)
+    assert not any(p.requires_grad for p in model.vit.norm.parameters())
+
+
+def test_every_key_of_every_method_changes_the_model():
+    """Keys that nothing reads would be promises: each method's keys are all read by its file."""
+    import inspect
+
+    for name, method in METHODS.items():
+        source = inspect.getsource(inspect.getmodule(method))
+        for key in method.defaults():
+            assert source.count(f"cfg.{key}") >= 2, f"{name}: {key}"
+
+
+def test_zoo_clip_archs_are_openais():
+    for name in ("clip_vitb16", "clip_vitb32", "clip_vitl14"):
+        with torch.device("meta"):
+            vit = create_vit(MODEL_ZOO[name], (224, 224))
+        assert isinstance(vit.blocks[0].mlp.act, timm.layers.QuickGELU)
+        assert vit.norm_pre.eps == vit.blocks[0].norm1.eps == 1e-5
+        assert vit.patch_embed.proj.bias is None
+
+
+def test_tokens_default_to_no_prompts():
+    assert Tokens(1, 4, 4, 32, depth=3).prompts == [0, 0, 0, 0]

@@ -1,0 +1,384 @@
+"""Runs through the door a user uses: train, resume, evaluate, load back; and what must stop with a reason."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+from test_methods import EVERY, ids
+
+import train
+from src.configs.config import load_cfg
+from src.data.loader import open_data
+from src.engine.checkpoint import CheckpointError, load_tuned
+from src.engine.evaluator import measure, predict
+from src.engine.results import RunFolder, run_folder
+from src.engine.run import evaluate_run, run
+from src.engine.trainer import NonFiniteLoss, autocast
+from src.utils.io import read_json, read_json_lines, write_atomic
+
+# A tenth of the digits, three epochs: two seconds a run.
+QUICK = [
+    "DATA.NAME", "digits", "DATA.FEATURE", "vit_micro_glyphs", "DATA.CROPSIZE", "32", "DATA.PERCENTAGE", "0.1",
+    "DATA.PIXELS", "backbone", "SOLVER.OPTIMIZER", "adamw", "SOLVER.BASE_LR", "0.003", "SOLVER.WARMUP_EPOCH", "1",
+    "SOLVER.TOTAL_EPOCH", "3", "SOLVER.SCHEDULE_PER", "step", "MODEL.SIDE.WEIGHTS", "", "MODEL.PROMPT.DEEP", "True",
+]  # fmt: skip
+
+
+def quick(tmp_path, *pairs):
+    cfg = load_cfg("", [*QUICK, "OUTPUT_DIR", str(tmp_path), *pairs])
+    return cfg, run_folder(cfg)
+
+
+def command(*args) -> subprocess.CompletedProcess:
+    """train.py as a user starts it."""
+    return subprocess.run([sys.executable, "train.py", *map(str, args)], capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture
+def main(capsys):
+    """train.py in this process, which saves the time its imports take."""
+
+    def call(*args) -> subprocess.CompletedProcess:
+        status = train.main([str(arg) for arg in args])
+        return subprocess.CompletedProcess(args, status, *capsys.readouterr())
+
+    return call
+
+
+# --- a finished run
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """One run of the command line, and what it printed."""
+    out = tmp_path_factory.mktemp("finished")
+    done = command(*QUICK, "OUTPUT_DIR", out, "MODEL.TRANSFER_TYPE", "lora", "FREQFIT", "freqfit")
+    assert done.returncode == 0, done.stderr
+    (result,) = out.rglob("result.json")
+    return RunFolder(result.parent), done
+
+
+def test_the_last_line_is_the_result(finished):
+    folder, done = finished
+    last = done.stdout.strip().splitlines()[-1]
+    assert last.startswith("result: test top-1 ")
+    assert f"{100 * read_json(folder.result)['test']['top1']:.2f} %" in last
+    assert sum(line.startswith("epoch ") for line in done.stdout.splitlines()) == 3
+
+
+def test_the_folder_holds_everything(finished):
+    folder, _ = finished
+    names = {p.name for p in folder.path.iterdir()}
+    events = {name for name in names if name.startswith("events.out.tfevents")}
+    assert events
+    assert names - events == {
+        "config.yaml", "wiring.txt", "metrics.jsonl", "result.json", "tuned.safetensors", "log.txt"
+    }  # fmt: skip
+    assert "SpectralFilter" in folder.wiring.read_text()
+    assert [row["epoch"] for row in read_json_lines(folder.metrics)] == [1, 2, 3]
+
+
+def test_the_result_says_what_was_done(finished):
+    result = read_json(finished[0].result)
+    assert result["test"]["images"] == 797
+    assert 0 <= result["test"]["top1"] <= result["test"]["top5"] <= 1
+    assert result["data"]["images"] == {"train": 100, "test": 797}
+    assert result["pixels"] == {"size": [32, 32], "augment": "none", "mean": [0.5] * 3, "std": [0.5] * 3}
+    assert result["class_names"] == [str(i) for i in range(10)]
+    assert result["config"]["MODEL.TRANSFER_TYPE"] == "lora"
+    assert result["seed"] == 42
+    assert result["environment"]["packages"]["torch"] == torch.__version__.split("+")[0]
+    parts = result["parameters"]["by_part"]
+    # 5 filters of 8 x 5 x 64 complex weights, 64 scales and 64 shifts; 18 L r D for LoRA.
+    assert parts == {"freqfit": 5 * (8 * 5 * 64 * 2 + 128), "lora": 18 * 4 * 8 * 64, "vit": 0, "head": 650}
+    assert result["learned_bytes"] == 4 * sum(parts.values())
+
+
+def test_eval_only_gives_the_same_accuracy(finished, main):
+    folder, _ = finished
+    done = main("--run-dir", folder.path, "--eval-only")
+    assert done.returncode == 0, done.stderr
+    assert f"{100 * read_json(folder.result)['test']['top1']:.2f} %" in done.stdout.strip().splitlines()[-1]
+    assert evaluate_run(folder) == read_json(folder.result)["test"]
+
+
+def test_a_result_is_not_overwritten(finished, main):
+    folder, _ = finished
+    before = folder.result.read_bytes()
+    out = folder.path.parents[3]
+    again = [*QUICK, "OUTPUT_DIR", out, "MODEL.TRANSFER_TYPE", "lora", "FREQFIT", "freqfit"]
+    done = main(*again)
+    assert done.returncode == 1
+    assert "already holds a result" in done.stderr
+    done = main(*again, "--resume")
+    assert done.returncode == 0
+    assert done.stdout.strip().splitlines()[-1].startswith("result: ")
+    done = main("--run-dir", folder.path, "--config-file", "configs/digits.yaml", "--resume")
+    assert done.returncode == 1
+    assert "another config" in done.stderr
+    assert folder.result.read_bytes() == before
+
+
+# --- loading back
+
+
+@pytest.mark.parametrize(("names", "freqfit"), EVERY, ids=ids)
+def test_every_method_loads_back_bit_identical(names, freqfit, tmp_path):
+    cfg, folder = quick(
+        tmp_path, "MODEL.TRANSFER_TYPE", names, "FREQFIT", freqfit or "None", "SOLVER.TOTAL_EPOCH", "1",
+        "SOLVER.WARMUP_EPOCH", "0", "MODEL.MLP_NUM", "1", "SOLVER.SCHEDULER", "constant",
+    )  # fmt: skip
+    result = run(cfg, folder)
+    loaders, _ = open_data(cfg).loaders(cfg, torch.device("cpu"))
+    one, other = load_tuned(folder.path), load_tuned(folder.tuned)
+    logits, labels = predict(one.model, loaders["test"], autocast(cfg, torch.device("cpu")))
+    assert measure(logits, labels).as_dict() == result["test"]
+    again, _ = predict(other.model, loaders["test"], autocast(cfg, torch.device("cpu")))
+    assert torch.equal(logits, again)
+    assert other.class_names == result["class_names"]
+    assert names == one.cfg.MODEL.TRANSFER_TYPE
+    assert dataclasses.asdict(one.pixels) == result["pixels"]
+
+
+def test_single_images_go_in_as_the_loader_gives_them(finished):
+    tuned = load_tuned(finished[0].path)
+    data = open_data(tuned.cfg)
+    loaders, _ = data.loaders(tuned.cfg, torch.device("cpu"))
+    images, _ = next(iter(loaders["test"]))
+    single = torch.stack([tuned.pixels.input(data.splits["test"].read(i)) for i in range(len(images))])
+    assert torch.equal(single, images)
+
+
+def test_file_of_other_weights_is_refused(tmp_path, finished):
+    import numpy as np
+
+    arrays = dict(np.load("pretrained/vit_micro_glyphs.npz"))
+    arrays["cls"] = arrays["cls"] + 1e-3
+    np.savez(tmp_path / "vit_micro_glyphs.npz", **arrays)
+    with pytest.raises(CheckpointError, match="other weights"):
+        load_tuned(finished[0].path, model_root=str(tmp_path))
+    (tmp_path / "other.safetensors").write_bytes(b"")
+    with pytest.raises(FileNotFoundError):
+        load_tuned(tmp_path / "nothing")
+
+
+def test_metadata_can_be_read_by_others(finished):
+    with safe_open(finished[0].tuned, framework="pt") as file:
+        assert set(file.metadata()) == {"format", "config", "class_names", "pixels", "backbone"}
+        assert "head.last_layer.weight" in file.keys()
+        assert not any(name.startswith("vit.") for name in file.keys())
+
+
+# --- interruption
+
+
+def same_result(one: Path, other: Path) -> None:
+    a, b = read_json(one / "result.json"), read_json(other / "result.json")
+    assert a["test"] == b["test"]
+    rows = [
+        [{k: v for k, v in row.items() if k != "seconds"} for row in read_json_lines(p / "metrics.jsonl")]
+        for p in (one, other)
+    ]
+    assert rows[0] == rows[1]
+    with safe_open(one / "tuned.safetensors", "pt") as f, safe_open(other / "tuned.safetensors", "pt") as g:
+        assert all(torch.equal(f.get_tensor(name), g.get_tensor(name)) for name in f.keys())
+
+
+def test_killed_run_resumes_to_the_very_same_result(tmp_path):
+    settings = [
+        *QUICK, "MODEL.TRANSFER_TYPE", "prompt+lora", "MODEL.PROMPT.DROPOUT", "0.3", "FREQFIT", "freqfit",
+        "SOLVER.TOTAL_EPOCH", "12", "DATA.AUGMENT", "crop_flip",
+    ]  # fmt: skip
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert command(*settings, "--run-dir", whole).returncode == 0
+    process = subprocess.Popen(
+        [sys.executable, "train.py", *settings, "--run-dir", str(broken)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    metrics = broken / "metrics.jsonl"
+    while not (metrics.is_file() and len(read_json_lines(metrics)) >= 3):
+        assert process.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (broken / "result.json").exists()
+
+    refused = command(*settings, "--run-dir", broken)
+    assert refused.returncode == 1
+    assert "--resume" in refused.stderr
+    resumed = command("--run-dir", broken, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "resuming after epoch" in resumed.stdout
+    same_result(whole, broken)
+    assert not (broken / "last.ckpt").exists()
+
+
+def test_a_file_is_whole_or_not_there(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def fail(temporary):
+        temporary.write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_atomic(path, fail)
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+# --- training
+
+
+def test_early_stopping_takes_the_best_epoch(tmp_path):
+    cfg, folder = quick(
+        tmp_path, "DATA.TRAIN_SPLIT", "train", "SOLVER.PATIENCE", "2", "SOLVER.TOTAL_EPOCH", "40",
+        "SOLVER.SCHEDULER", "constant", "SOLVER.BASE_LR", "0.02", "MODEL.TRANSFER_TYPE", "lora",
+    )  # fmt: skip
+    result = run(cfg, folder)
+    rows = read_json_lines(folder.metrics)
+    best = max(rows, key=lambda row: row["val_top1"])
+    assert len(rows) == result["epochs"] < 40
+    assert result["epoch_used"] == best["epoch"] == len(rows) - 2
+    assert result["val"]["top1"] == best["val_top1"]
+    loaders, _ = open_data(cfg).loaders(cfg, torch.device("cpu"))
+    val = measure(*predict(load_tuned(folder.path).model, loaders["val"], autocast(cfg, torch.device("cpu"))))
+    assert val.top1 == best["val_top1"]
+
+
+def test_pieces_of_a_batch_add_up_to_the_whole(tmp_path):
+    losses = []
+    for pieces in ("1", "3"):
+        cfg, folder = quick(tmp_path, "SOLVER.ACCUMULATE", pieces, "SOLVER.OPTIMIZER", "sgd", "SOLVER.BASE_LR", "0.1")
+        run(cfg, folder)
+        losses.append([row["loss"] for row in read_json_lines(folder.metrics)])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_gradient_clipping_limits_the_step(tmp_path):
+    moved = []
+    for limit in ("0", "1e-6"):
+        cfg, folder = quick(
+            tmp_path, "SOLVER.CLIP_GRAD", limit, "SOLVER.OPTIMIZER", "sgd", "SOLVER.WEIGHT_DECAY", "0",
+            "SOLVER.MOMENTUM", "0",
+        )  # fmt: skip
+        run(cfg, folder)
+        moved.append(load_tuned(folder.path).model.head.last_layer.bias.add(4.59512).abs().max().item())
+    assert moved[0] > 1e-3
+    assert moved[1] < 1e-5
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        ["SOLVER.LOSS", "sigmoid"],
+        ["SOLVER.LABEL_SMOOTHING", "0.1"],
+        ["DATA.CLASS_WEIGHTS_TYPE", "inv_sqrt"],
+        ["SOLVER.AMP", "bf16"],
+        ["SOLVER.OPTIMIZER", "adam"],
+        ["SOLVER.SEARCH_EPOCH", "2"],
+        ["DATA.NO_TEST", "True", "DATA.TRAIN_SPLIT", "train"],
+        ["MODEL.TRANSFER_TYPE", "lora", "DATA.IMAGE_SIZE", "[32, 48]"],
+    ],
+    ids=lambda pairs: pairs[0],
+)
+def test_options_train(tmp_path, pairs):
+    cfg, folder = quick(tmp_path, *pairs)
+    result = run(cfg, folder)
+    rows = read_json_lines(folder.metrics)
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    assert (result["test"] is None) == cfg.DATA.NO_TEST
+    assert len(rows) == (2 if cfg.SOLVER.SEARCH_EPOCH else 3)
+
+
+def test_same_seed_same_result_and_another_seed_another(tmp_path):
+    accuracies = {}
+    for where, seed in (("a", "1"), ("b", "1"), ("c", "2")):
+        cfg, folder = quick(tmp_path / where, "SEED", seed, "MODEL.TRANSFER_TYPE", "lora", "FREQFIT", "freqfit")
+        accuracies[where] = run(cfg, folder)["train_loss"]
+    assert accuracies["a"] == accuracies["b"] != accuracies["c"]
+
+
+def test_the_test_set_is_read_once(tmp_path, monkeypatch):
+    from src.engine import run as run_module
+    from src.engine import trainer
+
+    seen = []
+
+    def spy(model, loader, context):
+        seen.append(len(loader.labels))
+        return original(model, loader, context)
+
+    original = trainer.evaluate
+    monkeypatch.setattr(trainer, "evaluate", spy)
+    monkeypatch.setattr(run_module, "evaluate", spy)
+    cfg, folder = quick(tmp_path, "DATA.TRAIN_SPLIT", "train")
+    run(cfg, folder)
+    assert seen == [200, 200, 200, 797]
+
+
+# --- things that must stop
+
+
+def test_non_finite_loss_says_where(tmp_path):
+    cfg, folder = quick(tmp_path, "SOLVER.OPTIMIZER", "sgd", "SOLVER.BASE_LR", "1e30", "SOLVER.WARMUP_EPOCH", "0")
+    with pytest.raises(NonFiniteLoss, match=r"epoch 1, step \d+, with learning rate [\d.]+e\+29.*BASE_LR"):
+        run(cfg, folder)
+    assert not folder.result.exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "status", "says"),
+    [
+        (["SOLVER.BASE_LRR", "1"], 2, "SOLVER.BASE_LR"),
+        (["--config-file", "nowhere.yaml"], 2, "nowhere.yaml"),
+        (["DATA.FEATURE", "sup_vitb16_imagenet21k"], 1, "storage.googleapis.com/vit_models/imagenet21k/ViT-B_16.npz"),
+        (["DATA.FEATURE", "clip_vitb16"], 1, "openaipublic.azureedge.net/clip/models/5806e77c"),
+        (["DATA.CROPSIZE", "30"], 1, "patches of 4x4"),
+        (["DATA.NAME", "folder", "DATA.DATAPATH", "nowhere"], 1, "no folder train/"),
+        (["DEVICE", "tpu9"], 1, "DEVICE"),
+        (["MODEL.TRANSFER_TYPE", "partial-9"], 1, "4 blocks"),
+        (["MODEL.WEIGHT_PATH", "README.md"], 1, "README.md"),
+    ],
+)
+def test_user_errors_end_with_one_clear_line(tmp_path, main, args, status, says):
+    done = main(*QUICK, "OUTPUT_DIR", tmp_path, *args)
+    assert done.returncode == status
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.rglob("result.json"))
+
+
+def test_own_images_end_to_end(tmp_path, main):
+    """Two colours, one val split made from train, an unreadable file left out, class names in the result."""
+    for split, count in (("train", 20), ("test", 6)):
+        for name, colour in (("blue", (20, 20, 200)), ("red", (200, 20, 20))):
+            (tmp_path / "photos" / split / name).mkdir(parents=True)
+            for i in range(count):
+                image = Image.new("RGB", (40 + i, 50), tuple(c + i for c in colour))
+                image.convert("CMYK" if i == 0 else "RGB").save(tmp_path / "photos" / split / name / f"{i}.jpg")
+    (tmp_path / "photos" / "train" / "red" / "text.jpg").write_text("not an image")
+    args = [
+        "--config-file", "configs/folder.yaml", "DATA.DATAPATH", tmp_path / "photos", "OUTPUT_DIR", tmp_path / "out",
+        "DATA.FEATURE", "vit_micro_glyphs", "DATA.CROPSIZE", "32", "SOLVER.TOTAL_EPOCH", "5", "DATA.BATCH_SIZE", "8",
+    ]  # fmt: skip
+    stopped = main(*args)
+    assert stopped.returncode == 1
+    assert "train/red/text.jpg" in stopped.stderr
+    done = main(*args, "DATA.CORRUPT", "skip")
+    assert done.returncode == 0, done.stderr
+    (path,) = (tmp_path / "out").rglob("result.json")
+    result = read_json(path)
+    assert result["class_names"] == ["blue", "red"]
+    assert result["data"]["images"] == {"train": 32, "val": 8, "test": 12}
+    assert len(result["data"]["left_out"]) == 1
+    assert result["test"]["top1"] == 1.0

@@ -225,7 +225,7 @@ def test_optimizer_steps(path):
                     param.grad = torch.cos(torch.arange(param.numel()) + float(step)).reshape(param.shape)
             optimizer.step()
         # VPT's AdamW decays after the step and adds epsilon before the bias correction; torch's decays before it and
-        # adds epsilon after. With lr 0.1 and steps of 0.1 that is 1e-4 a step, and 1e-3 where a gradient is nearly zero.
+        # adds epsilon after. With lr 0.1 and steps of 0.1 that is 1e-4 a step, 1e-3 where a gradient is almost zero.
         atol = 2e-3 if case["config"]["OPTIMIZER"] == "adamw" else 2e-6
         for name, expected in case["params_after_3_steps"].items():
             got = named[name].detach().flatten()

@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 from ..method import Method, Tokens, normal
 
-
-# Tokens up to which two matrix products beat two FFTs. Measured on a 2-core CPU, forward and backward: matrix / FFT time
-# 0.5 at 8x8, 0.7 at 14x14, 1.0 at 16x16, 1.5 at 24x24.
+# Tokens up to which two matrix products beat two FFTs. Measured on a 2-core CPU, forward and backward, time of the
+# matrices / time of the FFTs: 0.5 at 8x8, 0.7 at 14x14, 1.0 at 16x16, 1.5 at 24x24.
 MATRIX_LIMIT = 256
 
 
@@ -27,7 +26,8 @@ class SpectralFilter(nn.Module):
     in float32, whatever comes in.
 
     Both transforms are linear in the tokens, so for ordinary sequences they are products with fixed real matrices:
-    ``analysis`` (2 K, N) gives the K frequencies' real parts, then their imaginary ones, ``synthesis`` (N, 2 K) goes back.
+    ``analysis`` (2 K, N) gives the K frequencies' real parts, then their imaginary ones, ``synthesis`` (N, 2 K) goes
+    back.
     """
 
     def __init__(self, skip: int, shape: tuple[int, ...], dim: int, real: bool):

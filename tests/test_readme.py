@@ -1,0 +1,144 @@
+"""The README keeps its word: its commands parse, its counts are right, its worked example runs as it stands."""
+
+import re
+import shlex
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+import torch
+
+import train
+from src.configs.config import get_cfg, load_cfg
+from src.engine.results import run_folder
+from src.engine.run import run
+from src.models import vit_models
+from src.models.vit_backbones.zoo import MODEL_ZOO, create_vit
+from src.models.vit_models import TunedViT, parse
+
+README = Path("README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.S)
+
+
+COMMANDS = [
+    line.split("  #")[0].strip()
+    for text in blocks("bash")
+    for line in text.splitlines()
+    if line.strip() and not line.startswith("#")
+]
+
+
+@pytest.mark.parametrize("line", [c for c in COMMANDS if "train.py" in c])
+def test_train_commands_parse(line):
+    args = train.parse_args(shlex.split(line)[2:])
+    assert args.run_dir or Path(args.config_file).is_file()
+    if not args.run_dir:
+        load_cfg(args.config_file, args.opts)
+
+
+@pytest.fixture
+def run_sh(tmp_path):
+    """run.sh with a Python that only says how it was called: its arguments as a list."""
+    (tmp_path / "run.sh").write_text(Path("run.sh").read_text())
+    (tmp_path / "env_setup.sh").write_text("")
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    stub = tmp_path / ".venv" / "bin" / "python"
+    stub.write_text('#!/bin/bash\nprintf "%s\\n" "$@"\n')
+    stub.chmod(0o755)
+
+    def call(line: str) -> list[str]:
+        done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, check=True)
+        return done.stdout.splitlines()
+
+    return call
+
+
+def settings(args: list[str]) -> tuple[str, list[str], list[str]]:
+    assert args[:3] == ["-m", "src.tools.runs", "--config-file"]
+    assert args[4] == "--seeds"
+    return args[3], args[5].split(), args[6:]
+
+
+@pytest.mark.parametrize(
+    "line", [c for c in COMMANDS if "run.sh" in c and "tests/" not in c and c != "bash run.sh digits"]
+)
+def test_run_sh_commands_parse(line, run_sh):
+    config, seeds, pairs = settings(run_sh(line))
+    assert len(seeds) in (3, 5)
+    load_cfg(config, pairs)
+
+
+def test_run_sh_arguments_mean_what_freqfits_mean(run_sh):
+    line = "bash run.sh cifar100 sup_vitb16_imagenet21k 64 0.1 0.01 50 16 freqfit MODEL.TRANSFER_TYPE prompt"
+    config, seeds, pairs = settings(run_sh(f"{line} DATA.DATAPATH ''"))
+    cfg = load_cfg(config, pairs)
+    assert seeds == ["42", "44", "82", "100", "800"]
+    assert (cfg.DATA.NAME, cfg.DATA.FEATURE, cfg.DATA.BATCH_SIZE) == ("cifar100", "sup_vitb16_imagenet21k", 64)
+    assert (cfg.SOLVER.BASE_LR, cfg.SOLVER.WEIGHT_DECAY, cfg.FREQFIT) == (0.1, 0.01, "freqfit")
+    assert (cfg.MODEL.PROMPT.NUM_TOKENS, cfg.MODEL.ADAPTER.REDUCTION_FACTOR) == (50, 16)
+    assert (cfg.MODEL.TRANSFER_TYPE, cfg.DATA.DATAPATH) == ("prompt", "")
+
+
+def test_run_sh_arguments_are_optional_from_the_right(run_sh):
+    config, _, pairs = settings(run_sh("bash run.sh digits vit_micro_glyphs 16 SOLVER.TOTAL_EPOCH 3"))
+    assert config == "configs/digits.yaml"
+    assert pairs == [
+        "DATA.NAME", "digits", "DATA.FEATURE", "vit_micro_glyphs", "DATA.BATCH_SIZE", "16", "SOLVER.TOTAL_EPOCH", "3"
+    ]  # fmt: skip
+    config, _, pairs = settings(run_sh("bash run.sh cifar100 sup_vitb16_imagenet21k 64 0.1 0.01 0 0 None"))
+    assert load_cfg(config, pairs).FREQFIT == ""
+    assert "MODEL.PROMPT.NUM_TOKENS" not in pairs
+
+
+@pytest.mark.parametrize("data", ["CUB", "nabirds", "OxfordFlowers", "StanfordDogs", "StanfordCars", "dtd", "folder"])
+def test_run_sh_has_a_config_for_every_data_set(run_sh, data):
+    config, _, pairs = settings(run_sh(f"bash run.sh {data}"))
+    assert data == load_cfg(config, pairs).DATA.NAME
+
+
+def test_demo_is_the_digits_alone(run_sh):
+    assert run_sh("bash run.sh digits") == ["-m", "src.tools.demo"]
+    assert run_sh("SEEDS='1 2' bash run.sh digits") == ["-m", "src.tools.demo", "--seeds", "1 2"]
+
+
+TABLE = re.findall(r"^\| (`[^|]*`[^|]*) \| ([^|]*) \| ([\d,]+(?: or [\d,]+)?)(?: \(k = 1\))? \|$", README, flags=re.M)
+
+
+@pytest.mark.parametrize(("names", "what", "counts"), TABLE, ids=[row[0] for row in TABLE])
+def test_parameter_counts_in_the_tables(names, what, counts):
+    assert len(TABLE) == 13
+    name = re.match(r"`([^`]*)`", names).group(1)
+    for number, count in enumerate(counts.split(" or ")):
+        cfg = get_cfg().MODEL
+        cfg.SIDE.WEIGHTS, cfg.PROMPT.DEEP = "", number == 1
+        freqfit = name if name.startswith("freqfit") or what.strip() == "scale and shift" else ""
+        with torch.device("meta"):
+            vit = create_vit(MODEL_ZOO["sup_vitb16_imagenet21k"], (224, 224))
+            model = TunedViT(vit, parse("linear" if freqfit else name, freqfit), cfg, num_classes=10)
+        trained = model.num_trained()
+        assert sum(trained.values()) - trained["head"] == int(count.replace(",", "")), name
+
+
+def test_worked_example_runs_as_it_stands(tmp_path, monkeypatch):
+    code = next(text for text in blocks("python") if "class DiffFit" in text)
+    module = types.ModuleType("src.models.methods.difffit")
+    module.__package__ = "src.models.methods"
+    exec(compile(code, "difffit.py", "exec"), module.__dict__)
+    line = next(text for text in blocks("python") if text.strip().startswith('"difffit"'))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    added = eval("{" + line.strip() + "}", module.__dict__)
+    for name, method in added.items():
+        monkeypatch.setitem(vit_models.METHODS, name, method)
+    (tmp_path / "difffit.yaml").write_text(
+        blocks("yaml")[0].replace("digits.yaml", str(Path("configs/digits.yaml").absolute()))
+    )
+    pairs = ["FREQFIT", "freqfit", "OUTPUT_DIR", str(tmp_path), "DATA.PERCENTAGE", "0.1"]
+    cfg = load_cfg(tmp_path / "difffit.yaml", pairs)
+    result = run(cfg, run_folder(cfg))
+    assert result["parameters"]["by_part"]["difffit"] == 4 * 2 * 64
+    assert result["parameters"]["by_part"]["vit"] > 0

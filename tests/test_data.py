@@ -85,6 +85,8 @@ def test_stratified_is_exact_and_leaves_one_of_each_class():
     assert np.bincount(labels[chosen], minlength=4)[2] == 0
     assert (stratified(labels, 17, seed=0) == chosen).all()
     assert len(stratified(labels, 83, seed=0)) == 83
+    many_small = np.array([0] * 100 + list(range(1, 11)))
+    assert np.bincount(many_small[stratified(many_small, 90, seed=0)], minlength=11).tolist() == [90] + [0] * 10
 
 
 # --- folders

@@ -22,7 +22,7 @@ from src.engine.evaluator import measure, predict
 from src.engine.results import RunFolder, run_folder
 from src.engine.run import evaluate_run, run
 from src.engine.trainer import NonFiniteLoss, autocast
-from src.utils.io import read_json, read_json_lines, write_atomic
+from src.utils.io import exclusive, read_json, read_json_lines, write_atomic
 
 # A tenth of the digits, three epochs: two seconds a run.
 QUICK = [
@@ -195,7 +195,7 @@ def same_result(one: Path, other: Path) -> None:
 def test_killed_run_resumes_to_the_very_same_result(tmp_path):
     settings = [
         *QUICK, "MODEL.TRANSFER_TYPE", "prompt+lora", "MODEL.PROMPT.DROPOUT", "0.3", "FREQFIT", "freqfit",
-        "SOLVER.TOTAL_EPOCH", "12", "DATA.AUGMENT", "crop_flip",
+        "SOLVER.TOTAL_EPOCH", "8", "DATA.AUGMENT", "crop_flip",
     ]  # fmt: skip
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert command(*settings, "--run-dir", whole).returncode == 0
@@ -205,7 +205,7 @@ def test_killed_run_resumes_to_the_very_same_result(tmp_path):
         stderr=subprocess.DEVNULL,
     )
     metrics = broken / "metrics.jsonl"
-    while not (metrics.is_file() and len(read_json_lines(metrics)) >= 3):
+    while not (metrics.is_file() and len(read_json_lines(metrics)) >= 2):
         assert process.poll() is None, "the run ended before it could be killed"
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
@@ -220,6 +220,13 @@ def test_killed_run_resumes_to_the_very_same_result(tmp_path):
     assert "resuming after epoch" in resumed.stdout
     same_result(whole, broken)
     assert not (broken / "last.ckpt").exists()
+
+
+def test_a_second_process_is_turned_away(tmp_path):
+    cfg, folder = quick(tmp_path)
+    with exclusive(folder.log), pytest.raises(FileExistsError, match="another process"):
+        run(cfg, folder)
+    assert run(cfg, folder)["test"]["images"] == 797
 
 
 def test_a_file_is_whole_or_not_there(tmp_path):

@@ -104,7 +104,7 @@ def test_dinov2_registers_keep_the_class_tokens_position(tmp_path, images):
     other = make_vit(reg_tokens=4, no_embed_class=True)
     other.cls_token.data.zero_()
     load_weights(other, tmp_path / "file.pth", convert.dinov2)
-    torch.testing.assert_close(other(images), ours(images), atol=1e-6, rtol=0)
+    torch.testing.assert_close(other(images), ours(images), atol=1e-5, rtol=0)
 
 
 def test_timm_name_with_a_local_file(tmp_path):

@@ -53,7 +53,7 @@ def problems(cfg: CfgNode) -> list[str]:
             found.append(f"{key} is {value!r}; known: {', '.join(repr(k) for k in known)}")
     for key, (low, high) in RANGES.items():
         value = _get(cfg, key)
-        if value < low or (high is not None and value > high):
+        if not value >= low or (high is not None and value > high):  # also refuses nan
             found.append(f"{key} is {value}; it must be {f'from {low} to {high}' if high else f'at least {low}'}")
     for key in ("DATA.PERCENTAGE", "DATA.VAL_FRACTION"):
         if not 0 < _get(cfg, key) <= 1:

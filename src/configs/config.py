@@ -195,7 +195,7 @@ def _from_file(config_file: str | Path, problems: list[str]) -> list[tuple[str, 
         return []
     try:
         content = CfgNode.load_yaml_with_base(str(config_file))
-    except (OSError, AssertionError, yaml.YAMLError) as error:
+    except (OSError, AssertionError, RecursionError, yaml.YAMLError) as error:
         problems.append(f"{config_file} cannot be read: {error}")
         return []
     if not isinstance(content, dict):

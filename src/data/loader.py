@@ -158,6 +158,7 @@ class Data:
             images[name].read_all(name)
             budget -= images[name].nbytes
             corrupt += images[name].corrupt
+            self.splits[name] = images[name].split  # without what cannot be decoded
         if corrupt and cfg.DATA.CORRUPT == "stop":
             listed = "\n".join(f"  - {line}" for line in corrupt[:50])
             raise DataError(

@@ -12,7 +12,7 @@ from ..data.loader import Data, open_data
 from ..models.method import wiring
 from ..models.vit_backbones.zoo import find_weights
 from ..models.vit_models import TunedViT, build_model
-from ..utils.io import write_json, write_text
+from ..utils.io import exclusive, write_json, write_text
 from ..utils.logging import LogFile
 from ..utils.seed import seed_everything
 from .checkpoint import learned_size, load_tuned, save_tuned
@@ -42,12 +42,12 @@ def run(cfg: CfgNode, folder: RunFolder, resume: bool = False) -> dict:
     find_weights(cfg.DATA.FEATURE, cfg.MODEL.MODEL_ROOT, cfg.MODEL.WEIGHT_PATH)
     data = open_data(cfg)
     device = choose_device(cfg.DEVICE)
-    seed_everything(cfg.SEED)
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
     model = build_model(cfg, len(data.class_names)).to(device)
+    seed_everything(cfg.SEED)
 
-    folder.path.mkdir(parents=True, exist_ok=True)
-    with LogFile(folder.log):
+    with exclusive(folder.log), LogFile(folder.log):
+        _require_free(cfg, folder, resume)  # again: another process may have been faster
         logger.info("run folder: %s", folder.path)
         write_text(folder.config, cfg.dump())
         write_text(folder.wiring, wiring(model.vit, model.methods) + "\n")

@@ -1,5 +1,6 @@
 """The tuned model: one frozen timm ViT, the methods attached to it, and a new head."""
 
+import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
@@ -175,7 +176,7 @@ class TunedViT(nn.Module):
 
 
 def build_model(cfg: CfgNode, num_classes: int) -> TunedViT:
-    """The whole model that a config describes: backbone with its weights, methods, head. Seeded by the caller.
+    """The whole model that a config describes: backbone with its weights, methods and head as SEED starts them.
 
     Raises:
         FileNotFoundError: the backbone's weights are missing; the message says where to get them.
@@ -185,4 +186,5 @@ def build_model(cfg: CfgNode, num_classes: int) -> TunedViT:
     size = tuple(cfg.DATA.IMAGE_SIZE) or (cfg.DATA.CROPSIZE, cfg.DATA.CROPSIZE)
     model = cfg.MODEL
     vit = build_backbone(cfg.DATA.FEATURE, model.MODEL_ROOT, size, model.WEIGHT_PATH, model.POS_EMBED_RESIZE)
+    torch.manual_seed(cfg.SEED)  # here: how much the ViT draws before its weights are loaded depends on timm's version
     return TunedViT(vit, methods, model, num_classes)

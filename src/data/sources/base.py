@@ -69,8 +69,7 @@ def stratified(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
     shares = np.floor(exact).astype(int)
     by_remainder = np.argsort(shares - exact, kind="stable")
     for spare in (1, 0):  # first leave one item of each class, then take what is still wanted
-        for i in by_remainder:
-            if shares.sum() < count and shares[i] + spare < sizes[i]:
-                shares[i] += 1
+        while shares.sum() < count and (open_to := [i for i in by_remainder if shares[i] + spare < sizes[i]]):
+            shares[open_to[: count - shares.sum()]] += 1
     chosen = [order[labels[order] == c][:share] for c, share in zip(classes, shares, strict=True)]
     return np.sort(np.concatenate(chosen))

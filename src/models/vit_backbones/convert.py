@@ -26,7 +26,7 @@ GOOGLE_BLOCK = {
 
 def google(path: Path) -> StateDict:
     """Supervised ViT of Google's vision_transformer (.npz); ``head`` and ``pre_logits`` are dropped."""
-    with np.load(path, allow_pickle=False) as file:
+    with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
         arrays = {name: torch.from_numpy(file[name]).float() for name in file.files}
     state = {
         "cls_token": arrays["cls"],
@@ -137,7 +137,8 @@ def dinov2(path: Path) -> StateDict:
 
 def _load(path: Path, key: str) -> StateDict:
     """The state dict in a torch file, itself or under ``key``, without running code from the file."""
-    with torch.serialization.safe_globals([argparse.Namespace]):
+    with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*TorchScript archive")  # it raises an error besides
         content = torch.load(path, map_location="cpu", weights_only=True)
     state = content.get(key, content)
     return {name: value for name, value in state.items() if isinstance(value, Tensor)}

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from pickle import UnpicklingError
+from zipfile import BadZipFile
 
 import scipy.ndimage
 import timm
@@ -16,6 +18,11 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from . import convert
+
+# What numpy and torch raise for files that are broken or of another kind.
+UNREADABLE = (
+    KeyError, OSError, ValueError, RuntimeError, EOFError, AttributeError, TypeError, UnpicklingError, BadZipFile
+)  # fmt: skip
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -240,8 +247,11 @@ def load_weights(vit: VisionTransformer, path: Path, converter: Callable, resize
     """
     try:
         state = converter(Path(path))
-    except (KeyError, OSError, ValueError, RuntimeError, EOFError) as error:
-        raise ValueError(f"{path} is not a file that {converter.__name__!r} reads: {error}") from error
+    except UNREADABLE as error:
+        first_line = str(error).split("\n")[0]
+        raise ValueError(
+            f"{path} is not a file that {converter.__name__!r} reads: {type(error).__name__} {first_line}"
+        ) from error
     own = vit.state_dict()
     if "pos_embed" in state and state["pos_embed"].shape[1] != own["pos_embed"].shape[1]:
         state["pos_embed"] = resize_pos_embed(

@@ -12,20 +12,21 @@
 # NUM_TOKENS and ADAPTER_RATIO set MODEL.PROMPT.NUM_TOKENS and MODEL.ADAPTER.REDUCTION_FACTOR, 0 leaves them alone.
 # SEEDS="42 44 82 100 800" and CONFIG=configs/<file>.yaml come from the environment.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")"
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 if [ $# -eq 0 ] || [ "$1" = "-h" ] || [ "$1" = "--help" ]; then
   sed -n '2,/^set -euo/p' "${BASH_SOURCE[0]}" | sed '$d; s/^# \{0,1\}//'
   [ $# -gt 0 ]
   exit
 fi
-bash env_setup.sh
-python=.venv/bin/python
+bash "$here/env_setup.sh"
+python=$here/.venv/bin/python
+export PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}" # paths in the arguments are taken from where you are
 
 data=$1
 shift
 if [ "$data" = digits ] && [ $# -eq 0 ]; then
-  exec $python -m src.tools.demo ${SEEDS:+--seeds "$SEEDS"}
+  exec "$python" -m src.tools.demo ${SEEDS:+--seeds "$SEEDS"}
 fi
 
 case "$data" in
@@ -51,5 +52,4 @@ for key in DATA.FEATURE DATA.BATCH_SIZE SOLVER.BASE_LR SOLVER.WEIGHT_DECAY \
   shift
 done
 
-exec $python -m src.tools.runs --config-file "${CONFIG:-$config}" --seeds "${SEEDS:-42 44 82 100 800}" \
-  "${settings[@]}" "$@"
+exec "$python" -m src.tools.runs --config-file "${CONFIG:-$here/$config}" --seeds "${SEEDS:-}" "${settings[@]}" "$@"

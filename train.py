@@ -13,6 +13,8 @@ import os
 import sys
 from pathlib import Path
 
+import torch
+
 from src.configs.config import ConfigError, load_cfg
 from src.engine.results import RunFolder, run_folder
 from src.engine.run import evaluate_run, run
@@ -39,7 +41,7 @@ def main(argv: list[str]) -> int:
         return _main(args)
     except ConfigError as error:
         return _fail(error, 2)
-    except (ValueError, OSError, FloatingPointError) as error:
+    except (ValueError, OSError, FloatingPointError, torch.OutOfMemoryError) as error:
         if os.environ.get("VITUNE_DEBUG"):
             raise
         return _fail(error, 1)
@@ -50,12 +52,14 @@ def main(argv: list[str]) -> int:
 
 def _main(args: argparse.Namespace) -> int:
     config_file = args.config_file
-    if args.run_dir and not config_file and (Path(args.run_dir) / "config.yaml").is_file():
+    if args.run_dir and not config_file and (args.resume or args.eval_only):
         config_file = str(Path(args.run_dir) / "config.yaml")
+        if not Path(config_file).is_file():
+            raise FileNotFoundError(f"{config_file} is missing: --run-dir must name a run's folder")
     cfg = load_cfg(config_file, args.opts)
     folder = RunFolder(Path(args.run_dir)) if args.run_dir else run_folder(cfg)
     if args.eval_only:
-        test = evaluate_run(folder, cfg.MODEL.MODEL_ROOT, cfg.DATA.DATAPATH)
+        test = evaluate_run(folder, cfg)
         print(f"result: test top-1 {100 * test['top1']:.2f} % of {test['images']:,} images")
     else:
         run(cfg, folder, args.resume)

@@ -121,6 +121,43 @@ def test_folder_problems_say_what_and_where(tmp_path):
         open_data(folder_cfg(tmp_path))
 
 
+def test_hidden_and_stray_files_are_not_trained_on(tmp_path, caplog):
+    write_images(tmp_path, {"train": {"a": 4, "b": 4}, "test": {"a": 1}})
+    for hidden in ("train/.ipynb_checkpoints", "train/a/.ipynb_checkpoints"):
+        (tmp_path / hidden).mkdir()
+        Image.new("RGB", (9, 9)).save(tmp_path / hidden / "x.png")
+    (tmp_path / "train" / "b" / "deep").mkdir()
+    Image.new("RGB", (9, 9)).save(tmp_path / "train" / "b" / "deep" / "UPPER.PNG")
+    Image.new("RGB", (9, 9)).save(tmp_path / "train" / "stray.png")
+    (tmp_path / "train" / "a" / "dangling.png").symlink_to(tmp_path / "nowhere.png")
+    (tmp_path / "elsewhere").mkdir()
+    Image.new("RGB", (9, 9)).save(tmp_path / "elsewhere" / "linked.png")
+    (tmp_path / "train" / "a" / "link").symlink_to(tmp_path / "elsewhere")
+    with caplog.at_level("WARNING"):
+        data = open_data(folder_cfg(tmp_path))
+    keys = data.splits["train"].keys + data.splits["val"].keys
+    assert len(keys) == 10
+    assert {"train/b/deep/UPPER.PNG", "train/a/link/linked.png"} <= set(keys)
+    assert "2 files" in caplog.text
+    assert "train/stray.png" in caplog.text
+
+
+def test_a_picture_that_claims_to_be_enormous_is_listed(tmp_path):
+    write_images(tmp_path, {"train": {"a": 5, "b": 5}, "test": {"a": 2}})
+    bomb = encoded(Image.new("1", (20000, 20000)), "PNG")
+    (tmp_path / "train" / "a" / "bomb.png").write_bytes(bomb)
+    cfg = folder_cfg(tmp_path)
+    with pytest.raises(DataError, match=r"bomb\.png: DecompressionBombError"):
+        open_data(cfg).loaders(cfg, CPU)
+
+
+def test_percentage_that_loses_a_class_says_so(tmp_path, caplog):
+    write_images(tmp_path, {"train": {"a": 20, "b": 2}, "test": {"a": 2}})
+    with caplog.at_level("WARNING"):
+        open_data(folder_cfg(tmp_path, DATA__PERCENTAGE=0.1))
+    assert "no image of class b" in caplog.text
+
+
 def test_folder_with_another_number_of_classes_is_refused(tmp_path):
     write_images(tmp_path, {"train": {"a": 2, "b": 2}, "test": {"a": 1}})
     with pytest.raises(DataError, match=r"has 2 classes.*NUMBER_CLASSES"):
@@ -250,6 +287,7 @@ def test_resize_is_bilinear_without_antialiasing():
 def test_crops():
     pixels = torch.arange(3 * 10 * 14).reshape(3, 10, 14).to(torch.uint8)
     assert resize_shorter(pixels, 5, (5, 5)).shape == (3, 5, 7)
+    assert resize_shorter(pixels, 5, (5, 21)).shape == (3, 15, 21)
     assert torch.equal(center_crop(pixels, (6, 6)), pixels[:, 2:8, 4:10])
     plain = random_crop_flip(pixels, (10, 14), torch.tensor([0.9, 0.9, 0.9]))
     assert torch.equal(plain, pixels)
@@ -304,6 +342,15 @@ def test_what_does_not_fit_in_memory_is_decoded_again():
     loader = make_loader(budget=3 * 8 * 8 * 4)
     assert sum(x is not None for x in loader.images.cached) == 4
     assert torch.equal(torch.cat([x for x, _ in loader]), everything)
+
+
+def test_one_image_alone_joins_the_batch_before():
+    from src.data.loader import split_batches
+
+    assert [len(b) for b in split_batches(torch.arange(10), 3)] == [3, 3, 4]
+    assert [len(b) for b in split_batches(torch.arange(11), 3)] == [3, 3, 3, 2]
+    assert [len(b) for b in split_batches(torch.arange(3), 1)] == [1, 1, 1]
+    assert len(make_loader(count=9, batch_size=4)) == 2
 
 
 def test_nothing_on_disk_for_a_benchmark_says_where_it_looked(tmp_path):

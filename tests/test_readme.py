@@ -61,7 +61,10 @@ def run_sh(tmp_path):
 def settings(args: list[str]) -> tuple[str, list[str], list[str]]:
     assert args[:3] == ["-m", "src.tools.runs", "--config-file"]
     assert args[4] == "--seeds"
-    return args[3], args[5].split(), args[6:]
+    config = args[3]
+    if config.startswith("/"):
+        config = config[config.index("configs/") :]
+    return config, args[5].split(), args[6:]
 
 
 @pytest.mark.parametrize(
@@ -69,7 +72,7 @@ def settings(args: list[str]) -> tuple[str, list[str], list[str]]:
 )
 def test_run_sh_commands_parse(line, run_sh):
     config, seeds, pairs = settings(run_sh(line))
-    assert len(seeds) in (3, 5)
+    assert len(seeds) in (0, 3)
     load_cfg(config, pairs)
 
 
@@ -77,7 +80,7 @@ def test_run_sh_arguments_mean_what_freqfits_mean(run_sh):
     line = "bash run.sh cifar100 sup_vitb16_imagenet21k 64 0.1 0.01 50 16 freqfit MODEL.TRANSFER_TYPE prompt"
     config, seeds, pairs = settings(run_sh(f"{line} DATA.DATAPATH ''"))
     cfg = load_cfg(config, pairs)
-    assert seeds == ["42", "44", "82", "100", "800"]
+    assert seeds == []  # src.tools.runs then takes VPT's five
     assert (cfg.DATA.NAME, cfg.DATA.FEATURE, cfg.DATA.BATCH_SIZE) == ("cifar100", "sup_vitb16_imagenet21k", 64)
     assert (cfg.SOLVER.BASE_LR, cfg.SOLVER.WEIGHT_DECAY, cfg.FREQFIT) == (0.1, 0.01, "freqfit")
     assert (cfg.MODEL.PROMPT.NUM_TOKENS, cfg.MODEL.ADAPTER.REDUCTION_FACTOR) == (50, 16)

@@ -107,7 +107,14 @@ def test_eval_only_gives_the_same_accuracy(finished, main):
     done = main("--run-dir", folder.path, "--eval-only")
     assert done.returncode == 0, done.stderr
     assert f"{100 * read_json(folder.result)['test']['top1']:.2f} %" in done.stdout.strip().splitlines()[-1]
-    assert evaluate_run(folder) == read_json(folder.result)["test"]
+    cfg = load_cfg(folder.config)
+    assert evaluate_run(folder, cfg) == read_json(folder.result)["test"]
+    done = main("--run-dir", folder.path, "--eval-only", "MODEL.LORA.RANK", "4")
+    assert done.returncode == 1
+    assert "another MODEL.LORA.RANK" in done.stderr
+    done = main("--run-dir", folder.path.parent, "--eval-only")
+    assert done.returncode == 1
+    assert "must name a run's folder" in done.stderr
 
 
 def test_a_result_is_not_overwritten(finished, main):
@@ -164,10 +171,21 @@ def test_file_of_other_weights_is_refused(tmp_path, finished):
     arrays["cls"] = arrays["cls"] + 1e-3
     np.savez(tmp_path / "vit_micro_glyphs.npz", **arrays)
     with pytest.raises(CheckpointError, match="other weights"):
-        load_tuned(finished[0].path, model_root=str(tmp_path))
+        load_tuned(finished[0].path, ["MODEL.MODEL_ROOT", str(tmp_path)])
     (tmp_path / "other.safetensors").write_bytes(b"")
     with pytest.raises(FileNotFoundError):
         load_tuned(tmp_path / "nothing")
+
+
+def test_a_broken_tuned_file_is_named(tmp_path):
+    (tmp_path / "tuned.safetensors").write_bytes(b"garbage")
+    with pytest.raises(CheckpointError, match=r"tuned\.safetensors is broken"):
+        load_tuned(tmp_path)
+
+
+def test_a_run_is_loaded_from_anywhere(finished, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load_tuned(finished[0].path).class_names[3] == "3"
 
 
 def test_metadata_can_be_read_by_others(finished):
@@ -220,6 +238,19 @@ def test_killed_run_resumes_to_the_very_same_result(tmp_path):
     assert "resuming after epoch" in resumed.stdout
     same_result(whole, broken)
     assert not (broken / "last.ckpt").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"PK\x03\x04 cut"])
+def test_a_broken_last_ckpt_says_what_to_do(tmp_path, main, content):
+    cfg, folder = quick(tmp_path)
+    folder.path.mkdir(parents=True)
+    folder.config.write_text(cfg.dump())
+    folder.last.write_bytes(content)
+    (folder.path / ".last.ckpt.x.partial").write_bytes(b"half")
+    done = main(*QUICK, "OUTPUT_DIR", tmp_path, "--resume")
+    assert done.returncode == 1
+    assert "last.ckpt is broken: remove it" in done.stderr
+    assert not (folder.path / ".last.ckpt.x.partial").exists()
 
 
 def test_a_second_process_is_turned_away(tmp_path):
@@ -295,8 +326,10 @@ def test_gradient_clipping_limits_the_step(tmp_path):
         ["SOLVER.SEARCH_EPOCH", "2"],
         ["DATA.NO_TEST", "True", "DATA.TRAIN_SPLIT", "train"],
         ["MODEL.TRANSFER_TYPE", "lora", "DATA.IMAGE_SIZE", "[32, 48]"],
+        ["MODEL.MLP_NUM", "1", "DATA.BATCH_SIZE", "33", "MODEL.TRANSFER_TYPE", "bias"],  # 100 = 3 * 33 + 1
+        ["MODEL.MLP_NUM", "2", "SOLVER.ACCUMULATE", "9", "DATA.BATCH_SIZE", "11"],
     ],
-    ids=lambda pairs: pairs[0],
+    ids=lambda pairs: "-".join(pairs[:2]),
 )
 def test_options_train(tmp_path, pairs):
     cfg, folder = quick(tmp_path, *pairs)
@@ -350,7 +383,12 @@ def test_non_finite_loss_says_where(tmp_path):
         (["--config-file", "nowhere.yaml"], 2, "nowhere.yaml"),
         (["DATA.FEATURE", "sup_vitb16_imagenet21k"], 1, "storage.googleapis.com/vit_models/imagenet21k/ViT-B_16.npz"),
         (["DATA.FEATURE", "clip_vitb16"], 1, "openaipublic.azureedge.net/clip/models/5806e77c"),
-        (["DATA.CROPSIZE", "30"], 1, "patches of 4x4"),
+        (["DATA.CROPSIZE", "30"], 2, "patches of 4x4"),
+        (["DATA.IMAGE_SIZE", "[32, -32]"], 2, "DATA.IMAGE_SIZE"),
+        (["SOLVER.BASE_LR", "1e999"], 2, "SOLVER.BASE_LR"),
+        (["DEVICE", "mps"], 1, "not supported"),
+        (["DATA.NAME", "folder"], 1, "DATA.DATAPATH is not set"),
+        (["MODEL.MLP_NUM", "1", "DATA.BATCH_SIZE", "1"], 2, "at least 2"),
         (["DATA.NAME", "folder", "DATA.DATAPATH", "nowhere"], 1, "no folder train/"),
         (["DEVICE", "tpu9"], 1, "DEVICE"),
         (["MODEL.TRANSFER_TYPE", "partial-9"], 1, "4 blocks"),

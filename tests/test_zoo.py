@@ -145,6 +145,10 @@ def test_bilinear_aligns_the_corners_on_oblong_grids():
 def test_image_size_that_patches_do_not_tile():
     with pytest.raises(ValueError, match=r"30x32 pixels.*patches of 4x4"):
         build_backbone("vit_micro_glyphs", Path("pretrained"), (30, 32))
+    for row in MODEL_ZOO.values():
+        with torch.device("meta"):
+            vit = create_vit(row, (zoo.patch_size(row) * 2,) * 2)
+        assert vit.patch_embed.patch_size == (zoo.patch_size(row),) * 2
 
 
 # --- files that are missing or do not fit

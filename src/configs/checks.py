@@ -1,9 +1,11 @@
 """What types cannot say: values out of range and combinations that cannot run, found before anything is read."""
 
+import math
+
 from fvcore.common.config import CfgNode
 
 from ..data.tasks import find_task
-from ..models.vit_backbones.zoo import find_backbone
+from ..models.vit_backbones.zoo import check_size, find_backbone, patch_size
 from ..models.vit_models import METHODS, config_name, method_keys, parse
 
 CHOICES = {
@@ -24,7 +26,7 @@ CHOICES = {
 
 # Key: (lowest, highest) value that works; the lowest is allowed, None has no bound.
 RANGES = {
-    "SEED": (0, None),
+    "SEED": (0, 2**32 - 1),
     "DATA.CROPSIZE": (1, None),
     "DATA.BATCH_SIZE": (1, None),
     "DATA.EVAL_BATCH_SIZE": (0, None),
@@ -53,11 +55,12 @@ def problems(cfg: CfgNode) -> list[str]:
             found.append(f"{key} is {value!r}; known: {', '.join(repr(k) for k in known)}")
     for key, (low, high) in RANGES.items():
         value = _get(cfg, key)
-        if not value >= low or (high is not None and value > high):  # also refuses nan
+        if not math.isfinite(value) or value < low or (high is not None and value > high):
             found.append(f"{key} is {value}; it must be {f'from {low} to {high}' if high else f'at least {low}'}")
-    for key in ("DATA.PERCENTAGE", "DATA.VAL_FRACTION"):
-        if not 0 < _get(cfg, key) <= 1:
-            found.append(f"{key} is {_get(cfg, key)}; it must be more than 0 and at most 1")
+    if not 0 < cfg.DATA.PERCENTAGE <= 1:
+        found.append(f"DATA.PERCENTAGE is {cfg.DATA.PERCENTAGE}; it must be more than 0 and at most 1")
+    if not 0 < cfg.DATA.VAL_FRACTION < 1:
+        found.append(f"DATA.VAL_FRACTION is {cfg.DATA.VAL_FRACTION}; it must be between 0 and 1")
     return found + _data(cfg) + _backbone(cfg) + _methods(cfg) + _solver(cfg)
 
 
@@ -77,6 +80,8 @@ def _data(cfg: CfgNode) -> list[str]:
         found.append(
             f"DATA.NUMBER_CLASSES is {cfg.DATA.NUMBER_CLASSES}, but {task.name} has {task.num_classes} classes"
         )
+    if cfg.DATA.NUMBER_CLASSES < 2 and cfg.DATA.NUMBER_CLASSES != -1:
+        found.append(f"DATA.NUMBER_CLASSES is {cfg.DATA.NUMBER_CLASSES}; it must be at least 2, or -1")
     if cfg.DATA.MULTILABEL:
         found.append(f"DATA.MULTILABEL: the images of {task.name} have one label each")
     if cfg.DATA.NO_TEST and (cfg.DATA.TRAIN_SPLIT or task.train_split) == "trainval":
@@ -86,11 +91,17 @@ def _data(cfg: CfgNode) -> list[str]:
 
 def _backbone(cfg: CfgNode) -> list[str]:
     try:
-        find_backbone(cfg.DATA.FEATURE)
+        row = find_backbone(cfg.DATA.FEATURE)
     except ValueError as error:
         return [str(error)]
-    if len(cfg.DATA.IMAGE_SIZE) not in (0, 2) or not all(isinstance(side, int) for side in cfg.DATA.IMAGE_SIZE):
-        return [f"DATA.IMAGE_SIZE is {cfg.DATA.IMAGE_SIZE}; it must be [height, width] or []"]
+    size = cfg.DATA.IMAGE_SIZE
+    if len(size) not in (0, 2) or not all(isinstance(side, int) and side > 0 for side in size):
+        return [f"DATA.IMAGE_SIZE is {size}; it must be [height, width] in pixels, or []"]
+    try:
+        if row is not None:
+            check_size(tuple(size) or (cfg.DATA.CROPSIZE,) * 2, (patch_size(row),) * 2)
+    except ValueError as error:
+        return [str(error)]
     return []
 
 
@@ -112,6 +123,8 @@ def _solver(cfg: CfgNode) -> list[str]:
         found.append("SOLVER.LABEL_SMOOTHING works with SOLVER.LOSS softmax only")
     if solver.ACCUMULATE > cfg.DATA.BATCH_SIZE:
         found.append(f"SOLVER.ACCUMULATE {solver.ACCUMULATE} is more than DATA.BATCH_SIZE {cfg.DATA.BATCH_SIZE}")
+    if cfg.MODEL.MLP_NUM and cfg.DATA.BATCH_SIZE == 1:
+        found.append("MODEL.MLP_NUM needs a DATA.BATCH_SIZE of at least 2: the head's batch norm compares images")
     return found
 
 
@@ -119,7 +132,7 @@ def warnings(cfg: CfgNode) -> list[str]:
     """What runs, but probably not as meant."""
     found, solver = [], cfg.SOLVER
     epochs = min(solver.SEARCH_EPOCH or solver.TOTAL_EPOCH, solver.TOTAL_EPOCH)
-    if epochs <= solver.WARMUP_EPOCH:
+    if epochs < solver.WARMUP_EPOCH or (epochs == solver.WARMUP_EPOCH and solver.SCHEDULE_PER == "epoch"):
         found.append(
             f"the run ends within its warm-up (SOLVER.WARMUP_EPOCH {solver.WARMUP_EPOCH}, {epochs} epochs), so the "
             f"learning rate never reaches SOLVER.BASE_LR {solver.BASE_LR:g}"

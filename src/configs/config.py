@@ -152,25 +152,25 @@ def load_cfg(config_file: str | Path = "", overrides: list[str] | tuple[str, ...
 
 
 def load_cfg_text(text: str, overrides: list[str] | tuple[str, ...] = ()) -> CfgNode:
-    """The same from YAML text, such as a finished run's config."""
+    """The same from YAML text, a finished run's config, without its warnings."""
     problems: list[str] = []
     saved = [(key, value, "the saved config") for key, value in flatten(yaml.safe_load(text)).items()]
-    return _build([*saved, *_from_pairs(overrides, problems)], problems)
+    return _build([*saved, *_from_pairs(overrides, problems)], problems, quiet=True)
 
 
-def _build(settings: list[tuple[str, Any, str]], problems: list[str]) -> CfgNode:
+def _build(settings: list[tuple[str, Any, str]], problems: list[str], quiet: bool = False) -> CfgNode:
     """Defaults with (key, value, where it was said) on top, checked and frozen."""
     cfg, notes = get_cfg(), []
     for key, value, where in settings:
         key, value, note = legacy.translate(key, value)
         if note:
             notes.append(note)
-        if key:
+        if key is not None:
             problems += _assign(cfg, key, value, where)
     problems = problems or checks.problems(cfg)
     if problems:
         raise ConfigError("the config has problems:\n" + "\n".join(f"  - {p}" for p in dict.fromkeys(problems)))
-    for note in dict.fromkeys([*notes, *checks.warnings(cfg)]):
+    for note in dict.fromkeys([*notes, *checks.warnings(cfg)] if not quiet else []):
         logger.warning("note: %s", note)
     cfg.freeze()
     return cfg
@@ -195,8 +195,8 @@ def _from_file(config_file: str | Path, problems: list[str]) -> list[tuple[str, 
         return []
     try:
         content = CfgNode.load_yaml_with_base(str(config_file))
-    except (OSError, AssertionError, RecursionError, yaml.YAMLError) as error:
-        problems.append(f"{config_file} cannot be read: {error}")
+    except (OSError, AssertionError, RecursionError, TypeError, ValueError, yaml.YAMLError) as error:
+        problems.append(f"{config_file} cannot be read as YAML settings: {error}")
         return []
     if not isinstance(content, dict):
         problems.append(f"{config_file} holds no settings, but {content!r}")
@@ -243,7 +243,7 @@ def _nearest(key: str, known: dict) -> str:
 def _convert(value: Any, default: Any) -> Any:
     """``value`` (from YAML, or text from the command line) as the type of ``default``; None means the default."""
     if isinstance(default, str):
-        if value is None or value == "None":
+        if value in (None, "None", "null"):
             return default
         if isinstance(value, (list, dict, bool)):
             raise TypeError

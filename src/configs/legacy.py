@@ -45,14 +45,14 @@ VALUES = {
 }
 
 
-def translate(key: str, value: Any) -> tuple[str, Any, str]:
-    """(our key, or "" where there is none; its value; a warning, or "")."""
+def translate(key: str, value: Any) -> tuple[str | None, Any, str]:
+    """(our key, or None where there is none; its value; a warning, or "")."""
     if key in RENAMED:
         return RENAMED[key], value, f"{key} is called {RENAMED[key]} here"
     if key in ONLY_VALUE and value == ONLY_VALUE[key]:
-        return "", value, ""
+        return None, value, ""
     if key in ONLY_VALUE:
-        return "", value, f"{key} {value!r} has no effect: prompts are {ONLY_VALUE[key]!r}"
+        return None, value, f"{key} {value!r} has no effect: prompts are {ONLY_VALUE[key]!r}"
     if key in RETIRED:
-        return "", value, f"{key} has no effect here: {RETIRED[key]}"
+        return None, value, f"{key} has no effect here: {RETIRED[key]}"
     return key, VALUES.get((key, str(value)), value), ""

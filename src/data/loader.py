@@ -1,7 +1,9 @@
 """Batches on the device: images are decoded once, by threads, kept as uint8 and normalised where they are used."""
 
+import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +16,10 @@ from tqdm import tqdm
 from ..models.vit_backbones.zoo import IMAGENET, input_mean_std
 from . import transforms
 from .sources.base import DataError, Source, Split, stratified
+from .sources.digits import Digits
 from .tasks import Task, find_task
+
+logger = logging.getLogger(__name__)
 
 CROP_MARGIN = 8 / 7  # 256 for a crop of 224, 438 for 384, 512 for 448: VPT's sizes
 
@@ -76,8 +81,8 @@ class Images:
     def _try(self, i: int) -> Tensor | str:
         try:
             return self.pixels.prepare(self.split.read(i))
-        except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises for files it cannot read
-            return f"{self.split.keys[i]}: {error}"
+        except Exception as error:  # whatever decoders raise for broken files; it is listed, never hidden
+            return f"{self.split.keys[i]}: {type(error).__name__}: {error}"
 
     def get(self, indices: Tensor) -> list[Tensor]:
         """uint8 images (3, H, W); H and W are the input's, or larger where there is something to crop."""
@@ -89,8 +94,15 @@ class Images:
             return [fresh[i] if self.cached[i] is None else self.cached[i] for i in wanted]
         return [self.cached[i] for i in wanted]
 
-    def _pool(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(max(1, self.workers))
+    @contextmanager
+    def _pool(self) -> Iterator[ThreadPoolExecutor]:
+        """Threads that each use one core: torch's own threads inside them would only get in each other's way."""
+        threads = torch.get_num_threads()
+        try:
+            with ThreadPoolExecutor(max(1, self.workers), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+                yield pool
+        finally:
+            torch.set_num_threads(threads)  # what worker threads set also holds for threads that start later
 
 
 class Loader:
@@ -107,16 +119,17 @@ class Loader:
         self.mean, self.std = (torch.tensor(v, device=device).view(3, 1, 1) for v in (pixels.mean, pixels.std))
 
     def __len__(self) -> int:
-        return -(-len(self.labels) // self.batch_size)
+        """Batches in an epoch."""
+        return len(split_batches(torch.arange(len(self.labels)), self.batch_size))
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for indices in torch.arange(len(self.labels)).split(self.batch_size):
             yield self._batch(indices, None)
 
     def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The training batches of epoch ``number``, the last one as small as it comes."""
+        """The training batches of epoch ``number``."""
         order, draws = batch_order(len(self.labels), self.seed, number)
-        for indices in order.split(self.batch_size):
+        for indices in split_batches(order, self.batch_size):
             yield self._batch(indices, draws)
 
     def _batch(self, indices: Tensor, draws: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -133,6 +146,15 @@ def batch_order(count: int, seed: int, epoch: int) -> tuple[Tensor, Tensor]:
     """A permutation of ``count`` images, and three numbers in [0, 1) for each image's augmentation."""
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
     return torch.randperm(count, generator=generator), torch.rand(count, 3, generator=generator)
+
+
+def split_batches(order: Tensor, batch_size: int) -> list[Tensor]:
+    """Batches of ``batch_size``, the last as small as it comes; but one image alone, on which a batch norm in the head
+    could not train, joins the batch before."""
+    batches = list(order.split(batch_size))
+    if len(batches) > 1 and len(batches[-1]) == 1 < batch_size:
+        batches[-2:] = [torch.cat(batches[-2:])]
+    return batches
 
 
 @dataclass
@@ -179,6 +201,8 @@ def open_data(cfg: CfgNode) -> Data:
         DataError: data that is missing or contradicts the config.
     """
     task = find_task(cfg.DATA.NAME)
+    if not cfg.DATA.DATAPATH and task.source is not Digits:
+        raise DataError(f"DATA.DATAPATH is not set: it must name the folder that holds {task.name}")
     source = task.source(Path(cfg.DATA.DATAPATH), task.folder, cfg.DATA.VAL_FRACTION)
     names = _class_names(cfg, task, source)
     train_split = cfg.DATA.TRAIN_SPLIT or task.train_split
@@ -186,7 +210,11 @@ def open_data(cfg: CfgNode) -> Data:
     if train_split == "trainval":
         train = train + source.splits["val"]
     if cfg.DATA.PERCENTAGE < 1:
+        have = set(train.labels.tolist())
         train = train.take(stratified(train.labels, max(1, round(len(train) * cfg.DATA.PERCENTAGE)), seed=0))
+        if lost := sorted(have - set(train.labels.tolist())):
+            listed = ", ".join(names[i] for i in lost)
+            logger.warning("note: DATA.PERCENTAGE %g leaves no image of class %s", cfg.DATA.PERCENTAGE, listed)
     splits = {"train": train}
     if train_split == "train" and len(source.splits["val"]):
         splits["val"] = source.splits["val"]

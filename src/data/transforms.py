@@ -33,6 +33,8 @@ def _rgb(image: Image.Image) -> np.ndarray:
         top = 65535 if image.mode != "F" else max(values.max(), 1.0)
         grey = np.clip(np.round(values * (255 / top)), 0, 255).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=-1)
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")  # as Pillow wants it; the colours are the same
     return np.asarray(image.convert("RGB"))
 
 
@@ -44,10 +46,10 @@ def resize(pixels: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def resize_shorter(pixels: Tensor, side: int, at_least: tuple[int, int]) -> Tensor:
-    """The shorter side to ``side`` pixels, the other in proportion, both ``at_least``; with antialiasing."""
+    """The shorter side to ``side`` pixels, or more where both must be ``at_least``; in proportion, antialiased."""
     height, width = pixels.shape[-2:]
-    scale = side / min(height, width)
-    size = (max(round(height * scale), at_least[0]), max(round(width * scale), at_least[1]))
+    scale = max(side / min(height, width), at_least[0] / height, at_least[1] / width)
+    size = (max(round(height * scale), at_least[0]), max(round(width * scale), at_least[1]))  # max: after rounding
     return _bilinear(pixels, size, antialias=True)
 
 

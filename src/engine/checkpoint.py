@@ -1,13 +1,15 @@
 """What a run writes to be used again (tuned.safetensors) and to go on where it stopped (last.ckpt)."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 
 import simplejson
 import torch
 from fvcore.common.config import CfgNode
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
@@ -47,7 +49,7 @@ def save_tuned(path: Path, model: TunedViT, cfg: CfgNode, class_names: list[str]
     write_atomic(path, lambda temporary: save_file(state, temporary, metadata))
 
 
-def load_tuned(path: str | Path, model_root: str = "") -> Tuned:
+def load_tuned(path: str | Path, changes: Sequence[str] = ()) -> Tuned:
     """Read a run's folder or its tuned.safetensors back; the model gives the very logits it gave when it was saved.
 
         tuned = load_tuned("output/.../lr0.1_wd0.01_seed42_1a2b3c4d")
@@ -55,7 +57,8 @@ def load_tuned(path: str | Path, model_root: str = "") -> Tuned:
         logits = tuned.model(images)  # (B, C), classes in the order of tuned.class_names
 
     Args:
-        model_root: where the backbone's weights are now; "": where the run found them.
+        changes: KEY VALUE pairs to use instead of the run's, such as MODEL.MODEL_ROOT and the folder in which the
+            backbone's weights are now.
 
     Raises:
         FileNotFoundError: the file or the backbone's weights are missing.
@@ -65,14 +68,18 @@ def load_tuned(path: str | Path, model_root: str = "") -> Tuned:
     path = path / "tuned.safetensors" if path.is_dir() else path
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: give a finished run's folder, or its tuned.safetensors")
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata() or {}
-        if metadata.get("format") != FORMAT:
-            raise CheckpointError(f"{path} is no file that ViTune wrote (format {metadata.get('format')!r})")
-        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - the file is no dict
-    cfg = load_cfg_text(metadata["config"], ["MODEL.MODEL_ROOT", model_root] if model_root else [])
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - the file is no dict
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is broken, or no safetensors file: {error}") from error
+    if metadata.get("format") != FORMAT:
+        raise CheckpointError(f"{path} is no file that ViTune wrote (format {metadata.get('format')!r})")
+    cfg = load_cfg_text(metadata["config"], changes)
     class_names = simplejson.loads(metadata["class_names"])
-    model = build_model(cfg, len(class_names))
+    # What a side network started from is not needed again: the file holds it whole.
+    model = build_model(load_cfg_text(cfg.dump(), ["MODEL.SIDE.WEIGHTS", ""]), len(class_names))
     model.load_tuned_state_dict(state)
     if fingerprint(model) != metadata["backbone"]:
         raise CheckpointError(
@@ -111,7 +118,10 @@ def load_last(path: Path, model: TunedViT, optimizer: torch.optim.Optimizer) -> 
     Raises:
         CheckpointError: the file is of another model.
     """
-    content = torch.load(path, map_location="cpu", weights_only=True)  # load_state_dict moves what belongs on a device
+    try:  # on the CPU: load_state_dict moves what belongs on a device
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
+        raise CheckpointError(f"{path} is broken: remove it to start this run again") from error
     try:
         model.load_tuned_state_dict(content["model"])
     except ValueError as error:

@@ -1,11 +1,11 @@
 """Linear probing without repeating itself: where only the head trains, each image's features are computed once."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
 
-from ..data.loader import Loader, batch_order
+from ..data.loader import Loader, batch_order, split_batches
 from ..models.vit_models import TunedViT
 
 
@@ -28,17 +28,17 @@ class FeatureLoader:
             self.features = torch.cat([model.features(images) for images, _ in loader])
 
     def __len__(self) -> int:
-        return -(-len(self.labels) // self.batch_size)
+        return len(split_batches(torch.arange(len(self.labels)), self.batch_size))
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        return self._batches(torch.arange(len(self.labels)))
+        return self._batches(torch.arange(len(self.labels)).split(self.batch_size))
 
     def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
         order, _ = batch_order(len(self.labels), self.seed, number)
-        return self._batches(order)
+        return self._batches(split_batches(order, self.batch_size))
 
-    def _batches(self, order: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        for indices in order.split(self.batch_size):
+    def _batches(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        for indices in batches:
             yield self.features[indices.to(self.device)], self.labels[indices].to(self.device)
 
 

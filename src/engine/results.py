@@ -25,6 +25,8 @@ NOT_THE_EXPERIMENT = (
     "DATA.CACHE_GB",
     "MODEL.SAVE_CKPT",
 )
+# Keys that may also differ when a finished run is tested again: files move.
+MAY_MOVE = (*NOT_THE_EXPERIMENT, "DATA.DATAPATH", "DATA.CORRUPT", "DATA.EVAL_BATCH_SIZE", "MODEL.WEIGHT_PATH")
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "yacs", "fvcore")
 
@@ -100,19 +102,13 @@ def environment() -> dict:
 
 
 def _git_revision() -> str:
-    """The commit, with "+changes" where the working tree differs; "" outside a git checkout."""
-    here = Path(__file__).parent
+    """The commit, with "+changes" where src/ differs from it, new files included; "" outside a git checkout."""
+
+    def git(*arguments: str) -> str:
+        here = Path(__file__).parents[1]
+        return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+
     try:
-        commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True
-        ).stdout.strip()
-        dirty = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no"],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", ".") else "")
     except (OSError, subprocess.CalledProcessError):
         return ""
-    return commit + ("+changes" if dirty else "")

@@ -6,18 +6,19 @@ import time
 
 import torch
 from fvcore.common.config import CfgNode
+from yaml import YAMLError
 
-from ..configs.config import changed, load_cfg_text
+from ..configs.config import changed, flatten, load_cfg_text
 from ..data.loader import Data, open_data
 from ..models.method import wiring
 from ..models.vit_backbones.zoo import find_weights
 from ..models.vit_models import TunedViT, build_model
-from ..utils.io import exclusive, write_json, write_text
+from ..utils.io import exclusive, remove_partial, write_json, write_text
 from ..utils.logging import LogFile
 from ..utils.seed import seed_everything
 from .checkpoint import learned_size, load_tuned, save_tuned
 from .evaluator import evaluate
-from .results import NOT_THE_EXPERIMENT, RunFolder, environment
+from .results import MAY_MOVE, NOT_THE_EXPERIMENT, RunFolder, environment
 from .trainer import autocast, train
 
 logger = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ def run(cfg: CfgNode, folder: RunFolder, resume: bool = False) -> dict:
 
     with exclusive(folder.log), LogFile(folder.log):
         _require_free(cfg, folder, resume)  # again: another process may have been faster
+        remove_partial(folder.path)
         logger.info("run folder: %s", folder.path)
         write_text(folder.config, cfg.dump())
         write_text(folder.wiring, wiring(model.vit, model.methods) + "\n")
@@ -85,17 +87,20 @@ def run(cfg: CfgNode, folder: RunFolder, resume: bool = False) -> dict:
     return result
 
 
-def evaluate_run(folder: RunFolder, model_root: str = "", data_path: str = "") -> dict:
+def evaluate_run(folder: RunFolder, cfg: CfgNode) -> dict:
     """Test a finished run's tuned.safetensors again: its test metrics, which should be those in result.json.
+
+    Args:
+        cfg: the run's config, with paths, device and the like as they are now.
 
     Raises:
         FileNotFoundError: the run has no tuned.safetensors, or weights are missing.
-        ValueError: the data cannot be used, or there is no test set.
+        ValueError: ``cfg`` describes another run, the data cannot be used, or there is no test set.
     """
-    tuned = load_tuned(folder.path, model_root)
-    cfg = tuned.cfg
-    if data_path:
-        cfg = load_cfg_text(cfg.dump(), ["DATA.DATAPATH", data_path])
+    moved = changed(cfg)
+    tuned = load_tuned(folder.path, [text for key in MAY_MOVE if key in moved for text in (key, str(moved[key]))])
+    if other := _different(tuned.cfg, cfg, MAY_MOVE):
+        raise ValueError(f"{folder.path} was trained with another {', '.join(other)}: testing it cannot change that")
     device = choose_device(cfg.DEVICE)
     data = open_data(cfg)
     if data.class_names != tuned.class_names:
@@ -119,6 +124,8 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise ValueError(f"DEVICE {name!r} is no device: use auto, cpu, cuda or cuda:<n>") from error
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"DEVICE {name!r} is not supported: use auto, cpu, cuda or cuda:<n>")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"DEVICE {name!r}: torch sees no GPU; use DEVICE auto or cpu")
     return device
@@ -154,13 +161,21 @@ def _require_free(cfg: CfgNode, folder: RunFolder, resume: bool) -> None:
 def _require_same(cfg: CfgNode, folder: RunFolder) -> None:
     if not folder.config.is_file():
         return
-    before, now = changed(load_cfg_text(folder.config.read_text())), changed(cfg)
-    other = [k for k in before.keys() | now.keys() if before.get(k) != now.get(k) and k not in NOT_THE_EXPERIMENT]
-    if other:
+    try:
+        before = load_cfg_text(folder.config.read_text())
+    except (ValueError, YAMLError) as error:
+        raise ValueError(f"{folder.config} is broken: remove {folder.path} to start again") from error
+    if other := _different(before, cfg, NOT_THE_EXPERIMENT):
         raise FileExistsError(
-            f"{folder.path} holds a run with another config (different: {', '.join(sorted(other))}); choose another "
-            "--run-dir, or remove it"
+            f"{folder.path} holds a run with another config (different: {', '.join(other)}); choose another --run-dir, "
+            "or remove it"
         )
+
+
+def _different(one: CfgNode, other: CfgNode, but: tuple[str, ...]) -> list[str]:
+    """The keys in which two configs differ, those in ``but`` aside."""
+    ours, theirs = flatten(one), flatten(other)
+    return sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key) and key not in but)
 
 
 def _announce(cfg: CfgNode, model: TunedViT, data: Data, device: torch.device) -> None:

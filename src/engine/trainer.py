@@ -101,7 +101,7 @@ def _train_epoch(cfg, model, loader, optimizer, loss_of, epoch: int, bar: tqdm) 
     solver, steps = cfg.SOLVER, len(loader)
     losses, sizes, lr = [], [], 0.0
     for step, (images, targets) in enumerate(loader.epoch(epoch)):
-        at = epoch if solver.SCHEDULE_PER == "epoch" else epoch + (step + 1) / steps
+        at = epoch if solver.SCHEDULE_PER == "epoch" else epoch + (step + 0.5) / steps
         lr = learning_rate(solver.SCHEDULER, solver.BASE_LR, solver.WARMUP_EPOCH, solver.TOTAL_EPOCH, at)
         set_learning_rate(optimizer, lr)
         losses.append(_step(cfg, model, images, targets, optimizer, loss_of))
@@ -118,10 +118,8 @@ def _step(cfg, model, images: Tensor, targets: Tensor, optimizer, loss_of) -> Te
     """One optimizer step on one batch, computed in ACCUMULATE pieces; the batch's mean loss, still on the device."""
     optimizer.zero_grad(set_to_none=True)
     total = torch.zeros((), device=images.device)
-    pieces = zip(images.tensor_split(cfg.SOLVER.ACCUMULATE), targets.tensor_split(cfg.SOLVER.ACCUMULATE), strict=True)
-    for some_images, some_targets in pieces:
-        if not len(some_targets):
-            continue
+    count = max(1, min(cfg.SOLVER.ACCUMULATE, len(targets) // 2))  # no piece of a single image, as in split_batches
+    for some_images, some_targets in zip(images.tensor_split(count), targets.tensor_split(count), strict=True):
         with autocast(cfg, images.device):
             logits = model(some_images)
         loss = loss_of(logits.float(), some_targets) * (len(some_targets) / len(targets))

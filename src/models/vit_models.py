@@ -68,7 +68,7 @@ def parse(transfer_type: str, freqfit: str = "") -> dict[str, dict]:
         ValueError: an unknown method, one named twice, or a combination that makes no sense.
     """
     wanted = {}
-    for name in transfer_type.split("+"):
+    for name in (part.strip() for part in transfer_type.split("+")):
         if name == "linear":
             continue
         method, keys = SHORTHANDS.get(name, (name, {}))

@@ -20,6 +20,8 @@ from ..utils.io import write_atomic
 from ..utils.logging import setup_logging
 from .runs import Row, report, run_all
 
+CONFIG = Path(__file__).parents[2] / "configs" / "digits.yaml"
+
 # Linear probing gets the epochs it wants: its features are computed once, so they cost next to nothing.
 METHODS = {
     "linear": ["MODEL.TRANSFER_TYPE", "linear", "SOLVER.BASE_LR", "0.01", "SOLVER.TOTAL_EPOCH", "100"],
@@ -50,8 +52,8 @@ def plot(rows: list[Row], path: Path) -> None:
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config-file", default="configs/digits.yaml", metavar="FILE", help="YAML file with settings")
-    parser.add_argument("--seeds", default="42 44 82", help="seeds, separated by spaces")
+    parser.add_argument("--config-file", default=str(CONFIG), metavar="FILE", help="YAML file with settings")
+    parser.add_argument("--seeds", default="", help="seeds, separated by spaces (default: 42 44 82)")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="settings that override the file's")
     args = parser.parse_intermixed_args(argv)
     setup_logging()
@@ -59,7 +61,7 @@ def main(argv: list[str]) -> int:
         wanted = [
             (label, load_cfg(args.config_file, [*settings, *args.opts, "SEED", seed]))
             for label, settings in METHODS.items()
-            for seed in args.seeds.split()
+            for seed in args.seeds.split() or ("42", "44", "82")
         ]
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -20,6 +20,8 @@ from ..utils.logging import setup_logging
 
 logger = logging.getLogger(__name__)
 
+SEEDS = "42 44 82 100 800"  # VPT's and FreqFiT's
+
 
 @dataclass
 class Row:
@@ -56,8 +58,8 @@ def run_all(wanted: list[tuple[str, CfgNode]]) -> list[Row]:
         try:
             row.results.append(run(cfg, folder, resume=True))
             row.folders.append(folder)
-        except (ValueError, OSError, FloatingPointError) as error:
-            logger.error("error: %s", error)
+        except Exception as error:  # whatever it is, it is reported at the end and must not stop the other runs
+            logger.error("error: %s", error, exc_info=not isinstance(error, (ValueError, OSError, FloatingPointError)))
             row.failures.append(f"seed {cfg.SEED}: {error}")
     return list(rows.values())
 
@@ -102,12 +104,16 @@ def report(rows: list[Row]) -> int:
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config-file", default="", metavar="FILE", help="YAML file with settings")
-    parser.add_argument("--seeds", default="42 44 82 100 800", help="seeds, separated by spaces")
+    parser.add_argument("--seeds", default="", help=f"seeds, separated by spaces (default: SEED, or {SEEDS})")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="settings that override the file's")
     args = parser.parse_intermixed_args(argv)
     setup_logging()
+    keys = args.opts[::2]
+    if args.seeds.strip() and "SEED" in keys:
+        parser.error("both --seeds (SEEDS) and SEED are given: choose one")
+    seeds = args.seeds.split() or ([args.opts[2 * keys.index("SEED") + 1]] if "SEED" in keys else SEEDS.split())
     try:
-        cfgs = [load_cfg(args.config_file, [*args.opts, "SEED", seed]) for seed in args.seeds.split()]
+        cfgs = [load_cfg(args.config_file, [*args.opts, "SEED", seed]) for seed in seeds]
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -10,12 +10,20 @@ from typing import Any
 
 import simplejson
 
+PARTIAL = ".partial"
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what a process that was killed while writing left behind."""
+    for path in folder.glob(f".*{PARTIAL}"):
+        path.unlink()
+
 
 def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
     """Let ``write`` make a file beside ``path``, then put it there in one step."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, temporary = tempfile.mkstemp(PARTIAL, f".{path.name}.", path.parent)
     os.close(handle)
     try:
         write(Path(temporary))

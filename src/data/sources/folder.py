@@ -1,6 +1,7 @@
 """The user's own images: ``DATAPATH/train/<class>/*``, ``test/<class>/*`` and, if they like, ``val/<class>/*``."""
 
 import logging
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -50,9 +51,25 @@ def _items(root: Path, split: str, classes: list[str]) -> list[tuple[str, int]]:
     folders = sorted(p.name for p in here.iterdir() if p.is_dir() and not p.name.startswith("."))
     if new := [name for name in folders if name not in classes]:
         raise DataError(f"{here} has classes that {root / 'train'} does not have: {', '.join(new)}")
-    files = [p for p in sorted(here.glob("*/**/*")) if p.is_file() and not p.name.startswith(".")]
-    images = [p for p in files if p.suffix.lower() in IMAGE_ENDINGS]
-    if others := len(files) - len(images):
-        logger.info("%s: %d files are no images by their name and are left out", here, others)
-    index = {name: i for i, name in enumerate(classes)}
-    return [(p.relative_to(root).as_posix(), index[p.relative_to(here).parts[0]]) for p in images]
+    index, items, others = {name: i for i, name in enumerate(classes)}, [], []
+    for path in _visible_files(here):
+        parts = path.relative_to(here).parts
+        if len(parts) > 1 and path.suffix.lower() in IMAGE_ENDINGS and path.is_file():
+            items.append((path.relative_to(root).as_posix(), index[parts[0]]))
+        else:
+            others.append(path.relative_to(root).as_posix())
+    if others:
+        some = ", ".join(others[:5]) + (", ..." if len(others) > 5 else "")
+        logger.warning(
+            "note: %d files in %s are no images in a class folder and are left out: %s", len(others), here, some
+        )
+    return items
+
+
+def _visible_files(here: Path) -> list[Path]:
+    """Every file below, behind symbolic links too, but nothing hidden, such as editors' copies."""
+    found = []
+    for folder, below, files in os.walk(here, followlinks=True):
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        found += [Path(folder, name) for name in sorted(files) if not name.startswith(".")]
+    return sorted(found)

@@ -68,8 +68,10 @@ class LoRA(Method):
     @staticmethod
     def problems(cfg):
         found = [] if cfg.RANK >= 1 else [f"RANK is {cfg.RANK}; it must be at least 1"]
-        if unknown := [t for t in cfg.TARGETS if t not in TARGETS]:
+        if unknown := [str(t) for t in cfg.TARGETS if t not in TARGETS]:
             found.append(f"TARGETS has {', '.join(unknown)}; known: {', '.join(TARGETS)}")
+        if len(set(map(str, cfg.TARGETS))) < len(cfg.TARGETS):
+            found.append(f"TARGETS names a target twice: {', '.join(map(str, cfg.TARGETS))}")
         if not cfg.TARGETS:
             found.append(f"TARGETS is empty; choose from {', '.join(TARGETS)}")
         if "attn.qkv" in cfg.TARGETS and set(cfg.TARGETS) & set(THIRDS):

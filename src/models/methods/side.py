@@ -5,6 +5,7 @@ embedding does, and its answer joins the ViT's pooled features.
 """
 
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from fvcore.common.config import CfgNode
@@ -25,12 +26,17 @@ class SideNetwork(nn.Module):
 
         full = alexnet(weights=None)
         if weights:
-            if not Path(weights).is_file():
+            path = Path(weights)
+            path = path if path.is_absolute() or path.exists() else Path(__file__).parents[3] / path
+            if not path.is_file():
                 raise FileNotFoundError(
                     f"{weights} is missing: side-tuning starts from AlexNet's ImageNet weights. Download {URL} to it, "
                     'or set MODEL.SIDE.WEIGHTS "" for a random start'
                 )
-            full.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+            try:
+                full.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+            except (RuntimeError, UnpicklingError, EOFError) as error:
+                raise ValueError(f"{path} is broken or not AlexNet's: fetch {URL} again") from error
         self.maps, self.pool = full.features, full.avgpool
         self.projection = nn.Linear(256 * 6 * 6, dim, bias=False)
         self.answer: Tensor | None = None

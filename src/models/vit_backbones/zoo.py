@@ -3,6 +3,8 @@
 To add a backbone: one row in ``MODEL_ZOO``, and a converter in convert.py if its file format is new.
 """
 
+import re
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +23,8 @@ from . import convert
 
 # What numpy and torch raise for files that are broken or of another kind.
 UNREADABLE = (
-    KeyError, OSError, ValueError, RuntimeError, EOFError, AttributeError, TypeError, UnpicklingError, BadZipFile
+    KeyError, OSError, ValueError, RuntimeError, EOFError, AttributeError, TypeError,
+    UnpicklingError, BadZipFile, zlib.error,
 )  # fmt: skip
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -176,10 +179,16 @@ def find_weights(name: str, root: Path, weight_path: str = "") -> Path | None:
     if row is None:
         return None
     for file in row.files:
-        if (Path(root) / file).is_file():
-            return Path(root) / file
+        if (path := in_repository(Path(root) / file)).is_file():
+            return path
     where = Path(root).absolute() / row.files[0]
-    raise FileNotFoundError(f"the weights of {name} are missing: put {row.url} at {where} (see pretrained/README.md)")
+    get = f"put {row.url} at {where}" if row.url.startswith("http") else f"{where} is not there; {row.url}"
+    raise FileNotFoundError(f"the weights of {name} are missing: {get} (see pretrained/README.md)")
+
+
+def in_repository(path: Path) -> Path:
+    """A relative path as it is if something is there, else taken from the repository's folder."""
+    return path if path.is_absolute() or path.exists() else Path(__file__).parents[3] / path
 
 
 def build_backbone(
@@ -220,6 +229,11 @@ def create_vit(row: Backbone, image_size: tuple[int, int]) -> VisionTransformer:
     return vit
 
 
+def patch_size(row: Backbone) -> int:
+    """Side of a row's square patches, in pixels."""
+    return row.arch["patch_size"] if isinstance(row.arch, dict) else int(re.search(r"patch(\d+)", row.arch).group(1))
+
+
 def check_size(image_size: tuple[int, int], patch_size: tuple[int, int]) -> None:
     """Raises ValueError unless patches tile the image."""
     if any(side % patch or side <= 0 for side, patch in zip(image_size, patch_size, strict=True)):
@@ -246,11 +260,13 @@ def load_weights(vit: VisionTransformer, path: Path, converter: Callable, resize
         ValueError: the file cannot be read, or its keys or shapes do not fit; all of them are listed.
     """
     try:
-        state = converter(Path(path))
+        path = Path(path)
+        state = converter(path)
     except UNREADABLE as error:
-        first_line = str(error).split("\n")[0]
         raise ValueError(
-            f"{path} is not a file that {converter.__name__!r} reads: {type(error).__name__} {first_line}"
+            f"{path} ({path.stat().st_size:,} bytes) is broken, incomplete or of another kind: "
+            f"{converter.__name__!r} cannot read it ({type(error).__name__}). Fetch it again, from where "
+            "pretrained/README.md says"
         ) from error
     own = vit.state_dict()
     if "pos_embed" in state and state["pos_embed"].shape[1] != own["pos_embed"].shape[1]:
@@ -295,7 +311,9 @@ def _timm_vit(name: str, image_size: tuple[int, int], path: Path | None) -> Visi
     make = partial(timm.create_model, name, pretrained=True, num_classes=0, img_size=image_size)
     try:
         vit = make(pretrained_cfg_overlay={"file": str(path)}) if path else make()
-    except (OSError, RuntimeError) as error:
+    except UNREADABLE as error:
+        if path:
+            raise ValueError(f"{path} does not fit timm's {name!r}, or is broken: {type(error).__name__}") from error
         raise FileNotFoundError(
             f"timm could not get the weights of {name!r} ({type(error).__name__}). Fetch them once where there is a "
             "network (they stay in the Hugging Face cache), or set MODEL.WEIGHT_PATH to a local file"

@@ -127,52 +127,45 @@ def describe_study(method: dict, cfg) -> dict[str, dict]:
     return parse("+".join(wanted) or "linear")
 
 
+# Where the study's adapters sit (mode, before or after the norm) -> which of our three adapter methods stands for it, its
+# MODE and its INPUT. They have the same keys; three, so that a case may mix placements.
+ADAPTERS = {
+    ("parallel", "after"): ("adapter", "parallel", "norm"),
+    ("parallel", "before"): ("adaptformer", "parallel", "residual"),
+    ("sequential_after", ""): ("houlsby", "sequential", "norm"),
+}
+
+
 def describe_modules(left: dict, model, activation: str | None) -> list[str]:
-    """The modules of the study at the branches: which of our methods they are; takes their entries out of ``left``."""
-    found = {}
+    """What the study adds to branches: sets our methods' keys, takes its entries out of ``left``, names the methods."""
     assert activation in (None, "relu", "quick_gelu (twice)")  # an adapter's and Convpass's only one
+    found = {}
     for part in ("attn", "mlp"):
         kind = left.pop(f"ft_{part}_module", None)
         mode, norm = left.pop(f"ft_{part}_mode", None), left.pop(f"ft_{part}_ln", None)
-        if kind is None:
-            assert (mode, norm) == (None, None)
-            continue
-        if kind == "convpass":
-            assert (mode, norm) == ("parallel", "after")
-            name = kind
-        elif kind == "repadapter":
-            assert mode == "sequential_before"
-            name = kind
-        else:
-            assert kind == "adapter"
-            # Our three adapter methods have the same keys: one for each placement that a case mixes.
-            placement = {
-                "parallel": {"after": "norm", "before": "residual"}[norm or "after"],
-                "sequential_after": "after",
-            }
-            name = {"norm": "adapter", "residual": "adaptformer", "after": "houlsby"}[placement[mode]]
-        found.setdefault(name, []).append(part)
-    adapters = {
-        "adapter": ("parallel", "norm"),
-        "adaptformer": ("parallel", "residual"),
-        "houlsby": ("sequential", "norm"),
-    }
-    if adapters.keys() & found.keys():
-        width, scale, init = (left.pop(f"adapter_{key}") for key in ("bottleneck", "scaler", "init"))
-        learned = scale == "learnable_scalar"
+        if kind == "adapter":
+            name, ours, reads = ADAPTERS[mode, norm if mode == "parallel" else ""]
+            model[name.upper()].update(MODE=ours, INPUT=reads)
+            found.setdefault(name, []).append(part)
+        elif kind is not None:
+            expected = {"convpass": ("parallel", "after"), "repadapter": ("sequential_before", None)}
+            assert (mode, norm) == expected[kind]
+            found.setdefault(kind, []).append(part)
+    known = set()
     for name, parts in found.items():
-        node = model[name.upper()]
-        node.SITES = parts
-        if name in adapters:
-            node.MODE, node.INPUT = adapters[name]
-            node.update(WIDTH=width, ACTIVATION="relu", INIT=init)
-            node.update(LEARN_SCALE=learned, SCALE=1.0 if learned else float(scale))
-        elif name == "repadapter":
-            node.GROUPS = left.pop("repadapter_group")
-        if name not in adapters:
-            node.update(WIDTH=left.pop(f"{name}_bottleneck"), SCALE=float(left.pop(f"{name}_scaler")))
-        if name == "convpass":
-            node.CONV_INIT = "xavier" if left.pop("convpass_xavier_init") else "identity"
+        node, theirs = model[name.upper()], name if name in ("convpass", "repadapter") else "adapter"
+        scale = left[f"{theirs}_scaler"]
+        node.update(SITES=parts, WIDTH=left[f"{theirs}_bottleneck"])
+        node.SCALE = 1.0 if scale == "learnable_scalar" else float(scale)
+        if theirs == "adapter":
+            node.update(ACTIVATION="relu", INIT=left["adapter_init"], LEARN_SCALE=scale == "learnable_scalar")
+        elif theirs == "repadapter":
+            node.GROUPS = left["repadapter_group"]
+        else:
+            node.CONV_INIT = "xavier" if left["convpass_xavier_init"] else "identity"
+        known |= {f"{theirs}_{key}" for key in ("bottleneck", "scaler", "init", "group", "xavier_init")}
+    for key in known & left.keys():
+        del left[key]
     return list(found)
 
 

@@ -38,7 +38,7 @@ MIXES = [
     ("lora+adapter+ssf+prompt+tinytl-bias+partial", "freqfit"),
     ("convpass+prompt", "freqfit"),
     ("vqt+prompt+adaptformer+lora", "freqfit"),
-    ("vqt+side+repadapter+houlsby", ""),
+    ("vqt+repadapter+houlsby", ""),
     ("difffit+ssf+fact_tk+lora", "freqfit"),
     ("adaptformer+convpass+houlsby+prompt", ""),
     ("layernorm+repadapter+fact_tt+fact_tk", ""),
@@ -686,6 +686,14 @@ def test_vqts_queries_read_the_tokens_and_nobody_reads_them(images):
         torch.testing.assert_close(answers, y[:, 17:].flatten(1), atol=1e-5, rtol=1e-5)
     model.head(features).square().sum().backward()
     assert all(tap.queries.grad.abs().max() > 0 for tap in taps)
+
+
+def test_vqts_answers_join_behind_what_side_makes(images):
+    both, side = make_model("vqt+side"), make_model("side")
+    both.methods["side"].load_state_dict(side.methods["side"].state_dict())
+    features = both.features(images)
+    assert features.shape == (2, 32 + 3 * 32)
+    torch.testing.assert_close(features[:, :32], side.features(images))
 
 
 def test_vqt_with_convpass_is_refused():

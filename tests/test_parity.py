@@ -127,8 +127,8 @@ def describe_study(method: dict, cfg) -> dict[str, dict]:
     return parse("+".join(wanted) or "linear")
 
 
-# The study's adapters (mode, before or after the norm) -> which of our adapter methods stands for it, its MODE and INPUT.
-# The three have the same keys; three, so that a case may mix placements.
+# The study's adapters (mode, before or after the norm) -> which of our methods stands for it, its MODE and INPUT. All
+# three have the same keys; three, so that a case may mix placements.
 ADAPTERS = {
     ("parallel", "after"): ("adapter", "parallel", "norm"),
     ("parallel", "before"): ("adaptformer", "parallel", "residual"),

@@ -365,6 +365,17 @@ def test_optimizer_steps(path):
             torch.testing.assert_close(got, torch.tensor(expected), atol=atol, rtol=0, msg=lambda m, n=name: n + m)
 
 
+@pytest.mark.parametrize(
+    "change", [{"vqt_num": 3}, {"ft_mlp_mode": "sideways"}, {"adapter_shape": 1}, {"merge_factor": 0.5}]
+)
+def test_a_case_with_an_unknown_option_fails(change):
+    case = {"name": "x", "merge_factor": 1, "activation": "relu", "ft_mlp_module": "adapter", "ft_mlp_ln": "after"}
+    case |= {"ft_mlp_mode": "parallel", "adapter_init": "zero", "adapter_bottleneck": 4, "adapter_scaler": 1}
+    assert describe_study(case, get_cfg()) == {"adapter": {}}
+    with pytest.raises((AssertionError, KeyError)):
+        describe_study(case | change, get_cfg())
+
+
 def test_there_are_cases():
     assert cases("freqfit")
     assert STUDY

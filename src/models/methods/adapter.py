@@ -112,8 +112,9 @@ class Bottlenecks(Method):
         # Start of (down; up): "zero" (N(0, 0.02^2); 0), "lora_kaiming" (Kaiming uniform, a = sqrt 5; 0), "lora_xavier"
         # (Xavier uniform; 0), "xavier" (both Xavier uniform: does not start at the pre-trained model).
         cfg.INIT = "zero"
-        # The adapter's answer is multiplied by this; with LEARN_SCALE it is where a learned scalar per adapter starts.
+        # The adapter's answer is multiplied by this.
         cfg.SCALE = 1.0
+        # Every adapter learns a scale of its own, one number that starts at SCALE.
         cfg.LEARN_SCALE = False
         # Dropout behind the activation, in training only.
         cfg.DROPOUT = 0.0

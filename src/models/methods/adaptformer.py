@@ -16,13 +16,18 @@ class AdaptFormer(Bottlenecks):
     @staticmethod
     def defaults() -> CfgNode:
         cfg = Bottlenecks.defaults()
-        # The paper's best width and scale.
+        # The paper's best width.
         cfg.WIDTH = 64
+        # The paper's best scale, fixed.
         cfg.SCALE = 0.1
-        # Beside the MLP, from the tokens before its norm.
+        # Beside the MLP,
         cfg.MODE = "parallel"
+        # from the tokens before its norm.
         cfg.INPUT = "residual"
+        # The paper's.
         cfg.ACTIVATION = "relu"
+        # The paper's: the answer is zero at the start.
         cfg.INIT = "lora_kaiming"
+        # The paper's code has it.
         cfg.DROPOUT = 0.1
         return cfg

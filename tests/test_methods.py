@@ -3,7 +3,9 @@
 import copy
 import json
 import math
+import re
 import sys
+from pathlib import Path
 
 import pytest
 import timm
@@ -14,8 +16,10 @@ from test_parity import PARITY
 from src.configs.config import get_cfg
 from src.models.merge import merged_state_dict
 from src.models.method import Method, Site, Tokens, wires, wiring
+from src.models.methods.convpass import ConvBypass
 from src.models.methods.freqfit import SpectralFilter
 from src.models.methods.lora import LowRank
+from src.models.methods.repadapter import GroupedBottleneck
 from src.models.vit_backbones.zoo import MODEL_ZOO, create_vit
 from src.models.vit_models import METHODS, TunedViT, parse
 
@@ -32,6 +36,12 @@ MIXES = [
     ("end2end", "freqfit"),
     ("prompt-noupdate", ""),
     ("lora+adapter+ssf+prompt+tinytl-bias+partial", "freqfit"),
+    ("convpass+prompt", "freqfit"),
+    ("vqt+prompt+adaptformer+lora", "freqfit"),
+    ("vqt+repadapter+houlsby", ""),
+    ("difffit+ssf+fact_tk+lora", "freqfit"),
+    ("adaptformer+convpass+houlsby+prompt", ""),
+    ("layernorm+repadapter+fact_tt+fact_tk", ""),
 ]
 EVERY = [(name, "") for name in ["linear", *METHODS]] + MIXES
 ids = ["+".join(filter(None, pair)) for pair in EVERY]
@@ -39,8 +49,10 @@ every_method = pytest.mark.parametrize(("names", "freqfit"), EVERY, ids=ids)
 
 # Not the pre-trained model at the start, by the papers' design: random scales, filters, prompts, a side network.
 MOVES_AT_START = {"ssf", "scale_shift", "freqfit", "freqfit_real", "prompt", "side"}
-FOLDS = {"lora", "ssf", "tinytl-bias", "partial", "cls", "end2end"}
-NEVER_FOLDS = {"adapter", "prompt", "freqfit", "freqfit_real", "scale_shift", "side"}
+FOLDS = {"lora", "ssf", "tinytl-bias", "partial", "cls", "end2end", "layernorm", "difffit", "repadapter"}
+FOLDS |= {"fact_tt", "fact_tk", "attention_tuning", "mlp_tuning", "block_tuning"}
+NEVER_FOLDS = {"adapter", "houlsby", "adaptformer", "convpass", "prompt", "freqfit", "freqfit_real", "scale_shift"}
+NEVER_FOLDS |= {"side", "vqt"}
 
 
 def build(names, freqfit="", **keys) -> TunedViT:
@@ -51,7 +63,8 @@ def build(names, freqfit="", **keys) -> TunedViT:
 def test_starts_at_the_pretrained_output_or_is_known_not_to(names, freqfit, images):
     model = build(names, freqfit)
     plain = make_model("linear")
-    same = torch.allclose(model.features(images), plain.features(images), atol=1e-6)
+    features = model.features(images)[:, : plain.vit.num_features]  # vqt's answers come behind the pooled features
+    same = torch.allclose(features, plain.features(images), atol=1e-6)
     moves = bool(MOVES_AT_START & set(model.methods)) or "reinit" in names
     assert same != moves
 
@@ -241,6 +254,59 @@ def test_parameter_counts_are_the_papers(size, row):
             assert sum(trained.values()) - trained["head"] == expected, name
 
 
+def study_counts() -> list:
+    """(name of the count, methods, keys, expected) of the unifying study, at ViT-B/16 and CLIP's ViT-B/16."""
+    keys = {
+        "adaptformer b": ("adaptformer", "ADAPTFORMER.WIDTH"),
+        "pfeiffer_adapter b": ("adapter", "ADAPTER.WIDTH"),
+        "zero_adapter b": ("adapter", "ADAPTER.WIDTH"),
+        "houlsby_adapter b": ("houlsby", "HOULSBY.WIDTH"),
+        "convpass b": ("convpass", "CONVPASS.WIDTH"),
+        "repadapter b": ("repadapter", "REPADAPTER.WIDTH"),
+        "lora r": ("lora", "LORA.RANK"),
+        "fact_tt r": ("fact_tt", "FACT_TT.RANK"),
+        "fact_tk r": ("fact_tk", "FACT_TK.RANK"),
+        "vpt_shallow n": ("prompt", "PROMPT.NUM_TOKENS"),
+        "vpt_deep n": ("prompt", "PROMPT.NUM_TOKENS"),
+        "attn_full": ("attention_tuning", "ATTENTION_TUNING.BLOCKS"),
+        "mlp_full": ("mlp_tuning", "MLP_TUNING.BLOCKS"),
+        "block": ("block_tuning", "BLOCK_TUNING.BLOCKS"),
+    }
+    # Not ours: VQT's scalar per slot; what the study's block 1 trains by substring.
+    other = ("vqt", "mlp_full [1]", "block [1]")
+    rows = []
+    for name, expected in json.loads((Path(__file__).parent / "parity" / "param_counts_vitb.json").read_text())[
+        "counts"
+    ].items():
+        if name.startswith(other):
+            continue
+        kind, _, number = name.partition(" [" if "[" in name else "=")
+        method, key = keys.get(kind, ("bitfit" if name == "bitfit" else name, ""))
+        extra = (
+            {key: [int(i) for i in number.rstrip("]").split(",")] if "[" in name else int(number.split()[0])}
+            if key
+            else {}
+        )
+        extra |= {"PROMPT.DEEP": kind == "vpt_deep n", "LORA.TARGETS": ["attn.qkv"]}
+        rows.append(pytest.param(method, extra, expected, id=name))
+    return rows
+
+
+@pytest.mark.parametrize(("methods", "keys", "expected"), study_counts())
+def test_parameter_counts_are_the_studys(methods, keys, expected):
+    cfg = get_cfg().MODEL
+    for key, value in keys.items():
+        node, last = key.split(".")
+        assert type(cfg[node][last]) is type(value)
+        cfg[node][last] = value
+    rows = {"vit_b16_sup": "sup_vitb16_imagenet21k", "vit_b16_clip": "clip_vitb16", "vit_b14_dinov2": "dinov2_vitb14"}
+    for arch, row in rows.items():
+        with torch.device("meta"):
+            vit = create_vit(MODEL_ZOO[row], (224, 224))
+            trained = TunedViT(vit, parse(methods), cfg, num_classes=100).num_trained()
+        assert sum(trained.values()) - trained["head"] == expected[arch], arch
+
+
 # --- the engine
 
 
@@ -284,10 +350,18 @@ def test_a_site_computes_its_formula():
     assert double(torch.tensor([3.0])).item() == (2 * 4) + (4 + 10) + 100
 
 
-def test_no_file_calls_forward_directly():
-    import re
-    from pathlib import Path
+def test_lora_and_fact_join_behind_ssf_and_difffit_scales_all():
+    """The order of the unifying study: SSF, then FacT, then LoRA, then the branch's scale."""
+    model = make_model("ssf+lora+fact_tt+difffit", MODEL__LORA__TARGETS=["attn.proj"])
+    randomise(model)
+    taps = {(name, verb): tap for name, site, verb, tap in wires(model.methods) if site == "blocks.1.attn.proj"}
+    linear, x = model.vit.blocks[1].attn.proj, torch.randn(2, 17, 32)
+    y = taps["ssf", "after"](torch.nn.functional.linear(x, linear.weight, linear.bias))
+    y = taps["difffit", "after"](y + taps["fact_tt", "beside"](x) + taps["lora", "beside"](x))
+    torch.testing.assert_close(linear(x), y)
 
+
+def test_no_file_calls_forward_directly():
     for file in Path("src").rglob("*.py"):
         assert not re.search(r"\w\.forward\(", file.read_text().replace("super().forward(", "")), file
 
@@ -476,9 +550,10 @@ def test_every_key_of_every_method_changes_the_model():
     import inspect
 
     for name, method in METHODS.items():
-        source = inspect.getsource(sys.modules[method.__module__])
+        files = {base.__module__ for base in method.__mro__ if issubclass(base, Method) and base is not Method}
+        source = "".join(inspect.getsource(sys.modules[file]) for file in files)
         for key in method.defaults():
-            assert source.count(f"cfg.{key}") >= 2, f"{name}: {key}"
+            assert len(re.findall(rf"cfg\.{key}\b", source)) >= 2, f"{name}: {key}"
 
 
 def test_zoo_clip_archs_are_openais():
@@ -492,3 +567,193 @@ def test_zoo_clip_archs_are_openais():
 
 def test_tokens_default_to_no_prompts():
     assert Tokens(1, 4, 4, 32, depth=3).prompts == [0, 0, 0, 0]
+
+
+# --- the methods of the unifying study
+
+
+@pytest.mark.parametrize(
+    ("names", "keys", "expected"),
+    [
+        ("block_tuning", {"BLOCK_TUNING__BLOCKS": [1, -1, 11]}, {"blocks.1.", "blocks.11."}),
+        (
+            "attention_tuning",
+            {"ATTENTION_TUNING__BLOCKS": [0], "ATTENTION_TUNING__PART": "qkv"},
+            {"blocks.0.attn.qkv."},
+        ),
+        ("attention_tuning", {}, {"blocks.11.attn.qkv.", "blocks.11.attn.proj."}),
+        ("mlp_tuning", {"MLP_TUNING__BLOCKS": [1], "MLP_TUNING__PART": "fc2"}, {"blocks.1.mlp.fc2."}),
+        ("layernorm", {}, {f"blocks.{i}.norm{j}." for i in range(12) for j in (1, 2)} | {"norm."}),
+    ],
+)
+def test_chosen_parts_train_by_exact_name(names, keys, expected):
+    vit = make_vit(depth=12)
+    make_model(names, vit=vit, **{f"MODEL__{key}": value for key, value in keys.items()})
+    trained = {name for name, param in vit.named_parameters() if param.requires_grad}
+    assert trained == {name for name, _ in vit.named_parameters() if name.startswith(tuple(expected))}
+
+
+def test_blocks_that_are_not_there_are_named():
+    with pytest.raises(ValueError, match=r"MODEL.MLP_TUNING.BLOCKS names \[3, -4\], but the ViT has 3 blocks"):
+        make_model("mlp_tuning", MODEL__MLP_TUNING__BLOCKS=[0, 3, -4])
+
+
+@pytest.mark.parametrize("init", ["zero", "lora_kaiming", "lora_xavier", "xavier"])
+@pytest.mark.parametrize("keys", [{}, {"MODE": "parallel"}, {"MODE": "parallel", "INPUT": "residual"}])
+def test_adapters_start_where_their_init_says(init, keys, images):
+    keys = {"INIT": init, "LEARN_SCALE": True, "SCALE": 0.5, "SITES": ["attn", "mlp"], **keys}
+    model = make_model("adapter", **{f"MODEL__ADAPTER__{key}": value for key, value in keys.items()})
+    moved = (model.features(images) - make_model("linear").features(images)).abs().max()
+    assert (moved > 1e-3) == (init == "xavier")
+    scales = [param for name, param in model.methods.named_parameters() if name.endswith("scale")]
+    assert len(scales) == 6
+    assert all(scale.item() == 0.5 for scale in scales)
+    model(images).square().sum().backward()
+    assert (scales[0].grad.abs().item() > 0) == (init == "xavier")
+
+
+def test_adaptformer_reads_the_tokens_before_the_norm(images):
+    model = make_model("adaptformer")
+    randomise(model)
+    block, seen = model.vit.blocks[1], {}
+    block.norm2.register_forward_pre_hook(lambda module, args: seen.update(x=args[0]))
+    block.mlp.fc1.register_forward_pre_hook(lambda module, args: seen.update(h=args[0]))
+    block.register_forward_hook(lambda module, args, y: seen.update(y=y))
+    model(images)
+    tap = next(tap.tap for _, site, _, tap in wires(model.methods) if site == "blocks.1.mlp")
+    mlp = block.mlp.fc2(block.mlp.act(block.mlp.fc1(seen["h"])))
+    torch.testing.assert_close(seen["y"], seen["x"] + mlp + tap(seen["x"]))
+    assert not any(getattr(tap, "kept", None) is not None for _, _, _, tap in wires(model.methods))
+
+
+def test_convpass_sees_neighbours_on_the_grid_and_nothing_beside_the_prefix():
+    tap = ConvBypass(4, 3, skip=2, grid=(3, 5), scale=1.0, dropout=0.0).eval()
+    torch.nn.init.normal_(tap.up.weight)
+    x = torch.randn(1, 2 + 15, 4)
+    changed = []
+    for token in (0, 1, 2 + 1 * 5 + 0):  # two of the prefix, the patch in row 1, column 0
+        other = x.clone()
+        other[:, token] += 1.0
+        changed.append((tap(other) != tap(x)).any(-1)[0].nonzero().flatten().tolist())
+    assert changed == [[0], [1], [2, 3, 7, 8, 12, 13]]
+
+
+def test_convpass_skips_the_prompts_that_each_block_has():
+    keys = dict(MODEL__PROMPT__NUM_TOKENS=3, MODEL__PROMPT__DEEP=True, MODEL__PROMPT__REVERSE_DEEP=True)
+    model = make_model("convpass+prompt", MODEL__PROMPT__NUM_DEEP_LAYERS=1, **keys)
+    assert [tap.skip for tap in model.methods["convpass"].taps] == [1, 1, 1, 1, 4, 4]
+
+
+def test_groups_of_repadapter_are_a_block_diagonal():
+    tap = GroupedBottleneck(8, 4, groups=2, scale=0.5, dropout=0.0)
+    tap.weight.data.normal_()
+    tap.bias.data.normal_()
+    dense = torch.block_diag(*tap.weight.chunk(2))
+    x = torch.randn(2, 3, 8)
+    torch.testing.assert_close(tap(x), x + 0.5 * (tap.down(x) @ dense.T + tap.bias))
+    with pytest.raises(ValueError, match="32 channels do not divide"):
+        make_model("repadapter", MODEL__REPADAPTER__GROUPS=3, MODEL__REPADAPTER__WIDTH=6)
+
+
+@pytest.mark.parametrize("form", ["fact_tt", "fact_tk"])
+def test_factors_live_once_and_the_mlp_may_be_any_multiple(form, images):
+    model = make_model(form, vit=make_vit(mlp_ratio=3.0), **{f"MODEL__{form.upper()}__RANK": 4})
+    names = [name for name in model.methods.state_dict() if "factors" in name]
+    assert len(names) == (2 if form == "fact_tt" else 4)
+    expected = 2 * 4 * 32 + (3 * (4 + 2 * 3) * 16 if form == "fact_tt" else 3 * (4 + 2 * 3) * 4 + 64)
+    assert model.num_trained()[form] == expected
+    randomise(model)
+    model(images).sum().backward()
+    with pytest.raises(ValueError, match=r"blocks\.0\.mlp: its 80 channels are no multiple of 32"):
+        make_model(form, vit=make_vit(mlp_ratio=2.5))
+
+
+def test_vqts_queries_read_the_tokens_and_nobody_reads_them(images):
+    """Against timm's own block, with the queries as tokens that a mask hides from everyone."""
+    model = make_model("vqt", MODEL__VQT__NUM_QUERIES=3, vit=make_vit(init_values=0.5, qk_norm=True))
+    seen = []
+    for block in model.vit.blocks:
+        block.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    features = model.features(images)
+    plain = make_vit(init_values=0.5, qk_norm=True)
+    plain.reset_classifier(0)
+    torch.testing.assert_close(features[:, :32], plain(images))
+    taps = [tap for tap in model.methods["vqt"].taps if hasattr(tap, "queries")]
+    mask = torch.zeros(20, 20).masked_fill(torch.arange(20) >= 17, -torch.inf)
+    for i, (block, tap, x) in enumerate(zip(plain.blocks, taps, seen, strict=True)):
+        y = block(torch.cat((x, tap.queries.expand(2, -1, -1)), dim=1), attn_mask=mask)
+        answers = features[:, 32 + i * 96 : 32 + (i + 1) * 96]
+        torch.testing.assert_close(answers, y[:, 17:].flatten(1), atol=1e-5, rtol=1e-5)
+    model.head(features).square().sum().backward()
+    assert all(tap.queries.grad.abs().max() > 0 for tap in taps)
+
+
+def test_vqts_answers_join_behind_what_side_makes(images):
+    both, side = make_model("vqt+side"), make_model("side")
+    both.methods["side"].load_state_dict(side.methods["side"].state_dict())
+    features = both.features(images)
+    assert features.shape == (2, 32 + 3 * 32)
+    torch.testing.assert_close(features[:, :32], side.features(images))
+
+
+def test_vqt_with_convpass_is_refused():
+    with pytest.raises(ValueError, match="name one of them"):
+        parse("convpass+vqt")
+
+
+def test_lora_shares_one_a_among_its_targets(images):
+    keys = dict(MODEL__LORA__RANK=4, MODEL__LORA__SHARE_A=True)
+    model = make_model("lora", MODEL__LORA__TARGETS=["attn.q", "attn.v"], **keys)
+    assert model.num_trained()["lora"] == 3 * 4 * (32 + 2 * 32)
+    randomise(model)
+    tap = model.methods["lora"].taps[0]
+    x = torch.randn(1, 5, 32)
+    q, k, v = tap(x).chunk(3, dim=-1)
+    assert torch.equal(k, torch.zeros_like(k))
+    torch.testing.assert_close(q, 2.0 * tap.ups["q"](tap.down(x)))
+    torch.testing.assert_close(v, 2.0 * tap.ups["v"](tap.down(x)))
+
+
+@pytest.mark.parametrize(("bias", "count"), [("none", 0), ("lora_only", 3 * (96 + 128)), ("all", 32 * (11 * 3 + 2))])
+def test_lora_trains_the_biases_it_is_told_to(bias, count):
+    model = make_model("lora", MODEL__LORA__TARGETS=["attn.q", "mlp.fc1"], MODEL__LORA__BIAS=bias)
+    assert model.num_trained()["vit"] == count
+
+
+def test_lora_without_scaling_and_with_dropout():
+    keys = dict(MODEL__LORA__RANK=4, MODEL__LORA__ALPHA=0.0, MODEL__LORA__DROPOUT=0.5)
+    for targets in (["attn.qkv"], ["attn.q"]):
+        tap = make_model("lora", MODEL__LORA__TARGETS=targets, **keys).methods["lora"].taps[0]
+        assert tap.scale == 1.0
+        for param in tap.parameters():
+            param.data.normal_()
+        x = torch.ones(1, 2, 32)
+        assert torch.equal(tap(x), tap(x))
+        tap.train()
+        assert not torch.equal(tap(x), tap(x))
+
+
+@pytest.mark.parametrize(
+    ("method", "keys", "says"),
+    [
+        ("adapter", {"MODE": "before", "INIT": "ones"}, ["MODE is 'before'", "INIT is 'ones'"]),
+        ("adapter", {"INPUT": "residual", "SITES": []}, ["needs MODE 'parallel'", "SITES is []"]),
+        ("houlsby", {"ACTIVATION": "tanh", "WIDTH": -1}, ["ACTIVATION is 'tanh'", "WIDTH is -1"]),
+        ("adaptformer", {"DROPOUT": 1.0}, ["DROPOUT is 1.0"]),
+        ("convpass", {"CONV_INIT": "zero", "WIDTH": 0}, ["CONV_INIT is 'zero'", "WIDTH is 0"]),
+        ("repadapter", {"WIDTH": 5}, ["no multiple of GROUPS 2"]),
+        ("fact_tt", {"RANK": 0}, ["RANK is 0"]),
+        ("vqt", {"NUM_QUERIES": 0}, ["NUM_QUERIES is 0"]),
+        ("lora", {"SHARE_A": True, "TARGETS": ["attn.qkv"], "BIAS": "some"}, ["SHARE_A needs", "BIAS is 'some'"]),
+        ("attention_tuning", {"PART": "q", "BLOCKS": []}, ["PART is 'q'", "BLOCKS is []"]),
+        ("block_tuning", {"BLOCKS": ["last"]}, ["BLOCKS is ['last']"]),
+        ("ssf", {"POOLED_NORM": "both"}, ["POOLED_NORM is 'both'"]),
+    ],
+)
+def test_wrong_values_are_all_named(method, keys, says):
+    cfg = METHODS[method].defaults()
+    assert METHODS[method].problems(cfg) == []
+    cfg.update(keys)
+    found = METHODS[method].problems(cfg)
+    assert len(found) == len(says)
+    assert all(any(part in problem for problem in found) for part in says), found

@@ -59,9 +59,9 @@ class Case:
         vit = build_vit(self.json["arch"])
         vit.load_state_dict(self.part("backbone/"))
         cfg = get_cfg()
-        methods = describe(self.json["method"], cfg)
+        methods = DESCRIBE[path.parent.name](self.json["method"], cfg)
         self.model = TunedViT(vit, methods, cfg.MODEL, self.npz["logits"].shape[-1]).eval()
-        self.params = named_as_in_case(self.model)
+        self.params = named_as_in_case(self.model, path.parent.name)
         for name, value in self.part("tuned/").items() | self.part("head/", "head.").items():
             assign(self.params[name], value)
 
@@ -69,7 +69,7 @@ class Case:
         return {new + k.removeprefix(prefix): v for k, v in self.npz.items() if k.startswith(prefix)}
 
 
-def describe(method: dict, cfg) -> dict[str, dict]:
+def describe_freqfit(method: dict, cfg) -> dict[str, dict]:
     """Set the keys that a case's ``method`` describes; what ``parse`` makes of it. Unknown entries are an error."""
     left = dict(method)
     transfer, freqfit = left.pop("transfer_type"), left.pop("freqfit")
@@ -94,10 +94,134 @@ def describe(method: dict, cfg) -> dict[str, dict]:
     return parse(transfer, "" if freqfit == "none" else freqfit)
 
 
-def named_as_in_case(model: TunedViT) -> dict[str, list[nn.Parameter]]:
+def describe_study(method: dict, cfg) -> dict[str, dict]:
+    """As ``describe_freqfit``, for cases of the unifying study."""
+    left, model = dict(method), cfg.MODEL
+    assert left.pop("merge_factor") == 1, "only wise_* cases scale what was learned"
+    left.pop("name")
+    activation = left.pop("activation", None)
+    switches = {"full": "end2end", "bitfit": "tinytl-bias", "ln": "layernorm", "difffit": "difffit", "ssf": "ssf"}
+    wanted = [name for switch, name in switches.items() if left.pop(switch, False)]
+    model.SSF.POOLED_NORM = "norm"
+    for part, node in (("attention", model.ATTENTION_TUNING), ("mlp", model.MLP_TUNING), ("block", model.BLOCK_TUNING)):
+        if (blocks := left.pop(f"{part}_index", None)) is not None:
+            node.update(BLOCKS=blocks)
+            wanted.append(f"{part}_tuning")
+        if (which := left.pop(f"{part}_type", None)) is not None:
+            node.PART = {"full": "all"}.get(which, which)
+    if rank := left.pop("lora_bottleneck", 0):
+        model.LORA.update(RANK=rank, ALPHA=0.0, TARGETS=["attn.qkv"])
+        wanted.append("lora")
+    if kind := left.pop("fact_type", None):
+        keys = {"RANK": left.pop("fact_dim"), "SCALE": float(left.pop("fact_scaler"))}
+        model[f"FACT_{kind.upper()}"].update(keys)
+        wanted.append(f"fact_{kind}")
+    if mode := left.pop("vpt_mode", None):
+        last = left.pop("vpt_layer", None) or 0
+        model.PROMPT.update(NUM_TOKENS=left.pop("vpt_num"), DEEP=mode == "deep")
+        model.PROMPT.update(NUM_DEEP_LAYERS=last, REVERSE_DEEP=bool(last))
+        model.PROMPT.FORWARD_DEEP_NOEXPAND = mode == "shallow"  # theirs takes the prompts out behind the first block
+        assert mode in ("deep", "shallow")
+        assert mode == "deep" or not last
+        wanted.append("prompt")
+    wanted += describe_modules(left, model, activation)
+    assert not left, f"the case's method has entries this test does not know: {left}"
+    return parse("+".join(wanted) or "linear")
+
+
+# The study's adapters (mode, before or after the norm) -> which of our methods stands for it, its MODE and INPUT. All
+# three have the same keys; three, so that a case may mix placements.
+ADAPTERS = {
+    ("parallel", "after"): ("adapter", "parallel", "norm"),
+    ("parallel", "before"): ("adaptformer", "parallel", "residual"),
+    ("sequential_after", ""): ("houlsby", "sequential", "norm"),
+}
+
+
+def describe_modules(left: dict, model, activation: str | None) -> list[str]:
+    """What the study adds to branches: sets our methods' keys, takes its entries out of ``left``, names the methods."""
+    assert activation in (None, "relu", "quick_gelu (twice)")  # an adapter's and Convpass's only one
+    found = {}
+    for part in ("attn", "mlp"):
+        kind = left.pop(f"ft_{part}_module", None)
+        mode, norm = left.pop(f"ft_{part}_mode", None), left.pop(f"ft_{part}_ln", None)
+        if kind == "adapter":
+            name, ours, reads = ADAPTERS[mode, norm if mode == "parallel" else ""]
+            model[name.upper()].update(MODE=ours, INPUT=reads)
+            found.setdefault(name, []).append(part)
+        elif kind is not None:
+            expected = {"convpass": ("parallel", "after"), "repadapter": ("sequential_before", None)}
+            assert (mode, norm) == expected[kind]
+            found.setdefault(kind, []).append(part)
+    known = set()
+    for name, parts in found.items():
+        node, theirs = model[name.upper()], name if name in ("convpass", "repadapter") else "adapter"
+        scale = left[f"{theirs}_scaler"]
+        node.update(SITES=parts, WIDTH=left[f"{theirs}_bottleneck"])
+        node.SCALE = 1.0 if scale == "learnable_scalar" else float(scale)
+        if theirs == "adapter":
+            node.update(ACTIVATION="relu", INIT=left["adapter_init"], LEARN_SCALE=scale == "learnable_scalar")
+        elif theirs == "repadapter":
+            node.GROUPS = left["repadapter_group"]
+        else:
+            node.CONV_INIT = "xavier" if left["convpass_xavier_init"] else "identity"
+        known |= {f"{theirs}_{key}" for key in ("bottleneck", "scaler", "init", "group", "xavier_init")}
+    for key in known & left.keys():
+        del left[key]
+    return list(found)
+
+
+DESCRIBE = {"freqfit": describe_freqfit, "study": describe_study}
+
+
+def named_as_in_study(model: TunedViT) -> dict[str, list[nn.Parameter]]:
+    """The study's canonical names -> our parameters."""
+    named = {}
+
+    def add(prefix, module):
+        named.update({f"{prefix}.{name}": [param] for name, param in module.named_parameters()})
+
+    for method, site, _, tap in wires(model.methods):
+        kind, place = type(tap).__name__, site.replace("patch_embed.proj", "patch_embed").replace("fc_norm", "norm")
+        if kind == "Keep":
+            continue
+        if kind == "LowRank":
+            block = site.removesuffix("attn.qkv")
+            named |= {f"lora.{block}qkv.A": [tap.down.weight], f"lora.{block}qkv.B": [tap.up.weight]}
+        elif kind in ("Bottleneck", "FromKept"):
+            add(f"adapter.{site}", tap.tap if kind == "FromKept" else tap)
+        elif kind == "ConvBypass":
+            add(f"convpass.{site}", tap)
+        elif kind == "GroupedBottleneck":
+            rep = f"repadapter.{site.rsplit('.', 1)[0]}"
+            add(f"{rep}.A", tap.down)
+            named |= {f"{rep}.B.weight": [tap.weight], f"{rep}.B.bias": [tap.bias]}
+        elif kind == "ScaleShift":
+            add(f"ssf.{place.replace('attn.', '').replace('mlp.', '')}", tap)
+        elif kind == "Gamma":
+            gamma = "gamma1" if site.endswith("attn.proj") else "gamma2"
+            named[f"difffit.{site.rsplit('.', 2)[0]}.{gamma}"] = [tap.gamma]
+        elif kind == "TrainCore":
+            add(f"fact.{site.rsplit('.', 2)[0]}", tap.cores)
+        elif kind == "Insert":
+            named.setdefault("vpt.prompts", []).append(tap.prompts)
+        else:
+            assert kind in ("TuckerCore", "Remove"), f"{method} has taps that this test does not know: {kind}"
+    for method in ("fact_tt", "fact_tk"):
+        if method in model.methods:
+            named |= {f"fact.{n.upper()}": [p] for n, p in model.methods[method].factors.named_parameters()}
+    return named
+
+
+def named_as_in_case(model: TunedViT, group: str) -> dict[str, list[nn.Parameter]]:
     """The cases' canonical names -> our parameters: one, or several that are stacked or concatenated there."""
-    named = {name: [param] for name, param in model.vit.named_parameters()}
-    named |= {"head.weight": [model.head.last_layer.weight], "head.bias": [model.head.last_layer.bias]}
+    named = named_as_in_study(model) if group == "study" else named_as_in_freqfit(model)
+    named |= {name: [param] for name, param in model.vit.named_parameters()}
+    return named | {"head.weight": [model.head.last_layer.weight], "head.bias": [model.head.last_layer.bias]}
+
+
+def named_as_in_freqfit(model: TunedViT) -> dict[str, list[nn.Parameter]]:
+    named = {}
 
     def add(name, *params):
         named.setdefault(name, []).extend(params)
@@ -130,7 +254,7 @@ def named_as_in_case(model: TunedViT) -> dict[str, list[nn.Parameter]]:
 
 
 def assign(params: list[nn.Parameter], value: torch.Tensor) -> None:
-    parts = [value] if len(params) == 1 and params[0].shape == value.shape else list(value)
+    parts = [value] if len(params) == 1 and params[0].squeeze().shape == value.squeeze().shape else list(value)
     assert len(parts) == len(params)
     for param, part in zip(params, parts, strict=True):
         param.data.copy_(part.reshape(param.shape))
@@ -141,8 +265,12 @@ def gather(params: list[nn.Parameter], like: torch.Tensor) -> torch.Tensor:
     return torch.stack([g.reshape(-1) for g in grads]).reshape(like.shape)
 
 
-@pytest.mark.parametrize("path", cases("freqfit"))
-def test_freqfit_case(path):
+# WiSE scales what was learned, or mixes it with the pre-trained weights; that is not training's business.
+STUDY = [case for case in cases("study") if not case.values[0].name.startswith(("wise_", "manifest"))]
+
+
+@pytest.mark.parametrize("path", cases("freqfit") + STUDY)
+def test_case(path):
     case = Case(path)
     images, targets = case.npz["input"], case.npz["target"]
     features = case.model.features(images)
@@ -155,8 +283,13 @@ def test_freqfit_case(path):
         torch.testing.assert_close(
             gather(case.params[name], grad), grad, atol=ATOL, rtol=0, msg=lambda m, n=name: n + m
         )
+    head = sum(p.numel() for p in case.model.head.parameters())
     trained = sum(p.numel() for p in case.model.parameters() if p.requires_grad)
-    assert trained == case.json["trainable_params_without_head"] + case.json["head_params"]
+    assert trained - head == case.json["trainable_params_without_head"]
+    assert head == case.json.get("head_params", head)
+    if "trained" in case.json:
+        theirs = {id(p) for name in case.json["trained"] for p in case.params[name]}
+        assert theirs == {id(p) for p in case.model.parameters() if p.requires_grad}
     assert case.model.vit.blocks[0].norm1.eps == case.json["arch"]["norm_eps"]
 
 
@@ -265,6 +398,18 @@ def test_optimizer_steps(path):
             torch.testing.assert_close(got, torch.tensor(expected), atol=2e-6, rtol=0, msg=lambda m, n=name: n + m)
 
 
+@pytest.mark.parametrize(
+    "change", [{"vqt_num": 3}, {"ft_mlp_mode": "sideways"}, {"adapter_shape": 1}, {"merge_factor": 0.5}]
+)
+def test_a_case_with_an_unknown_option_fails(change):
+    case = {"name": "x", "merge_factor": 1, "activation": "relu", "ft_mlp_module": "adapter", "ft_mlp_ln": "after"}
+    case |= {"ft_mlp_mode": "parallel", "adapter_init": "zero", "adapter_bottleneck": 4, "adapter_scaler": 1}
+    assert describe_study(case, get_cfg()) == {"adapter": {}}
+    with pytest.raises((AssertionError, KeyError)):
+        describe_study(case | change, get_cfg())
+
+
 def test_there_are_cases():
     assert cases("freqfit")
+    assert STUDY
     assert cases("zoo", "*.golden.json")

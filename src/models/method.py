@@ -99,18 +99,24 @@ class Method(nn.Module):
 
 
 class Site:
-    """The taps at one module, run by its forward hooks. The first method is outermost: first in, last out."""
+    """The taps at one module, run by its forward hooks. The first method is outermost: first in, last out.
+
+    What an outer method has beside the site is therefore added to what the inner methods make of y: LoRA around SSF is
+    scale * op(x) + shift + lora(x). All that is beside a site reads what finally enters it.
+    """
 
     def __init__(self):
         self.before: list[nn.Module] = []
-        self.beside: list[nn.Module] = []
-        self.after: list[nn.Module] = []
+        self.layers: list[tuple[str, list[nn.Module], list[nn.Module]]] = []  # (method, beside, after), inside out
 
-    def add(self, verb: str, tap: nn.Module) -> None:
+    def add(self, verb: str, tap: nn.Module, method: str = "") -> None:
         if verb == "before":
             self.before.append(tap)
-        else:
-            getattr(self, verb).insert(0, tap)
+            return
+        if not self.layers or self.layers[0][0] != method:
+            self.layers.insert(0, (method, [], []))
+        _, beside, after = self.layers[0]
+        (beside if verb == "beside" else after).insert(0, tap)
 
     def enter(self, module, args):
         x, *rest = args
@@ -119,10 +125,11 @@ class Site:
         return (x, *rest)
 
     def leave(self, module, args, y):
-        for tap in self.beside:
-            y = y + tap(args[0])
-        for tap in self.after:
-            y = tap(y)
+        for _, beside, after in self.layers:
+            for tap in beside:
+                y = y + tap(args[0])
+            for tap in after:
+                y = tap(y)
         return y
 
 
@@ -140,7 +147,7 @@ def connect(vit: nn.Module, methods: nn.ModuleDict) -> dict[str, Site]:
             sites[site] = Site()
             modules[site].register_forward_pre_hook(sites[site].enter)
             modules[site].register_forward_hook(sites[site].leave)
-        sites[site].add(verb, tap)
+        sites[site].add(verb, tap, name)
     return sites
 
 

@@ -7,28 +7,56 @@ from torch import Tensor, nn
 from .head import Head
 from .method import Method, Tokens, connect
 from .methods.adapter import Adapter
+from .methods.adaptformer import AdaptFormer
+from .methods.convpass import Convpass
+from .methods.difffit import DiffFit
+from .methods.fact import FacTTK, FacTTT
 from .methods.freqfit import FreqFit, FreqFitReal
+from .methods.houlsby import Houlsby
 from .methods.lora import LoRA
 from .methods.prompt import Prompt
+from .methods.repadapter import RepAdapter
 from .methods.scale_shift import BlockScaleShift
-from .methods.selective import Bias, ClassToken, End2End, Partial
+from .methods.selective import (
+    AttentionTuning,
+    Bias,
+    BlockTuning,
+    ClassToken,
+    End2End,
+    MLPTuning,
+    NormTuning,
+    Partial,
+)
 from .methods.side import Side
 from .methods.ssf import SSF
+from .methods.vqt import VQT
 from .vit_backbones.zoo import build_backbone
 
 # To add a method: write src/models/methods/<name>.py and add its line here. Nothing else changes.
 # Order is nesting, from the outside in: a method's taps go around those of the methods below it.
 METHODS: dict[str, type[Method]] = {
     "side": Side,
+    "vqt": VQT,
     "prompt": Prompt,
     "freqfit": FreqFit,
     "freqfit_real": FreqFitReal,
     "scale_shift": BlockScaleShift,
-    "ssf": SSF,
     "adapter": Adapter,
+    "houlsby": Houlsby,
+    "adaptformer": AdaptFormer,
+    "convpass": Convpass,
+    "repadapter": RepAdapter,
+    "difffit": DiffFit,
     "lora": LoRA,
+    "fact_tt": FacTTT,
+    "fact_tk": FacTTK,
+    "ssf": SSF,
     "tinytl-bias": Bias,
+    "layernorm": NormTuning,
     "partial": Partial,
+    "attention_tuning": AttentionTuning,
+    "mlp_tuning": MLPTuning,
+    "block_tuning": BlockTuning,
     "cls": ClassToken,
     "end2end": End2End,
 }
@@ -41,8 +69,15 @@ SHORTHANDS: dict[str, tuple[str, dict]] = {
     "bias": ("tinytl-bias", {}),
     "bitfit": ("tinytl-bias", {}),
     "full": ("end2end", {}),
+    "pfeiffer": ("adapter", {}),
     "cls-reinit": ("cls", {"REINIT": True}),
     "prompt-noupdate": ("prompt", {"FROZEN": True}),
+}
+
+# Methods that only train weights of the ViT or fold into them: beside "end2end" they add nothing.
+LEARNED_BY_END2END = {
+    *("ssf", "lora", "fact_tt", "fact_tk", "repadapter", "difffit"),
+    *("tinytl-bias", "layernorm", "partial", "attention_tuning", "mlp_tuning", "block_tuning", "cls"),
 }
 
 
@@ -84,10 +119,15 @@ def parse(transfer_type: str, freqfit: str = "") -> dict[str, dict]:
         if freqfit not in FREQFIT_METHODS:
             raise ValueError(f"unknown FREQFIT {freqfit!r}; known: None, {', '.join(FREQFIT_METHODS)}")
         wanted.setdefault(FREQFIT_METHODS[freqfit], {})
-    if "end2end" in wanted and (redundant := {"tinytl-bias", "partial", "cls", "lora", "ssf"} & set(wanted)):
+    if "end2end" in wanted and (redundant := LEARNED_BY_END2END & set(wanted)):
         raise ValueError(
             f"MODEL.TRANSFER_TYPE {transfer_type!r}: end2end trains every weight, so {', '.join(sorted(redundant))} "
             "adds nothing it could not learn; name one of them alone"
+        )
+    if {"vqt", "convpass"} <= set(wanted):
+        raise ValueError(
+            f"MODEL.TRANSFER_TYPE {transfer_type!r}: vqt's queries pass the MLP without the patches, and convpass "
+            "needs the patches' grid there; name one of them"
         )
     return {name: wanted[name] for name in METHODS if name in wanted}
 

@@ -1,53 +1,190 @@
-"""Pfeiffer adapter: a bottleneck MLP on the feed-forward output (Pfeiffer et al., 2021, arXiv:2005.00247).
+"""Adapters: bottleneck MLPs in or beside a block's branches; here Pfeiffer's (Pfeiffer et al., 2021, arXiv:2005.00247).
+
+houlsby.py and adaptformer.py are the same method with other defaults; their keys are the ones below.
 
 VPT's and FreqFiT's code starts all four tensors at zero. Then both matrices have zero gradient for ever and only the
-last bias learns; here ``down`` starts small and random, so that the adapter trains.
+last bias learns; here ``down`` starts small and random, so that the adapter trains. The unifying study (Mai et al.,
+2025, arXiv:2409.16434) scales a sequential adapter's branch by LayerScale twice, which with zero adapters is not the
+pre-trained model any more; here it is scaled once, behind the adapter.
 """
 
+import math
+
 from fvcore.common.config import CfgNode
+from timm.layers import QuickGELU
 from torch import Tensor, nn
 
 from ..method import Method
 
+PARTS = ("attn", "mlp")
+ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU, "quick_gelu": QuickGELU}
+INITS = ("zero", "lora_kaiming", "lora_xavier", "xavier")
+
 
 class Bottleneck(nn.Module):
-    """m + up(gelu(down(m))): (B, N, D) -> (B, N, D); ``up`` starts at zero, so it starts as the identity."""
+    """scale * up(act(down(x))), plus x itself if ``residual``: (B, N, D) -> (B, N, D).
 
-    def __init__(self, dim: int, width: int):
+    ``init`` says where the matrices start; only "xavier" does not start with an answer of zero.
+    """
+
+    def __init__(self, dim: int, width: int, residual: bool = True, act: str = "gelu", dropout: float = 0.0):
         super().__init__()
+        self.residual = residual
+        self.scale: nn.Parameter | float = 1.0
         self.down = nn.Linear(dim, width)
         self.up = nn.Linear(width, dim)
-        nn.init.normal_(self.down.weight, std=0.02)
+        self.act, self.dropout = ACTIVATIONS[act](), nn.Dropout(dropout)
+
+    def start(self, init: str, scale: float, learn_scale: bool) -> "Bottleneck":
+        """Give the parameters their first values; returns itself."""
+        self.scale = nn.Parameter(self.up.bias.new_full((1,), scale)) if learn_scale else scale
         for zero in (self.down.bias, self.up.weight, self.up.bias):
             nn.init.zeros_(zero)
+        if init == "zero":
+            nn.init.normal_(self.down.weight, std=0.02)
+        elif init == "lora_kaiming":
+            nn.init.kaiming_uniform_(self.down.weight, a=math.sqrt(5))
+        else:
+            nn.init.xavier_uniform_(self.down.weight)
+        if init == "xavier":
+            nn.init.xavier_uniform_(self.up.weight)
+            nn.init.normal_(self.down.bias, std=1e-6)
+            nn.init.normal_(self.up.bias, std=1e-6)
+        return self
 
-    def forward(self, m: Tensor) -> Tensor:
-        return m + self.up(nn.functional.gelu(self.down(m)))
+    def forward(self, x: Tensor) -> Tensor:
+        answer = self.up(self.dropout(self.act(self.down(x)))) * self.scale
+        return x + answer if self.residual else answer
 
 
-class Adapter(Method):
+class Keep(nn.Module):
+    """Passes x on and keeps it for a tap further on in the same forward, which takes it."""
+
+    def __init__(self):
+        super().__init__()
+        self.kept: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.kept = x
+        return x
+
+    def take(self) -> Tensor:
+        x, self.kept = self.kept, None
+        return x
+
+    def __getstate__(self):
+        return {**self.__dict__, "kept": None}  # a copy or a file of the model has no use for it
+
+
+class FromKept(nn.Module):
+    """``tap`` of what ``keep`` kept, whatever comes in here."""
+
+    def __init__(self, keep: Keep, tap: nn.Module):
+        super().__init__()
+        self.keep = (keep,)  # in a tuple: this tap does not own it
+        self.tap = tap
+
+    def forward(self, x: Tensor) -> Tensor:
+        (keep,) = self.keep
+        return self.tap(keep.take())
+
+
+class Bottlenecks(Method):
+    """What the adapter methods share: len(SITES) L (2 D width + width + D) parameters."""
+
     @staticmethod
     def defaults() -> CfgNode:
         cfg = CfgNode()
         # The bottleneck has D // REDUCTION_FACTOR channels. (VPT spells it REDUCATION_FACTOR; that works too.)
         cfg.REDUCTION_FACTOR = 8
-        # Where it sits; "Pfeiffer": after the MLP of every block, before the residual sum.
+        # The bottleneck's channels; 0: as REDUCTION_FACTOR says.
+        cfg.WIDTH = 0
+        # Branches of every block that get one: "attn", "mlp".
+        cfg.SITES = ["mlp"]
+        # "sequential" adapts what the branch returns, m + A(m); "parallel" adds a path beside the branch, m + A(input).
+        # Both sit before LayerScale (DINOv2) and the residual sum.
+        cfg.MODE = "sequential"
+        # What a parallel adapter reads: "norm", the normalised tokens that the branch reads, or "residual", the tokens
+        # before that norm.
+        cfg.INPUT = "norm"
+        # Between down and up: "gelu", "relu", "silu", "quick_gelu".
+        cfg.ACTIVATION = "gelu"
+        # Start of (down; up): "zero" (N(0, 0.02^2); 0), "lora_kaiming" (Kaiming uniform, a = sqrt 5; 0), "lora_xavier"
+        # (Xavier uniform; 0), "xavier" (both Xavier uniform: does not start at the pre-trained model).
+        cfg.INIT = "zero"
+        # The adapter's answer is multiplied by this.
+        cfg.SCALE = 1.0
+        # Every adapter learns a scale of its own, one number that starts at SCALE.
+        cfg.LEARN_SCALE = False
+        # Dropout behind the activation, in training only.
+        cfg.DROPOUT = 0.0
+        return cfg
+
+    @staticmethod
+    def problems(cfg):
+        choices = {"MODE": ("sequential", "parallel"), "INPUT": ("norm", "residual"), "INIT": INITS}
+        found = [
+            f"{key} is {cfg[key]!r}; known: {', '.join(known)}"
+            for key, known in (choices | {"ACTIVATION": ACTIVATIONS}).items()
+            if cfg[key] not in known
+        ]
+        if cfg.REDUCTION_FACTOR < 1:
+            found.append(f"REDUCTION_FACTOR is {cfg.REDUCTION_FACTOR}; it must be at least 1")
+        if cfg.WIDTH < 0:
+            found.append(f"WIDTH is {cfg.WIDTH}; it must be positive, or 0 for D // REDUCTION_FACTOR")
+        if cfg.MODE == "sequential" and cfg.INPUT == "residual":
+            found.append("INPUT 'residual' needs MODE 'parallel': a sequential adapter reads what the branch returns")
+        return found + site_problems(cfg.SITES) + dropout_problems(cfg.DROPOUT)
+
+    def attach(self, cfg, vit, tokens):
+        width = cfg.WIDTH or tokens.dim // cfg.REDUCTION_FACTOR
+        if width == 0:
+            raise ValueError(
+                f"MODEL.{type(self).__name__.upper()}.REDUCTION_FACTOR is {cfg.REDUCTION_FACTOR}, more than the "
+                f"{tokens.dim} channels: the bottleneck would have none"
+            )
+        sequential = cfg.MODE == "sequential"
+        for site in branches(vit, cfg.SITES):
+            tap = Bottleneck(tokens.dim, width, sequential, cfg.ACTIVATION, cfg.DROPOUT)
+            tap.start(cfg.INIT, cfg.SCALE, cfg.LEARN_SCALE)
+            if sequential:
+                self.after(site, tap)
+            elif cfg.INPUT == "norm":
+                self.beside(site, tap)
+            else:
+                keep = Keep()
+                self.before(site.replace("attn", "norm1").replace("mlp", "norm2"), keep)
+                self.beside(site, FromKept(keep, tap))
+
+
+class Adapter(Bottlenecks):
+    """Pfeiffer's: after the MLP."""
+
+    @staticmethod
+    def defaults() -> CfgNode:
+        cfg = Bottlenecks.defaults()
+        # VPT's name for where it sits by default; "Pfeiffer" is its only value.
         cfg.STYLE = "Pfeiffer"
         return cfg
 
     @staticmethod
     def problems(cfg):
         found = [] if cfg.STYLE == "Pfeiffer" else [f"STYLE is {cfg.STYLE!r}; known: 'Pfeiffer'"]
-        if cfg.REDUCTION_FACTOR < 1:
-            found.append(f"REDUCTION_FACTOR is {cfg.REDUCTION_FACTOR}; it must be at least 1")
-        return found
+        return found + Bottlenecks.problems(cfg)
 
-    def attach(self, cfg, vit, tokens):
-        width = tokens.dim // cfg.REDUCTION_FACTOR
-        if width == 0:
-            raise ValueError(
-                f"MODEL.ADAPTER.REDUCTION_FACTOR is {cfg.REDUCTION_FACTOR}, more than the {tokens.dim} channels: "
-                "the bottleneck would have none"
-            )
-        for i in range(len(vit.blocks)):
-            self.after(f"blocks.{i}.mlp", Bottleneck(tokens.dim, width))
+
+def branches(vit: nn.Module, parts: list[str]) -> list[str]:
+    """The named branches of every block, in the order in which they run: ["blocks.0.attn", "blocks.0.mlp", ...]."""
+    return [f"blocks.{i}.{part}" for i in range(len(vit.blocks)) for part in PARTS if part in parts]
+
+
+def site_problems(sites: list[str]) -> list[str]:
+    """What is wrong with a key SITES."""
+    if sites and set(sites) <= set(PARTS):
+        return []
+    return [f"SITES is {sites}; choose from {', '.join(PARTS)}"]
+
+
+def dropout_problems(dropout: float) -> list[str]:
+    """What is wrong with a key DROPOUT."""
+    return [] if 0 <= dropout < 1 else [f"DROPOUT is {dropout}; it must be in [0, 1)"]

@@ -2,7 +2,8 @@
 
 timm keeps q, k and v in one linear map, ``attn.qkv``. Targets may name the whole map or its thirds: FreqFiT adapts
 q, k and v each with factors of its own, and attn.proj, mlp.fc1 and mlp.fc2. Its code scales by ``alpha // rank``, which
-is 0 when alpha < rank; ours is the paper's alpha / rank.
+is 0 when alpha < rank; ours is the paper's alpha / rank. The unifying study (Mai et al., 2025, arXiv:2409.16434) adapts
+attn.qkv as a whole and does not scale (TARGETS [attn.qkv], ALPHA 0); its code starts both factors at random by mistake.
 """
 
 import math
@@ -16,21 +17,23 @@ from ..method import Method
 
 THIRDS = ("attn.q", "attn.k", "attn.v")
 TARGETS = (*THIRDS, "attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
+BIASES = ("none", "lora_only", "all")
 
 
 class LowRank(nn.Module):
     """(alpha / rank) * up(down(x)): (..., in) -> (..., out). ``up`` starts at zero: training starts pre-trained."""
 
-    def __init__(self, inputs: int, outputs: int, rank: int, alpha: float):
+    def __init__(self, inputs: int, outputs: int, rank: int, alpha: float, dropout: float = 0.0):
         super().__init__()
         self.scale = alpha / rank
+        self.dropout = nn.Dropout(dropout)
         self.down = nn.Linear(inputs, rank, bias=False)
         self.up = nn.Linear(rank, outputs, bias=False)
         nn.init.kaiming_uniform_(self.down.weight, a=math.sqrt(5))
         nn.init.zeros_(self.up.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.up(self.down(x) * self.scale)  # scaled where there are few channels
+        return self.up(self.down(self.dropout(x)) * self.scale)  # scaled where there are few channels
 
 
 class LowRankThirds(nn.Module):
@@ -39,17 +42,37 @@ class LowRankThirds(nn.Module):
     All are computed at once, with the down matrices stacked and the up matrices on a block diagonal.
     """
 
-    def __init__(self, dim: int, thirds: list[str], rank: int, alpha: float):
+    def __init__(self, dim: int, thirds: list[str], rank: int, alpha: float, dropout: float = 0.0):
         super().__init__()
         self.thirds = nn.ModuleDict({third: LowRank(dim, dim, rank, alpha) for third in "qkv" if third in thirds})
         self.scale = alpha / rank
+        self.dropout = nn.Dropout(dropout)  # one for all thirds
         self.dim = dim
 
     def forward(self, x: Tensor) -> Tensor:
         down = torch.cat([low_rank.down.weight for low_rank in self.thirds.values()])  # (thirds * rank, D)
         nothing = down.new_zeros(self.dim, 0)
         up = torch.block_diag(*(self.thirds[t].up.weight if t in self.thirds else nothing for t in "qkv"))
-        return F.linear(F.linear(x, down) * self.scale, up)
+        return F.linear(F.linear(self.dropout(x), down) * self.scale, up)
+
+
+class LowRankShared(nn.Module):
+    """As LowRankThirds, with one down matrix for all wanted thirds: (..., D) -> (..., 3 D), zero for the others."""
+
+    def __init__(self, dim: int, thirds: list[str], rank: int, alpha: float, dropout: float = 0.0):
+        super().__init__()
+        self.scale = alpha / rank
+        self.dropout = nn.Dropout(dropout)
+        self.down = nn.Linear(dim, rank, bias=False)
+        self.ups = nn.ModuleDict({third: nn.Linear(rank, dim, bias=False) for third in "qkv" if third in thirds})
+        nn.init.kaiming_uniform_(self.down.weight, a=math.sqrt(5))
+        for up in self.ups.values():
+            nn.init.zeros_(up.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        nothing = torch.zeros_like(self.down.weight).T
+        up = torch.cat([self.ups[third].weight if third in self.ups else nothing for third in "qkv"])  # (3 D, rank)
+        return F.linear(self.down(self.dropout(x)) * self.scale, up)
 
 
 class LoRA(Method):
@@ -58,11 +81,17 @@ class LoRA(Method):
         cfg = CfgNode()
         # Rank of the update; each adapted matrix gains RANK * (inputs + outputs) parameters.
         cfg.RANK = 8
-        # The update is scaled by ALPHA / RANK.
+        # The update is scaled by ALPHA / RANK; 0: it is not scaled, whatever the rank.
         cfg.ALPHA = 8.0
         # Linear maps of every block that get an update: attn.q, attn.k, attn.v or attn.qkv as one; attn.proj, mlp.fc1,
-        # mlp.fc2. FreqFiT adapts these six; peft-vit uses [attn.q, attn.v].
+        # mlp.fc2. FreqFiT adapts these six; peft-vit uses [attn.q, attn.v], the unifying study [attn.qkv].
         cfg.TARGETS = ["attn.q", "attn.k", "attn.v", "attn.proj", "mlp.fc1", "mlp.fc2"]
+        # One down matrix (the paper's A) for those of attn.q, attn.k and attn.v that are targets, instead of one each.
+        cfg.SHARE_A = False
+        # Dropout on what the down matrix reads, in training only.
+        cfg.DROPOUT = 0.0
+        # Biases of the ViT that train too: "none", "lora_only" (of the adapted linear maps) or "all".
+        cfg.BIAS = "none"
         return cfg
 
     @staticmethod
@@ -76,15 +105,28 @@ class LoRA(Method):
             found.append(f"TARGETS is empty; choose from {', '.join(TARGETS)}")
         if "attn.qkv" in cfg.TARGETS and set(cfg.TARGETS) & set(THIRDS):
             found.append("TARGETS names attn.qkv and a part of it: choose one")
+        if cfg.SHARE_A and not set(cfg.TARGETS) & set(THIRDS):
+            found.append("SHARE_A needs attn.q, attn.k or attn.v in TARGETS; attn.qkv has one A anyway")
+        if cfg.BIAS not in BIASES:
+            found.append(f"BIAS is {cfg.BIAS!r}; known: {', '.join(BIASES)}")
+        if not 0 <= cfg.DROPOUT < 1:
+            found.append(f"DROPOUT is {cfg.DROPOUT}; it must be in [0, 1)")
         return found
 
     def attach(self, cfg, vit, tokens):
+        alpha = cfg.ALPHA or cfg.RANK
+        self.bias = cfg.BIAS
         thirds = [t[-1] for t in cfg.TARGETS if t in THIRDS]
         whole = [t for t in cfg.TARGETS if t not in THIRDS]
         for i, block in enumerate(vit.blocks):
             if thirds:
-                self.beside(f"blocks.{i}.attn.qkv", LowRankThirds(tokens.dim, thirds, cfg.RANK, cfg.ALPHA))
+                kind = LowRankShared if cfg.SHARE_A else LowRankThirds
+                self.beside(f"blocks.{i}.attn.qkv", kind(tokens.dim, thirds, cfg.RANK, alpha, cfg.DROPOUT))
             for target in whole:
                 linear = block.get_submodule(target)
-                tap = LowRank(linear.in_features, linear.out_features, cfg.RANK, cfg.ALPHA)
+                tap = LowRank(linear.in_features, linear.out_features, cfg.RANK, alpha, cfg.DROPOUT)
                 self.beside(f"blocks.{i}.{target}", tap)
+        self.adapted = {f"{site}.bias" for site, _, _ in self.wires}
+
+    def trains(self, name, param):
+        return name in self.adapted if self.bias == "lora_only" else self.bias == "all" and name.endswith("bias")

@@ -3,9 +3,14 @@
 end2end: full fine-tuning. partial-k: the last k blocks (Yosinski et al., 2014, arXiv:1411.1792). tinytl-bias: every
 bias (TinyTL, Cai et al., 2020, arXiv:2007.11622; BitFit, Ben Zaken et al., 2022, arXiv:2106.10199). cls: the class
 token. The names are VPT's (Jia et al., 2022, arXiv:2203.12119).
+
+layernorm, attention_tuning, mlp_tuning and block_tuning are from the unifying study (Mai et al., 2025,
+arXiv:2409.16434). They are not called attention, mlp and block, because ``block`` is Block Expansion's name in VPT-side
+code. The study's own code finds blocks by substring, so that its block 1 trains 10 and 11 too.
 """
 
 from fvcore.common.config import CfgNode
+from timm.layers import RmsNorm
 from torch import nn
 
 from ..method import Method
@@ -73,3 +78,73 @@ class ClassToken(Method):
 
     def trains(self, name, param):
         return name == "cls_token"
+
+
+class NormTuning(Method):
+    """Every norm trains, weight and bias: 2 D (2 L + 1) parameters in an ordinary ViT, 2 D more before the blocks."""
+
+    def attach(self, cfg, vit, tokens):
+        self.norms = norm_parameters(vit)
+
+    def trains(self, name, param):
+        return name in self.norms
+
+
+class PartTuning(Method):
+    """What the methods that train chosen blocks share; ``parts`` says which modules of a block a choice names."""
+
+    parts: dict[str, tuple[str, ...]]
+    node: str  # its keys are MODEL.<node>
+
+    @staticmethod
+    def defaults() -> CfgNode:
+        cfg = CfgNode()
+        # Which blocks: indices from 0, negative ones from the last; the study trains [11], [10, 11] or [9, 10, 11].
+        cfg.BLOCKS = [-1]
+        # Which part of them trains: see the method's class.
+        cfg.PART = "all"
+        return cfg
+
+    @classmethod
+    def problems(cls, cfg):
+        found = [] if cfg.PART in cls.parts else [f"PART is {cfg.PART!r}; known: {', '.join(cls.parts)}"]
+        if not cfg.BLOCKS or not all(type(i) is int for i in cfg.BLOCKS):
+            found.append(f"BLOCKS is {cfg.BLOCKS}; it must be a list of block indices, such as [0, -1]")
+        return found
+
+    def attach(self, cfg, vit, tokens):
+        depth = len(vit.blocks)
+        if outside := [i for i in cfg.BLOCKS if not -depth <= i < depth]:
+            raise ValueError(f"MODEL.{self.node}.BLOCKS names {outside}, but the ViT has {depth} blocks")
+        parts = self.parts[cfg.PART]
+        self.prefixes = tuple(f"blocks.{i % depth}.{part}" for i in cfg.BLOCKS for part in parts)
+
+    def trains(self, name, param):
+        return name.startswith(self.prefixes)
+
+
+class AttentionTuning(PartTuning):
+    """PART "qkv" (3 D^2 + 3 D parameters per block), "proj" (D^2 + D) or "all", both."""
+
+    node = "ATTENTION_TUNING"
+    parts = {"qkv": ("attn.qkv.",), "proj": ("attn.proj.",), "all": ("attn.qkv.", "attn.proj.")}  # noqa: RUF012
+
+
+class MLPTuning(PartTuning):
+    """PART "fc1" (4 D^2 + 4 D parameters per block), "fc2" (4 D^2 + D) or "all", both."""
+
+    node = "MLP_TUNING"
+    parts = {"fc1": ("mlp.fc1.",), "fc2": ("mlp.fc2.",), "all": ("mlp.fc1.", "mlp.fc2.")}  # noqa: RUF012
+
+
+class BlockTuning(PartTuning):
+    """PART "all": the whole block, with its norms and LayerScale (12 D^2 + 13 D parameters in an ordinary ViT)."""
+
+    node = "BLOCK_TUNING"
+    parts = {"all": ("",)}  # noqa: RUF012
+
+
+def norm_parameters(vit: nn.Module) -> set[str]:
+    """Names of every norm's parameters: before, in and after the blocks, those of queries and keys included."""
+    norms = [(name, m) for name, m in vit.named_modules() if isinstance(m, (nn.LayerNorm, nn.RMSNorm, RmsNorm))]
+    return {f"{name}.{param}" for name, norm in norms for param, _ in norm.named_parameters(recurse=False)}

@@ -1,0 +1,33 @@
+"""AdaptFormer: a scaled bottleneck beside every MLP (Chen et al., 2022, arXiv:2205.13535).
+
+The keys are those of adapter.py. The adapter reads the tokens before the MLP's norm. As in the unifying study (Mai et
+al., 2025, arXiv:2409.16434) its answer passes LayerScale (DINOv2) with the MLP's. It shares the MLP's drop-path, where
+the study draws a second one and the paper has none; that matters only where the ViT trains (``end2end``).
+"""
+
+from fvcore.common.config import CfgNode
+
+from .adapter import Bottlenecks
+
+
+class AdaptFormer(Bottlenecks):
+    """L (2 D width + width + D) parameters."""
+
+    @staticmethod
+    def defaults() -> CfgNode:
+        cfg = Bottlenecks.defaults()
+        # The paper's best width.
+        cfg.WIDTH = 64
+        # The paper's best scale, fixed.
+        cfg.SCALE = 0.1
+        # Beside the MLP,
+        cfg.MODE = "parallel"
+        # from the tokens before its norm.
+        cfg.INPUT = "residual"
+        # The paper's.
+        cfg.ACTIVATION = "relu"
+        # The paper's: the answer is zero at the start.
+        cfg.INIT = "lora_kaiming"
+        # The paper's code has it.
+        cfg.DROPOUT = 0.1
+        return cfg

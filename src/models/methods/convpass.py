@@ -1,0 +1,81 @@
+"""Convpass: a bottleneck with a 3x3 convolution beside each branch (Jie & Deng, 2022, arXiv:2207.07039).
+
+Any grid and any prefix. The class token passes the convolution as an image of one pixel, as in the paper's code; so do
+register tokens and prompts, which the original code cannot have.
+"""
+
+import torch
+from fvcore.common.config import CfgNode
+from timm.layers import QuickGELU
+from torch import Tensor, nn
+
+from ..method import Method
+from .adapter import branches, dropout_problems, site_problems
+
+
+class ConvBypass(nn.Module):
+    """scale * up(act(conv(act(down(x))))): (B, skip + rows * cols, D) -> the same; act is QuickGELU.
+
+    The first ``skip`` tokens have no neighbours, so that they see the convolution's centre and bias only. ``up`` starts
+    at zero: so does the answer.
+    """
+
+    def __init__(self, dim: int, width: int, skip: int, grid: tuple[int, int], scale: float, dropout: float):
+        super().__init__()
+        self.skip, self.grid, self.scale = skip, grid, scale
+        self.down = nn.Linear(dim, width)
+        self.conv = nn.Conv2d(width, width, 3, padding=1)
+        self.up = nn.Linear(width, dim)
+        self.act, self.dropout = QuickGELU(), nn.Dropout(dropout)
+        nn.init.xavier_uniform_(self.down.weight)
+        for zero in (self.down.bias, self.conv.bias, self.up.weight, self.up.bias):
+            nn.init.zeros_(zero)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.act(self.down(x))
+        return self.up(self.dropout(self.act(self.convolve(h)))) * self.scale
+
+    def convolve(self, h: Tensor) -> Tensor:
+        """(B, N, width) -> (B, N, width)"""
+        alone, patches = h[:, : self.skip], h[:, self.skip :]
+        image = patches.transpose(1, 2).unflatten(2, self.grid)  # (B, width, rows, cols)
+        patches = self.conv(image).flatten(2).transpose(1, 2)
+        alone = nn.functional.linear(alone, self.conv.weight[:, :, 1, 1], self.conv.bias)
+        return torch.cat((alone, patches), dim=1)
+
+
+class Convpass(Method):
+    """len(SITES) L (2 D width + 9 width^2 + 2 width + D) parameters."""
+
+    @staticmethod
+    def defaults() -> CfgNode:
+        cfg = CfgNode()
+        # The bottleneck's channels.
+        cfg.WIDTH = 8
+        # Branches of every block that get one: "attn", "mlp".
+        cfg.SITES = ["attn", "mlp"]
+        # The answer is multiplied by this; the paper chooses it per task among 0.01, 0.1, 1, 10, 100.
+        cfg.SCALE = 1.0
+        # The convolution starts as the "identity", or "xavier" uniform.
+        cfg.CONV_INIT = "identity"
+        # Dropout before the last linear map, in training only.
+        cfg.DROPOUT = 0.1
+        return cfg
+
+    @staticmethod
+    def problems(cfg):
+        found = [] if cfg.WIDTH >= 1 else [f"WIDTH is {cfg.WIDTH}; it must be at least 1"]
+        if cfg.CONV_INIT not in ("identity", "xavier"):
+            found.append(f"CONV_INIT is {cfg.CONV_INIT!r}; known: 'identity', 'xavier'")
+        return found + site_problems(cfg.SITES) + dropout_problems(cfg.DROPOUT)
+
+    def attach(self, cfg, vit, tokens):
+        grid = (tokens.rows, tokens.cols)
+        for site in branches(vit, cfg.SITES):
+            skip = tokens.prefix + tokens.prompts[int(site.split(".")[1])]
+            tap = ConvBypass(tokens.dim, cfg.WIDTH, skip, grid, cfg.SCALE, cfg.DROPOUT)
+            if cfg.CONV_INIT == "identity":
+                nn.init.dirac_(tap.conv.weight)
+            else:
+                nn.init.xavier_uniform_(tap.conv.weight)
+            self.beside(site, tap)

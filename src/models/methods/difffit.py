@@ -1,0 +1,43 @@
+"""DiffFit: scale each branch, train biases and norms (Xie et al., 2023, arXiv:2304.06648).
+
+The scale sits where the branch's last linear map ends, so that it folds. That is the same as behind LayerScale
+(DINOv2), where the unifying study (Mai et al., 2025, arXiv:2409.16434) has it: both multiply channel by channel.
+"""
+
+import torch
+from fvcore.common.config import CfgNode
+from torch import Tensor, nn
+
+from ..method import Method
+from .selective import norm_parameters
+
+
+class Gamma(nn.Module):
+    """y * gamma, per channel."""
+
+    def __init__(self, dim: int, start: float):
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((dim,), start))
+
+    def forward(self, y: Tensor) -> Tensor:
+        return y * self.gamma
+
+
+class DiffFit(Method):
+    """2 L D scales, every bias and every norm: D (2 + 11 L) + D (2 L + 1) + 2 L D parameters in an ordinary ViT."""
+
+    @staticmethod
+    def defaults() -> CfgNode:
+        cfg = CfgNode()
+        # Value of every scale at the start; at 1 training starts at the pre-trained model.
+        cfg.START = 1.0
+        return cfg
+
+    def attach(self, cfg, vit, tokens):
+        self.norms = norm_parameters(vit)
+        for i in range(len(vit.blocks)):
+            for op in ("attn.proj", "mlp.fc2"):
+                self.after(f"blocks.{i}.{op}", Gamma(tokens.dim, cfg.START))
+
+    def trains(self, name, param):
+        return name.endswith("bias") or name in self.norms

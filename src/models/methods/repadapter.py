@@ -1,0 +1,67 @@
+"""RepAdapter: a linear bottleneck before each branch that folds into it (Luo et al., 2023, arXiv:2302.08106)."""
+
+from fvcore.common.config import CfgNode
+from torch import Tensor, nn
+
+from ..method import Method, uniform
+from .adapter import branches, dropout_problems, site_problems
+
+FIRST = {"attn": "attn.qkv", "mlp": "mlp.fc1"}  # where a branch begins, so that it folds
+
+
+class GroupedBottleneck(nn.Module):
+    """x + scale * up(down(x)): (B, N, D) -> (B, N, D), without any non-linearity.
+
+    ``up`` has ``groups`` groups: the j-th slice of the bottleneck makes the j-th slice of the D channels, so that its
+    weight is (D, width / groups). It starts at zero: the tap starts as the identity.
+    """
+
+    def __init__(self, dim: int, width: int, groups: int, scale: float, dropout: float):
+        super().__init__()
+        self.groups, self.scale = groups, scale
+        self.down = nn.Linear(dim, width)
+        self.weight = uniform((dim, width // groups), 0.0)
+        self.bias = uniform((dim,), 0.0)
+        self.dropout = nn.Dropout(dropout)
+        nn.init.xavier_uniform_(self.down.weight)
+        nn.init.zeros_(self.down.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.dropout(self.down(x)).unflatten(-1, (self.groups, -1))  # (B, N, groups, width / groups)
+        weight = self.weight.unflatten(0, (self.groups, -1)).transpose(1, 2)  # (groups, width / groups, D / groups)
+        up = (h.unsqueeze(-2) @ weight).flatten(-3) + self.bias
+        return x + up * self.scale
+
+
+class RepAdapter(Method):
+    """len(SITES) L (D width + width + D width / groups + D) parameters."""
+
+    @staticmethod
+    def defaults() -> CfgNode:
+        cfg = CfgNode()
+        # The bottleneck's channels.
+        cfg.WIDTH = 8
+        # Groups of the map back up; WIDTH and the ViT's channels must be multiples of it.
+        cfg.GROUPS = 2
+        # Branches of every block that get one: "attn", "mlp".
+        cfg.SITES = ["attn", "mlp"]
+        # The answer is multiplied by this; the paper chooses it per task among 0.1, 0.5, 1, 5, 10.
+        cfg.SCALE = 1.0
+        # Dropout in the bottleneck, in training only.
+        cfg.DROPOUT = 0.1
+        return cfg
+
+    @staticmethod
+    def problems(cfg):
+        found = [f"{key} is {cfg[key]}; it must be at least 1" for key in ("WIDTH", "GROUPS") if cfg[key] < 1]
+        if not found and cfg.WIDTH % cfg.GROUPS:
+            found.append(f"WIDTH is {cfg.WIDTH}, no multiple of GROUPS {cfg.GROUPS}")
+        return found + site_problems(cfg.SITES) + dropout_problems(cfg.DROPOUT)
+
+    def attach(self, cfg, vit, tokens):
+        if tokens.dim % cfg.GROUPS:
+            raise ValueError(f"MODEL.REPADAPTER.GROUPS is {cfg.GROUPS}: the ViT's {tokens.dim} channels do not divide")
+        for site in branches(vit, cfg.SITES):
+            block, part = site.rsplit(".", 1)
+            tap = GroupedBottleneck(tokens.dim, cfg.WIDTH, cfg.GROUPS, cfg.SCALE, cfg.DROPOUT)
+            self.before(f"{block}.{FIRST[part]}", tap)

@@ -1,0 +1,100 @@
+"""VQT: learned queries read every block and answer the head (Tu et al., 2023, arXiv:2212.03220).
+
+The queries join a block's tokens on the query side of attention only, so that the ViT's own features stay as they are.
+Their answers, what the rest of the block makes of them, join what the head sees.
+
+The unifying study's code (Mai et al., 2025, arXiv:2409.16434) throws the answers away and hands on the first tokens
+instead, so that its queries have zero gradient, and normalises over the tokens; ours follows the paper.
+"""
+
+import torch
+from fvcore.common.config import CfgNode
+from timm.layers import Attention
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..method import Method, uniform
+from .adapter import Keep, dropout_problems
+
+
+class Queries(nn.Module):
+    """Passes a block's result on and keeps ``answers`` (B, T, D) to its queries until the end of this forward.
+
+    ``keep`` has the block's own q, k and v (B, N, 3 D). The block's modules are called, with the taps at them. Taps at
+    ``attn`` as a whole are not: attention with more queries than keys happens here.
+    """
+
+    def __init__(self, block: Block, keep: Keep, queries: nn.Parameter, dropout: float):
+        super().__init__()
+        self.block, self.keep = (block,), (keep,)  # in tuples: this tap does not own them
+        self.queries = queries  # (1, T, D)
+        self.dropout = nn.Dropout(dropout)
+        self.answers: Tensor | None = None
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        (block,), (keep,) = self.block, self.keep
+        x = self.dropout(self.queries.expand(len(tokens), -1, -1))
+        x = x + block.drop_path1(block.ls1(self.attend(block.attn, block.norm1(x), keep)))
+        self.answers = x + block.drop_path2(block.ls2(block.mlp(block.norm2(x))))
+        return tokens
+
+    def attend(self, attn: Attention, x: Tensor, keep: Keep) -> Tensor:
+        """What the queries x (B, T, D) read from the tokens: (B, T, D)."""
+        _, k, v = split_heads(keep.take(), attn)
+        q, _, _ = split_heads(attn.qkv(x), attn)
+        keep.take()  # the queries' own
+        q, k = attn.q_norm(q), attn.k_norm(k)
+        dropout = attn.attn_drop.p if attn.training else 0.0
+        y = F.scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v, dropout_p=dropout)
+        return attn.proj_drop(attn.proj(attn.norm(y.transpose(1, 2).flatten(2))))
+
+
+def split_heads(qkv: Tensor, attn: Attention) -> tuple[Tensor, Tensor, Tensor]:
+    """(B, N, 3 D) -> q, k, v, each (B, heads, N, D / heads)."""
+    return qkv.unflatten(-1, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+
+
+class VQT(Method):
+    """T L D parameters; the head sees D + T L D channels: the pooled features and every block's answers."""
+
+    @staticmethod
+    def defaults() -> CfgNode:
+        cfg = CfgNode()
+        # Queries per block.
+        cfg.NUM_QUERIES = 1
+        # Dropout on the queries, in training only.
+        cfg.DROPOUT = 0.1
+        # Scale every answer to length 1 before the head sees it.
+        cfg.NORMALIZE = False
+        return cfg
+
+    @staticmethod
+    def problems(cfg):
+        found = [] if cfg.NUM_QUERIES >= 1 else [f"NUM_QUERIES is {cfg.NUM_QUERIES}; it must be at least 1"]
+        return found + dropout_problems(cfg.DROPOUT)
+
+    def attach(self, cfg, vit, tokens):
+        self.normalize = cfg.NORMALIZE
+        self.width = len(vit.blocks) * cfg.NUM_QUERIES * tokens.dim
+        bound = (6 / (3 * vit.patch_embed.patch_size[0] * vit.patch_embed.patch_size[1] + tokens.dim)) ** 0.5  # as VPT
+        for i, block in enumerate(vit.blocks):
+            plain = type(block) is Block and type(block.attn) is Attention and block.attn.gate is None
+            if not plain:
+                raise ValueError(f"vqt computes attention itself and does not know that of blocks.{i}: {block.attn}")
+            keep = Keep()
+            self.after(f"blocks.{i}.attn.qkv", keep)
+            queries = uniform((1, cfg.NUM_QUERIES, tokens.dim), bound)
+            self.after(f"blocks.{i}", Queries(block, keep, queries, cfg.DROPOUT))
+
+    def num_features(self, dim):
+        return dim + self.width
+
+    def features(self, pooled):
+        joined = [pooled]
+        for tap in self.taps:
+            if isinstance(tap, Queries):
+                answers, tap.answers = tap.answers, None
+                answers = F.normalize(answers, dim=-1) if self.normalize else answers
+                joined.append(answers.flatten(1))
+        return torch.cat(joined, dim=1)

@@ -56,5 +56,3 @@ def randomise(model: TunedViT, scale: float = 0.1) -> None:
 @pytest.fixture
 def images() -> torch.Tensor:
     return torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-
-

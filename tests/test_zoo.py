@@ -213,8 +213,8 @@ def test_broken_files_are_named(tmp_path, content, kind):
 def test_unknown_names_list_the_known():
     with pytest.raises(ValueError, match="clip_vitb16"):
         find_backbone("clip_vitb61")
-    with pytest.raises(ValueError, match="no VisionTransformer"):
-        find_backbone("timm:swin_tiny_patch4_window7_224")
+    with pytest.raises(ValueError, match="no ViT, Swin or ConvNeXt"):
+        find_backbone("timm:resnet50")
 
 
 def test_demo_weights_are_small_and_ours():

@@ -5,9 +5,11 @@ bias, its response to the identity the new weight. LoRA, SSF, RepAdapter, FacT a
 is not affine is caught by comparing both maps on random input.
 """
 
+import math
 from collections import defaultdict
 
 import torch
+from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
 from .method import wires
@@ -66,24 +68,30 @@ def _measure_linear(op):
 
 def _measure_conv(op):
     patch = (op.in_channels, *op.kernel_size)
-    size = op.weight[0].numel()
-    bias = op(op.weight.new_zeros(1, *patch)).flatten()
-    eye = torch.eye(size, dtype=op.weight.dtype, device=op.weight.device)
-    weight = op(eye.view(size, *patch)).flatten(1) - bias
-    return weight.T.reshape(op.weight.shape).contiguous(), bias
+    size, where = math.prod(patch), tuple(pad // step for pad, step in zip(op.padding, op.stride, strict=True))
+    eye = torch.eye(size + 1, size, dtype=op.weight.dtype, device=op.weight.device)  # the last row is zero
+    answers = op(eye.view(size + 1, *patch))[:, :, *where]  # where the kernel lies on the whole patch
+    weight = (answers[:-1] - answers[-1]).T.view(op.groups, -1, op.groups, *op.weight.shape[1:])
+    own = torch.arange(op.groups)  # a group's outputs see the inputs of their own group only
+    return weight[own, :, own].reshape(op.weight.shape).contiguous(), answers[-1]
 
 
 def _measure_norm(op, taps):
-    zero, one = op.bias, op.weight + op.bias  # the norm's output where its normalised input is 0 and 1
+    shape = (-1, 1, 1) if isinstance(op, LayerNorm2d) else (-1,)
+    zero, one = op.bias.view(shape), (op.weight + op.bias).view(shape)  # where its normalised input is 0 and 1
     for tap in taps:
         zero, one = tap(zero), tap(one)
-    return one - zero, zero
+    return (one - zero).flatten(), zero.flatten()
 
 
 def _agrees(op: nn.Module, weight: Tensor, bias: Tensor) -> bool:
     if isinstance(op, nn.Conv2d):
-        x = torch.randn(2, op.in_channels, *op.kernel_size).to(weight)
-        plain = nn.functional.conv2d(x, weight, bias, op.stride, op.padding)
+        x = torch.randn(2, op.in_channels, *(2 * side for side in op.kernel_size)).to(weight)
+        plain = nn.functional.conv2d(x, weight, bias, op.stride, op.padding, groups=op.groups)
+    elif isinstance(op, LayerNorm2d):
+        x = torch.randn(2, len(weight), 3, 3).to(weight)
+        y = nn.functional.layer_norm(x.permute(0, 2, 3, 1), op.normalized_shape, weight, bias, op.eps)
+        plain = y.permute(0, 3, 1, 2)
     elif isinstance(op, nn.LayerNorm):
         x = torch.randn(8, weight.shape[-1]).to(weight)
         plain = nn.functional.layer_norm(x, op.normalized_shape, weight, bias, op.eps)

@@ -6,16 +6,23 @@ puts taps at sites with three verbs, and a site with taps then computes
 
     y = after(op(before(x)) + beside(before(x)))
 
+A fourth verb, ``instead``, puts a tap in the place of op itself, for maps that no sum expresses (a method of Hugging
+Face peft); a site takes one.
+
 Taps belong to their method, never to the ViT: ``vit.state_dict()`` keeps exactly timm's keys, and
-``method.state_dict()`` is exactly what the method learned. Because hooks do this, modules must be called, never
-their ``.forward``, and taps are connected once, before ``torch.compile``.
+``method.state_dict()`` is exactly what the method learned. Because hooks do this, modules must be called, never their
+``.forward``, and taps are connected once, before ``torch.compile``.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import torch
 from fvcore.common.config import CfgNode
+from timm.models.convnext import ConvNeXt
+from timm.models.swin_transformer import SwinTransformer
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 
@@ -38,17 +45,63 @@ class Tokens:
         self.prompts = self.prompts or [0] * (self.depth + 1)
 
 
+def tokens_of(vit: nn.Module) -> Tokens | None:
+    """The sequence in a ViT's blocks; None for Swin and ConvNeXt, which have maps of several sizes instead.
+
+    Raises:
+        ValueError: another kind of network.
+    """
+    if isinstance(vit, VisionTransformer):
+        rows, cols = vit.patch_embed.grid_size
+        return Tokens(vit.num_prefix_tokens, rows, cols, vit.embed_dim, len(vit.blocks))
+    if isinstance(vit, (SwinTransformer, ConvNeXt)):
+        return None
+    raise ValueError(
+        f"methods work on timm's VisionTransformer, SwinTransformer and ConvNeXt; this is a {type(vit).__name__}"
+    )
+
+
+BLOCK = re.compile(r"((layers|stages)\.\d+\.)?blocks\.\d+")
+
+
+def blocks(vit: nn.Module) -> dict[str, nn.Module]:
+    """Every block by name, as they run: "blocks.3" in a ViT, "layers.2.blocks.3" in Swin, "stages..." in ConvNeXt."""
+    return {name: module for name, module in vit.named_modules() if BLOCK.fullmatch(name)}
+
+
+def block_sites(vit: nn.Module, parts: Iterable[str]) -> dict[str, nn.Module]:
+    """The named modules of every block that has them: {"blocks.0.attn.qkv": Linear, ...}.
+
+    Raises:
+        ValueError: no block has any of them.
+    """
+    found = {}
+    for name, block in blocks(vit).items():
+        inside = dict(block.named_modules())
+        found |= {f"{name}.{part}": inside[part] for part in parts if part in inside}
+    if not found:
+        raise ValueError(f"no block of this {type(vit).__name__} has any of {', '.join(parts)}")
+    return found
+
+
 class Method(nn.Module):
     """One PEFT method on one ViT. A subclass says what it adds in ``attach`` and what it unfreezes in ``trains``.
 
     Args:
         cfg: this method's own keys, the node ``MODEL.<NAME>``.
+        tokens: None where the backbone is no ViT, which only methods ``for_any_backbone`` see.
     """
 
+    # For the table of methods: its paper, what it trains, and whether that folds into a plain timm model.
+    paper = ""
+    learns = ""
+    folds = False
+    # Whether it also works on Swin and ConvNeXt: it asks for modules by name, never for tokens or a grid.
+    for_any_backbone = False
     # Whether the ViT's own dropout and drop-path act during training. VPT keeps a frozen encoder in eval mode.
     vit_in_train_mode = False
 
-    def __init__(self, cfg: CfgNode, vit: nn.Module, tokens: Tokens):
+    def __init__(self, cfg: CfgNode, vit: nn.Module, tokens: Tokens | None):
         super().__init__()
         self.taps = nn.ModuleList()
         self.wires: list[tuple[str, str, int]] = []  # (site, verb, index into taps); one tap may serve several sites
@@ -64,7 +117,7 @@ class Method(nn.Module):
         """What is wrong with the values of this method's keys, one sentence each; names without ``MODEL.<NAME>.``."""
         return []
 
-    def attach(self, cfg: CfgNode, vit: nn.Module, tokens: Tokens) -> None:
+    def attach(self, cfg: CfgNode, vit: nn.Module, tokens: Tokens | None) -> None:
         """Put taps at sites. Called once, before the first forward."""
 
     def trains(self, name: str, param: nn.Parameter) -> bool:
@@ -90,6 +143,10 @@ class Method(nn.Module):
     def after(self, site: str, tap: nn.Module) -> None:
         """``tap(y)`` replaces y, what the site returns."""
         self._add(site, "after", tap)
+
+    def instead(self, site: str, tap: nn.Module) -> None:
+        """``tap(x)`` is computed in place of what the site makes of x."""
+        self._add(site, "instead", tap)
 
     def _add(self, site, verb, tap):
         known = [i for i, other in enumerate(self.taps) if other is tap]
@@ -147,8 +204,17 @@ def connect(vit: nn.Module, methods: nn.ModuleDict) -> dict[str, Site]:
             sites[site] = Site()
             modules[site].register_forward_pre_hook(sites[site].enter)
             modules[site].register_forward_hook(sites[site].leave)
-        sites[site].add(verb, tap, name)
+        if verb == "instead":
+            _replace(modules[site], site, name, tap)
+        else:
+            sites[site].add(verb, tap, name)
     return sites
+
+
+def _replace(module: nn.Module, site: str, method: str, tap: nn.Module) -> None:
+    if "forward" in vars(module):
+        raise ValueError(f"method {method!r} replaces {site}, which another method of this mix replaces already")
+    module.forward = tap.__call__  # a bound method, which is copied with the model; the tap stays the method's
 
 
 def wires(methods: nn.ModuleDict) -> Iterable[tuple[str, str, str, nn.Module]]:

@@ -5,7 +5,7 @@ from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
 from .head import Head
-from .method import Method, Tokens, connect
+from .method import Method, connect, tokens_of
 from .methods.adapter import Adapter
 from .methods.adaptformer import AdaptFormer
 from .methods.convpass import Convpass
@@ -149,8 +149,10 @@ class TunedViT(nn.Module):
     def __init__(self, vit: nn.Module, methods: dict[str, dict], cfg: CfgNode, num_classes: int):
         super().__init__()
         vit.reset_classifier(0)
-        rows, cols = vit.patch_embed.grid_size
-        tokens = Tokens(vit.num_prefix_tokens, rows, cols, vit.embed_dim, len(vit.blocks))
+        tokens = tokens_of(vit)
+        if tokens is None and (unfit := [name for name in methods if not METHODS[name].for_any_backbone]):
+            fit = ", ".join(name for name, method in METHODS.items() if method.for_any_backbone)
+            raise ValueError(f"{', '.join(unfit)} needs the tokens of a ViT; on a {type(vit).__name__} there are {fit}")
         self.vit = vit
         self.methods = nn.ModuleDict()
         for name, implied in methods.items():

@@ -9,12 +9,14 @@ pre-trained model any more; here it is scaled once, behind the adapter.
 """
 
 import math
+from collections.abc import Iterable
 
 from fvcore.common.config import CfgNode
 from timm.layers import QuickGELU
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from ..method import Method
+from ..method import Method, block_sites
 
 PARTS = ("attn", "mlp")
 ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU, "quick_gelu": QuickGELU}
@@ -92,6 +94,8 @@ class FromKept(nn.Module):
 class Bottlenecks(Method):
     """What the adapter methods share: len(SITES) L (2 D width + width + D) parameters."""
 
+    for_any_backbone = True
+
     @staticmethod
     def defaults() -> CfgNode:
         cfg = CfgNode()
@@ -137,15 +141,16 @@ class Bottlenecks(Method):
         return found + site_problems(cfg.SITES) + dropout_problems(cfg.DROPOUT)
 
     def attach(self, cfg, vit, tokens):
-        width = cfg.WIDTH or tokens.dim // cfg.REDUCTION_FACTOR
-        if width == 0:
-            raise ValueError(
-                f"MODEL.{type(self).__name__.upper()}.REDUCTION_FACTOR is {cfg.REDUCTION_FACTOR}, more than the "
-                f"{tokens.dim} channels: the bottleneck would have none"
-            )
         sequential = cfg.MODE == "sequential"
-        for site in branches(vit, cfg.SITES):
-            tap = Bottleneck(tokens.dim, width, sequential, cfg.ACTIVATION, cfg.DROPOUT)
+        for site, branch in branches(vit, cfg.SITES).items():
+            dim = last_linear(branch).out_features
+            width = cfg.WIDTH or dim // cfg.REDUCTION_FACTOR
+            if width == 0:
+                raise ValueError(
+                    f"MODEL.{type(self).__name__.upper()}.REDUCTION_FACTOR is {cfg.REDUCTION_FACTOR}, more than the "
+                    f"{dim} channels: the bottleneck would have none"
+                )
+            tap = Bottleneck(dim, width, sequential, cfg.ACTIVATION, cfg.DROPOUT)
             tap.start(cfg.INIT, cfg.SCALE, cfg.LEARN_SCALE)
             if sequential:
                 self.after(site, tap)
@@ -153,12 +158,26 @@ class Bottlenecks(Method):
                 self.beside(site, tap)
             else:
                 keep = Keep()
-                self.before(site.replace("attn", "norm1").replace("mlp", "norm2"), keep)
+                self.before(self._norm_before(vit, site), keep)
                 self.beside(site, FromKept(keep, tap))
+
+    def _norm_before(self, vit, site: str) -> str:
+        """The norm that reads the residual stream where it enters a branch."""
+        block, part = site.rsplit(".", 1)
+        norm = f"{block}.{'norm1' if part == 'attn' else 'norm2'}"
+        if norm not in dict(vit.named_modules()) or (part == "attn" and not isinstance(vit, VisionTransformer)):
+            raise ValueError(  # Swin's attention reads windows, the norm before it the whole map
+                f"MODEL.{type(self).__name__.upper()}.INPUT 'residual' does not work at {site} of a "
+                f"{type(vit).__name__}: use INPUT 'norm', or other SITES"
+            )
+        return norm
 
 
 class Adapter(Bottlenecks):
     """Pfeiffer's: after the MLP."""
+
+    paper = "Pfeiffer et al., 2021, arXiv:2005.00247"
+    learns = "a bottleneck behind every MLP"
 
     @staticmethod
     def defaults() -> CfgNode:
@@ -173,9 +192,14 @@ class Adapter(Bottlenecks):
         return found + Bottlenecks.problems(cfg)
 
 
-def branches(vit: nn.Module, parts: list[str]) -> list[str]:
-    """The named branches of every block, in the order in which they run: ["blocks.0.attn", "blocks.0.mlp", ...]."""
-    return [f"blocks.{i}.{part}" for i in range(len(vit.blocks)) for part in PARTS if part in parts]
+def branches(vit: nn.Module, parts: Iterable[str]) -> dict[str, nn.Module]:
+    """The named branches of every block, in the order in which they run: {"blocks.0.attn": Attention, ...}."""
+    return block_sites(vit, [part for part in PARTS if part in parts])
+
+
+def last_linear(branch: nn.Module) -> nn.Linear:
+    """The linear map that a branch ends with: attn.proj, mlp.fc2."""
+    return branch.proj if hasattr(branch, "proj") else branch.fc2
 
 
 def site_problems(sites: list[str]) -> list[str]:

@@ -13,6 +13,9 @@ from .adapter import Bottlenecks
 class AdaptFormer(Bottlenecks):
     """L (2 D width + width + D) parameters."""
 
+    paper = "Chen et al., 2022, arXiv:2205.13535"
+    learns = "a scaled bottleneck beside every MLP"
+
     @staticmethod
     def defaults() -> CfgNode:
         cfg = Bottlenecks.defaults()

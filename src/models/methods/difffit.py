@@ -8,7 +8,7 @@ import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
-from ..method import Method
+from ..method import Method, block_sites
 from .selective import norm_parameters
 
 
@@ -26,6 +26,11 @@ class Gamma(nn.Module):
 class DiffFit(Method):
     """2 L D scales, every bias and every norm: D (2 + 11 L) + D (2 L + 1) + 2 L D parameters in an ordinary ViT."""
 
+    paper = "Xie et al., 2023, arXiv:2304.06648"
+    learns = "a scale on every branch, biases and norms"
+    folds = True
+    for_any_backbone = True
+
     @staticmethod
     def defaults() -> CfgNode:
         cfg = CfgNode()
@@ -35,9 +40,8 @@ class DiffFit(Method):
 
     def attach(self, cfg, vit, tokens):
         self.norms = norm_parameters(vit)
-        for i in range(len(vit.blocks)):
-            for op in ("attn.proj", "mlp.fc2"):
-                self.after(f"blocks.{i}.{op}", Gamma(tokens.dim, cfg.START))
+        for site, linear in block_sites(vit, ("attn.proj", "mlp.fc2")).items():
+            self.after(site, Gamma(linear.out_features, cfg.START))
 
     def trains(self, name, param):
         return name.endswith("bias") or name in self.norms

@@ -100,6 +100,9 @@ class TuckerCore(Factored):
 class FacT(Method):
     """What both forms share."""
 
+    paper = "Jie & Deng, 2023, arXiv:2212.03145"
+    folds = True
+
     @staticmethod
     def defaults() -> CfgNode:
         cfg = CfgNode()
@@ -139,6 +142,8 @@ class FacT(Method):
 class FacTTT(FacT):
     """Tensor-train: a core for each weight. 2 rank D + 12 L rank^2 parameters in an ordinary ViT."""
 
+    learns = "one tensor-train update of all linear maps"
+
     def _factors(self, dim, rank, depth):
         return Factors(dim, rank)
 
@@ -155,6 +160,8 @@ class FacTTT(FacT):
 
 class FacTTK(FacT):
     """Tucker: every core is a mixture of the same ones. 2 rank D + 12 L rank + rank^3 parameters in an ordinary ViT."""
+
+    learns = "one Tucker update of all linear maps"
 
     def _factors(self, dim, rank, depth):
         return TuckerFactors(dim, rank, depth * (4 + 2 * self.hidden))

@@ -12,6 +12,9 @@ from .adapter import Bottlenecks
 class Houlsby(Bottlenecks):
     """2 L (2 D width + width + D) parameters."""
 
+    paper = "Houlsby et al., 2019, arXiv:1902.00751"
+    learns = "a bottleneck behind every attention and MLP"
+
     @staticmethod
     def defaults() -> CfgNode:
         cfg = Bottlenecks.defaults()

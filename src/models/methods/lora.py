@@ -13,7 +13,7 @@ from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..method import Method
+from ..method import Method, block_sites
 
 THIRDS = ("attn.q", "attn.k", "attn.v")
 TARGETS = (*THIRDS, "attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
@@ -76,6 +76,11 @@ class LowRankShared(nn.Module):
 
 
 class LoRA(Method):
+    paper = "Hu et al., 2022, arXiv:2106.09685"
+    learns = "a low-rank update beside linear maps"
+    folds = True
+    for_any_backbone = True
+
     @staticmethod
     def defaults() -> CfgNode:
         cfg = CfgNode()
@@ -116,16 +121,16 @@ class LoRA(Method):
     def attach(self, cfg, vit, tokens):
         alpha = cfg.ALPHA or cfg.RANK
         self.bias = cfg.BIAS
-        thirds = [t[-1] for t in cfg.TARGETS if t in THIRDS]
-        whole = [t for t in cfg.TARGETS if t not in THIRDS]
-        for i, block in enumerate(vit.blocks):
-            if thirds:
+        thirds = [target[-1] for target in cfg.TARGETS if target in THIRDS]
+        whole = [target for target in cfg.TARGETS if target not in THIRDS]
+        for site, op in block_sites(vit, ["attn.qkv"] * bool(thirds) + whole).items():
+            if not isinstance(op, nn.Linear):
+                raise ValueError(f"MODEL.LORA.TARGETS: {site} is a {type(op).__name__}, not a linear map")
+            if thirds and site.endswith("attn.qkv"):
                 kind = LowRankShared if cfg.SHARE_A else LowRankThirds
-                self.beside(f"blocks.{i}.attn.qkv", kind(tokens.dim, thirds, cfg.RANK, alpha, cfg.DROPOUT))
-            for target in whole:
-                linear = block.get_submodule(target)
-                tap = LowRank(linear.in_features, linear.out_features, cfg.RANK, alpha, cfg.DROPOUT)
-                self.beside(f"blocks.{i}.{target}", tap)
+                self.beside(site, kind(op.in_features, thirds, cfg.RANK, alpha, cfg.DROPOUT))
+            else:
+                self.beside(site, LowRank(op.in_features, op.out_features, cfg.RANK, alpha, cfg.DROPOUT))
         self.adapted = {f"{site}.bias" for site, _, _ in self.wires}
 
     def trains(self, name, param):

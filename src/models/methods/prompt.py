@@ -58,6 +58,9 @@ class MeanIntoClass(nn.Module):
 class Prompt(Method):
     """VPT-Shallow (P D parameters) or VPT-Deep (P D in every block)."""
 
+    paper = "Jia et al., 2022, arXiv:2203.12119"
+    learns = "prompt tokens, before the first block or every block"
+
     @staticmethod
     def defaults() -> CfgNode:
         cfg = CfgNode()

@@ -36,6 +36,11 @@ class GroupedBottleneck(nn.Module):
 class RepAdapter(Method):
     """len(SITES) L (D width + width + D width / groups + D) parameters."""
 
+    paper = "Luo et al., 2023, arXiv:2302.08106"
+    learns = "a linear bottleneck before every attention and MLP"
+    folds = True
+    for_any_backbone = True
+
     @staticmethod
     def defaults() -> CfgNode:
         cfg = CfgNode()
@@ -59,9 +64,12 @@ class RepAdapter(Method):
         return found + site_problems(cfg.SITES) + dropout_problems(cfg.DROPOUT)
 
     def attach(self, cfg, vit, tokens):
-        if tokens.dim % cfg.GROUPS:
-            raise ValueError(f"MODEL.REPADAPTER.GROUPS is {cfg.GROUPS}: the ViT's {tokens.dim} channels do not divide")
         for site in branches(vit, cfg.SITES):
             block, part = site.rsplit(".", 1)
-            tap = GroupedBottleneck(tokens.dim, cfg.WIDTH, cfg.GROUPS, cfg.SCALE, cfg.DROPOUT)
-            self.before(f"{block}.{FIRST[part]}", tap)
+            first = f"{block}.{FIRST[part]}"
+            dim = vit.get_submodule(first).in_features
+            if dim % cfg.GROUPS:
+                raise ValueError(
+                    f"MODEL.REPADAPTER.GROUPS is {cfg.GROUPS}: the {dim} channels of {first} do not divide"
+                )
+            self.before(first, GroupedBottleneck(dim, cfg.WIDTH, cfg.GROUPS, cfg.SCALE, cfg.DROPOUT))

@@ -13,11 +13,15 @@ from fvcore.common.config import CfgNode
 from timm.layers import RmsNorm
 from torch import nn
 
-from ..method import Method
+from ..method import Method, blocks
 
 
 class End2End(Method):
     """Every parameter trains, and the ViT's dropout and drop-path act."""
+
+    learns = "every weight"
+    folds = True
+    for_any_backbone = True
 
     vit_in_train_mode = True
 
@@ -27,6 +31,11 @@ class End2End(Method):
 
 class Partial(Method):
     """The last ``NUM_BLOCKS`` blocks train, with what normalises after them."""
+
+    paper = "Yosinski et al., 2014, arXiv:1411.1792"
+    learns = "the last k blocks and the final norm"
+    folds = True
+    for_any_backbone = True
 
     @staticmethod
     def defaults() -> CfgNode:
@@ -42,12 +51,12 @@ class Partial(Method):
         return [] if cfg.NUM_BLOCKS >= 1 else [f"NUM_BLOCKS is {cfg.NUM_BLOCKS}; it must be at least 1"]
 
     def attach(self, cfg, vit, tokens):
-        depth = len(vit.blocks)
-        if depth < cfg.NUM_BLOCKS:
-            raise ValueError(f"MODEL.PARTIAL.NUM_BLOCKS is {cfg.NUM_BLOCKS}, but the ViT has {depth} blocks")
-        self.prefixes = tuple(f"blocks.{i}." for i in range(depth - cfg.NUM_BLOCKS, depth))
+        names = list(blocks(vit))
+        if len(names) < cfg.NUM_BLOCKS:
+            raise ValueError(f"MODEL.PARTIAL.NUM_BLOCKS is {cfg.NUM_BLOCKS}, but the ViT has {len(names)} blocks")
+        self.prefixes = tuple(f"{name}." for name in names[-cfg.NUM_BLOCKS :])
         if cfg.NORM:
-            self.prefixes += ("norm.", "fc_norm.")
+            self.prefixes += ("norm.", "fc_norm.", "head.norm.")  # the last is ConvNeXt's
 
     def trains(self, name, param):
         return name.startswith(self.prefixes)
@@ -56,12 +65,21 @@ class Partial(Method):
 class Bias(Method):
     """Every bias of the ViT trains: patch embedding, norms, attention and MLP; D (11 L + 2) in an ordinary ViT."""
 
+    paper = "Ben Zaken et al., 2022, arXiv:2106.10199"
+    learns = "every bias"
+    folds = True
+    for_any_backbone = True
+
     def trains(self, name, param):
         return name.endswith("bias")
 
 
 class ClassToken(Method):
     """The class token trains, from its pre-trained value or (REINIT) from nearly zero."""
+
+    paper = "Jia et al., 2022, arXiv:2203.12119"
+    learns = "the class token"
+    folds = True
 
     @staticmethod
     def defaults() -> CfgNode:
@@ -83,6 +101,11 @@ class ClassToken(Method):
 class NormTuning(Method):
     """Every norm trains, weight and bias: 2 D (2 L + 1) parameters in an ordinary ViT, 2 D more before the blocks."""
 
+    paper = "Mai et al., 2025, arXiv:2409.16434"
+    learns = "every norm"
+    folds = True
+    for_any_backbone = True
+
     def attach(self, cfg, vit, tokens):
         self.norms = norm_parameters(vit)
 
@@ -92,6 +115,10 @@ class NormTuning(Method):
 
 class PartTuning(Method):
     """What the methods that train chosen blocks share; ``parts`` says which modules of a block a choice names."""
+
+    paper = "Mai et al., 2025, arXiv:2409.16434"
+    folds = True
+    for_any_backbone = True
 
     parts: dict[str, tuple[str, ...]]
     node: str  # its keys are MODEL.<node>
@@ -113,11 +140,13 @@ class PartTuning(Method):
         return found
 
     def attach(self, cfg, vit, tokens):
-        depth = len(vit.blocks)
+        names = list(blocks(vit))
+        depth = len(names)
         if outside := [i for i in cfg.BLOCKS if not -depth <= i < depth]:
             raise ValueError(f"MODEL.{self.node}.BLOCKS names {outside}, but the ViT has {depth} blocks")
-        parts = self.parts[cfg.PART]
-        self.prefixes = tuple(f"blocks.{i % depth}.{part}" for i in cfg.BLOCKS for part in parts)
+        self.prefixes = tuple(f"{names[i]}.{part}" for i in cfg.BLOCKS for part in self.parts[cfg.PART])
+        if not any(name.startswith(self.prefixes) for name, _ in vit.named_parameters()):
+            raise ValueError(f"MODEL.{self.node}.PART {cfg.PART!r}: a {type(vit).__name__} has none")
 
     def trains(self, name, param):
         return name.startswith(self.prefixes)
@@ -126,6 +155,8 @@ class PartTuning(Method):
 class AttentionTuning(PartTuning):
     """PART "qkv" (3 D^2 + 3 D parameters per block), "proj" (D^2 + D) or "all", both."""
 
+    learns = "the attention of chosen blocks"
+
     node = "ATTENTION_TUNING"
     parts = {"qkv": ("attn.qkv.",), "proj": ("attn.proj.",), "all": ("attn.qkv.", "attn.proj.")}  # noqa: RUF012
 
@@ -133,12 +164,16 @@ class AttentionTuning(PartTuning):
 class MLPTuning(PartTuning):
     """PART "fc1" (4 D^2 + 4 D parameters per block), "fc2" (4 D^2 + D) or "all", both."""
 
+    learns = "the MLP of chosen blocks"
+
     node = "MLP_TUNING"
     parts = {"fc1": ("mlp.fc1.",), "fc2": ("mlp.fc2.",), "all": ("mlp.fc1.", "mlp.fc2.")}  # noqa: RUF012
 
 
 class BlockTuning(PartTuning):
     """PART "all": the whole block, with its norms and LayerScale (12 D^2 + 13 D parameters in an ordinary ViT)."""
+
+    learns = "chosen blocks"
 
     node = "BLOCK_TUNING"
     parts = {"all": ("",)}  # noqa: RUF012

@@ -53,6 +53,9 @@ class SideNetwork(nn.Module):
 class Side(Method):
     """features = s * vit + (1 - s) * projection(AlexNet(images)), s = sigmoid(alpha), which starts at one half."""
 
+    paper = "Zhang et al., 2020, arXiv:1912.13503"
+    learns = "an AlexNet beside the ViT"
+
     @staticmethod
     def defaults() -> CfgNode:
         cfg = CfgNode()

@@ -4,10 +4,21 @@ Not ``FREQFIT ssf``, which is one scale and shift between blocks (scale_shift.py
 near the identity, not at it.
 """
 
+import re
+
 from fvcore.common.config import CfgNode
+from timm.layers import LayerNorm2d
+from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 
-from ..method import Method, normal
+from ..method import BLOCK, Method, normal
+
+# What is scaled and shifted: in a ViT the patch convolution and each block's norms and linear maps; then also what
+# Swin and ConvNeXt have between their stages.
+OPERATION = re.compile(
+    rf"patch_embed\.proj|stem\.[01]|{BLOCK.pattern}\.(norm[12]?|attn\.(qkv|proj)|mlp\.fc[12]|conv_dw)"
+    r"|(layers|stages)\.\d+\.downsample\.(norm|reduction|[01])"
+)
 
 
 class ScaleShift(nn.Module):
@@ -26,6 +37,11 @@ class ScaleShift(nn.Module):
 class SSF(Method):
     """D (4 + 22 L) parameters in an ordinary ViT."""
 
+    paper = "Lian et al., 2022, arXiv:2210.08823"
+    learns = "a scale and shift after every operation"
+    folds = True
+    for_any_backbone = True
+
     @staticmethod
     def defaults() -> CfgNode:
         cfg = CfgNode()
@@ -40,10 +56,15 @@ class SSF(Method):
         return [] if cfg.POOLED_NORM in known else [f"POOLED_NORM is {cfg.POOLED_NORM!r}; known: {', '.join(known)}"]
 
     def attach(self, cfg, vit, tokens):
-        self.after("patch_embed.proj", ScaleShift(tokens.dim, channels_first=True))
-        for i, block in enumerate(vit.blocks):
-            for op in ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2"):
-                channels = getattr(block.get_submodule(op), "out_features", tokens.dim)
-                self.after(f"blocks.{i}.{op}", ScaleShift(channels))
-        final = "norm" if not isinstance(vit.norm, nn.Identity) else cfg.POOLED_NORM
-        self.after(final, ScaleShift(tokens.dim))
+        names = [name for name, _ in vit.named_modules() if OPERATION.fullmatch(name)]
+        final = "norm" if not isinstance(getattr(vit, "norm", None), nn.Identity) else cfg.POOLED_NORM
+        names.append("head.norm" if isinstance(vit, ConvNeXt) else final)
+        for name in names:
+            self.after(name, scale_shift_of(vit.get_submodule(name), vit.num_features))
+
+
+def scale_shift_of(op: nn.Module, dim: int) -> ScaleShift:
+    """A ScaleShift for what an operation gives; ``dim`` where it does not know its own channels."""
+    channels = getattr(op, "out_channels", None) or getattr(op, "out_features", None)
+    channels = channels or getattr(op, "normalized_shape", (dim,))[0]
+    return ScaleShift(channels, isinstance(op, (nn.Conv2d, LayerNorm2d)))

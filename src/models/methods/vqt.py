@@ -58,6 +58,9 @@ def split_heads(qkv: Tensor, attn: Attention) -> tuple[Tensor, Tensor, Tensor]:
 class VQT(Method):
     """T L D parameters; the head sees D + T L D channels: the pooled features and every block's answers."""
 
+    paper = "Tu et al., 2023, arXiv:2212.03220"
+    learns = "queries that read every block's tokens"
+
     @staticmethod
     def defaults() -> CfgNode:
         cfg = CfgNode()

@@ -19,6 +19,7 @@ from timm.layers import resample_abs_pos_embed
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from ..method import tokens_of
 from . import convert
 
 # What numpy and torch raise for files that are broken or of another kind.
@@ -149,6 +150,10 @@ ALIASES = {
 }
 
 
+# timm's modules whose networks methods work on (``tokens_of`` in method.py).
+TIMM_FAMILIES = ("vision_transformer", "swin_transformer", "convnext")
+
+
 def find_backbone(name: str) -> Backbone | None:
     """The row of ``DATA.FEATURE``; None for ``timm:<name>``, which timm knows.
 
@@ -157,11 +162,13 @@ def find_backbone(name: str) -> Backbone | None:
     """
     name = ALIASES.get(name, name)
     if name.startswith("timm:"):
-        if name[len("timm:") :].split(".")[0] not in timm.list_models("*", module="vision_transformer"):
-            raise ValueError(f"DATA.FEATURE {name!r}: timm has no VisionTransformer of this name")
+        known = [model for family in TIMM_FAMILIES for model in timm.list_models(module=family)]
+        if name[len("timm:") :].split(".")[0] not in known:
+            raise ValueError(f"DATA.FEATURE {name!r}: timm has no ViT, Swin or ConvNeXt of this name")
         return None
     if name not in MODEL_ZOO:
-        raise ValueError(f"unknown DATA.FEATURE {name!r}; known: {', '.join(MODEL_ZOO)}, timm:<name of a timm ViT>")
+        known = ", ".join([*MODEL_ZOO, "timm:<name of a timm ViT, Swin or ConvNeXt>"])
+        raise ValueError(f"unknown DATA.FEATURE {name!r}; known: {known}")
     return MODEL_ZOO[name]
 
 
@@ -307,8 +314,9 @@ def resize_pos_embed(pos_embed: Tensor, grid: tuple[int, int], prefix: int, how:
     return torch.cat((pos_embed[:, :prefix], torch.from_numpy(zoomed).flatten(0, 1)[None]), dim=1)
 
 
-def _timm_vit(name: str, image_size: tuple[int, int], path: Path | None) -> VisionTransformer:
-    make = partial(timm.create_model, name, pretrained=True, num_classes=0, img_size=image_size)
+def _timm_vit(name: str, image_size: tuple[int, int], path: Path | None) -> nn.Module:
+    size = {} if name in timm.list_models(module="convnext") else {"img_size": image_size}  # it takes any size
+    make = partial(timm.create_model, name, pretrained=True, num_classes=0, **size)
     try:
         vit = make(pretrained_cfg_overlay={"file": str(path)}) if path else make()
     except UNREADABLE as error:
@@ -318,9 +326,11 @@ def _timm_vit(name: str, image_size: tuple[int, int], path: Path | None) -> Visi
             f"timm could not get the weights of {name!r} ({type(error).__name__}). Fetch them once where there is a "
             "network (they stay in the Hugging Face cache), or set MODEL.WEIGHT_PATH to a local file"
         ) from error
-    if not isinstance(vit, VisionTransformer) or isinstance(getattr(vit, "blocks", None), nn.Identity):
-        raise ValueError(f"timm's {name!r} is a {type(vit).__name__}; methods here work on its VisionTransformer")
-    check_size(image_size, vit.patch_embed.patch_size)
+    tokens_of(vit)
+    if isinstance(getattr(vit, "blocks", None), nn.Identity):
+        raise ValueError(f"timm's {name!r} has no blocks")
+    if size:
+        check_size(image_size, vit.patch_embed.patch_size)
     return vit
 
 

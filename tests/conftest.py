@@ -5,13 +5,17 @@ import os
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test fetches anything
 os.environ["OMP_NUM_THREADS"] = "1"  # models this small gain nothing from more threads, and lose much on a busy machine
 
+import tempfile
+from pathlib import Path
+
 import pytest
 import torch
 from fvcore.common.config import CfgNode
 from timm.models.vision_transformer import VisionTransformer
 
 from src.configs.config import get_cfg
-from src.models.vit_models import TunedViT, parse
+from src.models.allocation import Rules, allocate, pieces
+from src.models.vit_models import METHODS, TunedViT, parse
 
 
 def make_vit(**arguments) -> VisionTransformer:
@@ -28,8 +32,23 @@ def make_model(transfer_type: str, freqfit: str = "", vit: VisionTransformer | N
     """The tiny ViT tuned by a method; ``keys`` are config keys with "__" for ".": ``MODEL__LORA__RANK=4``."""
     cfg = make_cfg(**keys)
     vit = vit if vit is not None else make_vit()
+    for name in {"spt_lora", "spt_adapter"} & set(transfer_type.split("+")):
+        node = cfg.MODEL[name.upper()]
+        node.ALLOCATION = node.ALLOCATION or make_allocation(vit, METHODS[name].rules(node, vit))
     torch.manual_seed(2)
     return TunedViT(vit, parse(transfer_type, freqfit), cfg.MODEL, num_classes=5).eval()
+
+
+def make_allocation(vit: VisionTransformer, rules: Rules, budget: float = 3000.0) -> str:
+    """A file with an allocation from sensitivities that vary between tensors and within them."""
+    generator = torch.Generator().manual_seed(4)
+    random = {
+        n: torch.rand(p.shape, generator=generator) * torch.rand((), generator=generator)
+        for n, p in pieces(vit).items()
+    }
+    path = Path(tempfile.mkdtemp(prefix="vitune-test-")) / "allocation.safetensors"
+    allocate(vit, random, rules, budget).save(path)
+    return str(path)
 
 
 def make_cfg(**keys) -> CfgNode:

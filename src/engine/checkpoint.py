@@ -15,7 +15,7 @@ from torch import nn
 
 from ..configs.config import load_cfg_text
 from ..data.loader import Pixels
-from ..models.vit_models import TunedViT, build_model
+from ..models.vit_models import METHODS, TunedViT, build_model, config_name, parse
 from ..utils.io import write_atomic
 from ..utils.seed import random_state, set_random_state
 
@@ -78,8 +78,7 @@ def load_tuned(path: str | Path, changes: Sequence[str] = ()) -> Tuned:
         raise CheckpointError(f"{path} is no file that ViTune wrote (format {metadata.get('format')!r})")
     cfg = load_cfg_text(metadata["config"], changes)
     class_names = simplejson.loads(metadata["class_names"])
-    # What a side network started from is not needed again: the file holds it whole.
-    model = build_model(load_cfg_text(cfg.dump(), ["MODEL.SIDE.WEIGHTS", ""]), len(class_names))
+    model = build_model(load_cfg_text(cfg.dump(), _read_back(cfg, path)), len(class_names))
     model.load_tuned_state_dict(state)
     if fingerprint(model) != metadata["backbone"]:
         raise CheckpointError(
@@ -88,6 +87,15 @@ def load_tuned(path: str | Path, changes: Sequence[str] = ()) -> Tuned:
         )
     pixels = {k: tuple(v) if isinstance(v, list) else v for k, v in simplejson.loads(metadata["pixels"]).items()}
     return Tuned(model.eval(), cfg, class_names, Pixels(**pixels))
+
+
+def _read_back(cfg: CfgNode, path: Path) -> list[str]:
+    """KEY VALUE pairs for the files that ``path`` makes unnecessary."""
+    pairs = []
+    for name in parse(cfg.MODEL.TRANSFER_TYPE, cfg.FREQFIT):
+        for key, value in METHODS[name].read_back.items():
+            pairs += [f"MODEL.{config_name(name)}.{key}", value.format(file=path)]
+    return pairs
 
 
 def fingerprint(model: TunedViT) -> str:

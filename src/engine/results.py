@@ -62,6 +62,10 @@ class RunFolder:
         return self.path / "last.ckpt"
 
     @property
+    def allocation(self) -> Path:
+        return self.path / "allocation.safetensors"
+
+    @property
     def log(self) -> Path:
         return self.path / "log.txt"
 

@@ -19,6 +19,7 @@ from ..utils.seed import seed_everything
 from .checkpoint import learned_size, load_tuned, save_tuned
 from .evaluator import evaluate
 from .results import MAY_MOVE, NOT_THE_EXPERIMENT, RunFolder, environment
+from .sensitivity import about_allocation, with_allocation
 from .trainer import autocast, train
 
 logger = logging.getLogger(__name__)
@@ -44,7 +45,8 @@ def run(cfg: CfgNode, folder: RunFolder, resume: bool = False) -> dict:
     data = open_data(cfg)
     device = choose_device(cfg.DEVICE)
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
-    model = build_model(cfg, len(data.class_names)).to(device)
+    whole = with_allocation(cfg, data, device, folder, resume)
+    model = build_model(whole, len(data.class_names)).to(device)
     seed_everything(cfg.SEED)
 
     with exclusive(folder.log), LogFile(folder.log):
@@ -73,6 +75,7 @@ def run(cfg: CfgNode, folder: RunFolder, resume: bool = False) -> dict:
             **trained,
             "parameters": _parameters(model),
             "learned_bytes": learned_size(model),
+            "allocation": about_allocation(whole),
             "seconds": seconds,
             "data": _describe(data, corrupt),
             "class_names": data.class_names,

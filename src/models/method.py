@@ -98,6 +98,10 @@ class Method(nn.Module):
     folds = False
     # Whether it also works on Swin and ConvNeXt: it asks for modules by name, never for tokens or a grid.
     for_any_backbone = False
+    # Keys that name a file whose content a saved model holds inside, and their value when it is read back; "{file}"
+    # stands for the saved model's own file.
+    read_back: dict[str, str] = {}  # noqa: RUF012 - never changed
+
     # Whether the ViT's own dropout and drop-path act during training. VPT keeps a frozen encoder in eval mode.
     vit_in_train_mode = False
 

@@ -28,6 +28,7 @@ from .methods.selective import (
     Partial,
 )
 from .methods.side import Side
+from .methods.spt import SPTAdapter, SPTLoRA
 from .methods.ssf import SSF
 from .methods.vqt import VQT
 from .vit_backbones.zoo import build_backbone
@@ -48,6 +49,8 @@ METHODS: dict[str, type[Method]] = {
     "repadapter": RepAdapter,
     "difffit": DiffFit,
     "lora": LoRA,
+    "spt_lora": SPTLoRA,
+    "spt_adapter": SPTAdapter,
     "fact_tt": FacTTT,
     "fact_tk": FacTTK,
     "ssf": SSF,
@@ -76,6 +79,7 @@ SHORTHANDS: dict[str, tuple[str, dict]] = {
 
 # Methods that only train weights of the ViT or fold into them: beside "end2end" they add nothing.
 LEARNED_BY_END2END = {
+    "spt_lora",
     *("ssf", "lora", "fact_tt", "fact_tk", "repadapter", "difffit"),
     *("tinytl-bias", "layernorm", "partial", "attention_tuning", "mlp_tuning", "block_tuning", "cls"),
 }

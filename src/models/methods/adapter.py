@@ -16,7 +16,7 @@ from timm.layers import QuickGELU
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from ..method import Method, block_sites
+from ..method import Method, block_sites, blocks
 
 PARTS = ("attn", "mlp")
 ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU, "quick_gelu": QuickGELU}
@@ -195,6 +195,14 @@ class Adapter(Bottlenecks):
 def branches(vit: nn.Module, parts: Iterable[str]) -> dict[str, nn.Module]:
     """The named branches of every block, in the order in which they run: {"blocks.0.attn": Attention, ...}."""
     return block_sites(vit, [part for part in PARTS if part in parts])
+
+
+def rising(vit: nn.Module, highest: float) -> dict[str, float]:
+    """A rate for every branch, rising over the blocks from 0 to ``highest``; branches whose rate is 0 are left out."""
+    last = max(1, len(blocks(vit)) - 1)
+    rates = {name: highest * i / last for i, name in enumerate(blocks(vit))}
+    found = {site: rates[site.rsplit(".", 1)[0]] for site in branches(vit, PARTS)}
+    return {site: rate for site, rate in found.items() if rate}
 
 
 def last_linear(branch: nn.Module) -> nn.Linear:

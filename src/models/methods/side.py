@@ -55,6 +55,7 @@ class Side(Method):
 
     paper = "Zhang et al., 2020, arXiv:1912.13503"
     learns = "an AlexNet beside the ViT"
+    read_back = {"WEIGHTS": ""}  # noqa: RUF012
 
     @staticmethod
     def defaults() -> CfgNode:

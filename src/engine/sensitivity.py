@@ -1,0 +1,181 @@
+"""SPT's first stage on a task: squared gradients of its training images, and what a budget is spent on."""
+
+import dataclasses
+import logging
+import time
+from pathlib import Path
+
+import torch
+from fvcore.common.config import CfgNode
+from timm.layers import DropPath
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from ..data.loader import Data
+from ..models.allocation import UNIT, Allocation, allocate, pieces
+from ..models.method import blocks
+from ..models.methods.spt import OPERATIONS, SPT
+from ..models.vit_models import METHODS, TunedViT, build_model, config_name, parse
+from ..utils.plots import heat_map
+from .results import RunFolder
+
+logger = logging.getLogger(__name__)
+
+
+def spt_method(cfg: CfgNode) -> str:
+    """The method of ``MODEL.TRANSFER_TYPE`` that needs an allocation, "" for none."""
+    named = [name for name in parse(cfg.MODEL.TRANSFER_TYPE) if issubclass(METHODS[name], SPT)]
+    return named[0] if named else ""
+
+
+def with_allocation(cfg: CfgNode, data: Data, device: torch.device, folder: RunFolder, resume: bool) -> CfgNode:
+    """The config with the allocation that its SPT method needs: made for this run, in its folder, if it names none."""
+    name = spt_method(cfg)
+    if not name or cfg.MODEL[config_name(name)].ALLOCATION:
+        return cfg
+    if not (resume and folder.allocation.is_file()):
+        (allocation,) = make_allocations(cfg, data, device, [cfg.MODEL[config_name(name)].BUDGET])
+        allocation.save(folder.allocation)
+        draw(allocation, folder.allocation.with_suffix(".png"))
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL[config_name(name)].ALLOCATION = str(folder.allocation)
+    cfg.freeze()
+    return cfg
+
+
+def make_allocations(cfg: CfgNode, data: Data, device: torch.device, budgets: list[float]) -> list[Allocation]:
+    """An allocation for every budget, in millions of parameters, from one look at the training images.
+
+    Raises:
+        ValueError: a budget that nothing comes near to.
+    """
+    start, name = time.perf_counter(), spt_method(cfg)
+    keys = cfg.MODEL[config_name(name)]
+    plain = cfg.clone()
+    plain.defrost()
+    plain.MODEL.TRANSFER_TYPE, plain.FREQFIT = "linear", ""
+    model = build_model(plain, len(data.class_names)).to(device)
+    sensitivity, images = estimate(model, first_images(data, keys), cfg, keys, device)
+    logger.info("sensitivities of %s from %d images in %.1f s", cfg.DATA.FEATURE, images, time.perf_counter() - start)
+    made = []
+    for budget in budgets:
+        allocation = allocate(model.vit, sensitivity, METHODS[name].rules(keys, model.vit), budget * UNIT)
+        about = {
+            "method": name,
+            "backbone": cfg.DATA.FEATURE,
+            "task": data.task.name,
+            "images": images,
+            "seed": cfg.SEED,
+        }
+        made.append(dataclasses.replace(allocation, about=about | allocation.about))
+        logger.info(
+            "budget %s: %s parameters by the paper's count, from the %s most sensitive",
+            *(f"{allocation.about[key]:,.0f}" for key in ("budget", "total", "tau")),
+        )
+    return made
+
+
+def about_allocation(cfg: CfgNode) -> dict | None:
+    """What is known about the allocation that a config names, for the record; None without one."""
+    if not (name := spt_method(cfg)):
+        return None
+    about = Allocation.load(cfg.MODEL[config_name(name)].ALLOCATION).about
+    return {key: value for key, value in about.items() if key != "sensitive"}
+
+
+def first_images(data: Data, keys: CfgNode) -> Data:
+    """The task with no more training images than are looked at: the first in the order of the files, or, where those
+    are sorted by class, a fixed random choice."""
+    train = data.splits["train"]
+    count = min(len(train), keys.NUM_BATCHES * keys.BATCH_SIZE)
+    labels = torch.from_numpy(train.labels)
+    order = torch.arange(len(train))
+    if bool((labels.diff() >= 0).all()):
+        order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
+    return dataclasses.replace(data, splits={"train": train.take(order[:count].numpy())})
+
+
+def estimate(
+    model: TunedViT, data: Data, cfg: CfgNode, keys: CfgNode, device: torch.device
+) -> tuple[dict[str, Tensor], int]:
+    """The sensitivity of every piece of the ViT, sum over batches of (d loss / d entry)^2, and how many images gave it.
+
+    As in the paper's code the head is new and random, and drop-path acts. Deterministic for a SEED.
+    """
+    loaders, _ = data.loaders(cfg, device)
+    loader = loaders["train"]
+    loader.batch_size = keys.BATCH_SIZE
+    torch.manual_seed(cfg.SEED)
+    head = model.head.last_layer
+    nn.init.trunc_normal_(head.weight, std=0.02)
+    nn.init.zeros_(head.bias)
+    drop_paths(model.vit, keys.VIT_DROP_PATH)
+    return squared_gradients(model, tqdm(loader, "sensitivity", unit="batch", delay=1, leave=False)), len(loader.labels)
+
+
+def squared_gradients(model: TunedViT, batches) -> dict[str, Tensor]:
+    """Sum over (images, labels) batches of each piece's squared gradient of the mean cross-entropy."""
+    known = pieces(model.vit)
+    params = {name: param for name, param in model.vit.named_parameters() if name in {p.param for p in known.values()}}
+    for param in params.values():
+        param.requires_grad = True
+    sums = {name: torch.zeros_like(param) for name, param in params.items()}
+    for images, labels in batches:
+        loss = F.cross_entropy(model(images), labels)
+        grads = torch.autograd.grad(loss, list(params.values()), allow_unused=True)
+        for name, grad in zip(params, grads, strict=True):
+            if grad is not None:
+                sums[name] += grad.square()
+    for param in params.values():
+        param.requires_grad = False
+    return {name: piece.of(sums[piece.param]) for name, piece in known.items()}
+
+
+def drop_paths(vit: nn.Module, rate: float) -> None:
+    """Give the blocks drop-path that rises from 0 to ``rate`` and acts at once; the rest stays in eval mode."""
+    depth = len(blocks(vit))
+    for i, block in enumerate(blocks(vit).values()):
+        for name in ("drop_path", "drop_path1", "drop_path2"):
+            if hasattr(block, name):
+                setattr(block, name, DropPath(rate * i / max(1, depth - 1)).train())
+
+
+def report(allocation: Allocation, model: TunedViT) -> str:
+    """What really trains, in a few lines."""
+    name = allocation.about["method"]
+    names = allocation.names(model.vit)
+    matrices = sum(len(pieces(model.vit)[n].shape) == 2 for n in names)
+    trained, dropped = model.num_trained(), model.methods[name].dropped
+    lines = [
+        f"  {matrices} weights get a module, {len(names) - matrices} vectors train whole, "
+        f"{len(allocation.masked) - dropped:,} single entries train",
+        f"  trained parameters: {sum(trained.values()) - trained['head']:,} + {trained['head']:,} in the head",
+    ]
+    if dropped:
+        lines.append(f"  {dropped:,} chosen entries of norms do not train, as in the original code")
+    return "\n".join(lines)
+
+
+def draw(allocation: Allocation, path: Path) -> None:
+    """A heat map, blocks by operations: how many of the most sensitive entries each weight has; dots mark modules."""
+    about = allocation.about
+    counts = {name: count for name, count in about["sensitive"].items() if name.endswith(".weight")}
+    ops = [op for op in OPERATIONS if any(name.endswith(f".{op}.weight") for name in counts)]
+    rows = list(
+        dict.fromkeys(n.removesuffix(f".{op}.weight") for n in counts for op in ops if n.endswith(f".{op}.weight"))
+    )
+    names = list(about["sensitive"])
+    chosen = {names[i] for i in allocation.structured.tolist()}
+    cells = [[f"{row}.{op}.weight" for op in ops] for row in rows]
+    heat_map(
+        [[counts.get(cell, 0) for cell in line] for line in cells],
+        [row.replace("blocks.", "") for row in rows],
+        ops,
+        [[cell in chosen for cell in line] for line in cells],
+        title=f"{about['task']}, {about['backbone']}\nof the {about['tau']:,} most sensitive parameters (budget "
+        f"{about['budget']:,.0f}), dots: {about['method']} modules",
+        ylabel="block",
+        path=path,
+    )

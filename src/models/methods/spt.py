@@ -1,0 +1,299 @@
+"""SPT: sensitivity-aware tuning (He et al., 2023, arXiv:2303.08566): a budget spent where the task needs it.
+
+What gets a low-rank module (spt_lora) or an adapter (spt_adapter), and which single entries of which weights train, is
+an allocation (allocation.py), made from the task's gradients by ``python -m src.tools.sensitivity``, or by a run that
+has none.
+
+Departures from the original code. Its model-wide initialisation makes the up-projections random; here they start at
+zero, at the pre-trained model. It builds an nnz x nnz matrix for the gradient of a sparse update; here nothing is
+larger than the weight. It drops masked entries of norms without saying so; so does this, and ``dropped`` says how many.
+Entries of weights decay towards their pre-trained values with SOLVER.WEIGHT_DECAY, there they do not.
+"""
+
+import torch
+from fvcore.common.config import CfgNode
+from timm.layers import DropPath
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from ..allocation import Allocation, Piece, Rules, pieces
+from ..method import Method
+from .adapter import dropout_problems, rising
+
+OPERATIONS = ("attn.q", "attn.k", "attn.v", "attn.proj", "mlp.fc1", "mlp.fc2")
+MODES = ("parallel", "sequential")
+
+
+class Delta(nn.Module):
+    """drop_path(up(act(down(dropout(x))))), plus x itself if ``residual``: (..., in) -> (..., out).
+
+    ``kind`` "lora": no activation, a bias on ``up`` at most; "adapter": GELU, biases on both. ``up`` starts at zero.
+    """
+
+    def __init__(self, inputs: int, outputs: int, rank: int, kind: str, bias: bool, drop_path: float, dropout: float):
+        super().__init__()
+        self.residual = False
+        self.dropout, self.drop_path = nn.Dropout(dropout), DropPath(drop_path)
+        self.down = nn.Linear(inputs, rank, bias=bias and kind == "adapter")
+        self.act = nn.GELU() if kind == "adapter" else nn.Identity()
+        self.up = nn.Linear(rank, outputs, bias=bias)
+        nn.init.trunc_normal_(self.down.weight, std=0.02)
+        for zero in (self.down.bias, self.up.weight, self.up.bias):
+            if zero is not None:
+                nn.init.zeros_(zero)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.drop_path(self.up(self.act(self.down(self.dropout(x)))))
+        return x + y if self.residual else y
+
+
+class ThirdsBeside(nn.Module):
+    """A Delta of its own for some thirds of a fused qkv map: (..., D) -> (..., 3 D), zero for the others."""
+
+    def __init__(self, parts: dict[str, Delta], dropout: float):
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)  # one for all thirds
+        self.parts = nn.ModuleDict(parts)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.dropout(x)
+        answers = {third: part(x) for third, part in self.parts.items()}
+        nothing = torch.zeros_like(next(iter(answers.values())))
+        return torch.cat([answers.get(third, nothing) for third in "qkv"], dim=-1)
+
+
+class ThirdsBehind(nn.Module):
+    """A residual Delta behind some thirds of a fused qkv map: (..., 3 D) -> (..., 3 D)."""
+
+    def __init__(self, parts: dict[str, Delta]):
+        super().__init__()
+        self.parts = nn.ModuleDict(parts)
+
+    def forward(self, qkv: Tensor) -> Tensor:
+        thirds = zip("qkv", qkv.chunk(3, dim=-1), strict=True)
+        return torch.cat([self.parts[third](y) if third in self.parts else y for third, y in thirds], dim=-1)
+
+
+class SparseLinear(torch.autograd.Function):
+    """x (W + S)^T + b for a frozen W and an S of few entries, without keeping anything of W's size.
+
+    For the gradient of the entries only those columns of x are kept that an entry reads, and only the rows and columns
+    that have entries are multiplied.
+    """
+
+    @staticmethod
+    def forward(ctx, x, weight, values, bias, index, rows, cols, place):
+        ctx.save_for_backward(x[..., cols], weight, values, index, rows, place)
+        return F.linear(x, with_entries(weight, values, index, x.dtype), bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, dy):
+        x_cols, weight, values, index, rows, place = ctx.saved_tensors
+        dx = dy @ with_entries(weight, values, index, dy.dtype)
+        block = dy[..., rows].flatten(0, -2).T @ x_cols.flatten(0, -2)  # (rows, columns) that have entries
+        d_bias = dy.flatten(0, -2).sum(0) if ctx.needs_input_grad[3] else None
+        return dx, None, block.flatten()[place].to(values.dtype), d_bias, None, None, None, None
+
+
+def with_entries(weight: Tensor, values: Tensor, index: Tensor, dtype: torch.dtype) -> Tensor:
+    """``weight`` with ``values`` added at the flat positions ``index``, as a new tensor."""
+    return weight.flatten().index_add(0, index, values.to(weight.dtype)).view_as(weight).to(dtype)
+
+
+class SparseUpdate(nn.Module):
+    """In place of a linear map: the same with single entries of its weight and bias moved, from where they were.
+
+    ``weight`` (n,) and ``bias`` (m,) are what is added at the flat positions ``weight_index`` and ``bias_index``.
+    """
+
+    def __init__(self, linear: nn.Linear, weight_index: Tensor, bias_index: Tensor):
+        super().__init__()
+        self.linear = (linear,)  # in a tuple: this tap does not own it
+        self.weight = nn.Parameter(linear.weight.new_zeros(len(weight_index))) if len(weight_index) else None
+        self.bias = nn.Parameter(linear.weight.new_zeros(len(bias_index))) if len(bias_index) else None
+        row, col = weight_index // linear.in_features, weight_index % linear.in_features
+        rows, row_place = row.unique(return_inverse=True)
+        cols, col_place = col.unique(return_inverse=True)
+        tables = {"index": weight_index, "rows": rows, "cols": cols, "place": row_place * len(cols) + col_place}
+        for name, table in (tables | {"bias_index": bias_index}).items():
+            self.register_buffer(name, table.to(linear.weight.device), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        (linear,) = self.linear
+        bias = linear.bias
+        if self.bias is not None:
+            bias = bias.index_add(0, self.bias_index, self.bias)
+        if self.weight is None:
+            return F.linear(x, linear.weight, bias)
+        if linear.weight.requires_grad:  # another method trains it as a whole
+            return F.linear(x, with_entries(linear.weight, self.weight, self.index, linear.weight.dtype), bias)
+        if torch.is_autocast_enabled(x.device.type):
+            x = x.to(torch.get_autocast_dtype(x.device.type))
+        bias = None if bias is None else bias.to(x.dtype)
+        tables = (self.index, self.rows, self.cols, self.place)
+        return SparseLinear.apply(x, linear.weight, self.weight, bias, *tables)
+
+
+class SPT(Method):
+    """What both forms share. Trains what the allocation names, and the class token."""
+
+    paper = "He et al., 2023, arXiv:2303.08566"
+    for_any_backbone = True
+    read_back = {"ALLOCATION": "{file}"}  # noqa: RUF012
+    kind: str
+
+    @staticmethod
+    def defaults() -> CfgNode:
+        cfg = CfgNode()
+        # The file of python -m src.tools.sensitivity. Empty: a run makes it from its training images, in its folder.
+        cfg.ALLOCATION = ""
+        # What may be trained, in millions of parameters; the paper's code has 0.05, 0.1, 0.2, 0.4, 0.6, 0.8 and 1.
+        cfg.BUDGET = 0.4
+        # A matrix gets a module when one of its sensitive entries costs less than ALPHA of the module's parameters.
+        cfg.ALPHA = 10.0
+        # A vector trains whole when at least every BETA-th of its entries is sensitive.
+        cfg.BETA = 5.0
+        # Whether vectors may train whole.
+        cfg.STRUCTURED_VECTOR = True
+        # Modules and whole vectors only, no single entries of weights.
+        cfg.STRUCTURED_ONLY = False
+        # Sensitivities are summed over this many batches, in the order of the files,
+        cfg.NUM_BATCHES = 16
+        # of so many images.
+        cfg.BATCH_SIZE = 32
+        # Rank of the modules.
+        cfg.RANK = 8
+        # "parallel": a module reads what the linear map reads; "sequential": what it returns (attn.proj's: what it
+        # reads, as in the original code).
+        cfg.MODE = "parallel"
+        # Biases in the modules: of an adapter both, of LoRA the last.
+        cfg.BIAS = False
+        # Dropout on what a module reads (attn.proj's: none), in training only.
+        cfg.DROPOUT = 0.1
+        # Probability that a module's answer is left out for an image, in training only.
+        cfg.DROP_PATH = 0.1
+        # Drop-path of the last block's branches, rising from 0, in training only.
+        cfg.VIT_DROP_PATH = 0.1
+        return cfg
+
+    @staticmethod
+    def problems(cfg):
+        found = [
+            f"{key} is {cfg[key]}; it must be at least 1"
+            for key in ("RANK", "NUM_BATCHES", "BATCH_SIZE")
+            if cfg[key] < 1
+        ]
+        found += [
+            f"{key} is {cfg[key]}; it must be more than 0" for key in ("BUDGET", "ALPHA", "BETA") if not cfg[key] > 0
+        ]
+        if cfg.MODE not in MODES:
+            found.append(f"MODE is {cfg.MODE!r}; known: {', '.join(MODES)}")
+        for key in ("DROPOUT", "DROP_PATH", "VIT_DROP_PATH"):
+            found += [problem.replace("DROPOUT", key, 1) for problem in dropout_problems(cfg[key])]
+        return found
+
+    @classmethod
+    def rules(cls, cfg: CfgNode, vit: nn.Module) -> Rules:
+        """How this method's keys want a budget spent."""
+        token = getattr(vit, "cls_token", None)
+        return Rules(
+            cls.kind, cfg.RANK, cfg.ALPHA, cfg.BETA, cfg.STRUCTURED_VECTOR, cfg.STRUCTURED_ONLY,
+            token.numel() if token is not None else 0,
+        )  # fmt: skip
+
+    def attach(self, cfg, vit, tokens):
+        if not cfg.ALLOCATION:
+            raise ValueError(
+                f"spt_{self.kind} needs an allocation: python -m src.tools.sensitivity makes one for a task, for "
+                f"MODEL.SPT_{self.kind.upper()}.ALLOCATION (a run by train.py or run.sh makes its own)"
+            )
+        allocation = Allocation.load(cfg.ALLOCATION)
+        allocation.check(vit)
+        for name in ("structured", "masked", "fits"):
+            self.register_buffer(name, getattr(allocation, name).clone())
+        self.register_load_state_dict_pre_hook(_same_allocation)
+
+        known, chosen, masks = pieces(vit), allocation.names(vit), allocation.masks(vit)
+        self.whole = {known[name].param for name in chosen if len(known[name].shape) == 1 and known[name].whole}
+        self.dropped = sum(len(index) for name, index in masks.items() if not known[name].linear)
+        sites = {piece.param.rsplit(".", 1)[0]: [] for piece in known.values() if piece.linear}
+        for name, piece in known.items():
+            if piece.linear:
+                sites[piece.param.rsplit(".", 1)[0]].append(name)
+        for site, names in sites.items():
+            self._move_entries(vit, site, {n: known[n] for n in names}, set(chosen), masks)
+            self._add_modules(cfg, site, {n: known[n] for n in names if n in chosen and len(known[n].shape) == 2})
+        for site, rate in rising(vit, cfg.VIT_DROP_PATH).items():
+            self.after(site, DropPath(rate))
+
+    def _move_entries(self, vit, site: str, own: dict[str, Piece], chosen: set[str], masks: dict[str, Tensor]):
+        """Train single entries of the linear map at ``site``, and the thirds of its bias that train whole."""
+        index = {"weight": [], "bias": []}
+        for name, piece in own.items():
+            start = piece.first_row * (piece.numel // piece.shape[0])
+            kind = piece.param.rsplit(".", 1)[1]
+            if name in chosen and kind == "bias" and not piece.whole:
+                index[kind].append(torch.arange(start, start + piece.numel))
+            elif name in masks:
+                index[kind].append(start + masks[name])
+        if index["weight"] or index["bias"]:
+            nothing = [torch.empty(0, dtype=torch.int64)]
+            both = (torch.cat(index[kind] or nothing) for kind in ("weight", "bias"))
+            self.instead(site, SparseUpdate(vit.get_submodule(site), *both))
+
+    def _add_modules(self, cfg, site: str, own: dict[str, Piece]):
+        """Put modules at ``site`` for the weights ``own``: one, or one for each of q, k and v."""
+        sequential = cfg.MODE == "sequential" and not site.endswith("attn.proj")  # as the original code has it
+        dropout = 0.0 if site.endswith("attn.proj") else cfg.DROPOUT
+        thirds = {name.split(".")[-2]: piece for name, piece in own.items() if not piece.whole}
+        within = 0.0 if thirds and not sequential else dropout
+        parts = {}
+        for name, piece in own.items():
+            outputs, inputs = piece.shape[0], piece.shape[0] if sequential else piece.shape[1]
+            delta = Delta(inputs, outputs, cfg.RANK, self.kind, cfg.BIAS, cfg.DROP_PATH, within)
+            delta.residual = sequential
+            parts[name.split(".")[-2]] = delta
+        if thirds and sequential:
+            self.after(site, ThirdsBehind(parts))
+        elif thirds:
+            self.beside(site, ThirdsBeside(parts, dropout))
+        elif parts:
+            (self.after if sequential else self.beside)(site, *parts.values())
+
+    def trains(self, name, param):
+        return name in self.whole or name == "cls_token"
+
+
+def _same_allocation(method: SPT, state, prefix, *_):
+    """What was learned fits the allocation it was learned with only."""
+    for name in ("structured", "masked", "fits"):
+        if prefix + name in state and not torch.equal(
+            state[prefix + name].to(method.fits.device), getattr(method, name)
+        ):
+            raise ValueError(f"what was learned belongs to another allocation than MODEL.SPT_{method.kind.upper()}'s")
+
+
+class SPTLoRA(SPT):
+    """Low-rank modules: RANK (in + out) parameters each."""
+
+    kind = "lora"
+    learns = "low-rank updates and single weights where the task is sensitive"
+    folds = True
+
+
+class SPTAdapter(SPT):
+    """Adapters: RANK (in + out) parameters each, and RANK + out biases."""
+
+    kind = "adapter"
+    learns = "adapters and single weights where the task is sensitive"
+
+    @staticmethod
+    def defaults() -> CfgNode:
+        cfg = SPT.defaults()
+        # The original's adapters are sequential,
+        cfg.MODE = "sequential"
+        # with biases.
+        cfg.BIAS = True
+        return cfg

@@ -49,10 +49,7 @@ RANGES = {
 
 def problems(cfg: CfgNode) -> list[str]:
     """Every problem of a config whose keys and types are right, one sentence each."""
-    found = []
-    for key, known in CHOICES.items():
-        if (value := _get(cfg, key)) not in known:
-            found.append(f"{key} is {value!r}; known: {', '.join(repr(k) for k in known)}")
+    found = _choices(cfg)
     for key, (low, high) in RANGES.items():
         value = _get(cfg, key)
         if not math.isfinite(value) or value < low or (high is not None and value > high):
@@ -62,6 +59,16 @@ def problems(cfg: CfgNode) -> list[str]:
     if not 0 < cfg.DATA.VAL_FRACTION < 1:
         found.append(f"DATA.VAL_FRACTION is {cfg.DATA.VAL_FRACTION}; it must be between 0 and 1")
     return found + _data(cfg) + _backbone(cfg) + _methods(cfg) + _solver(cfg)
+
+
+def methods(cfg: CfgNode) -> list[str]:
+    """The problems of the keys under ``MODEL`` alone, for a ViT that is in memory."""
+    return _choices(cfg, "MODEL.") + _methods(cfg)
+
+
+def _choices(cfg: CfgNode, prefix: str = "") -> list[str]:
+    wrong = {key: value for key in CHOICES if key.startswith(prefix) and (value := _get(cfg, key)) not in CHOICES[key]}
+    return [f"{key} is {value!r}; known: {', '.join(map(repr, CHOICES[key]))}" for key, value in wrong.items()]
 
 
 def _get(cfg: CfgNode, key: str):

@@ -7,6 +7,7 @@ that no longer mean anything is in legacy.py, what types cannot say in checks.py
 import difflib
 import logging
 from ast import literal_eval
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from ..models.vit_models import METHODS, config_name
 from . import checks, legacy
 
 logger = logging.getLogger(__name__)
+
+Check = Callable[[CfgNode], list[str]]  # a config -> what is wrong with it, one sentence each
 
 
 class ConfigError(ValueError):
@@ -141,24 +144,39 @@ def get_cfg() -> CfgNode:
     return cfg
 
 
-def load_cfg(config_file: str | Path = "", overrides: list[str] | tuple[str, ...] = ()) -> CfgNode:
+def load_cfg(
+    config_file: str | Path = "", overrides: list[str] | tuple[str, ...] = (), check: Check = checks.problems
+) -> CfgNode:
     """The frozen config of a run: defaults, then the YAML file with its ``_BASE_`` chain, then KEY VALUE pairs.
+
+    Args:
+        check: what to check; ``checks.methods`` where there is no data set and no backbone of the zoo.
 
     Raises:
         ConfigError: unknown keys, wrong types or values that cannot work together, all of them in one message.
     """
     problems: list[str] = []
-    return _build([*_from_file(config_file, problems), *_from_pairs(overrides, problems)], problems)
+    return _build([*_from_file(config_file, problems), *_from_pairs(overrides, problems)], problems, check)
 
 
-def load_cfg_text(text: str, overrides: list[str] | tuple[str, ...] = ()) -> CfgNode:
+def load_cfg_text(text: str, overrides: list[str] | tuple[str, ...] = (), check: Check = checks.problems) -> CfgNode:
     """The same from YAML text, a finished run's config, without its warnings."""
     problems: list[str] = []
     saved = [(key, value, "the saved config") for key, value in flatten(yaml.safe_load(text)).items()]
-    return _build([*saved, *_from_pairs(overrides, problems)], problems, quiet=True)
+    return _build([*saved, *_from_pairs(overrides, problems)], problems, check, quiet=True)
 
 
-def _build(settings: list[tuple[str, Any, str]], problems: list[str], quiet: bool = False) -> CfgNode:
+def model_cfg(transfer_type: str, keys: dict[str, Any]) -> CfgNode:
+    """The frozen config of a ViT in memory: these methods, and keys of ``MODEL`` (``{"LORA": {"RANK": 4}}``).
+
+    Raises:
+        ConfigError: as ``load_cfg``.
+    """
+    settings = flatten({"MODEL": keys} | {"MODEL.TRANSFER_TYPE": transfer_type})
+    return _build([(key, value, "the call") for key, value in settings.items()], [], checks.methods, quiet=True)
+
+
+def _build(settings: list[tuple[str, Any, str]], problems: list[str], check: Check, quiet: bool = False) -> CfgNode:
     """Defaults with (key, value, where it was said) on top, checked and frozen."""
     cfg, notes = get_cfg(), []
     for key, value, where in settings:
@@ -167,10 +185,10 @@ def _build(settings: list[tuple[str, Any, str]], problems: list[str], quiet: boo
             notes.append(note)
         if key is not None:
             problems += _assign(cfg, key, value, where)
-    problems = problems or checks.problems(cfg)
+    problems = problems or check(cfg)
     if problems:
         raise ConfigError("the config has problems:\n" + "\n".join(f"  - {p}" for p in dict.fromkeys(problems)))
-    for note in dict.fromkeys([*notes, *checks.warnings(cfg)] if not quiet else []):
+    for note in dict.fromkeys([*notes, *checks.warnings(cfg)] if not quiet and check is checks.problems else []):
         logger.warning("note: %s", note)
     cfg.freeze()
     return cfg

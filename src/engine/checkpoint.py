@@ -1,5 +1,6 @@
 """What a run writes to be used again (tuned.safetensors) and to go on where it stopped (last.ckpt)."""
 
+import copy
 import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -8,11 +9,13 @@ from pickle import UnpicklingError
 
 import simplejson
 import torch
+import yaml
 from fvcore.common.config import CfgNode
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from ..configs import checks
 from ..configs.config import load_cfg_text
 from ..data.loader import Pixels
 from ..models.vit_models import METHODS, TunedViT, build_model, config_name, parse
@@ -28,28 +31,28 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True)
 class Tuned:
-    """A tuned model read back, in eval mode, with what is needed to use it."""
+    """A tuned model read back, in eval mode, with what is needed to use it; no ``pixels`` where no run saved it."""
 
     model: TunedViT
     cfg: CfgNode
     class_names: list[str]
-    pixels: Pixels  # how an image file becomes an input
+    pixels: Pixels | None  # how an image file becomes an input
 
 
-def save_tuned(path: Path, model: TunedViT, cfg: CfgNode, class_names: list[str], pixels: Pixels) -> None:
+def save_tuned(path: Path, model: TunedViT, cfg: CfgNode, class_names: list[str], pixels: Pixels | None = None) -> None:
     """Write methods, head and unfrozen weights, with the config, class names and pixel pipeline as metadata."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.tuned_state_dict().items()}
     metadata = {
         "format": FORMAT,
         "config": cfg.dump(),
         "class_names": simplejson.dumps(class_names),
-        "pixels": simplejson.dumps(asdict(pixels)),
+        "pixels": simplejson.dumps(asdict(pixels) if pixels else None),
         "backbone": fingerprint(model),
     }
     write_atomic(path, lambda temporary: save_file(state, temporary, metadata))
 
 
-def load_tuned(path: str | Path, changes: Sequence[str] = ()) -> Tuned:
+def load_tuned(path: str | Path, changes: Sequence[str] = (), vit: nn.Module | None = None) -> Tuned:
     """Read a run's folder or its tuned.safetensors back; the model gives the very logits it gave when it was saved.
 
         tuned = load_tuned("output/.../lr0.1_wd0.01_seed42_1a2b3c4d")
@@ -59,6 +62,7 @@ def load_tuned(path: str | Path, changes: Sequence[str] = ()) -> Tuned:
     Args:
         changes: KEY VALUE pairs to use instead of the run's, such as MODEL.MODEL_ROOT and the folder in which the
             backbone's weights are now.
+        vit: put what was learned on a copy of this timm ViT, instead of the backbone that the file names.
 
     Raises:
         FileNotFoundError: the file or the backbone's weights are missing.
@@ -76,17 +80,28 @@ def load_tuned(path: str | Path, changes: Sequence[str] = ()) -> Tuned:
         raise CheckpointError(f"{path} is broken, or no safetensors file: {error}") from error
     if metadata.get("format") != FORMAT:
         raise CheckpointError(f"{path} is no file that ViTune wrote (format {metadata.get('format')!r})")
-    cfg = load_cfg_text(metadata["config"], changes)
+    check = checks.problems if vit is None else checks.methods
+    if vit is None and not yaml.safe_load(metadata["config"])["DATA"]["FEATURE"]:
+        raise CheckpointError(f"{path} belongs to a ViT that was in memory: src.api.load(path, vit) puts it on one")
+    cfg = load_cfg_text(metadata["config"], changes, check)
     class_names = simplejson.loads(metadata["class_names"])
-    model = build_model(load_cfg_text(cfg.dump(), _read_back(cfg, path)), len(class_names))
+    whole = load_cfg_text(cfg.dump(), _read_back(cfg, path), check)
+    if vit is not None:
+        model = TunedViT(copy.deepcopy(vit), parse(cfg.MODEL.TRANSFER_TYPE, cfg.FREQFIT), whole.MODEL, len(class_names))
+    else:
+        model = build_model(whole, len(class_names))
     model.load_tuned_state_dict(state)
     if fingerprint(model) != metadata["backbone"]:
+        what = f"those in {cfg.MODEL.MODEL_ROOT}" if vit is None else "this ViT's"
         raise CheckpointError(
-            f"{path} was tuned on other weights of {cfg.DATA.FEATURE} than those in {cfg.MODEL.MODEL_ROOT}: "
-            "with these it would give wrong answers"
+            f"{path} was tuned on other weights of {cfg.DATA.FEATURE or 'a ViT'} than {what}: with these it would give "
+            "wrong answers"
         )
-    pixels = {k: tuple(v) if isinstance(v, list) else v for k, v in simplejson.loads(metadata["pixels"]).items()}
-    return Tuned(model.eval(), cfg, class_names, Pixels(**pixels))
+    return Tuned(model.eval(), cfg, class_names, _pixels(simplejson.loads(metadata["pixels"])))
+
+
+def _pixels(saved: dict | None) -> Pixels | None:
+    return saved and Pixels(**{k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()})
 
 
 def _read_back(cfg: CfgNode, path: Path) -> list[str]:

@@ -108,9 +108,7 @@ def estimate(
     loader = loaders["train"]
     loader.batch_size = keys.BATCH_SIZE
     torch.manual_seed(cfg.SEED)
-    head = model.head.last_layer
-    nn.init.trunc_normal_(head.weight, std=0.02)
-    nn.init.zeros_(head.bias)
+    new_head(model)
     drop_paths(model.vit, keys.VIT_DROP_PATH)
     return squared_gradients(model, tqdm(loader, "sensitivity", unit="batch", delay=1, leave=False)), len(loader.labels)
 
@@ -131,6 +129,12 @@ def squared_gradients(model: TunedViT, batches) -> dict[str, Tensor]:
     for param in params.values():
         param.requires_grad = False
     return {name: piece.of(sums[piece.param]) for name, piece in known.items()}
+
+
+def new_head(model: TunedViT) -> None:
+    """A random head, as the paper's code has it: behind one that starts at zero nothing has a gradient."""
+    nn.init.trunc_normal_(model.head.last_layer.weight, std=0.02)
+    nn.init.zeros_(model.head.last_layer.bias)
 
 
 def drop_paths(vit: nn.Module, rate: float) -> None:

@@ -1,5 +1,7 @@
 """The tuned model: one frozen timm ViT, the methods attached to it, and a new head."""
 
+import difflib
+
 import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor, nn
@@ -114,8 +116,12 @@ def parse(transfer_type: str, freqfit: str = "") -> dict[str, dict]:
         if name.startswith("partial-") and name[len("partial-") :].isdecimal():
             method, keys = "partial", {"NUM_BLOCKS": int(name[len("partial-") :])}
         if method not in METHODS:
-            known = ", ".join(["linear", *METHODS, *SHORTHANDS, "partial-<k>"])
-            raise ValueError(f"unknown method {name!r} in MODEL.TRANSFER_TYPE {transfer_type!r}; known: {known}")
+            known = ["linear", *METHODS, *SHORTHANDS, "partial-<k>"]
+            near = difflib.get_close_matches(name, known, n=1)
+            raise ValueError(
+                f"unknown method {name!r} in MODEL.TRANSFER_TYPE {transfer_type!r}"
+                f"{f'; did you mean {near[0]}?' if near else ''}; known: {', '.join(known)}"
+            )
         if method in wanted:
             raise ValueError(f"MODEL.TRANSFER_TYPE {transfer_type!r} names {method} twice")
         wanted[method] = keys
@@ -145,6 +151,7 @@ class TunedViT(nn.Module):
         vit: a timm VisionTransformer with its pre-trained weights; it becomes part of this model.
         methods: ``parse``'s answer.
         cfg: the node ``MODEL``, with each method's keys.
+        num_classes: 0 for no head: the features come out.
 
     Raises:
         ValueError: a method does not fit this ViT.
@@ -167,7 +174,8 @@ class TunedViT(nn.Module):
         dim = vit.num_features
         for method in self.methods.values():
             dim = method.num_features(dim)
-        self.head = Head(dim, num_classes, cfg.MLP_NUM, cfg.HEAD_INIT)
+        self.num_classes = num_classes
+        self.head = Head(dim, num_classes, cfg.MLP_NUM, cfg.HEAD_INIT) if num_classes else nn.Identity()
         self.train()
 
     def forward(self, images: Tensor) -> Tensor:

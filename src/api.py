@@ -1,0 +1,121 @@
+"""For code and notebooks: tune a timm network in memory, in one call, with the methods and errors of the configs.
+
+    from src.api import tune, save, load, merged_state_dict
+
+    vit = timm.create_model("vit_base_patch16_224", pretrained=True)
+    model = tune(vit, "lora+freqfit", num_classes=10, lora={"rank": 4})
+    ...                                    # train what requires a gradient: logits = model(images)
+    save(model, "tuned.safetensors")       # only what was learned
+    model = load("tuned.safetensors", vit)
+
+``vit`` itself is never changed, so that it may be tuned many times over.
+"""
+
+import copy
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .configs.config import model_cfg
+from .engine.checkpoint import load_tuned, save_tuned
+from .engine.sensitivity import drop_paths, new_head, squared_gradients
+from .models.allocation import UNIT, Allocation, allocate
+from .models.merge import merged_state_dict
+from .models.vit_models import METHODS, TunedViT, config_name, parse
+
+__all__ = ["find_allocation", "load", "merged_state_dict", "save", "tune"]
+
+
+def tune(vit: nn.Module, methods: str, num_classes: int | None = None, seed: int = 42, **keys: Any) -> TunedViT:
+    """A copy of ``vit`` with PEFT methods on it, everything else frozen, and a new head; in training mode.
+
+    Args:
+        vit: a timm VisionTransformer, SwinTransformer or ConvNeXt with weights, in float32, on any device.
+        methods: as ``MODEL.TRANSFER_TYPE``, with the filters of ``FREQFIT`` among them: "lora+freqfit", "partial-2".
+        num_classes: of the new head; 0: no head, the features come out. None: the head of ``vit``, if it has one.
+        seed: of the methods' and the head's initialisation; torch's own random numbers are left as they are.
+        keys: config keys below ``MODEL``, in any case: ``lora={"rank": 4}``, ``head_init="zero"``.
+
+    Raises:
+        ValueError: unknown methods or keys (the nearest known one is named), or methods that do not fit this network.
+    """
+    cfg = model_cfg(methods, upper(keys))
+    if next(vit.parameters()).dtype != torch.float32:
+        raise ValueError("the network must be in float32: tune it so, and compute in half precision under autocast")
+    vit = copy.deepcopy(vit)
+    old = vit.get_classifier()
+    classes = vit.num_classes if num_classes is None else num_classes
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = TunedViT(vit, parse(methods), cfg.MODEL, classes)
+    if num_classes is None and isinstance(old, nn.Linear) and not cfg.MODEL.MLP_NUM:
+        _keep_head(model, old)
+    model.cfg = cfg
+    return model.to(next(vit.parameters()).device)
+
+
+def save(model: TunedViT, path: str | Path, class_names: Iterable[str] = ()) -> None:
+    """Write what was learned, whole or not at all: a safetensors file with the methods' keys inside."""
+    names = list(class_names) or [str(i) for i in range(model.num_classes)]
+    if len(names) != model.num_classes:
+        raise ValueError(f"{len(names)} class names for {model.num_classes} classes")
+    save_tuned(Path(path), model, model.cfg, names)
+
+
+def load(path: str | Path, vit: nn.Module) -> TunedViT:
+    """A copy of ``vit`` with what ``save``, or a run (tuned.safetensors), wrote; in eval mode.
+
+    Raises:
+        FileNotFoundError, ValueError: no such file, one that is not ours, or of other weights than those of ``vit``.
+    """
+    tuned = load_tuned(path, vit=vit)
+    tuned.model.cfg = tuned.cfg
+    return tuned.model.to(next(vit.parameters()).device)
+
+
+def find_allocation(
+    vit: nn.Module,
+    method: str,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    num_classes: int,
+    path: str | Path,
+    seed: int = 42,
+    **keys: Any,
+) -> Allocation:
+    """SPT's first stage for ``tune(vit, "spt_lora", spt_lora={"allocation": path})``: writes the file ``path``.
+
+    Args:
+        method: "spt_lora" or "spt_adapter"; ``keys`` are its own: ``budget=0.2`` (in millions), ``alpha``, ``rank``...
+        batches: (images, labels) of the training set, the paper's are 16 of 32 images; all are used.
+    """
+    cfg = model_cfg(method, {config_name(method): upper(keys)})
+    own = cfg.MODEL[config_name(method)]
+    model = tune(vit, "linear", num_classes, seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        new_head(model)
+        drop_paths(model.eval().vit, own.VIT_DROP_PATH)
+        sensitivity = squared_gradients(model, batches)
+    found = allocate(model.vit, sensitivity, METHODS[method].rules(own, model.vit), own.BUDGET * UNIT)
+    found.save(Path(path))
+    return found
+
+
+def upper(keys: dict[str, Any]) -> dict[str, Any]:
+    """Config keys as configs spell them: {"lora": {"rank": 4}} -> {"LORA": {"RANK": 4}}."""
+    return {name.upper(): upper(value) if isinstance(value, dict) else value for name, value in keys.items()}
+
+
+def _keep_head(model: TunedViT, old: nn.Linear) -> None:
+    new = model.head.last_layer
+    if old.weight.shape != new.weight.shape:
+        raise ValueError(
+            f"the head reads {old.in_features} features, and with these methods there are {new.in_features}: give "
+            "num_classes for a new one"
+        )
+    with torch.no_grad():
+        new.weight.copy_(old.weight)
+        new.bias.zero_() if old.bias is None else new.bias.copy_(old.bias)

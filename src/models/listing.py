@@ -1,0 +1,53 @@
+"""The table of methods: what each is, from which paper, how much it trains and whether it folds away."""
+
+import timm
+import torch
+from fvcore.common.config import CfgNode
+from torch import nn
+
+from .method import Method
+from .methods.spt import SPT
+from .vit_backbones.zoo import create_vit, find_backbone
+from .vit_models import METHODS, SHORTHANDS, TunedViT, config_name, parse
+
+
+def methods_table(cfg: CfgNode) -> str:
+    """A Markdown table of METHODS; the parameters, without the head, are those with this config's backbone and keys."""
+    feature = cfg.DATA.FEATURE or "sup_vitb16_imagenet21k"
+    size = tuple(cfg.DATA.IMAGE_SIZE) or (cfg.DATA.CROPSIZE, cfg.DATA.CROPSIZE)
+    also = {name: [short for short, (method, _) in SHORTHANDS.items() if method == name] for name in METHODS}
+    lines = [
+        ("MODEL.TRANSFER_TYPE", "what trains, beside the head", f"on {feature}", "folds", "Swin, ConvNeXt", "paper")
+    ]
+    lines.append(("linear", "nothing", "0", "yes", "yes", ""))
+    for name, method in METHODS.items():
+        names = ", ".join(f"`{n}`" for n in [name, *also[name]])
+        count = _count(name, method, cfg, feature, size)
+        marks = ("yes" if flag else "no" for flag in (method.folds, method.for_any_backbone))
+        lines.append((names, method.learns, count, *marks, method.paper))
+    rows = ["| " + " | ".join(line) + " |" for line in lines]
+    return "\n".join([rows[0], "|---|---|--:|:-:|:-:|---|", *rows[1:]])
+
+
+def _count(name: str, method: type[Method], cfg: CfgNode, feature: str, size: tuple[int, int]) -> str:
+    """Trained parameters without the head; a dash where the method does not fit the backbone."""
+    if issubclass(method, SPT):
+        return f"≈ {1e6 * cfg.MODEL[config_name(name)].BUDGET:,.0f}"
+    model = cfg.MODEL.clone()
+    model.defrost()
+    model.get(config_name(name), {}).update(dict.fromkeys(method.read_back, ""))  # counting needs no files
+    with torch.device("meta"):
+        try:
+            trained = TunedViT(_network(feature, size), parse(name), model, 2).num_trained()
+        except ValueError:
+            return "-"
+    return f"{sum(trained.values()) - trained['head']:,}"
+
+
+def _network(feature: str, size: tuple[int, int]) -> nn.Module:
+    row = find_backbone(feature)
+    if row is not None:
+        return create_vit(row, size)
+    name = feature.removeprefix("timm:")
+    sized = {} if name in timm.list_models(module="convnext") else {"img_size": size}
+    return timm.create_model(name, num_classes=0, **sized)

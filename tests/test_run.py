@@ -29,6 +29,7 @@ QUICK = [
     "DATA.NAME", "digits", "DATA.FEATURE", "vit_micro_glyphs", "DATA.CROPSIZE", "32", "DATA.PERCENTAGE", "0.1",
     "DATA.PIXELS", "backbone", "SOLVER.OPTIMIZER", "adamw", "SOLVER.BASE_LR", "0.003", "SOLVER.WARMUP_EPOCH", "1",
     "SOLVER.TOTAL_EPOCH", "3", "SOLVER.SCHEDULE_PER", "step", "MODEL.SIDE.WEIGHTS", "", "MODEL.PROMPT.DEEP", "True",
+    "MODEL.SPT_LORA.BUDGET", "0.02", "MODEL.SPT_ADAPTER.BUDGET", "0.02",
 ]  # fmt: skip
 
 

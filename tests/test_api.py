@@ -59,7 +59,7 @@ def test_what_was_learned_is_saved_and_loaded(methods, tmp_path, images):
     with pytest.raises(CheckpointError, match=r"src\.api\.load"):
         load_tuned(tmp_path / "tuned.safetensors")
     other = make_vit()
-    other.norm.weight.data += 0.1
+    other.blocks[0].norm1.weight.data += 0.1
     with pytest.raises(CheckpointError, match="other weights"):
         load(tmp_path / "tuned.safetensors", other)
 

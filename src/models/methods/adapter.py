@@ -177,7 +177,7 @@ class Adapter(Bottlenecks):
     """Pfeiffer's: after the MLP."""
 
     paper = "Pfeiffer et al., 2021, arXiv:2005.00247"
-    learns = "a bottleneck behind every MLP"
+    learns = "bottlenecks of width D/8 behind every MLP"
 
     @staticmethod
     def defaults() -> CfgNode:

@@ -1,4 +1,4 @@
-"""AdaptFormer: a scaled bottleneck beside every MLP (Chen et al., 2022, arXiv:2205.13535).
+"""AdaptFormer: scaled bottlenecks of width 64 beside every MLP (Chen et al., 2022, arXiv:2205.13535).
 
 The keys are those of adapter.py. The adapter reads the tokens before the MLP's norm. As in the unifying study (Mai et
 al., 2025, arXiv:2409.16434) its answer passes LayerScale (DINOv2) with the MLP's. It shares the MLP's drop-path, where
@@ -14,7 +14,7 @@ class AdaptFormer(Bottlenecks):
     """L (2 D width + width + D) parameters."""
 
     paper = "Chen et al., 2022, arXiv:2205.13535"
-    learns = "a scaled bottleneck beside every MLP"
+    learns = "scaled bottlenecks of width 64 beside every MLP"
 
     @staticmethod
     def defaults() -> CfgNode:

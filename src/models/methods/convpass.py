@@ -48,7 +48,7 @@ class Convpass(Method):
     """len(SITES) L (2 D width + 9 width^2 + 2 width + D) parameters."""
 
     paper = "Jie & Deng, 2022, arXiv:2207.07039"
-    learns = "a convolution over the patches beside every attention and MLP"
+    learns = "bottlenecks of width 8 with a 3x3 convolution beside every attention and MLP"
 
     @staticmethod
     def defaults() -> CfgNode:

@@ -89,7 +89,7 @@ class FreqFit(Method):
     """FreqFit with a complex filter: (L + 1) (2 rows (cols // 2 + 1) D + 2 D) parameters in 2-D."""
 
     paper = "Ly & Nguyen, 2024, arXiv:2411.19297"
-    learns = "a complex filter on the tokens' spectrum before every block"
+    learns = "(`FREQFIT freqfit`) a complex filter on the tokens' spectrum before every block"
 
     real = False
 
@@ -135,6 +135,6 @@ class FreqFit(Method):
 class FreqFitReal(FreqFit):
     """FreqFit*: one real weight per frequency, half the parameters: (L + 1) (rows (cols // 2 + 1) D + 2 D) in 2-D."""
 
-    learns = "the same with a real filter (FreqFit*)"
+    learns = "(`FREQFIT freqfit_real`) FreqFit*, a real filter"
 
     real = True

@@ -77,7 +77,7 @@ class LowRankShared(nn.Module):
 
 class LoRA(Method):
     paper = "Hu et al., 2022, arXiv:2106.09685"
-    learns = "a low-rank update beside linear maps"
+    learns = "updates of rank 8 to q, k, v, proj, fc1 and fc2"
     folds = True
     for_any_backbone = True
 

@@ -59,7 +59,7 @@ class Prompt(Method):
     """VPT-Shallow (P D parameters) or VPT-Deep (P D in every block)."""
 
     paper = "Jia et al., 2022, arXiv:2203.12119"
-    learns = "prompt tokens, before the first block or every block"
+    learns = "5 prompt tokens before the first block, or every block (`MODEL.PROMPT.DEEP`)"
 
     @staticmethod
     def defaults() -> CfgNode:

@@ -37,7 +37,7 @@ class RepAdapter(Method):
     """len(SITES) L (D width + width + D width / groups + D) parameters."""
 
     paper = "Luo et al., 2023, arXiv:2302.08106"
-    learns = "a linear bottleneck before every attention and MLP"
+    learns = "linear bottlenecks of width 8 before every attention and MLP"
     folds = True
     for_any_backbone = True
 

@@ -14,7 +14,7 @@ class BlockScaleShift(Method):
     """x * scale + shift on every token, before each block and after the last: (L + 1) 2 D parameters."""
 
     paper = "Ly & Nguyen, 2024, arXiv:2411.19297"
-    learns = "a scale and shift on all tokens before every block"
+    learns = "(`FREQFIT ssf`) a scale and shift of all tokens before every block"
 
     @staticmethod
     def defaults() -> CfgNode:

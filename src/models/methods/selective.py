@@ -33,7 +33,7 @@ class Partial(Method):
     """The last ``NUM_BLOCKS`` blocks train, with what normalises after them."""
 
     paper = "Yosinski et al., 2014, arXiv:1411.1792"
-    learns = "the last k blocks and the final norm"
+    learns = "the last block, or k blocks (`partial-<k>`), and the final norm"
     folds = True
     for_any_backbone = True
 
@@ -155,7 +155,7 @@ class PartTuning(Method):
 class AttentionTuning(PartTuning):
     """PART "qkv" (3 D^2 + 3 D parameters per block), "proj" (D^2 + D) or "all", both."""
 
-    learns = "the attention of chosen blocks"
+    learns = "the attention of the last block (`MODEL.ATTENTION_TUNING.BLOCKS`, `PART`)"
 
     node = "ATTENTION_TUNING"
     parts = {"qkv": ("attn.qkv.",), "proj": ("attn.proj.",), "all": ("attn.qkv.", "attn.proj.")}  # noqa: RUF012
@@ -164,7 +164,7 @@ class AttentionTuning(PartTuning):
 class MLPTuning(PartTuning):
     """PART "fc1" (4 D^2 + 4 D parameters per block), "fc2" (4 D^2 + D) or "all", both."""
 
-    learns = "the MLP of chosen blocks"
+    learns = "the MLP of the last block (`MODEL.MLP_TUNING.BLOCKS`, `PART`)"
 
     node = "MLP_TUNING"
     parts = {"fc1": ("mlp.fc1.",), "fc2": ("mlp.fc2.",), "all": ("mlp.fc1.", "mlp.fc2.")}  # noqa: RUF012
@@ -173,7 +173,7 @@ class MLPTuning(PartTuning):
 class BlockTuning(PartTuning):
     """PART "all": the whole block, with its norms and LayerScale (12 D^2 + 13 D parameters in an ordinary ViT)."""
 
-    learns = "chosen blocks"
+    learns = "the last block, or others (`MODEL.BLOCK_TUNING.BLOCKS`)"
 
     node = "BLOCK_TUNING"
     parts = {"all": ("",)}  # noqa: RUF012

@@ -59,7 +59,7 @@ class VQT(Method):
     """T L D parameters; the head sees D + T L D channels: the pooled features and every block's answers."""
 
     paper = "Tu et al., 2023, arXiv:2212.03220"
-    learns = "queries that read every block's tokens"
+    learns = "a query in every block; the head sees the answers too"
 
     @staticmethod
     def defaults() -> CfgNode:

@@ -42,13 +42,19 @@ MIXES = [
     ("difffit+ssf+fact_tk+lora", "freqfit"),
     ("adaptformer+convpass+houlsby+prompt", ""),
     ("layernorm+repadapter+fact_tt+fact_tk", ""),
+    ("rlrr+lora", "freqfit"),
+    ("rlrr+ssf+adapter", ""),
+    ("block+lora+ssf", ""),
+    ("block+prompt", "freqfit"),
+    ("vqt+block+partial-2", ""),
+    ("block+end2end", ""),
 ]
 EVERY = [(name, "") for name in ["linear", *METHODS]] + MIXES
 ids = ["+".join(filter(None, pair)) for pair in EVERY]
 every_method = pytest.mark.parametrize(("names", "freqfit"), EVERY, ids=ids)
 
 # Not the pre-trained model at the start, by the papers' design: random scales, filters, prompts, a side network.
-MOVES_AT_START = {"ssf", "scale_shift", "freqfit", "freqfit_real", "prompt", "side"}
+MOVES_AT_START = {"ssf", "rlrr", "scale_shift", "freqfit", "freqfit_real", "prompt", "side"}
 
 
 def build(names, freqfit="", **keys) -> TunedViT:
@@ -134,7 +140,7 @@ def test_folds_into_a_plain_vit_or_says_why_not(names, freqfit, images):
         assert not all(METHODS[name].folds for name in model.methods)
         return
     assert all(METHODS[name].folds for name in model.methods)
-    plain = make_vit()
+    plain = make_vit(depth=len({name.split(".")[1] for name in state if name.startswith("blocks.")}))
     plain.load_state_dict(state)
     merged = model.head(plain.forward_head(plain.forward_features(images), pre_logits=True))
     torch.testing.assert_close(merged, model(images), atol=1e-4, rtol=1e-4)

@@ -12,6 +12,9 @@ import timm
 import torch
 from conftest import make_cfg, make_model, make_vit, randomise
 from test_parity import PARITY
+from timm.models.convnext import ConvNeXt
+from timm.models.swin_transformer import SwinTransformer
+from timm.models.vision_transformer import ParallelScalingBlock, ResPostBlock
 
 from src.configs.config import get_cfg
 from src.models.merge import merged_state_dict
@@ -20,7 +23,8 @@ from src.models.methods.convpass import ConvBypass
 from src.models.methods.freqfit import SpectralFilter
 from src.models.methods.lora import LowRank
 from src.models.methods.repadapter import GroupedBottleneck
-from src.models.vit_backbones.zoo import MODEL_ZOO, create_vit
+from src.models.methods.rlrr import Rescale
+from src.models.vit_backbones.zoo import MODEL_ZOO, create_vit, set_dropout
 from src.models.vit_models import METHODS, TunedViT, parse
 
 MIXES = [
@@ -42,13 +46,19 @@ MIXES = [
     ("difffit+ssf+fact_tk+lora", "freqfit"),
     ("adaptformer+convpass+houlsby+prompt", ""),
     ("layernorm+repadapter+fact_tt+fact_tk", ""),
+    ("rlrr+lora", "freqfit"),
+    ("rlrr+ssf+adapter", ""),
+    ("block+lora+ssf", ""),
+    ("block+prompt", "freqfit"),
+    ("vqt+block+partial-2", ""),
+    ("block+end2end", ""),
 ]
 EVERY = [(name, "") for name in ["linear", *METHODS]] + MIXES
 ids = ["+".join(filter(None, pair)) for pair in EVERY]
 every_method = pytest.mark.parametrize(("names", "freqfit"), EVERY, ids=ids)
 
 # Not the pre-trained model at the start, by the papers' design: random scales, filters, prompts, a side network.
-MOVES_AT_START = {"ssf", "scale_shift", "freqfit", "freqfit_real", "prompt", "side"}
+MOVES_AT_START = {"ssf", "rlrr", "scale_shift", "freqfit", "freqfit_real", "prompt", "side"}
 
 
 def build(names, freqfit="", **keys) -> TunedViT:
@@ -134,7 +144,7 @@ def test_folds_into_a_plain_vit_or_says_why_not(names, freqfit, images):
         assert not all(METHODS[name].folds for name in model.methods)
         return
     assert all(METHODS[name].folds for name in model.methods)
-    plain = make_vit()
+    plain = make_vit(depth=len({name.split(".")[1] for name in state if name.startswith("blocks.")}))
     plain.load_state_dict(state)
     merged = model.head(plain.forward_head(plain.forward_features(images), pre_logits=True))
     torch.testing.assert_close(merged, model(images), atol=1e-4, rtol=1e-4)
@@ -744,6 +754,13 @@ def test_lora_without_scaling_and_with_dropout():
         ("attention_tuning", {"PART": "q", "BLOCKS": []}, ["PART is 'q'", "BLOCKS is []"]),
         ("block_tuning", {"BLOCKS": ["last"]}, ["BLOCKS is ['last']"]),
         ("ssf", {"POOLED_NORM": "both"}, ["POOLED_NORM is 'both'"]),
+        (
+            "rlrr",
+            {"QKV": "q", "SCALE_SHIFT": ["norm3"], "DROPOUT": 1.0},
+            ["QKV is 'q'", "SCALE_SHIFT is", "DROPOUT is"],
+        ),
+        ("block", {"SPLIT": 11, "NUM_BLOCKS": 2}, ["set one of them"]),
+        ("block", {"SPLIT": -1, "NUM_BLOCKS": 0}, ["SPLIT is -1", "NUM_BLOCKS is 0"]),
     ],
 )
 def test_wrong_values_are_all_named(method, keys, says):
@@ -753,3 +770,148 @@ def test_wrong_values_are_all_named(method, keys, says):
     found = METHODS[method].problems(cfg)
     assert len(found) == len(says)
     assert all(any(part in problem for problem in found) for part in says), found
+
+
+# --- RLRR and Block Expansion
+
+
+@pytest.mark.parametrize(
+    ("methods", "keys", "expected"),
+    [
+        ("rlrr", {}, {"B": 288_768, "L": 765_952}),
+        ("rlrr", {"RLRR__QKV": "fused"}, {"B": 270_336, "L": 716_800}),
+        ("block", {}, {"B": 7_087_872, "L": 12_596_224}),
+        ("block", {"BLOCK__SPLIT": 11}, {"B": 7_087_872, "L": 25_192_448}),
+        ("block", {"BLOCK__SPLIT": 6}, {"B": 14_175_744}),
+        ("block", {"BLOCK__NUM_BLOCKS": 3}, {"B": 21_263_616}),
+        ("block", {"BLOCK__SPLIT": 3}, {"B": 28_351_488}),
+        ("partial-3", {"PARTIAL__NORM": False}, {"B": 21_263_616}),
+    ],
+)
+def test_parameter_counts_are_rlrrs_and_block_expansions(methods, keys, expected):
+    cfg = make_cfg(**{f"MODEL__{key}": value for key, value in keys.items()}).MODEL
+    for size, count in expected.items():
+        row = {"B": "dino_vitb16", "L": "sup_vitl16_imagenet21k"}[size]
+        with torch.device("meta"):
+            trained = TunedViT(create_vit(MODEL_ZOO[row], (224, 224)), parse(methods), cfg, 100).num_trained()
+        head = trained.pop("head")
+        assert (sum(trained.values()), head) == (count, 76_900 if size == "B" else 102_500)
+
+
+def test_rlrr_is_a_rank_one_rescaling_of_every_weight(images):
+    model = make_model("rlrr", MODEL__RLRR__DROPOUT=0.0)
+    randomise(model)
+    taps = {site: tap for _, site, verb, tap in wires(model.methods) if verb == "beside"}
+    state = merged_state_dict(model)
+    for site, tap in taps.items():
+        weight, bias = (model.vit.state_dict()[f"{site}.{name}"] for name in ("weight", "bias"))
+        inputs = tap.scale_in.repeat_interleave(len(weight) // len(tap.scale_in), dim=0)  # (out, in)
+        wanted = weight + weight * tap.scale_out[:, None] * inputs
+        torch.testing.assert_close(state[f"{site}.weight"], wanted, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(state[f"{site}.bias"], bias + tap.bias, atol=1e-5, rtol=1e-5)
+    assert [len(tap.scale_in) for tap in taps.values()] == [3, 1, 1, 1] * 3
+
+
+def test_rlrr_starts_as_far_from_the_pretrained_weights_as_the_original():
+    torch.manual_seed(0)
+    tap = Rescale(torch.nn.Linear(768, 3 * 768), parts=3)
+    inputs = tap.scale_in.repeat_interleave(768, dim=0)
+    change = tap.linear[0].weight * tap.scale_out[:, None] * inputs
+    assert (change.norm() / tap.linear[0].weight.norm()).item() == pytest.approx(0.073, abs=0.005)
+    assert not tap.bias.any()
+
+
+def test_rlrrs_dropout_rises_with_depth_and_acts_in_training_only(images):
+    model = make_model("rlrr", MODEL__RLRR__DROPOUT=0.4)
+    rates = {site: tap.p for _, site, _, tap in wires(model.methods) if isinstance(tap, torch.nn.Dropout)}
+    branches = [f"blocks.{i}.{part}" for i in (1, 2) for part in ("attn", "mlp")]
+    assert rates == pytest.approx(dict(zip(branches, (0.2, 0.2, 0.4, 0.4), strict=True)))
+    assert torch.equal(model(images), model(images))
+    model.train()
+    assert not torch.equal(model(images), model(images))
+    plain = make_model("rlrr", MODEL__RLRR__DROPOUT=0.0)
+    assert not any(isinstance(tap, torch.nn.Dropout) for tap in plain.methods["rlrr"].taps)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: SwinTransformer(32, 2, window_size=4, embed_dim=16, depths=(1, 2), num_heads=(2, 4), num_classes=0),
+        lambda: ConvNeXt(depths=(1, 1, 2, 1), dims=(8, 16, 24, 32), num_classes=0),
+    ],
+)
+@pytest.mark.parametrize("qkv", ["separate", "fused"])
+def test_rlrr_works_and_folds_on_swin_and_convnext(make, qkv, images):
+    torch.manual_seed(0)
+    model = make_model("rlrr", vit=make().eval(), MODEL__RLRR__QKV=qkv)
+    randomise(model)
+    torch.manual_seed(0)
+    plain = make().eval()
+    plain.reset_classifier(0)
+    assert not torch.allclose(plain(images), model.features(images), atol=1e-2)
+    plain.load_state_dict(merged_state_dict(model))
+    torch.testing.assert_close(plain(images), model.features(images), atol=1e-4, rtol=1e-4)
+    model.train()(images).sum().backward()
+    with pytest.raises(ValueError, match="block needs the tokens of a ViT"):
+        make_model("block", vit=make())
+
+
+@pytest.mark.parametrize("shape", [{}, *SHAPES.values()], ids=["plain", *SHAPES])
+def test_expanded_blocks_start_as_the_identity_exactly(shape):
+    model, plain = (make_model(name, vit=make_vit(**shape)) for name in ("block", "linear"))
+    x = torch.randn(2, 3, *shape.get("img_size", (32, 32)))
+    assert torch.equal(model.train().features(x), plain.features(x))
+
+
+@pytest.mark.parametrize(
+    ("depth", "keys", "behind"),
+    [
+        (12, {}, [11]),
+        (12, {"SPLIT": 11}, [10]),
+        (12, {"SPLIT": 5}, [4, 9]),
+        (12, {"NUM_BLOCKS": 4}, [2, 5, 8, 11]),
+        (7, {"NUM_BLOCKS": 2}, [2, 5]),
+        (3, {"NUM_BLOCKS": 3}, [0, 1, 2]),
+    ],
+)
+def test_blocks_are_expanded_where_the_keys_say(depth, keys, behind):
+    model = make_model("block", vit=make_vit(depth=depth), **{f"MODEL__BLOCK__{k}": v for k, v in keys.items()})
+    assert [site for _, site, _, _ in wires(model.methods)] == [f"blocks.{i}" for i in behind]
+
+
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [({"NUM_BLOCKS": 5}, r"NUM_BLOCKS is 5.*12 blocks makes 1, 2, 3, 4, 6, 12 of them"), ({"SPLIT": 13}, "no copy")],
+)
+def test_expansions_that_are_impossible_are_refused(keys, says):
+    with pytest.raises(ValueError, match=says):
+        make_model("block", vit=make_vit(depth=12), **{f"MODEL__BLOCK__{key}": value for key, value in keys.items()})
+
+
+def test_blocks_whose_copies_would_not_be_the_identity_are_refused():
+    for kind in (ResPostBlock, ParallelScalingBlock):
+        with pytest.raises(ValueError, match=rf"blocks\.2 is a {kind.__name__}: zeros would not make"):
+            make_model("block", vit=make_vit(block_fn=kind))
+
+
+def test_expanded_blocks_train_whole_and_without_the_zoos_dropout():
+    vit = create_vit(MODEL_ZOO["vit_micro_glyphs"], (32, 32))
+    set_dropout(vit, 0.5, 0.5)
+    new = make_model("block", vit=vit.requires_grad_(False)).methods["block"].taps[0]
+    assert all(param.requires_grad for param in new.parameters())
+    x = torch.randn(2, 65, 64)
+    new.attn.proj.weight.data.normal_()
+    new.mlp.fc2.weight.data.normal_()
+    assert torch.equal(new.train()(x), new(x))
+    assert (vit.blocks[3].mlp.drop1.p, vit.blocks[3].drop_path1.drop_prob) == (0.5, 0.5)
+
+
+def test_expansion_runs_inside_prompts_and_filters(images):
+    """Block, new block, then the filter after the last block; the new block sees the prompts."""
+    model = make_model("block+prompt", "freqfit", MODEL__PROMPT__NUM_TOKENS=3)
+    seen = []
+    model.methods["block"].taps[0].register_forward_hook(lambda module, args, y: seen.append((args[0], y)))
+    model.methods["freqfit"].taps[-1].register_forward_hook(lambda module, args, y: seen.append((args[0], y)))
+    model(images)
+    assert seen[0][0].shape[1] == 17 + 3
+    assert torch.equal(seen[0][1], seen[1][0])

@@ -7,6 +7,7 @@ seeds and options can be put into a folder and run with ``PARITY_DIR=<folder> py
 import json
 import math
 import os
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from src.configs.config import get_cfg
+from src.models.merge import merged_state_dict
 from src.models.method import wires
 from src.models.vit_backbones import convert, zoo
 from src.models.vit_models import TunedViT, parse
@@ -171,7 +173,57 @@ def describe_modules(left: dict, model, activation: str | None) -> list[str]:
     return list(found)
 
 
-DESCRIBE = {"freqfit": describe_freqfit, "study": describe_study}
+def describe_spt(method: dict, cfg) -> dict[str, dict]:
+    """As ``describe_freqfit``, for the cases of RLRR and of Block Expansion's comparison: one method each."""
+    left = dict(method)
+    wanted = DESCRIBE_SPT[left.pop("name")](left, cfg.MODEL)
+    assert not left, f"the case's method has entries this test does not know: {left}"
+    return parse(wanted)
+
+
+def describe_rlrr(left: dict, model) -> str:
+    qkv = left.pop("qkv")
+    first = {"separate": ["attn.q", "attn.k", "attn.v"], "fused": ["attn.qkv"]}[qkv]
+    assert left.pop("targets") == [*first, "attn.proj", "mlp.fc1", "mlp.fc2"]
+    assert left.pop("residual") is True
+    model.RLRR.update(QKV=qkv, SCALE_SHIFT=left.pop("ssf_on"))
+    return "rlrr"
+
+
+def describe_block_expansion(left: dict, model) -> str:
+    model.BLOCK.SPLIT = split = left.pop("split")
+    assert left.pop("expanded_indices") == [split + i * (split + 1) for i in range(left.pop("p"))]
+    copied = [int(text.split()[-1]) for text in left.pop("final_order") if text.startswith("expanded")]
+    assert copied == [split - 1 + i * split for i in range(len(copied))]
+    assert left.pop("zeroed_at_init") == [
+        f"{op}.{name}" for op in ("attn.proj", "mlp.fc2") for name in ("bias", "weight")
+    ]
+    assert left.pop("trainable") == "all tensors of expanded blocks + fresh classifier"
+    return "block"
+
+
+def describe_top_k(left: dict, model) -> str:
+    model.PARTIAL.update(NUM_BLOCKS=left.pop("k"), NORM=left.pop("final_norm_trained"))
+    blocks = left.pop("trainable_blocks")
+    assert len(blocks) == model.PARTIAL.NUM_BLOCKS  # that they are the last ones, the trained names say
+    return "partial" + "+cls" * left.pop("cls_token_trained")
+
+
+def describe_lora(left: dict, model) -> str:
+    model.LORA.update(RANK=left.pop("r"), ALPHA=float(left.pop("lora_alpha")), TARGETS=left.pop("targets"))
+    assert left.pop("scaling") == model.LORA.ALPHA / model.LORA.RANK
+    model.LORA.update(BIAS=left.pop("bias"), DROPOUT=left.pop("lora_dropout"))
+    return "lora"
+
+
+DESCRIBE_SPT = {
+    "rlrr": describe_rlrr,
+    "block_expansion": describe_block_expansion,
+    "top_k_blocks": describe_top_k,
+    "lora": describe_lora,
+}
+
+DESCRIBE = {"freqfit": describe_freqfit, "study": describe_study, "spt": describe_spt}
 
 
 def named_as_in_study(model: TunedViT) -> dict[str, list[nn.Parameter]]:
@@ -215,9 +267,11 @@ def named_as_in_study(model: TunedViT) -> dict[str, list[nn.Parameter]]:
 
 def named_as_in_case(model: TunedViT, group: str) -> dict[str, list[nn.Parameter]]:
     """The cases' canonical names -> our parameters: one, or several that are stacked or concatenated there."""
-    named = named_as_in_study(model) if group == "study" else named_as_in_freqfit(model)
-    named |= {name: [param] for name, param in model.vit.named_parameters()}
-    return named | {"head.weight": [model.head.last_layer.weight], "head.bias": [model.head.last_layer.bias]}
+    names = {"freqfit": named_as_in_freqfit, "study": named_as_in_study, "spt": named_as_in_spt}
+    named = {name: [param] for name, param in model.vit.named_parameters()} | names[group](model)
+    head = model.head.last_layer
+    named |= {f"head{sign}{name}": [param] for name, param in head.named_parameters() for sign in "./"}
+    return named
 
 
 def named_as_in_freqfit(model: TunedViT) -> dict[str, list[nn.Parameter]]:
@@ -253,15 +307,73 @@ def named_as_in_freqfit(model: TunedViT) -> dict[str, list[nn.Parameter]]:
     return named
 
 
-def assign(params: list[nn.Parameter], value: torch.Tensor) -> None:
-    parts = [value] if len(params) == 1 and params[0].squeeze().shape == value.squeeze().shape else list(value)
+@dataclass(frozen=True)
+class Part:
+    """One of ``count`` equal parts of a parameter along its first axis, as far as ``assign`` and ``gather`` see it."""
+
+    param: nn.Parameter
+    number: int
+    count: int
+
+    @property
+    def data(self) -> torch.Tensor:
+        return self.param.data.chunk(self.count)[self.number]
+
+    @property
+    def grad(self) -> torch.Tensor | None:
+        return None if self.param.grad is None else self.param.grad.chunk(self.count)[self.number]
+
+
+def thirds_of(site: str) -> list[str]:
+    """ "blocks.0.attn.qkv" -> the names of q, k and v."""
+    return [site.removesuffix("qkv") + third for third in "qkv"]
+
+
+def named_as_in_spt(model: TunedViT) -> dict[str, list[nn.Parameter]]:
+    """The names of group "spt" -> our parameters, or thirds of them: q, k and v have names of their own there.
+
+    New blocks are numbered as all blocks run, while the backbone's own tensors keep their numbers.
+    """
+    named, new_blocks = {}, 0
+    for name, param in model.vit.named_parameters():
+        if ".attn.qkv." in name:
+            site, kind = name.rsplit(".", 1)
+            named |= {f"{place}.{kind}": [Part(param, i, 3)] for i, place in enumerate(thirds_of(site))}
+    for method, site, verb, tap in wires(model.methods):
+        kind = type(tap).__name__
+        if kind == "Rescale":
+            parts = len(tap.scale_in)
+            for i, place in enumerate(thirds_of(site) if parts == 3 else [site]):
+                named[f"{place}.rescale_in"] = [Part(tap.scale_in, i, parts)]
+                named[f"{place}.rescale_out"] = [Part(tap.scale_out, i, parts)]
+                named[f"{place}.shift"] = [Part(tap.bias, i, parts)]
+        elif kind == "ScaleShift":
+            place = site.replace("patch_embed.proj", "patch_embed").replace("fc_norm", "norm")
+            named |= {f"{place}.ssf_scale": [tap.scale], f"{place}.ssf_shift": [tap.shift]}
+        elif kind == "Block":
+            new_blocks += 1
+            number = int(site.split(".")[1]) + new_blocks
+            named |= {f"blocks.{number}.{name}": [param] for name, param in tap.named_parameters()}
+        elif kind == "LowRankThirds":
+            for third, low_rank in tap.thirds.items():
+                place = site.removesuffix("qkv") + third
+                named |= {f"{place}.lora_A": [low_rank.down.weight], f"{place}.lora_B": [low_rank.up.weight]}
+        elif kind == "LowRank":
+            named |= {f"{site}.lora_A": [tap.down.weight], f"{site}.lora_B": [tap.up.weight]}
+        else:
+            assert kind == "Dropout", f"{method} has taps that this test does not know: {kind} {verb} {site}"
+    return named
+
+
+def assign(params: list[nn.Parameter | Part], value: torch.Tensor) -> None:
+    parts = [value] if len(params) == 1 and params[0].data.squeeze().shape == value.squeeze().shape else list(value)
     assert len(parts) == len(params)
     for param, part in zip(params, parts, strict=True):
-        param.data.copy_(part.reshape(param.shape))
+        param.data.copy_(part.reshape(param.data.shape))
 
 
-def gather(params: list[nn.Parameter], like: torch.Tensor) -> torch.Tensor:
-    grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in params]
+def gather(params: list[nn.Parameter | Part], like: torch.Tensor) -> torch.Tensor:
+    grads = [torch.zeros_like(p.data) if p.grad is None else p.grad for p in params]
     return torch.stack([g.reshape(-1) for g in grads]).reshape(like.shape)
 
 
@@ -269,7 +381,16 @@ def gather(params: list[nn.Parameter], like: torch.Tensor) -> torch.Tensor:
 STUDY = [case for case in cases("study") if not case.values[0].name.startswith(("wise_", "manifest"))]
 
 
-@pytest.mark.parametrize("path", cases("freqfit") + STUDY)
+def has_logits(path: Path) -> bool:
+    with np.load(path.with_suffix(".npz")) as file:
+        return "logits" in file.files
+
+
+# Cases of a method on a whole ViT; sensitivities and nearest neighbours have a schema of their own.
+SPT = [case for case in cases("spt") if has_logits(case.values[0])]
+
+
+@pytest.mark.parametrize("path", cases("freqfit") + STUDY + SPT)
 def test_case(path):
     case = Case(path)
     images, targets = case.npz["input"], case.npz["target"]
@@ -291,6 +412,11 @@ def test_case(path):
         theirs = {id(p) for name in case.json["trained"] for p in case.params[name]}
         assert theirs == {id(p) for p in case.model.parameters() if p.requires_grad}
     assert case.model.vit.blocks[0].norm1.eps == case.json["arch"]["norm_eps"]
+    if theirs := case.part("merged/"):
+        merged = merged_state_dict(case.model)
+        assert merged.keys() == theirs.keys()
+        for name, weight in theirs.items():
+            torch.testing.assert_close(merged[name], weight, atol=ATOL, rtol=0, msg=lambda m, n=name: n + m)
 
 
 def converter_of(golden: dict, path: Path):
@@ -409,7 +535,37 @@ def test_a_case_with_an_unknown_option_fails(change):
         describe_study(case | change, get_cfg())
 
 
+@pytest.mark.parametrize(
+    ("case", "change"),
+    [
+        ({"name": "lora", "r": 4, "lora_alpha": 8, "scaling": 2.0, "targets": ["attn.v"], "bias": "none"}, {"rank": 4}),
+        (
+            {"name": "top_k_blocks", "k": 1, "trainable_blocks": [2], "cls_token_trained": False},
+            {"trainable_blocks": []},
+        ),
+        ({"name": "block_expansion", "split": 2, "p": 1, "final_order": [], "expanded_indices": [2]}, {"p": 2}),
+        ({"name": "rlrr", "qkv": "fused", "ssf_on": ["norm1"], "residual": True}, {"residual": False}),
+        ({"name": "rlrr", "qkv": "fused", "ssf_on": ["norm1"], "residual": True}, {"name": "rlrr_conv"}),
+    ],
+)
+def test_a_case_of_spt_with_an_unknown_option_fails(case, change):
+    rest = {
+        "lora": {"lora_dropout": 0.0},
+        "top_k_blocks": {"final_norm_trained": False},
+        "block_expansion": {
+            "zeroed_at_init": ["attn.proj.bias", "attn.proj.weight", "mlp.fc2.bias", "mlp.fc2.weight"],
+            "trainable": "all tensors of expanded blocks + fresh classifier",
+        },
+        "rlrr": {"targets": ["attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"]},
+    }
+    case = case | rest[case["name"]]
+    assert len(describe_spt(case, get_cfg())) == 1
+    with pytest.raises((AssertionError, KeyError)):
+        describe_spt(case | change, get_cfg())
+
+
 def test_there_are_cases():
+    assert SPT
     assert cases("freqfit")
     assert STUDY
     assert cases("zoo", "*.golden.json")

@@ -2,31 +2,41 @@
 
 No method writes merge code. A tapped linear map that is still affine is *measured*: its response to zero is the new
 bias, its response to the identity the new weight. LoRA, SSF, RepAdapter, FacT and RLRR all fold this way; a tap that
-is not affine is caught by comparing both maps on random input.
+is not affine is caught by comparing both maps on random input. New blocks (Block Expansion) become blocks of a deeper
+ViT.
 """
 
 import math
+import re
 from collections import defaultdict
 
 import torch
-from timm.layers import LayerNorm2d
+from timm.layers import DropPath, LayerNorm2d
+from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from .method import wires
 from .vit_models import TunedViT
+
+IDLE = (nn.Dropout, DropPath, nn.Identity)  # taps that do nothing in eval mode
 
 
 @torch.no_grad()
 def merged_state_dict(model: TunedViT) -> dict[str, Tensor]:
     """timm state dict of a ViT without taps that computes what ``model.vit`` computes with them. Call in eval mode.
 
+    With Block Expansion that ViT is deeper: its ``depth`` has one more for every new block.
+
     Raises:
         ValueError: a tap is not affine, or sits where there is no weight to take it up, or a method adds features.
     """
     state = {k: v.clone() for k, v in model.vit.state_dict().items()}
-    at = defaultdict(list)
+    at, new_blocks = defaultdict(list), {}
     for name, site, verb, tap in wires(model.methods):
-        at[site].append((name, verb, tap))
+        if isinstance(tap, Block) and verb == "after":
+            new_blocks[site] = tap.state_dict()
+        elif not isinstance(tap, IDLE):
+            at[site].append((name, verb, tap))
     for site, taps in at.items():
         op = model.vit.get_submodule(site)
         names = "+".join(dict.fromkeys(name for name, _, _ in taps))
@@ -36,7 +46,21 @@ def merged_state_dict(model: TunedViT) -> dict[str, Tensor]:
         state[f"{site}.weight"] = weight
         if op.bias is not None:
             state[f"{site}.bias"] = bias
-    return state
+    return _deeper(state, new_blocks) if new_blocks else state
+
+
+def _deeper(state: dict[str, Tensor], new_blocks: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
+    """``state`` with each new block behind its site ("blocks.3"), and all blocks numbered as they run."""
+    behind = sorted(int(site.split(".")[1]) for site in new_blocks)
+    deeper = {}
+    for name, tensor in state.items():
+        if block := re.match(r"blocks\.(\d+)\.", name):
+            number = int(block[1])
+            name = f"blocks.{number + sum(i < number for i in behind)}.{name[block.end() :]}"
+        deeper[name] = tensor
+    for count, i in enumerate(behind, start=1):
+        deeper |= {f"blocks.{i + count}.{name}": tensor.clone() for name, tensor in new_blocks[f"blocks.{i}"].items()}
+    return deeper
 
 
 def _measure(op: nn.Module, taps: list, where: str) -> tuple[Tensor, Tensor]:

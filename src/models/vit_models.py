@@ -10,6 +10,7 @@ from .head import Head
 from .method import Method, connect, tokens_of
 from .methods.adapter import Adapter
 from .methods.adaptformer import AdaptFormer
+from .methods.block import BlockExpansion
 from .methods.convpass import Convpass
 from .methods.difffit import DiffFit
 from .methods.fact import FacTTK, FacTTT
@@ -18,6 +19,7 @@ from .methods.houlsby import Houlsby
 from .methods.lora import LoRA
 from .methods.prompt import Prompt
 from .methods.repadapter import RepAdapter
+from .methods.rlrr import RLRR
 from .methods.scale_shift import BlockScaleShift
 from .methods.selective import (
     AttentionTuning,
@@ -55,7 +57,9 @@ METHODS: dict[str, type[Method]] = {
     "spt_adapter": SPTAdapter,
     "fact_tt": FacTTT,
     "fact_tk": FacTTK,
+    "rlrr": RLRR,
     "ssf": SSF,
+    "block": BlockExpansion,
     "tinytl-bias": Bias,
     "layernorm": NormTuning,
     "partial": Partial,
@@ -81,8 +85,7 @@ SHORTHANDS: dict[str, tuple[str, dict]] = {
 
 # Methods that only train weights of the ViT or fold into them: beside "end2end" they add nothing.
 LEARNED_BY_END2END = {
-    "spt_lora",
-    *("ssf", "lora", "fact_tt", "fact_tk", "repadapter", "difffit"),
+    *("ssf", "lora", "spt_lora", "spt_adapter", "fact_tt", "fact_tk", "repadapter", "difffit", "rlrr"),
     *("tinytl-bias", "layernorm", "partial", "attention_tuning", "mlp_tuning", "block_tuning", "cls"),
 }
 

@@ -57,10 +57,15 @@ class SSF(Method):
 
     def attach(self, cfg, vit, tokens):
         names = [name for name, _ in vit.named_modules() if OPERATION.fullmatch(name)]
-        final = "norm" if not isinstance(getattr(vit, "norm", None), nn.Identity) else cfg.POOLED_NORM
-        names.append("head.norm" if isinstance(vit, ConvNeXt) else final)
-        for name in names:
+        for name in [*names, final_norm(vit, cfg.POOLED_NORM)]:
             self.after(name, scale_shift_of(vit.get_submodule(name), vit.num_features))
+
+
+def final_norm(vit: nn.Module, pooled: str = "fc_norm") -> str:
+    """The name of the last norm; ``pooled`` in a ViT that averages its tokens, where ``norm`` itself is empty."""
+    if isinstance(vit, ConvNeXt):
+        return "head.norm"
+    return pooled if isinstance(getattr(vit, "norm", None), nn.Identity) else "norm"
 
 
 def scale_shift_of(op: nn.Module, dim: int) -> ScaleShift:

@@ -1,0 +1,91 @@
+"""Block Expansion: new blocks between frozen ones, copies that start as the identity (Bafghi et al., 2024).
+
+"Parameter Efficient Fine-tuning of Self-supervised ViTs without Catastrophic Forgetting", arXiv:2404.17245. A copy's
+attention and MLP end in zeros, so that at the start it passes its tokens on; then all of it trains. Other methods' taps
+stay in the ViT's own blocks: prompts and filters reach a copy with the tokens, LoRA and adapters do not adapt it, and
+VQT's queries do not read it.
+"""
+
+import copy
+
+from fvcore.common.config import CfgNode
+from timm.layers import DropPath
+from timm.models.vision_transformer import Block
+from torch import nn
+
+from ..method import Method
+
+LAST = ("attn.proj", "mlp.fc2")  # what the two branches of a block end with
+
+
+class BlockExpansion(Method):
+    """12 D^2 + 13 D parameters for each new block of an ordinary ViT."""
+
+    paper = "Bafghi et al., 2024, arXiv:2404.17245"
+    learns = "new blocks between the ViT's own"
+    folds = True
+
+    @staticmethod
+    def defaults() -> CfgNode:
+        cfg = CfgNode()
+        # A new block behind every SPLIT-th block, a copy of it; 0: as NUM_BLOCKS says. The original code with 12 blocks
+        # uses 11 (one copy, of the last but one block), 6, 4 and 3.
+        cfg.SPLIT = 0
+        # How many new blocks where SPLIT is 0: behind every (depth // NUM_BLOCKS)-th block. 1: behind the last.
+        cfg.NUM_BLOCKS = 1
+        return cfg
+
+    @staticmethod
+    def problems(cfg):
+        found = [] if cfg.SPLIT >= 0 else [f"SPLIT is {cfg.SPLIT}; it must be positive, or 0 for NUM_BLOCKS new blocks"]
+        if cfg.NUM_BLOCKS < 1:
+            found.append(f"NUM_BLOCKS is {cfg.NUM_BLOCKS}; it must be at least 1")
+        if cfg.SPLIT > 0 and cfg.NUM_BLOCKS > 1:
+            found.append(f"SPLIT is {cfg.SPLIT} and NUM_BLOCKS {cfg.NUM_BLOCKS}: set one of them, both say how many")
+        return found
+
+    def attach(self, cfg, vit, tokens):
+        depth = len(vit.blocks)
+        split = self._split(cfg, depth)
+        for i in range(split - 1, depth, split):
+            self.after(f"blocks.{i}", identity_copy(vit.blocks[i], f"blocks.{i}"))
+
+    @staticmethod
+    def _split(cfg, depth: int) -> int:
+        if depth < cfg.SPLIT:
+            raise ValueError(f"MODEL.BLOCK.SPLIT is {cfg.SPLIT}, more than the {depth} blocks: there would be no copy")
+        if cfg.SPLIT:
+            return cfg.SPLIT
+        possible = sorted({depth // split for split in range(1, depth + 1)})
+        if cfg.NUM_BLOCKS not in possible:
+            raise ValueError(
+                f"MODEL.BLOCK.NUM_BLOCKS is {cfg.NUM_BLOCKS}, but a copy behind every so many of {depth} blocks makes "
+                f"{', '.join(map(str, possible))} of them"
+            )
+        return depth // cfg.NUM_BLOCKS
+
+
+def identity_copy(block: nn.Module, name: str) -> Block:
+    """A copy of a ViT's block, all of which trains, and which passes its tokens on unchanged until it has.
+
+    It has none of the block's dropout and drop-path: those rates are VPT's for full fine-tuning, and the original Block
+    Expansion uses none.
+
+    Raises:
+        ValueError: zeros at the end of a branch do not make this kind of block the identity.
+    """
+    if type(block) is not Block or not set(LAST) <= dict(block.named_modules()).keys():
+        raise ValueError(
+            f"block expansion needs blocks that add {' and '.join(LAST)} to their tokens, and {name} is a "
+            f"{type(block).__name__}: zeros would not make a copy of it the identity"
+        )
+    new = copy.deepcopy(block).requires_grad_(True)
+    for op in LAST:
+        for param in new.get_submodule(op).parameters():
+            nn.init.zeros_(param)
+    for module in new.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        elif isinstance(module, DropPath):
+            module.drop_prob = 0.0
+    return new

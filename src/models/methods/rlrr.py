@@ -1,0 +1,98 @@
+"""RLRR: rescale every frozen weight by a rank-one residual (Dong et al., 2024, arXiv:2403.19067).
+
+"Low-rank Rescaled Vision Transformer Fine-Tuning: A Residual Design Approach". The weight of every linear map becomes
+W' = W + W * (s_out s_in^T), elementwise, and its bias b' = b + t; norms and the patch projection get SSF's scale and
+shift.
+
+As in the original code this starts near the pre-trained model, not at it: s_out and s_in begin at random, W' about 7 %
+from W at 768 channels. What that code calls drop-path is dropout on each branch, which is what is here. It decays
+neither t nor the norms' scales and shifts; with adamw ours decays the latter, as it does everything but biases.
+"""
+
+import math
+
+import torch
+from fvcore.common.config import CfgNode
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..method import Method, block_sites, uniform
+from .adapter import dropout_problems, rising
+from .ssf import final_norm, scale_shift_of
+
+LINEARS = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
+NORMS = ("patch_embed", "norm1", "norm2", "norm")
+
+
+class Rescale(nn.Module):
+    """scale_out * (W (scale_in * x)) + bias: (..., in) -> (..., out), what the rescaling adds to W x.
+
+    ``scale_in`` is (parts, in): each of ``parts`` equal slices of the outputs (q, k and v) reads x scaled in its own
+    way. ``linear``, which has W, stays the ViT's.
+    """
+
+    def __init__(self, linear: nn.Linear, parts: int = 1):
+        super().__init__()
+        self.linear = (linear,)  # in a tuple: this tap does not own it
+        # Kaiming uniform of a (1, in) and an (out, 1) matrix, as the original code has it: fans in of in and 1.
+        self.scale_in = uniform((parts, linear.in_features), math.sqrt(6 / linear.in_features))
+        self.scale_out = uniform((linear.out_features,), math.sqrt(6))
+        self.bias = uniform((linear.out_features,), 0.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        (linear,) = self.linear
+        weights = linear.weight.chunk(len(self.scale_in))
+        answers = [F.linear(x * scale, w) for scale, w in zip(self.scale_in.unbind(), weights, strict=True)]
+        y = answers[0] if len(answers) == 1 else torch.cat(answers, dim=-1)
+        return y * self.scale_out + self.bias
+
+
+class RLRR(Method):
+    """31 D L + 4 D parameters in an ordinary ViT; 2 D L fewer with QKV "fused"."""
+
+    paper = "Dong et al., 2024, arXiv:2403.19067"
+    learns = "a rank-one rescaling of every weight, a scale and shift of every norm"
+    folds = True
+    for_any_backbone = True
+
+    @staticmethod
+    def defaults() -> CfgNode:
+        cfg = CfgNode()
+        # "separate": q, k and v each scale the tokens they read in their own way, as in the original ViT. "fused": they
+        # share one such scale, as in the original Swin.
+        cfg.QKV = "separate"
+        # What gets a scale and shift: the patch projection, each block's norms (in ConvNeXt "norm1" is its only one)
+        # and "norm", the last. The original Swin leaves the patch projection out.
+        cfg.SCALE_SHIFT = ["patch_embed", "norm1", "norm2", "norm"]
+        # Dropout on what attention and MLP return, in training only: 0 in the first block, this in the last, linearly
+        # between. The original chooses 0 to 0.5 per task.
+        cfg.DROPOUT = 0.1
+        return cfg
+
+    @staticmethod
+    def problems(cfg):
+        found = [] if cfg.QKV in ("separate", "fused") else [f"QKV is {cfg.QKV!r}; known: 'separate', 'fused'"]
+        chosen = [str(name) for name in cfg.SCALE_SHIFT]
+        if not set(chosen) <= set(NORMS) or len(set(chosen)) < len(chosen):
+            found.append(f"SCALE_SHIFT is {cfg.SCALE_SHIFT}; choose from {', '.join(NORMS)}, each once")
+        return found + dropout_problems(cfg.DROPOUT)
+
+    def attach(self, cfg, vit, tokens):
+        for site, op in block_sites(vit, LINEARS).items():
+            if not isinstance(op, nn.Linear):
+                raise ValueError(f"rlrr rescales linear maps, and {site} is a {type(op).__name__}")
+            self.beside(site, Rescale(op, 3 if site.endswith("attn.qkv") and cfg.QKV == "separate" else 1))
+        for site in self._scaled(vit, cfg.SCALE_SHIFT):
+            self.after(site, scale_shift_of(vit.get_submodule(site), vit.num_features))
+        for site, rate in rising(vit, cfg.DROPOUT).items():
+            self.after(site, nn.Dropout(rate))
+
+    @staticmethod
+    def _scaled(vit, wanted: list[str]) -> list[str]:
+        """The patch projection and norms that ``wanted`` names, as this backbone calls them."""
+        sites = []
+        if "patch_embed" in wanted:
+            sites.append("patch_embed.proj" if hasattr(vit, "patch_embed") else "stem.0")
+        if inside := ["norm1", "norm"] * ("norm1" in wanted) + ["norm2"] * ("norm2" in wanted):
+            sites += block_sites(vit, inside)
+        return [*sites, final_norm(vit)] if "norm" in wanted else sites

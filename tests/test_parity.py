@@ -7,6 +7,7 @@ seeds and options can be put into a folder and run with ``PARITY_DIR=<folder> py
 import json
 import math
 import os
+import tempfile
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,8 +20,11 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from src.configs.config import get_cfg
+from src.engine.sensitivity import squared_gradients
+from src.models.allocation import Allocation, Rules, allocate, pieces
 from src.models.merge import merged_state_dict
 from src.models.method import wires
+from src.models.methods.spt import OPERATIONS, SparseUpdate
 from src.models.vit_backbones import convert, zoo
 from src.models.vit_models import TunedViT, parse
 from src.solver.losses import SoftmaxLoss
@@ -62,10 +66,36 @@ class Case:
         vit.load_state_dict(self.part("backbone/"))
         cfg = get_cfg()
         methods = DESCRIBE[path.parent.name](self.json["method"], cfg)
+        for method in {"spt_lora", "spt_adapter"} & methods.keys():
+            cfg.MODEL[method.upper()].ALLOCATION = self.allocation(vit)
         self.model = TunedViT(vit, methods, cfg.MODEL, self.npz["logits"].shape[-1]).eval()
         self.params = named_as_in_case(self.model, path.parent.name)
         for name, value in self.part("tuned/").items() | self.part("head/", "head.").items():
             assign(self.params[name], value)
+
+    def allocation(self, vit: VisionTransformer) -> str:
+        """The file that says where SPT's modules, whole vectors and single entries are in this case."""
+        method, known = self.json["method"], pieces(vit)
+        names, masked = list(known), []
+        chosen = set(method["tuned_vectors"])
+        for i, row in enumerate(method["tuned_matrices"]):
+            chosen |= {f"blocks.{i}.{op}.weight" for op, on in zip(OPERATIONS, row, strict=True) if on}
+        for name, index in self.part("index/").items():
+            piece = known[name.replace("sparse_", "")]
+            flat = index[0] * piece.shape[1] + index[1] if len(index) == 2 else index[0]
+            assert torch.equal(flat, flat.sort().values)
+            masked.append(
+                flat
+                + sum(p.numel for n, p in known.items() if names.index(n) < names.index(name.replace("sparse_", "")))
+            )
+        made = Allocation(
+            torch.tensor(sorted(names.index(name) for name in chosen), dtype=torch.int64),
+            torch.cat(masked or [torch.empty(0, dtype=torch.int64)]).sort().values,
+            torch.tensor([len(known), sum(piece.numel for piece in known.values())]),
+        )
+        path = Path(tempfile.mkdtemp(prefix="vitune-test-")) / "allocation.safetensors"
+        made.save(path)
+        return str(path)
 
     def part(self, prefix: str, new: str = "") -> dict[str, torch.Tensor]:
         return {new + k.removeprefix(prefix): v for k, v in self.npz.items() if k.startswith(prefix)}
@@ -216,7 +246,25 @@ def describe_lora(left: dict, model) -> str:
     return "lora"
 
 
+def describe_sensitivity_aware(left: dict, model) -> str:
+    kind = left.pop("structured_type")
+    bias = left.pop("structured_bias")
+    name = "spt_adapter" if kind == "adapter" else "spt_lora"
+    mode = {"BlockSPTSeq": "sequential", "BlockSPTParallel": "parallel"}[left.pop("block")]
+    keys = model[name.upper()]
+    keys.update(
+        RANK=left.pop("low_rank_dim"), MODE=mode, BIAS={"lora": False, "lora_bias": True, "adapter": bias}[kind]
+    )
+    keys.update(DROPOUT=left.pop("structured_dropout"), DROP_PATH=left.pop("structured_drop_path"))
+    assert (left.pop("scaling"), left.pop("cls_token_trained")) == (1.0, True)
+    assert left.pop("tuned_matrices_columns") == list(OPERATIONS)
+    for told in ("tuned_matrices", "tuned_vectors", "masks"):  # the allocation
+        left.pop(told)
+    return name
+
+
 DESCRIBE_SPT = {
+    "spt": describe_sensitivity_aware,
     "rlrr": describe_rlrr,
     "block_expansion": describe_block_expansion,
     "top_k_blocks": describe_top_k,
@@ -324,6 +372,44 @@ class Part:
         return None if self.param.grad is None else self.param.grad.chunk(self.count)[self.number]
 
 
+@dataclass
+class Entries:
+    """Single entries of a sparse update, as far as ``assign`` and ``gather`` see them; ``base`` is added there."""
+
+    param: nn.Parameter
+    positions: torch.Tensor
+    base: torch.Tensor | float = 0.0
+
+    @property
+    def grad(self) -> torch.Tensor | None:
+        return None if self.param.grad is None else self.param.grad[self.positions]
+
+    @property
+    def data(self) -> torch.Tensor:
+        return self.param.data[self.positions] + self.base
+
+    def set(self, value: torch.Tensor) -> None:
+        self.param.data[self.positions] = value - self.base
+
+
+def entries_of(site: str, tap: SparseUpdate) -> dict[str, list[Entries]]:
+    """A sparse update's names in group "spt"; a third of a bias that moves as a whole has its absolute values there."""
+    (linear,) = tap.linear
+    places = thirds_of(site) if site.endswith("attn.qkv") else [site]
+    rows = linear.out_features // len(places)
+    named = {}
+    for kind, param, row in (
+        ("weight", tap.weight, tap.index // linear.in_features),
+        ("bias", tap.bias, tap.bias_index),
+    ):
+        for i, place in enumerate(places if param is not None else []):
+            positions = (row // rows == i).nonzero().flatten()
+            named[f"{place}.sparse_{kind}"] = [Entries(param, positions)]
+            if kind == "bias" and len(positions) == rows:
+                named[f"{place}.bias"] = [Entries(param, positions, linear.bias[i * rows : (i + 1) * rows])]
+    return named
+
+
 def thirds_of(site: str) -> list[str]:
     """ "blocks.0.attn.qkv" -> the names of q, k and v."""
     return [site.removesuffix("qkv") + third for third in "qkv"]
@@ -360,8 +446,16 @@ def named_as_in_spt(model: TunedViT) -> dict[str, list[nn.Parameter]]:
                 named |= {f"{place}.lora_A": [low_rank.down.weight], f"{place}.lora_B": [low_rank.up.weight]}
         elif kind == "LowRank":
             named |= {f"{site}.lora_A": [tap.down.weight], f"{site}.lora_B": [tap.up.weight]}
+        elif kind == "SparseUpdate":
+            named |= entries_of(site, tap)
+        elif kind in ("Delta", "ThirdsBeside", "ThirdsBehind"):
+            parts = {site: tap} if kind == "Delta" else {site.removesuffix("qkv") + t: d for t, d in tap.parts.items()}
+            for place, delta in parts.items():
+                named |= {f"{place}.{n}": [param] for n, param in delta.named_parameters()}
         else:
-            assert kind == "Dropout", f"{method} has taps that this test does not know: {kind} {verb} {site}"
+            assert kind in ("Dropout", "DropPath"), (
+                f"{method} has taps that this test does not know: {kind} {verb} {site}"
+            )
     return named
 
 
@@ -369,6 +463,9 @@ def assign(params: list[nn.Parameter | Part], value: torch.Tensor) -> None:
     parts = [value] if len(params) == 1 and params[0].data.squeeze().shape == value.squeeze().shape else list(value)
     assert len(parts) == len(params)
     for param, part in zip(params, parts, strict=True):
+        if isinstance(param, Entries):
+            param.set(part)
+            continue
         param.data.copy_(part.reshape(param.data.shape))
 
 
@@ -417,6 +514,55 @@ def test_case(path):
         assert merged.keys() == theirs.keys()
         for name, weight in theirs.items():
             torch.testing.assert_close(merged[name], weight, atol=ATOL, rtol=0, msg=lambda m, n=name: n + m)
+
+
+SENSITIVITIES = [case for case in cases("spt") if json.loads(case.values[0].read_text()).get("combos")]
+
+
+@pytest.mark.parametrize("path", SENSITIVITIES)
+def test_sensitivities_and_what_is_spent_on_them(path):
+    """The sums of squared gradients, and every budget of every set of rules, from the original's own sums."""
+    case, npz = (
+        json.loads(path.read_text()),
+        {k: torch.from_numpy(v) for k, v in np.load(path.with_suffix(".npz")).items()},
+    )
+    vit = build_vit(case["arch"])
+    vit.load_state_dict({k.removeprefix("backbone/"): v for k, v in npz.items() if k.startswith("backbone/")})
+    model = TunedViT(vit, {}, get_cfg().MODEL, len(npz["head/weight"]))
+    model.head.last_layer.weight.data.copy_(npz["head/weight"])
+    model.head.last_layer.bias.data.copy_(npz["head/bias"])
+    found = squared_gradients(model, zip(npz["input"], npz["target"], strict=True))
+    assert list(found) == case["eligible_order"]
+    theirs = {name: npz[f"sensitivity/{name}"] for name in found}
+    for name in found:
+        torch.testing.assert_close(found[name], theirs[name], rtol=1e-3, atol=1e-9, msg=lambda m, n=name: n + m)
+
+    about, token = case["method"], vit.cls_token.numel()
+    for combo, asked in case["combos"].items():
+        options = asked["options"]
+        rules = Rules(kind=options["structured_type"], rank=about["low_rank_dim"], always=token, **{
+            key: options[key] for key in ("alpha", "beta", "structured_vector", "structured_only")
+        })  # fmt: skip
+        for budget in ("1.0", "0.8", "0.6", "0.4", "0.2", "0.1", "0.05"):
+            where, expected = (combo, budget), asked["budgets"].get(budget)
+            try:
+                made = allocate(vit, theirs, rules, float(budget) * about["unit"], about["unit"])
+            except ValueError:
+                assert expected is None, where
+                continue
+            told = ("sweep_position", "tau", "unstructured", "structured", "total_count_peer_claim")
+            ours = (made.about["step"] - 1, *(made.about[key] for key in ("tau", "masked", "structured", "total")))
+            assert ours == tuple(expected[key] for key in told), where
+            names, known = made.names(vit), pieces(vit)
+            assert [name for name in names if len(known[name].shape) == 1] == expected["tuned_vectors"], where
+            matrices = [[f"blocks.{i}.{op}.weight" in names for op in OPERATIONS] for i in range(len(vit.blocks))]
+            assert matrices == npz[f"alloc/{combo}/{budget}/tuned_matrices"].bool().tolist(), where
+            masks, flat, start = made.masks(vit), [], 0
+            for name, piece in known.items():  # theirs counts along what is not structured
+                if name not in names:
+                    flat += (masks.get(name, torch.empty(0, dtype=torch.int64)) + start).tolist()
+                    start += piece.numel
+            assert flat == npz[f"alloc/{combo}/{budget}/unstructured_indexes"].tolist(), where
 
 
 def converter_of(golden: dict, path: Path):

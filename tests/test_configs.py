@@ -10,6 +10,7 @@ import yaml
 
 from src.configs.config import ConfigError, changed, flatten, get_cfg, load_cfg, load_cfg_text
 from src.configs.legacy import RENAMED, RETIRED
+from src.engine.sensitivity import spt_method
 from src.models.vit_backbones.zoo import create_vit, find_backbone
 from src.models.vit_models import TunedViT, parse
 
@@ -21,9 +22,11 @@ DIGITS = ["DATA.NAME", "digits", "DATA.FEATURE", "vit_micro_glyphs", "DATA.CROPS
 def test_yaml_loads_and_builds(path):
     cfg = load_cfg(path)
     row = find_backbone(cfg.DATA.FEATURE)
+    methods = parse(cfg.MODEL.TRANSFER_TYPE, cfg.FREQFIT)
+    methods.pop(spt_method(cfg), None)  # it is built from the task's images
     with torch.device("meta"):
         vit = create_vit(row, (cfg.DATA.CROPSIZE, cfg.DATA.CROPSIZE))
-        model = TunedViT(vit, parse(cfg.MODEL.TRANSFER_TYPE, cfg.FREQFIT), cfg.MODEL, max(2, cfg.DATA.NUMBER_CLASSES))
+        model = TunedViT(vit, methods, cfg.MODEL, max(2, cfg.DATA.NUMBER_CLASSES))
     assert model.num_trained()["head"] > 0
     assert path.read_text().startswith("# ")
 

@@ -52,6 +52,8 @@ MIXES = [
     ("block+prompt", "freqfit"),
     ("vqt+block+partial-2", ""),
     ("block+end2end", ""),
+    ("spt_lora+prompt", "freqfit"),
+    ("spt_adapter+rlrr", ""),
 ]
 EVERY = [(name, "") for name in ["linear", *METHODS]] + MIXES
 ids = ["+".join(filter(None, pair)) for pair in EVERY]

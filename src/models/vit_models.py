@@ -85,8 +85,14 @@ SHORTHANDS: dict[str, tuple[str, dict]] = {
 
 # Methods that only train weights of the ViT or fold into them: beside "end2end" they add nothing.
 LEARNED_BY_END2END = {
-    *("ssf", "lora", "spt_lora", "spt_adapter", "fact_tt", "fact_tk", "repadapter", "difffit", "rlrr"),
+    *("ssf", "lora", "spt_lora", "fact_tt", "fact_tk", "repadapter", "difffit", "rlrr"),
     *("tinytl-bias", "layernorm", "partial", "attention_tuning", "mlp_tuning", "block_tuning", "cls"),
+}
+
+# What does not go together, and why.
+REFUSED = {
+    ("vqt", "convpass"): "vqt's queries pass the MLP without the patches, and convpass needs the patches' grid there",
+    ("spt_lora", "spt_adapter"): "both spend a budget on the same weights, each by an allocation of its own",
 }
 
 
@@ -137,11 +143,9 @@ def parse(transfer_type: str, freqfit: str = "") -> dict[str, dict]:
             f"MODEL.TRANSFER_TYPE {transfer_type!r}: end2end trains every weight, so {', '.join(sorted(redundant))} "
             "adds nothing it could not learn; name one of them alone"
         )
-    if {"vqt", "convpass"} <= set(wanted):
-        raise ValueError(
-            f"MODEL.TRANSFER_TYPE {transfer_type!r}: vqt's queries pass the MLP without the patches, and convpass "
-            "needs the patches' grid there; name one of them"
-        )
+    for names, reason in REFUSED.items():
+        if set(names) <= wanted.keys():
+            raise ValueError(f"MODEL.TRANSFER_TYPE {transfer_type!r}: {reason}; name one of them")
     return {name: wanted[name] for name in METHODS if name in wanted}
 
 

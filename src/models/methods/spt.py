@@ -79,12 +79,12 @@ class SparseLinear(torch.autograd.Function):
     """x (W + S)^T + b for a frozen W and an S of few entries, without keeping anything of W's size.
 
     For the gradient of the entries only those columns of x are kept that an entry reads, and only the rows and columns
-    that have entries are multiplied.
+    that have entries are multiplied; ``rows`` and ``cols`` are None where that is most of them.
     """
 
     @staticmethod
     def forward(ctx, x, weight, values, bias, index, rows, cols, place):
-        ctx.save_for_backward(x[..., cols], weight, values, index, rows, place)
+        ctx.save_for_backward(_chosen(x, cols), weight, values, index, rows, place)
         return F.linear(x, with_entries(weight, values, index, x.dtype), bias)
 
     @staticmethod
@@ -92,9 +92,13 @@ class SparseLinear(torch.autograd.Function):
     def backward(ctx, dy):
         x_cols, weight, values, index, rows, place = ctx.saved_tensors
         dx = dy @ with_entries(weight, values, index, dy.dtype)
-        block = dy[..., rows].flatten(0, -2).T @ x_cols.flatten(0, -2)  # (rows, columns) that have entries
+        block = _chosen(dy, rows).flatten(0, -2).T @ x_cols.flatten(0, -2)
         d_bias = dy.flatten(0, -2).sum(0) if ctx.needs_input_grad[3] else None
         return dx, None, block.flatten()[place].to(values.dtype), d_bias, None, None, None, None
+
+
+def _chosen(x: Tensor, channels: Tensor | None) -> Tensor:
+    return x if channels is None else x.index_select(-1, channels)
 
 
 def with_entries(weight: Tensor, values: Tensor, index: Tensor, dtype: torch.dtype) -> Tensor:
@@ -114,11 +118,12 @@ class SparseUpdate(nn.Module):
         self.weight = nn.Parameter(linear.weight.new_zeros(len(weight_index))) if len(weight_index) else None
         self.bias = nn.Parameter(linear.weight.new_zeros(len(bias_index))) if len(bias_index) else None
         row, col = weight_index // linear.in_features, weight_index % linear.in_features
-        rows, row_place = row.unique(return_inverse=True)
-        cols, col_place = col.unique(return_inverse=True)
-        tables = {"index": weight_index, "rows": rows, "cols": cols, "place": row_place * len(cols) + col_place}
-        for name, table in (tables | {"bias_index": bias_index}).items():
-            self.register_buffer(name, table.to(linear.weight.device), persistent=False)
+        rows, row_place = _used(row, linear.out_features)
+        cols, col_place = _used(col, linear.in_features)
+        place = row_place * (linear.in_features if cols is None else len(cols)) + col_place
+        tables = {"index": weight_index, "rows": rows, "cols": cols, "place": place, "bias_index": bias_index}
+        for name, table in tables.items():
+            self.register_buffer(name, None if table is None else table.to(linear.weight.device), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         (linear,) = self.linear
@@ -134,6 +139,12 @@ class SparseUpdate(nn.Module):
         bias = None if bias is None else bias.to(x.dtype)
         tables = (self.index, self.rows, self.cols, self.place)
         return SparseLinear.apply(x, linear.weight, self.weight, bias, *tables)
+
+
+def _used(channels: Tensor, count: int) -> tuple[Tensor | None, Tensor]:
+    """The channels that occur, None for all if most do, and each one's position among them."""
+    used, place = channels.unique(return_inverse=True)
+    return (None, channels) if 2 * len(used) > count else (used, place)
 
 
 class SPT(Method):

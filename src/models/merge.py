@@ -91,13 +91,12 @@ def _measure_linear(op):
 
 
 def _measure_conv(op):
-    patch = (op.in_channels, *op.kernel_size)
+    patch = (op.in_channels // op.groups, *op.kernel_size)
     size, where = math.prod(patch), tuple(pad // step for pad, step in zip(op.padding, op.stride, strict=True))
     eye = torch.eye(size + 1, size, dtype=op.weight.dtype, device=op.weight.device)  # the last row is zero
-    answers = op(eye.view(size + 1, *patch))[:, :, *where]  # where the kernel lies on the whole patch
-    weight = (answers[:-1] - answers[-1]).T.view(op.groups, -1, op.groups, *op.weight.shape[1:])
-    own = torch.arange(op.groups)  # a group's outputs see the inputs of their own group only
-    return weight[own, :, own].reshape(op.weight.shape).contiguous(), answers[-1]
+    same = eye.view(size + 1, *patch).repeat(1, op.groups, 1, 1)  # a group's outputs see the inputs of their own only
+    answers = op(same)[:, :, *where]  # where the kernel lies on the whole patch
+    return (answers[:-1] - answers[-1]).T.reshape(op.weight.shape).contiguous(), answers[-1]
 
 
 def _measure_norm(op, taps):

@@ -35,6 +35,19 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
         Path(temporary).unlink(missing_ok=True)
 
 
+def replace_folder(path: Path, fill: Callable[[Path], None]) -> None:
+    """Let ``fill`` fill a folder beside ``path``, then put it there; what was there goes only when it is ready."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(PARTIAL, f".{path.name}.", path.parent) as temporary:
+        new, old = Path(temporary) / "new", Path(temporary) / "old"
+        new.mkdir()
+        fill(new)
+        if path.exists():
+            path.rename(old)
+        new.rename(path)
+
+
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
     """Let one process at a time in; the system lets go of ``path`` when a process dies, however it dies.

@@ -16,6 +16,7 @@ import scipy.ndimage
 import timm
 import torch
 from timm.layers import resample_abs_pos_embed
+from timm.models.convnext import ConvNeXt
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
@@ -332,6 +333,27 @@ def _timm_vit(name: str, image_size: tuple[int, int], path: Path | None) -> nn.M
     if size:
         check_size(image_size, vit.patch_embed.patch_size)
     return vit
+
+
+def timm_arguments(name: str, vit: nn.Module, image_size: tuple[int, int], depth: int) -> tuple[str, dict]:
+    """What makes ``timm.create_model`` build backbone ``name``: its architecture's name and arguments, JSON types only.
+
+    Args:
+        vit: the backbone as it was built.
+        depth: how many blocks it shall have; of no meaning for Swin and ConvNeXt.
+    """
+    row = find_backbone(name)
+    arguments = {} if isinstance(vit, ConvNeXt) else {"img_size": list(image_size)}
+    if isinstance(vit, VisionTransformer):
+        arguments |= {"depth": depth, "global_pool": vit.global_pool}
+    if row is None:
+        return name[len("timm:") :].split(".")[0], arguments
+    if isinstance(row.arch, dict):
+        return "vit_base_patch16_224", {
+            **row.arch,
+            **arguments,
+        }  # VisionTransformer with other sizes, all of them given
+    return row.arch, arguments
 
 
 def input_mean_std(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -1,5 +1,6 @@
 """The README keeps its word: its commands parse, its counts are right, its worked example runs as it stands."""
 
+import importlib
 import re
 import shlex
 import subprocess
@@ -8,15 +9,14 @@ import types
 from pathlib import Path
 
 import pytest
-import torch
+import timm
+from conftest import make_vit
 
 import train
-from src.configs.config import get_cfg, load_cfg
+from src.configs.config import load_cfg
 from src.engine.results import run_folder
 from src.engine.run import run
 from src.models import vit_models
-from src.models.vit_backbones.zoo import MODEL_ZOO, create_vit
-from src.models.vit_models import TunedViT, parse
 
 README = Path("README.md").read_text()
 
@@ -109,22 +109,27 @@ def test_demo_is_the_digits_alone(run_sh):
     assert run_sh("SEEDS='1 2' bash run.sh digits") == ["-m", "src.tools.demo", "--seeds", "1 2"]
 
 
-TABLE = re.findall(r"^\| (`[^|]*`[^|]*) \| ([^|]*) \| ([\d,]+(?: or [\d,]+)?)(?: \(k = 1\))? \|$", README, flags=re.M)
+def test_table_of_methods_is_what_list_methods_prints(capsys):
+    assert train.main(["--list-methods"]) == 0
+    table = re.search(r"<!-- python train.py --list-methods -->\n(.*)<!-- end -->", README, flags=re.S)[1]
+    assert table == capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("names", "what", "counts"), TABLE, ids=[row[0] for row in TABLE])
-def test_parameter_counts_in_the_tables(names, what, counts):
-    assert len(TABLE) == 25
-    name = re.match(r"`([^`]*)`", names).group(1)
-    for number, count in enumerate(counts.split(" or ")):
-        cfg = get_cfg().MODEL
-        cfg.SIDE.WEIGHTS, cfg.PROMPT.DEEP = "", number == 1
-        freqfit = name if name.startswith("freqfit") or what.strip() == "scale and shift" else ""
-        with torch.device("meta"):
-            vit = create_vit(MODEL_ZOO["sup_vitb16_imagenet21k"], (224, 224))
-            model = TunedViT(vit, parse("linear" if freqfit else name, freqfit), cfg, num_classes=10)
-        trained = model.num_trained()
-        assert sum(trained.values()) - trained["head"] == int(count.replace(",", "")), name
+@pytest.mark.parametrize("line", [c for c in COMMANDS if "src.tools." in c])
+def test_tool_commands_name_tools(line):
+    module = re.search(r"src\.tools\.\w+", line)[0]
+    with pytest.raises(SystemExit) as stop:
+        importlib.import_module(module).main(["--help"])
+    assert stop.value.code == 0
+
+
+def test_call_in_code_runs_as_it_stands(tmp_path, monkeypatch):
+    code = next(text for text in blocks("python") if "from src.api" in text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(timm, "create_model", lambda *_, **__: make_vit())
+    names = {}
+    exec(code, names)
+    assert sum(p.numel() for p in names["trained"]) == sum(names["model"].num_trained().values())
 
 
 def test_worked_example_runs_as_it_stands(tmp_path, monkeypatch):

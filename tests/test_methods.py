@@ -152,6 +152,24 @@ def test_folds_into_a_plain_vit_or_says_why_not(names, freqfit, images):
     torch.testing.assert_close(merged, model(images), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("arguments", [{}, {"no_embed_class": True}, {"reg_tokens": 2}])
+@pytest.mark.parametrize("names", ["ssf", "rlrr+lora"])
+def test_a_patch_convolution_without_bias_folds_into_the_positions(names, arguments, images):
+    model = make_model(names, vit=make_vit(pre_norm=True, **arguments))  # as CLIP has it
+    assert model.vit.patch_embed.proj.bias is None
+    randomise(model)
+    plain = make_vit(pre_norm=True, **arguments)
+    plain.load_state_dict(merged_state_dict(model))
+    merged = plain.forward_head(plain.forward_features(images), pre_logits=True)
+    torch.testing.assert_close(merged, model.features(images), atol=1e-5, rtol=1e-5)
+
+
+def test_a_shift_that_nothing_takes_up_is_named():
+    model = make_model("ssf", vit=make_vit(qkv_bias=False))
+    with pytest.raises(ValueError, match=r"ssf cannot be merged: blocks\.0\.attn\.qkv has no bias"):
+        merged_state_dict(model)
+
+
 @every_method
 def test_one_forward_leaves_nothing_behind_for_the_next(names, freqfit, images):
     model = build(names, freqfit)

@@ -46,6 +46,10 @@ def merged_state_dict(model: TunedViT) -> dict[str, Tensor]:
         state[f"{site}.weight"] = weight
         if op.bias is not None:
             state[f"{site}.bias"] = bias
+        elif bias.any() and site == "patch_embed.proj" and _positions_follow(model.vit):
+            state["pos_embed"][:, -model.vit.patch_embed.num_patches :] += bias
+        elif bias.any():
+            raise ValueError(f"{names} cannot be merged: {site} has no bias to take up the shift")
     return _deeper(state, new_blocks) if new_blocks else state
 
 
@@ -63,9 +67,12 @@ def _deeper(state: dict[str, Tensor], new_blocks: dict[str, dict[str, Tensor]]) 
     return deeper
 
 
+def _positions_follow(vit: nn.Module) -> bool:
+    """Whether position embeddings, one for each patch, are added to what the patch convolution gives (CLIP)."""
+    return getattr(vit, "pos_embed", None) is not None and isinstance(vit.patch_embed.norm, nn.Identity)
+
+
 def _measure(op: nn.Module, taps: list, where: str) -> tuple[Tensor, Tensor]:
-    if getattr(op, "bias", None) is None and hasattr(op, "weight") and _needs_bias(op):
-        raise ValueError(f"{where} has no bias to take up the shift")
     if isinstance(op, nn.Linear):
         return _measure_linear(op)
     if isinstance(op, nn.Conv2d):
@@ -73,15 +80,6 @@ def _measure(op: nn.Module, taps: list, where: str) -> tuple[Tensor, Tensor]:
     if isinstance(op, nn.LayerNorm) and all(verb == "after" for _, verb, _ in taps):
         return _measure_norm(op, [tap for _, _, tap in reversed(taps)])
     raise ValueError(f"{where} is a {type(op).__name__}, which has no weight to fold this into")
-
-
-def _needs_bias(op: nn.Module) -> bool:
-    """Whether a map without bias has one with its taps."""
-    if isinstance(op, nn.Linear):
-        return bool(op(op.weight.new_zeros(1, op.in_features)).any())
-    if isinstance(op, nn.Conv2d):
-        return bool(op(op.weight.new_zeros(1, op.in_channels, *op.kernel_size)).any())
-    return False
 
 
 def _measure_linear(op):
@@ -101,7 +99,8 @@ def _measure_conv(op):
 
 def _measure_norm(op, taps):
     shape = (-1, 1, 1) if isinstance(op, LayerNorm2d) else (-1,)
-    zero, one = op.bias.view(shape), (op.weight + op.bias).view(shape)  # where its normalised input is 0 and 1
+    bias = torch.zeros_like(op.weight) if op.bias is None else op.bias
+    zero, one = bias.view(shape), (op.weight + bias).view(shape)  # where its normalised input is 0 and 1
     for tap in taps:
         zero, one = tap(zero), tap(one)
     return (one - zero).flatten(), zero.flatten()

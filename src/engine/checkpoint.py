@@ -15,7 +15,7 @@ from torch import nn
 
 from ..configs.config import load_cfg_text
 from ..data.loader import Pixels
-from ..models.vit_models import TunedViT, build_model
+from ..models.vit_models import TunedViT, build_model, config_name
 from ..utils.io import write_atomic
 from ..utils.seed import random_state, set_random_state
 
@@ -45,6 +45,7 @@ def save_tuned(path: Path, model: TunedViT, cfg: CfgNode, class_names: list[str]
         "class_names": simplejson.dumps(class_names),
         "pixels": simplejson.dumps(asdict(pixels)),
         "backbone": fingerprint(model),
+        "without_files": simplejson.dumps(_without_files(model)),
     }
     write_atomic(path, lambda temporary: save_file(state, temporary, metadata))
 
@@ -78,8 +79,10 @@ def load_tuned(path: str | Path, changes: Sequence[str] = ()) -> Tuned:
         raise CheckpointError(f"{path} is no file that ViTune wrote (format {metadata.get('format')!r})")
     cfg = load_cfg_text(metadata["config"], changes)
     class_names = simplejson.loads(metadata["class_names"])
-    # What a side network started from is not needed again: the file holds it whole.
-    model = build_model(load_cfg_text(cfg.dump(), ["MODEL.SIDE.WEIGHTS", ""]), len(class_names))
+    # What a method started from is not needed again: this file holds what became of it.
+    instead = simplejson.loads(metadata.get("without_files", '{"MODEL.SIDE.WEIGHTS": ""}'))
+    pairs = [text for key, value in instead.items() for text in (key, str(value))]
+    model = build_model(load_cfg_text(cfg.dump(), pairs), len(class_names))
     model.load_tuned_state_dict(state)
     if fingerprint(model) != metadata["backbone"]:
         raise CheckpointError(
@@ -88,6 +91,14 @@ def load_tuned(path: str | Path, changes: Sequence[str] = ()) -> Tuned:
         )
     pixels = {k: tuple(v) if isinstance(v, list) else v for k, v in simplejson.loads(metadata["pixels"]).items()}
     return Tuned(model.eval(), cfg, class_names, Pixels(**pixels))
+
+
+def _without_files(model: TunedViT) -> dict:
+    return {
+        f"MODEL.{config_name(name)}.{key}": value
+        for name, method in model.methods.items()
+        for key, value in method.without_files.items()
+    }
 
 
 def fingerprint(model: TunedViT) -> str:

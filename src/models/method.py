@@ -17,6 +17,8 @@ Taps belong to their method, never to the ViT: ``vit.state_dict()`` keeps exactl
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import torch
 from fvcore.common.config import CfgNode
@@ -105,6 +107,8 @@ class Method(nn.Module):
         super().__init__()
         self.taps = nn.ModuleList()
         self.wires: list[tuple[str, str, int]] = []  # (site, verb, index into taps); one tap may serve several sites
+        # Keys to use instead when this method is built again to be given its saved state: no file to start from.
+        self.without_files: dict[str, Any] = {}
         self.attach(cfg, vit, tokens)
 
     @staticmethod
@@ -131,6 +135,9 @@ class Method(nn.Module):
     def features(self, pooled: Tensor) -> Tensor:
         """What the head sees: (B, dim) -> (B, num_features(dim))."""
         return pooled
+
+    def export(self, vit: nn.Module, folder: Path) -> None:
+        """Write what was learned into ``folder`` in another library's format, for methods that have one."""
 
     def before(self, site: str, tap: nn.Module) -> None:
         """The site gets ``tap(x)`` instead of x."""
@@ -194,9 +201,9 @@ def connect(vit: nn.Module, methods: nn.ModuleDict) -> dict[str, Site]:
     """Run every method's taps in ``vit``'s forward. Call once, before ``torch.compile``.
 
     Raises:
-        ValueError: a method names a site that the ViT does not have.
+        ValueError: a method names a site that the ViT does not have, or two replace the same.
     """
-    modules, sites = dict(vit.named_modules()), {}
+    modules, sites, replaced = dict(vit.named_modules()), {}, {}
     for name, site, verb, tap in wires(methods):
         if site not in modules:
             raise ValueError(f"method {name!r}: {type(vit).__name__} has no module {site!r}")
@@ -205,16 +212,16 @@ def connect(vit: nn.Module, methods: nn.ModuleDict) -> dict[str, Site]:
             modules[site].register_forward_pre_hook(sites[site].enter)
             modules[site].register_forward_hook(sites[site].leave)
         if verb == "instead":
-            _replace(modules[site], site, name, tap)
+            if site in replaced:
+                raise ValueError(
+                    f"methods {replaced[site]!r} and {name!r} both replace what {site} computes: name one of them, or "
+                    "give them other targets"
+                )
+            replaced[site] = name
+            modules[site].forward = tap.__call__  # a bound method: copied with the model; the tap stays the method's
         else:
             sites[site].add(verb, tap, name)
     return sites
-
-
-def _replace(module: nn.Module, site: str, method: str, tap: nn.Module) -> None:
-    if "forward" in vars(module):
-        raise ValueError(f"method {method!r} replaces {site}, which another method of this mix replaces already")
-    module.forward = tap.__call__  # a bound method, which is copied with the model; the tap stays the method's
 
 
 def wires(methods: nn.ModuleDict) -> Iterable[tuple[str, str, str, nn.Module]]:

@@ -12,6 +12,7 @@ from .methods.convpass import Convpass
 from .methods.difffit import DiffFit
 from .methods.fact import FacTTK, FacTTT
 from .methods.freqfit import FreqFit, FreqFitReal
+from .methods.hf_peft import BOFT, FourierFT, Peft, VeRA
 from .methods.houlsby import Houlsby
 from .methods.lora import LoRA
 from .methods.prompt import Prompt
@@ -48,6 +49,10 @@ METHODS: dict[str, type[Method]] = {
     "repadapter": RepAdapter,
     "difffit": DiffFit,
     "lora": LoRA,
+    "peft": Peft,
+    "boft": BOFT,
+    "vera": VeRA,
+    "fft": FourierFT,
     "fact_tt": FacTTT,
     "fact_tk": FacTTK,
     "ssf": SSF,
@@ -76,6 +81,7 @@ SHORTHANDS: dict[str, tuple[str, dict]] = {
 
 # Methods that only train weights of the ViT or fold into them: beside "end2end" they add nothing.
 LEARNED_BY_END2END = {
+    *("peft", "boft", "vera", "fft"),
     *("ssf", "lora", "fact_tt", "fact_tk", "repadapter", "difffit"),
     *("tinytl-bias", "layernorm", "partial", "attention_tuning", "mlp_tuning", "block_tuning", "cls"),
 }

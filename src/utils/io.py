@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ PARTIAL = ".partial"
 def remove_partial(folder: Path) -> None:
     """Remove what a process that was killed while writing left behind."""
     for path in folder.glob(f".*{PARTIAL}"):
-        path.unlink()
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
@@ -33,6 +34,20 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
         os.replace(temporary, path)
     finally:
         Path(temporary).unlink(missing_ok=True)
+
+
+def write_folder(path: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` fill a folder beside ``path``, then put it there in the place of one that may be there."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(PARTIAL, f".{path.name}.", path.parent))
+    try:
+        write(temporary)
+        os.chmod(temporary, 0o755)  # mkdtemp makes it private
+        shutil.rmtree(path, ignore_errors=True)
+        os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager

@@ -66,6 +66,7 @@ class Side(Method):
     def attach(self, cfg, vit, tokens):
         self.before("patch_embed", SideNetwork(vit.num_features, cfg.WEIGHTS))
         self.alpha = nn.Parameter(torch.zeros(()))
+        self.without_files = {"WEIGHTS": ""}
 
     def features(self, pooled):
         network = self.taps[0]

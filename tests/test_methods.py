@@ -54,17 +54,23 @@ MIXES = [
     ("block+end2end", ""),
     ("spt_lora+prompt", "freqfit"),
     ("spt_adapter+rlrr", ""),
+    ("peft", "freqfit"),
+    ("peft+lora+ssf", ""),
+    ("vera+prompt+adapter", ""),
+    ("boft+ssf+tinytl-bias", "freqfit_real"),
+    ("vqt+peft+partial", ""),
 ]
 EVERY = [(name, "") for name in ["linear", *METHODS]] + MIXES
 ids = ["+".join(filter(None, pair)) for pair in EVERY]
 every_method = pytest.mark.parametrize(("names", "freqfit"), EVERY, ids=ids)
 
 # Not the pre-trained model at the start, by the papers' design: random scales, filters, prompts, a side network.
-MOVES_AT_START = {"ssf", "rlrr", "scale_shift", "freqfit", "freqfit_real", "prompt", "side"}
+MOVES_AT_START = {"ssf", "rlrr", "scale_shift", "freqfit", "freqfit_real", "prompt", "side", "fft"}
 
 
 def build(names, freqfit="", **keys) -> TunedViT:
-    return make_model(names, freqfit, MODEL__PROMPT__DEEP=True, **keys)
+    keys = {"MODEL__PROMPT__DEEP": True, "MODEL__FFT__FREQ": 300, **keys}  # 3000 are more than 32 x 32 entries
+    return make_model(names, freqfit, **keys)
 
 
 @every_method

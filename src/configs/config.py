@@ -201,10 +201,11 @@ def changed(cfg: CfgNode) -> dict[str, Any]:
 
 
 def flatten(cfg: dict, prefix: str = "") -> dict[str, Any]:
-    """``{"A": {"B": 1}}`` -> ``{"A.B": 1}``, keys in their order."""
+    """``{"A": {"B": 1}}`` -> ``{"A.B": 1}``, keys in their order. KWARGS is one value: its keys are not ours."""
     flat = {}
     for key, value in cfg.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        is_node = isinstance(value, dict) and key != "KWARGS"
+        flat |= flatten(value, f"{prefix}{key}.") if is_node else {f"{prefix}{key}": value}
     return flat
 
 
@@ -235,6 +236,11 @@ def _assign(cfg: CfgNode, key: str, value: Any, where: str) -> list[str]:
     if value is None and any(name.startswith(f"{key}.") for name in known):  # an empty section
         return []
     if key not in known:
+        node, _, last = key.rpartition(".")
+        if isinstance(known.get(node), dict):  # KWARGS.r 8
+            return _assign(
+                cfg, node, {**known[node], last: _parse(value, {}) if isinstance(value, str) else value}, where
+            )
         return [f"unknown key {key} in {where}{_nearest(key, known)}"]
     default = known[key]
     try:
@@ -274,6 +280,8 @@ def _convert(value: Any, default: Any) -> Any:
         return float(value)
     if isinstance(default, list) and isinstance(value, tuple):
         return list(value)
+    if isinstance(default, dict) and isinstance(value, dict):
+        return CfgNode(value)
     if type(value) is not type(default):
         raise TypeError
     return value
@@ -291,5 +299,7 @@ def _parse(text: str, default: Any) -> Any:
 
 
 def _describe(default: Any) -> str:
+    if isinstance(default, dict):
+        return "arguments and their values, such as {'r': 8}"
     kind = {bool: "True or False", int: "a whole number", float: "a number", list: "a list", str: "text"}[type(default)]
     return f"{kind}, such as {default!r}"

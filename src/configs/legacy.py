@@ -15,10 +15,6 @@ RETIRED = {
     "NUM_SHARDS": "a run uses one device",
     "RUN_N_TIMES": "a finished run is never repeated or overwritten; SEED makes another one",
     "DATA.PIN_MEMORY": "images are kept as decoded bytes (DATA.CACHE_GB)",
-    **{
-        f"MODEL.{key}": f"MODEL.TRANSFER_TYPE {key.split('.')[0].lower()} is not here yet"
-        for key in ("BOFT.BLOCK_SIZE", "BOFT.N_FACTOR", "FFT.FREQ", "FFT.SCALE", "VERA.R")
-    },
     "MODEL.FILTER": "FREQFIT switches the filter on",
     "MODEL.PROMPT.FILTER": "FREQFIT switches the filter on",
     "MODEL.ADAPTER.FILTER": "FREQFIT switches the filter on",

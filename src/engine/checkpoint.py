@@ -18,7 +18,8 @@ from torch import nn
 from ..configs import checks
 from ..configs.config import load_cfg_text
 from ..data.loader import Pixels
-from ..models.vit_models import METHODS, TunedViT, build_model, config_name, parse
+from ..models.method import THIS_FILE
+from ..models.vit_models import TunedViT, build_model, config_name, parse
 from ..utils.io import write_atomic
 from ..utils.seed import random_state, set_random_state
 
@@ -48,6 +49,7 @@ def save_tuned(path: Path, model: TunedViT, cfg: CfgNode, class_names: list[str]
         "class_names": simplejson.dumps(class_names),
         "pixels": simplejson.dumps(asdict(pixels) if pixels else None),
         "backbone": fingerprint(model),
+        "without_files": simplejson.dumps(_without_files(model)),
     }
     write_atomic(path, lambda temporary: save_file(state, temporary, metadata))
 
@@ -85,7 +87,10 @@ def load_tuned(path: str | Path, changes: Sequence[str] = (), vit: nn.Module | N
         raise CheckpointError(f"{path} belongs to a ViT that was in memory: src.api.load(path, vit) puts it on one")
     cfg = load_cfg_text(metadata["config"], changes, check)
     class_names = simplejson.loads(metadata["class_names"])
-    whole = load_cfg_text(cfg.dump(), _read_back(cfg, path), check)
+    # What a method started from is not needed again: this file holds what became of it.
+    instead = simplejson.loads(metadata.get("without_files", '{"MODEL.SIDE.WEIGHTS": ""}'))
+    pairs = [text for key, value in instead.items() for text in (key, str(path) if value == THIS_FILE else str(value))]
+    whole = load_cfg_text(cfg.dump(), pairs, check)
     if vit is not None:
         model = TunedViT(copy.deepcopy(vit), parse(cfg.MODEL.TRANSFER_TYPE, cfg.FREQFIT), whole.MODEL, len(class_names))
     else:
@@ -104,13 +109,13 @@ def _pixels(saved: dict | None) -> Pixels | None:
     return saved and Pixels(**{k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()})
 
 
-def _read_back(cfg: CfgNode, path: Path) -> list[str]:
-    """KEY VALUE pairs for the files that ``path`` makes unnecessary."""
-    pairs = []
-    for name in parse(cfg.MODEL.TRANSFER_TYPE, cfg.FREQFIT):
-        for key, value in METHODS[name].read_back.items():
-            pairs += [f"MODEL.{config_name(name)}.{key}", value.format(file=path)]
-    return pairs
+def _without_files(model: TunedViT) -> dict:
+    """Config keys that name files, and their values for reading the model back without those files."""
+    return {
+        f"MODEL.{config_name(name)}.{key}": value
+        for name, method in model.methods.items()
+        for key, value in method.without_files.items()
+    }
 
 
 def fingerprint(model: TunedViT) -> str:

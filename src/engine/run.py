@@ -70,6 +70,8 @@ def run(cfg: CfgNode, folder: RunFolder, resume: bool = False) -> dict:
         }
         if cfg.MODEL.SAVE_CKPT:
             save_tuned(folder.tuned, model, cfg, data.class_names, data.pixels)
+            for name, method in model.methods.items():
+                method.export(model.vit, folder.path / name)
         result = {
             "test": test,
             **trained,

@@ -35,7 +35,7 @@ def _count(name: str, method: type[Method], cfg: CfgNode, feature: str, size: tu
         return f"≈ {1e6 * cfg.MODEL[config_name(name)].BUDGET:,.0f}"
     model = cfg.MODEL.clone()
     model.defrost()
-    model.get(config_name(name), {}).update(dict.fromkeys(method.read_back, ""))  # counting needs no files
+    model.SIDE.WEIGHTS = ""  # counting needs no files
     with torch.device("meta"):
         try:
             trained = TunedViT(_network(feature, size), parse(name), model, 2).num_trained()

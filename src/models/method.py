@@ -17,6 +17,8 @@ Taps belong to their method, never to the ViT: ``vit.state_dict()`` keeps exactl
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import torch
 from fvcore.common.config import CfgNode
@@ -61,6 +63,7 @@ def tokens_of(vit: nn.Module) -> Tokens | None:
     )
 
 
+THIS_FILE = "<this file>"
 BLOCK = re.compile(r"((layers|stages)\.\d+\.)?blocks\.\d+")
 
 
@@ -98,10 +101,6 @@ class Method(nn.Module):
     folds = False
     # Whether it also works on Swin and ConvNeXt: it asks for modules by name, never for tokens or a grid.
     for_any_backbone = False
-    # Keys that name a file whose content a saved model holds inside, and their value when it is read back; "{file}"
-    # stands for the saved model's own file.
-    read_back: dict[str, str] = {}  # noqa: RUF012 - never changed
-
     # Whether the ViT's own dropout and drop-path act during training. VPT keeps a frozen encoder in eval mode.
     vit_in_train_mode = False
 
@@ -109,6 +108,9 @@ class Method(nn.Module):
         super().__init__()
         self.taps = nn.ModuleList()
         self.wires: list[tuple[str, str, int]] = []  # (site, verb, index into taps); one tap may serve several sites
+        # Keys to use instead when this method is built again to be given its saved state: no file to start from, or
+        # THIS_FILE, the saved state's own.
+        self.without_files: dict[str, Any] = {}
         self.attach(cfg, vit, tokens)
 
     @staticmethod
@@ -135,6 +137,9 @@ class Method(nn.Module):
     def features(self, pooled: Tensor) -> Tensor:
         """What the head sees: (B, dim) -> (B, num_features(dim))."""
         return pooled
+
+    def export(self, vit: nn.Module, folder: Path) -> None:
+        """Write what was learned into ``folder`` in another library's format, for methods that have one."""
 
     def before(self, site: str, tap: nn.Module) -> None:
         """The site gets ``tap(x)`` instead of x."""
@@ -198,9 +203,9 @@ def connect(vit: nn.Module, methods: nn.ModuleDict) -> dict[str, Site]:
     """Run every method's taps in ``vit``'s forward. Call once, before ``torch.compile``.
 
     Raises:
-        ValueError: a method names a site that the ViT does not have.
+        ValueError: a method names a site that the ViT does not have, or two replace the same.
     """
-    modules, sites = dict(vit.named_modules()), {}
+    modules, sites, replaced = dict(vit.named_modules()), {}, {}
     for name, site, verb, tap in wires(methods):
         if site not in modules:
             raise ValueError(f"method {name!r}: {type(vit).__name__} has no module {site!r}")
@@ -209,16 +214,16 @@ def connect(vit: nn.Module, methods: nn.ModuleDict) -> dict[str, Site]:
             modules[site].register_forward_pre_hook(sites[site].enter)
             modules[site].register_forward_hook(sites[site].leave)
         if verb == "instead":
-            _replace(modules[site], site, name, tap)
+            if site in replaced:
+                raise ValueError(
+                    f"methods {replaced[site]!r} and {name!r} both replace what {site} computes: name one of them, or "
+                    "give them other targets"
+                )
+            replaced[site] = name
+            modules[site].forward = tap.__call__  # a bound method: copied with the model; the tap stays the method's
         else:
             sites[site].add(verb, tap, name)
     return sites
-
-
-def _replace(module: nn.Module, site: str, method: str, tap: nn.Module) -> None:
-    if "forward" in vars(module):
-        raise ValueError(f"method {method!r} replaces {site}, which another method of this mix replaces already")
-    module.forward = tap.__call__  # a bound method, which is copied with the model; the tap stays the method's
 
 
 def wires(methods: nn.ModuleDict) -> Iterable[tuple[str, str, str, nn.Module]]:

@@ -15,6 +15,7 @@ from .methods.convpass import Convpass
 from .methods.difffit import DiffFit
 from .methods.fact import FacTTK, FacTTT
 from .methods.freqfit import FreqFit, FreqFitReal
+from .methods.hf_peft import BOFT, FourierFT, Peft, VeRA
 from .methods.houlsby import Houlsby
 from .methods.lora import LoRA
 from .methods.prompt import Prompt
@@ -55,6 +56,10 @@ METHODS: dict[str, type[Method]] = {
     "lora": LoRA,
     "spt_lora": SPTLoRA,
     "spt_adapter": SPTAdapter,
+    "peft": Peft,
+    "boft": BOFT,
+    "vera": VeRA,
+    "fft": FourierFT,
     "fact_tt": FacTTT,
     "fact_tk": FacTTK,
     "rlrr": RLRR,
@@ -85,7 +90,7 @@ SHORTHANDS: dict[str, tuple[str, dict]] = {
 
 # Methods that only train weights of the ViT or fold into them: beside "end2end" they add nothing.
 LEARNED_BY_END2END = {
-    *("ssf", "lora", "spt_lora", "fact_tt", "fact_tk", "repadapter", "difffit", "rlrr"),
+    *("ssf", "lora", "spt_lora", "fact_tt", "fact_tk", "repadapter", "difffit", "rlrr", "peft", "boft", "vera", "fft"),
     *("tinytl-bias", "layernorm", "partial", "attention_tuning", "mlp_tuning", "block_tuning", "cls"),
 }
 

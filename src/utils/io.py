@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ PARTIAL = ".partial"
 def remove_partial(folder: Path) -> None:
     """Remove what a process that was killed while writing left behind."""
     for path in folder.glob(f".*{PARTIAL}"):
-        path.unlink()
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def write_atomic(path: Path, write: Callable[[Path], None]) -> None:

@@ -55,7 +55,6 @@ class Side(Method):
 
     paper = "Zhang et al., 2020, arXiv:1912.13503"
     learns = "an AlexNet beside the ViT"
-    read_back = {"WEIGHTS": ""}  # noqa: RUF012
 
     @staticmethod
     def defaults() -> CfgNode:
@@ -67,6 +66,7 @@ class Side(Method):
     def attach(self, cfg, vit, tokens):
         self.before("patch_embed", SideNetwork(vit.num_features, cfg.WEIGHTS))
         self.alpha = nn.Parameter(torch.zeros(()))
+        self.without_files = {"WEIGHTS": ""}
 
     def features(self, pooled):
         network = self.taps[0]

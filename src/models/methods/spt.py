@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from ..allocation import Allocation, Piece, Rules, pieces
-from ..method import Method
+from ..method import THIS_FILE, Method
 from .adapter import dropout_problems, rising
 
 OPERATIONS = ("attn.q", "attn.k", "attn.v", "attn.proj", "mlp.fc1", "mlp.fc2")
@@ -152,7 +152,6 @@ class SPT(Method):
 
     paper = "He et al., 2023, arXiv:2303.08566"
     for_any_backbone = True
-    read_back = {"ALLOCATION": "{file}"}  # noqa: RUF012
     kind: str
 
     @staticmethod
@@ -224,6 +223,7 @@ class SPT(Method):
         allocation.check(vit)
         for name in ("structured", "masked", "fits"):
             self.register_buffer(name, getattr(allocation, name).clone())
+        self.without_files = {"ALLOCATION": THIS_FILE}
         self.register_load_state_dict_pre_hook(_same_allocation)
 
         known, chosen, masks = pieces(vit), allocation.names(vit), allocation.masks(vit)

@@ -154,7 +154,6 @@ def test_mistakes_say_what_and_what_is_known(pairs, says):
 
 
 def test_freqfits_whole_tree_loads(tmp_path, caplog):
-    """Their BOFT, VERA and FFT keys too, whose methods are not here yet."""
     file = tmp_path / "tree.yaml"
     file.write_text(
         VPT_BASE.replace(" PROMPT:", " BOFT: {BLOCK_SIZE: 4, N_FACTOR: 2}\n  FFT: {FREQ: 3000, SCALE: 300}\n  PROMPT:")
@@ -166,7 +165,8 @@ def test_freqfits_whole_tree_loads(tmp_path, caplog):
     with caplog.at_level("WARNING"):
         cfg = load_cfg(file, ["DATA.NAME", "CUB"])
     assert (cfg.FREQFIT, cfg.SEED) == ("", 42)
-    assert "MODEL.BOFT.BLOCK_SIZE has no effect here" in caplog.text
+    assert (cfg.MODEL.BOFT.N_FACTOR, cfg.MODEL.FFT.SCALE, cfg.MODEL.VERA.R) == (2, 300.0, 256)
+    assert "BOFT" not in caplog.text
 
 
 def test_every_problem_is_reported_at_once(tmp_path):

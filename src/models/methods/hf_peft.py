@@ -419,7 +419,6 @@ def read_weights(folder: Path, modules: list[str]) -> dict[str, Tensor]:
 
     Raises:
         FileNotFoundError: there are no weights.
-        ValueError: none of them belongs to these modules.
     """
     from peft import load_peft_weights
 
@@ -430,7 +429,7 @@ def read_weights(folder: Path, modules: list[str]) -> dict[str, Tensor]:
         for module in modules:
             if (start := f".{name}".find(f".{module}.")) >= 0:
                 return {other.removeprefix(name[:start]): tensor for other, tensor in state.items()}
-    raise ValueError(f"{folder} has no weights for {modules[0]}; it begins with {', '.join(list(state)[:3])}")
+    return state
 
 
 class Peft(Injected):
@@ -519,7 +518,10 @@ def target_problems(targets: list[str]) -> list[str]:
 
 
 class BOFT(Injected):
-    """W -> s R W: a rotation R, block-diagonal with BLOCK_SIZE x BLOCK_SIZE blocks, and a scale s of the outputs."""
+    """W -> s W R: a rotation R of blocks of BLOCK_SIZE channels, and a scale s of the outputs.
+
+    peft keeps a D x D permutation for every linear map of D inputs: 0.6 GB at ViT-B/16 with the default targets.
+    """
 
     paper = "Liu et al., 2023, arXiv:2311.06243"
     learns = "a rotation of the inputs of linear maps"
@@ -583,7 +585,10 @@ class VeRA(Injected):
 
 
 class FourierFT(Injected):
-    """W + SCALE times the real part of an inverse 2-D Fourier transform of FREQ learned entries at random places."""
+    """W + SCALE times the real part of an inverse 2-D Fourier transform of FREQ learned entries at random places.
+
+    The entries start at random, as in the paper, so that training does not start at the pre-trained model.
+    """
 
     paper = "Gao et al., 2024, arXiv:2405.03003"
     learns = "a sparse spectrum of the update of linear maps"

@@ -1,6 +1,7 @@
 """Hugging Face peft: every tuner it knows either works here or is refused by name, and its files go both ways."""
 
 import json
+import shutil
 import subprocess
 import sys
 import warnings
@@ -11,12 +12,15 @@ import pytest
 import torch
 from conftest import make_cfg, make_model, make_vit, randomise
 from fvcore.common.config import CfgNode
+from test_run import quick
 from torch import nn
 
 from src.configs.config import ConfigError, get_cfg, load_cfg
+from src.engine.checkpoint import load_tuned
+from src.engine.run import run
 from src.models.merge import merged_state_dict
 from src.models.methods import hf_peft
-from src.models.vit_backbones.zoo import MODEL_ZOO, create_vit
+from src.models.vit_backbones.zoo import MODEL_ZOO, build_backbone, create_vit
 from src.models.vit_models import TunedViT, parse
 
 # Every tuner of peft 0.21: the arguments that 32 channels need, or a word of why it is refused.
@@ -43,7 +47,7 @@ EXPECTED: dict[str, dict | str] = {
     "XLORA": "several adapters",
 }
 # Not the pre-trained model at the start: what they learn begins at random.
-MOVE_AT_START = {"C3A", "FOURIERFT", "UNILORA", "VBLORA", "WAVEFT"}
+MOVE_AT_START = {"C3A", "FOURIERFT", "UNILORA", "VBLORA"}
 # Not affine, or (LN_TUNING) a norm of its own.
 DO_NOT_FOLD = {"LILY", "LN_TUNING"}
 # Tuners that compile here; FROD, SHIRA and WAVEFT break the graph themselves (sparse tensors, subscripted types).
@@ -101,6 +105,7 @@ def test_tuners_that_cannot_work_are_refused_with_a_reason(name):
     assert EXPECTED[name] in problem
 
 
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks:UserWarning")  # FROD's sparse tensors
 def test_tuner_learns_and_comes_back(kind, images, tmp_path):
     """Gradients, the saved state in a model of another seed, peft's format in peft and here, and folding."""
     model, plain = tuned(kind), make_model("linear")
@@ -261,7 +266,9 @@ LORA_BY_OTHERS = {
     "endings": dict(target_modules=["qkv", "fc1"], r=4),
     "regex": dict(target_modules=r"blocks\.[02]\..*(proj|fc2)", r=4),
     "every linear map": dict(target_modules="all-linear", r=2),
-    "patterns": dict(target_modules=["attn.qkv"], rank_pattern={"blocks.1.attn.qkv": 3}, layers_to_transform=[0, 1]),
+    "patterns": dict(
+        target_modules=["qkv"], rank_pattern={"blocks.1.attn.qkv": 3}, exclude_modules=["blocks.2.attn.qkv"]
+    ),
     "biases": dict(target_modules=["attn.qkv"], bias="lora_only"),
     "all biases": dict(target_modules=["attn.qkv"], bias="all"),
     "convolution": dict(target_modules=["patch_embed.proj"], r=4),
@@ -310,6 +317,27 @@ def test_adapters_of_a_wrapped_model_and_broken_ones(images, tmp_path):
     (tmp_path / "adapter_config.json").write_text(json.dumps(content))
     with pytest.raises(FileNotFoundError, match=r"adapter_model\.safetensors is missing"):
         tuned(LOAD=str(tmp_path))
+
+
+def test_a_run_needs_no_adapter_to_be_loaded_again_and_leaves_one(tmp_path, images):
+    given = tmp_path / "given"
+    config = peft.LoraConfig(target_modules=["attn.qkv", "fc1"], r=3, bias="lora_only")
+    saved_by_peft(given, config, build_backbone("vit_micro_glyphs", "pretrained", (32, 32)))
+    cfg, folder = quick(
+        tmp_path, "MODEL.TRANSFER_TYPE", "peft", "MODEL.PEFT.LOAD", str(given), "SOLVER.TOTAL_EPOCH", "1",
+        "SOLVER.WARMUP_EPOCH", "0",
+    )  # fmt: skip
+    run(cfg, folder)
+    shutil.rmtree(given)
+    model = load_tuned(folder.path).model
+    vit = build_backbone("vit_micro_glyphs", "pretrained", (32, 32))
+    with warnings.catch_warnings(action="ignore"):
+        theirs = peft.PeftModel.from_pretrained(vit, str(folder.path / "peft")).eval().base_model.model
+    torch.testing.assert_close(model.features(images), features(theirs, images), atol=1e-5, rtol=0)
+    assert sorted(path.name for path in (folder.path / "peft").iterdir()) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    ]
 
 
 def test_peft_is_imported_only_by_those_who_need_it():

@@ -316,6 +316,9 @@ class Injected(Method):
         self.has_thirds = any(isinstance(leaves[name], Third) for name in self.replaced)
         for site, tap in _taps(shell, leaves, self.replaced).items():
             self.instead(site, tap)
+        for name in leaves.keys() - set(self.replaced):  # peft would take their biases for its own
+            parent, _, last = name.rpartition(".")
+            del shell.get_submodule(parent)._modules[last]
         self.bias = getattr(config, "bias", "none")
         self.own_biases = {f"{site}.bias" for site, _, _ in self.wires}
         if {param for param in model.parameters() if param.requires_grad} - set(self.parameters()):

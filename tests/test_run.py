@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors import safe_open
-from test_methods import EVERY, ids
+from test_methods import ALONE, MIXES, each
 
 import train
 from src.configs.config import load_cfg
@@ -138,7 +138,7 @@ def test_a_result_is_not_overwritten(finished, main):
 # --- loading back
 
 
-@pytest.mark.parametrize(("names", "freqfit"), EVERY, ids=ids)
+@each(ALONE + MIXES[1::4])  # what mixes save, test_methods compares for all of them
 def test_every_method_loads_back_bit_identical(names, freqfit, tmp_path):
     cfg, folder = quick(
         tmp_path, "MODEL.TRANSFER_TYPE", names, "FREQFIT", freqfit or "None", "SOLVER.TOTAL_EPOCH", "1",

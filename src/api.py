@@ -105,8 +105,11 @@ def find_allocation(
 
 
 def upper(keys: dict[str, Any]) -> dict[str, Any]:
-    """Config keys as configs spell them: {"lora": {"rank": 4}} -> {"LORA": {"RANK": 4}}."""
-    return {name.upper(): upper(value) if isinstance(value, dict) else value for name, value in keys.items()}
+    """Config keys as configs spell them: {"lora": {"rank": 4}} -> {"LORA": {"RANK": 4}}. KWARGS' own are peft's."""
+    return {
+        name.upper(): upper(value) if isinstance(value, dict) and name.upper() != "KWARGS" else value
+        for name, value in keys.items()
+    }
 
 
 def _keep_head(model: TunedViT, old: nn.Linear) -> None:

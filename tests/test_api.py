@@ -4,9 +4,12 @@ import pytest
 import timm
 import torch
 from conftest import make_vit, randomise
+from test_run import quick
 
 from src.api import find_allocation, load, merged_state_dict, save, tune
 from src.engine.checkpoint import CheckpointError, load_tuned
+from src.engine.run import run
+from src.models.vit_backbones.zoo import build_backbone
 from src.models.vit_models import METHODS
 
 
@@ -46,10 +49,11 @@ def test_a_call_is_reproducible_and_leaves_random_numbers_alone():
     assert not all(torch.equal(one[name], other[name]) for name in one)
 
 
-@pytest.mark.parametrize("methods", ["lora+freqfit", "ssf+prompt", "partial-2+adapter", "linear"])
+@pytest.mark.parametrize("methods", ["lora+freqfit", "ssf+prompt", "partial-2+adapter", "peft+block", "linear"])
 def test_what_was_learned_is_saved_and_loaded(methods, tmp_path, images):
     vit = make_vit()
-    model = tune(vit, methods, num_classes=3, head_init="zero", mlp_num=1)
+    peft = {"type": "loha", "kwargs": {"r": 2}}
+    model = tune(vit, methods, num_classes=3, head_init="zero", mlp_num=1, peft=peft)
     randomise(model)
     save(model, tmp_path / "tuned.safetensors", ["a", "b", "c"])
     assert torch.equal(load(tmp_path / "tuned.safetensors", vit)(images), model.eval()(images))
@@ -62,6 +66,14 @@ def test_what_was_learned_is_saved_and_loaded(methods, tmp_path, images):
     other.blocks[0].norm1.weight.data += 0.1
     with pytest.raises(CheckpointError, match="other weights"):
         load(tmp_path / "tuned.safetensors", other)
+
+
+def test_what_a_run_learned_goes_on_a_network_in_memory(tmp_path):
+    cfg, folder = quick(tmp_path, "MODEL.TRANSFER_TYPE", "lora", "SOLVER.TOTAL_EPOCH", "1")
+    run(cfg, folder)
+    images = torch.randn(2, 3, 32, 32)
+    vit = build_backbone("vit_micro_glyphs", "pretrained", (32, 32))
+    assert torch.equal(load(folder.tuned, vit)(images), load_tuned(folder.path).model(images))
 
 
 def test_merging_gives_a_plain_state_dict(images):

@@ -138,7 +138,7 @@ def test_a_deep_copy_is_independent(names, freqfit, images):
     assert not torch.allclose(other(images), before)
 
 
-@every_method
+@each(ALONE + MIXES[2::3])  # slow
 def test_compiles_into_one_graph(names, freqfit, images):
     model = build(names, freqfit)
     randomise(model)

@@ -82,7 +82,7 @@ def about_allocation(cfg: CfgNode) -> dict | None:
     if not (name := spt_method(cfg)):
         return None
     about = Allocation.load(cfg.MODEL[config_name(name)].ALLOCATION).about
-    return {key: value for key, value in about.items() if key != "sensitive"}
+    return {key: value for key, value in about.items() if key not in ("sensitive", "matrices")}
 
 
 def first_images(data: Data, keys: CfgNode) -> Data:
@@ -148,12 +148,10 @@ def drop_paths(vit: nn.Module, rate: float) -> None:
 
 def report(allocation: Allocation, model: TunedViT) -> str:
     """What really trains, in a few lines."""
-    name = allocation.about["method"]
-    names = allocation.names(model.vit)
-    matrices = sum(len(pieces(model.vit)[n].shape) == 2 for n in names)
-    trained, dropped = model.num_trained(), model.methods[name].dropped
+    about = allocation.about
+    trained, dropped = model.num_trained(), model.methods[about["method"]].dropped
     lines = [
-        f"  {matrices} weights get a module, {len(names) - matrices} vectors train whole, "
+        f"  {len(about['modules'])} weights get a module, {len(about['vectors'])} vectors train whole, "
         f"{len(allocation.masked) - dropped:,} single entries train",
         f"  trained parameters: {sum(trained.values()) - trained['head']:,} + {trained['head']:,} in the head",
     ]
@@ -165,21 +163,23 @@ def report(allocation: Allocation, model: TunedViT) -> str:
 def draw(allocation: Allocation, path: Path) -> None:
     """A heat map, blocks by operations: how many of the most sensitive entries each weight has; dots mark modules."""
     about = allocation.about
-    counts = {name: count for name, count in about["sensitive"].items() if name.endswith(".weight")}
-    ops = [op for op in OPERATIONS if any(name.endswith(f".{op}.weight") for name in counts)]
-    rows = list(
-        dict.fromkeys(n.removesuffix(f".{op}.weight") for n in counts for op in ops if n.endswith(f".{op}.weight"))
-    )
-    names = list(about["sensitive"])
-    chosen = {names[i] for i in allocation.structured.tolist()}
-    cells = [[f"{row}.{op}.weight" for op in ops] for row in rows]
+    cells = {_cell(name): name for name in about["matrices"]}
+    rows, ops = (list(dict.fromkeys(place[i] for place in cells)) for i in (0, 1))
+    ops.sort(key=lambda op: op not in OPERATIONS)
     heat_map(
-        [[counts.get(cell, 0) for cell in line] for line in cells],
+        [[about["sensitive"].get(cells.get((row, op))) for op in ops] for row in rows],
         [row.replace("blocks.", "") for row in rows],
         ops,
-        [[cell in chosen for cell in line] for line in cells],
+        [[cells.get((row, op)) in about["modules"] for op in ops] for row in rows],
         title=f"{about['task']}, {about['backbone']}\nof the {about['tau']:,} most sensitive parameters (budget "
         f"{about['budget']:,.0f}), dots: {about['method']} modules",
         ylabel="block",
         path=path,
     )
+
+
+def _cell(name: str) -> tuple[str, str]:
+    """Row and column of a weight: ("blocks.0", "attn.q"), ("layers.1.downsample", "reduction")."""
+    place = name.removesuffix(".weight")
+    op = next((op for op in OPERATIONS if place.endswith(f".{op}")), place.rsplit(".", 1)[-1])
+    return place.removesuffix(f".{op}"), op

@@ -196,7 +196,8 @@ def allocate(
         ValueError: no step comes nearer to the budget than spending nothing.
     """
     unit = unit or unit_of(budget)
-    names, known = list(pieces(vit)), list(pieces(vit).values())
+    pieces_of = pieces(vit)
+    names, known = list(pieces_of), list(pieces_of.values())
     flat = torch.cat([sensitivity[name].flatten() for name in names])
     least = torch.tensor([rules.least(piece) for piece in known], dtype=torch.float64)
     cost = torch.tensor([rules.cost(piece) for piece in known])
@@ -220,6 +221,10 @@ def allocate(
             f"no allocation comes nearer to {budget:,.0f} parameters than none at all: choose a larger BUDGET, a "
             "smaller RANK, or single entries too (STRUCTURED_ONLY False)"
         )
+
+    def is_matrix(name: str) -> bool:
+        return len(pieces_of[name].shape) == 2
+
     keep = ~chosen[owner[: best["tau"]]] & (not rules.structured_only)
     masked = order[: best["tau"]][keep].sort().values
     about = {
@@ -227,7 +232,10 @@ def allocate(
         "unit": unit,
         "rules": asdict(rules),
         **best,
+        "modules": [name for name, spends in zip(names, chosen, strict=True) if spends and is_matrix(name)],
+        "vectors": [name for name, spends in zip(names, chosen, strict=True) if spends and not is_matrix(name)],
         "sensitive": dict(zip(names, sensitive.tolist(), strict=True)),
+        "matrices": [name for name in names if is_matrix(name)],
     }
     fits = torch.tensor(_fits(vit))
     small = torch.int32 if fits[1] < 2**31 else torch.int64

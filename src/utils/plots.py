@@ -10,7 +10,7 @@ from .io import write_atomic
 
 
 def heat_map(
-    counts: list[list[int]],
+    counts: list[list[int | None]],
     rows: list[str],
     columns: list[str],
     marked: list[list[bool]],
@@ -18,14 +18,16 @@ def heat_map(
     ylabel: str,
     path: Path,
 ) -> None:
-    """Counts as colours on a logarithmic scale, with their numbers; a dot in every marked cell. A PNG."""
-    values = np.array(counts)
+    """A PNG of counts as colours on a logarithmic scale, with their numbers; dots in marked cells, None is blank."""
+    values = np.array(counts, dtype=float)
     figure = Figure(figsize=(1.6 + 1.1 * len(columns), 1.6 + 0.36 * len(rows)), layout="constrained")
     axes = figure.subplots()
-    highest = max(values.max(), 2)
+    highest = max(np.nanmax(values), 2)
     image = axes.imshow(np.maximum(values, 0.5), norm=LogNorm(1, highest), cmap="viridis", aspect="auto")
     for y, line in enumerate(counts):
         for x, count in enumerate(line):
+            if count is None:
+                continue
             dark = count < highest**0.6
             text = f"{count:,}" + (" ●" if marked[y][x] else "")
             axes.text(x, y, text, ha="center", va="center", color="white" if dark else "black", fontsize=8)

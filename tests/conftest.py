@@ -46,9 +46,17 @@ def make_allocation(vit: VisionTransformer, rules: Rules, budget: float = 3000.0
         n: torch.rand(p.shape, generator=generator) * torch.rand((), generator=generator)
         for n, p in pieces(vit).items()
     }
-    path = Path(tempfile.mkdtemp(prefix="vitune-test-")) / "allocation.safetensors"
+    path = scratch_file("allocation.safetensors")
     allocate(vit, random, rules, budget).save(path)
     return str(path)
+
+
+SCRATCH = tempfile.TemporaryDirectory(prefix="vitune-test-")  # removed at exit
+
+
+def scratch_file(name: str) -> Path:
+    """A new path for a file that lives as long as the tests run."""
+    return Path(tempfile.mkdtemp(dir=SCRATCH.name)) / name
 
 
 def make_cfg(**keys) -> CfgNode:

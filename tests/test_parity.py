@@ -7,7 +7,6 @@ seeds and options can be put into a folder and run with ``PARITY_DIR=<folder> py
 import json
 import math
 import os
-import tempfile
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from conftest import scratch_file
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
@@ -94,7 +94,7 @@ class Case:
             torch.cat(masked or [torch.empty(0, dtype=torch.int64)]).sort().values,
             torch.tensor([len(known), sum(piece.numel for piece in known.values())]),
         )
-        path = Path(tempfile.mkdtemp(prefix="vitune-test-")) / "allocation.safetensors"
+        path = scratch_file("allocation.safetensors")
         made.save(path)
         return str(path)
 

@@ -20,6 +20,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from src.configs.config import get_cfg
+from src.engine.knn import knn_accuracy, knn_votes
 from src.engine.sensitivity import squared_gradients
 from src.models.allocation import Allocation, Rules, allocate, pieces
 from src.models.merge import merged_state_dict
@@ -515,6 +516,28 @@ def test_case(path):
         assert merged.keys() == theirs.keys()
         for name, weight in theirs.items():
             torch.testing.assert_close(merged[name], weight, atol=ATOL, rtol=0, msg=lambda m, n=name: n + m)
+
+
+NEIGHBOURS = [case for case in cases("spt") if "knn" in case.values[0].name]
+
+
+@pytest.mark.parametrize("path", NEIGHBOURS)
+def test_nearest_neighbours(path):
+    """Votes and accuracies; "correct" where the original code drops or miscounts images and classes."""
+    case, npz = (
+        json.loads(path.read_text()),
+        {k: torch.from_numpy(v) for k, v in np.load(path.with_suffix(".npz")).items()},
+    )
+    about = case["method"]
+    assert (about["weight"], about["features"]) == ("exp(cosine/T)", "L2-normalised rows")
+    for k, expected in case["results"].items():
+        bank = npz["train_features"], npz["train_labels"]
+        votes = knn_votes(*bank, npz["test_features"], about["num_classes"], int(k), about["temperature"])
+        if (theirs := npz.get(f"votes_k{k}")) is not None:
+            torch.testing.assert_close(votes, theirs.float(), rtol=1e-4, atol=1e-2)  # sums of up to 1.6 million each
+        found = knn_accuracy(votes, npz["test_labels"])
+        assert 100 * found["top1"] == pytest.approx(expected["correct_top1"], abs=1e-4)
+        assert 100 * found["top5"] == pytest.approx(expected["correct_top5_counting_only_classes_with_votes"], abs=1e-4)
 
 
 SENSITIVITIES = [case for case in cases("spt") if json.loads(case.values[0].read_text()).get("combos")]

@@ -29,6 +29,7 @@ from src.models.methods.rlrr import Rescale
 from src.models.methods.spt import SPT
 from src.models.vit_backbones.zoo import MODEL_ZOO, create_vit, set_dropout
 from src.models.vit_models import METHODS, TunedViT, parse
+from src.models.wise import between
 
 MIXES = [
     ("lora", "freqfit"),
@@ -183,6 +184,42 @@ def test_a_shift_that_nothing_takes_up_is_named():
     model = make_model("ssf", vit=make_vit(qkv_bias=False))
     with pytest.raises(ValueError, match=r"ssf cannot be merged: blocks\.0\.attn\.qkv has no bias"):
         merged_state_dict(model)
+
+
+@every_method
+def test_lies_between_the_pretrained_and_the_tuned_model(names, freqfit, images):
+    model = build(names, freqfit)
+    start = {f"vit.{name}": param.clone() for name, param in make_vit().named_parameters()}
+    randomise(model)
+    tuned = model.features(images)
+    start = {name: value for name, value in start.items() if model.get_parameter(name).requires_grad}
+    if {"prompt", "vqt", "side"} & set(model.methods):  # they add tokens or features
+        with pytest.raises(ValueError, match=r"cannot be scaled|what the head sees"), between(model, start, 0.5):
+            model.features(images)
+    else:
+        with between(model, start, 0.0):
+            torch.testing.assert_close(model.features(images), make_model("linear").features(images), atol=1e-5, rtol=0)
+        with between(model, start, 0.5):
+            assert not torch.allclose(model.features(images), tuned, atol=1e-5) or not model.methods
+    assert torch.equal(model.features(images), tuned)
+
+
+def test_half_of_a_low_rank_update_is_half_of_what_folds(images):
+    model = build("peft+lora")  # one in the place of the linear maps, one beside them
+    randomise(model)
+    ours, half = make_vit(), make_vit().state_dict()
+    merged = merged_state_dict(model)
+    ours.load_state_dict({name: half[name].lerp(merged[name], 0.5) for name in half})
+    with between(model, {}, 0.5):
+        features = model.features(images)
+    torch.testing.assert_close(features, ours.forward_head(ours.forward_features(images), True), atol=1e-5, rtol=1e-5)
+    with (
+        pytest.raises(ValueError, match=r"no parameter like vit\.nothing"),
+        between(model, {"vit.nothing": images}, 0.5),
+    ):
+        pass
+    with pytest.raises(ValueError, match=r"norm\.weight.* are missing"), between(build("layernorm"), {}, 0.5):
+        pass
 
 
 @every_method

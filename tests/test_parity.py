@@ -29,6 +29,7 @@ from src.models.methods.sparse import SparseUpdate
 from src.models.methods.spt import OPERATIONS
 from src.models.vit_backbones import convert, zoo
 from src.models.vit_models import TunedViT, parse
+from src.models.wise import between
 from src.solver.losses import SoftmaxLoss
 from src.solver.lr_scheduler import learning_rate
 from src.solver.optimizer import build_optimizer, set_learning_rate
@@ -131,7 +132,7 @@ def describe_freqfit(method: dict, cfg) -> dict[str, dict]:
 def describe_study(method: dict, cfg) -> dict[str, dict]:
     """As ``describe_freqfit``, for cases of the unifying study."""
     left, model = dict(method), cfg.MODEL
-    assert left.pop("merge_factor") == 1, "only wise_* cases scale what was learned"
+    assert left.pop("merge_factor") == 1, "what was learned is scaled afterwards"
     left.pop("name")
     activation = left.pop("activation", None)
     switches = {"full": "end2end", "bitfit": "tinytl-bias", "ln": "layernorm", "difffit": "difffit", "ssf": "ssf"}
@@ -476,7 +477,7 @@ def gather(params: list[nn.Parameter | Part], like: torch.Tensor) -> torch.Tenso
     return torch.stack([g.reshape(-1) for g in grads]).reshape(like.shape)
 
 
-# WiSE scales what was learned, or mixes it with the pre-trained weights; that is not training's business.
+WISE = [case for case in cases("study") if case.values[0].name.startswith("wise_")]
 STUDY = [case for case in cases("study") if not case.values[0].name.startswith(("wise_", "manifest"))]
 
 
@@ -516,6 +517,47 @@ def test_case(path):
         assert merged.keys() == theirs.keys()
         for name, weight in theirs.items():
             torch.testing.assert_close(merged[name], weight, atol=ATOL, rtol=0, msg=lambda m, n=name: n + m)
+
+
+@pytest.mark.parametrize("path", WISE)
+def test_weight_space_ensembles(path):
+    """Between the pre-trained and the tuned model, with the study's CLIP head, or an ordinary one, at both ends."""
+    about, npz = (
+        json.loads(path.read_text()),
+        {k: torch.from_numpy(v) for k, v in np.load(path.with_suffix(".npz")).items()},
+    )
+
+    def part(prefix):
+        return {k.removeprefix(prefix): v for k, v in npz.items() if k.startswith(prefix)}
+
+    vit = build_vit(about["arch"])
+    vit.load_state_dict(part("backbone/"))
+    cfg = get_cfg()
+    model = TunedViT(vit, describe_study(about["method"], cfg), cfg.MODEL, num_classes=0).eval()
+    params = named_as_in_study(model) | {name: [param] for name, param in model.vit.named_parameters()}
+    for name, value in part("tuned/").items():
+        assign(params[name], value)
+    start = {f"vit.{name}": value for name, value in part("backbone_zs/").items()}
+    assert all(float(value.min()) == float(value.max()) == 1 for value in part("tuned_zs/").values())  # DiffFit's gates
+    ends = part("head_zs/"), part("head/")
+    assert about["wise"]["alphas"][-1] == 1.0
+
+    def head(features, alpha):
+        mixed = {name: ends[0][name].lerp(ends[1][name], alpha) for name in ends[1]}
+        if "proj.weight" in mixed:
+            features = nn.functional.normalize(features @ mixed["proj.weight"].T, dim=-1)
+        prefix = "fc." if "fc.weight" in mixed else ""
+        return features @ mixed[f"{prefix}weight"].T + mixed[f"{prefix}bias"]
+
+    tuned = model.features(npz["input"])
+    for alpha in about["wise"]["alphas"]:
+        with between(model, start, alpha):
+            features = model.features(npz["input"])
+        torch.testing.assert_close(features, npz[f"alpha/{alpha}/features"], atol=ATOL, rtol=0)
+        torch.testing.assert_close(head(features, alpha), npz[f"alpha/{alpha}/logits"], atol=ATOL, rtol=0)
+        if (only_head := npz.get(f"alpha_fc/{alpha}/logits")) is not None:
+            torch.testing.assert_close(head(tuned, alpha), only_head, atol=ATOL, rtol=0)
+    assert torch.equal(model.features(npz["input"]), tuned)
 
 
 NEIGHBOURS = [case for case in cases("spt") if "knn" in case.values[0].name]
@@ -735,7 +777,4 @@ def test_a_case_of_spt_with_an_unknown_option_fails(case, change):
 
 
 def test_there_are_cases():
-    assert SPT
-    assert cases("freqfit")
-    assert STUDY
-    assert cases("zoo", "*.golden.json")
+    assert all((cases("freqfit"), STUDY, WISE, SPT, SENSITIVITIES, NEIGHBOURS, cases("zoo", "*.golden.json")))

@@ -15,7 +15,7 @@ Taps belong to their method, never to the ViT: ``vit.state_dict()`` keeps exactl
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -174,6 +174,8 @@ class Site:
     def __init__(self):
         self.before: list[nn.Module] = []
         self.layers: list[tuple[str, list[nn.Module], list[nn.Module]]] = []  # (method, beside, after), inside out
+        self.op: Callable | None = None  # the module's own, where a tap stands in its place
+        self.strength = 1.0  # how much of what taps do is done; less than all of it in weight-space ensembles
 
     def add(self, verb: str, tap: nn.Module, method: str = "") -> None:
         if verb == "before":
@@ -187,16 +189,26 @@ class Site:
     def enter(self, module, args):
         x, *rest = args
         for tap in self.before:
-            x = tap(x)
+            x = self._towards(x, tap(x))
         return (x, *rest)
 
     def leave(self, module, args, y):
+        if self.op is not None and self.strength != 1:
+            y = self._towards(self.op(*args), y)
         for _, beside, after in self.layers:
             for tap in beside:
-                y = y + tap(args[0])
+                y = y + (tap(args[0]) if self.strength == 1 else self.strength * tap(args[0]))
             for tap in after:
-                y = tap(y)
+                y = self._towards(y, tap(y))
         return y
+
+    def _towards(self, x: Tensor, y: Tensor) -> Tensor:
+        """y, or what lies ``strength`` of the way from x to it."""
+        if self.strength == 1:
+            return y
+        if x.shape != y.shape:
+            raise ValueError("a tap that changes the number of tokens cannot be scaled")
+        return x.lerp(y, self.strength)
 
 
 def connect(vit: nn.Module, methods: nn.ModuleDict) -> dict[str, Site]:
@@ -219,7 +231,7 @@ def connect(vit: nn.Module, methods: nn.ModuleDict) -> dict[str, Site]:
                     f"methods {replaced[site]!r} and {name!r} both replace what {site} computes: name one of them, or "
                     "give them other targets"
                 )
-            replaced[site] = name
+            replaced[site], sites[site].op = name, modules[site].forward
             modules[site].forward = tap.__call__  # a bound method: copied with the model; the tap stays the method's
         else:
             sites[site].add(verb, tap, name)

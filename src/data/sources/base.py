@@ -1,12 +1,14 @@
 """What a data source is: splits of encoded or raw images with labels and names, read one at a time and in any order."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
-# An encoded image file as it is on disk, or pixels: uint8, (H, W) grey or (H, W, 3) RGB.
+# An encoded image file as it is on disk, or pixels: uint8, (H, W) or (H, W, 1) grey or (H, W, 3) RGB.
 RawImage = bytes | np.ndarray
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".jp2")
@@ -18,18 +20,27 @@ class DataError(ValueError):
 
 @dataclass
 class Split:
-    """Images ``read(i)`` with integer ``labels[i]`` and names ``keys[i]``."""
+    """Images ``read(i)`` with integer ``labels[i]`` and names ``keys[i]``; threads may read at the same time.
+
+    ``stamp(i)`` says which bytes ``read(i)`` gives: it changes when the file that holds them does.
+    """
 
     read: Callable[[int], RawImage]
     labels: np.ndarray
     keys: list[str]
+    stamp: Callable[[int], str]
 
     def __len__(self) -> int:
         return len(self.keys)
 
     def take(self, chosen: np.ndarray) -> "Split":
         """The split of these indices, in this order."""
-        return Split(lambda i: self.read(int(chosen[i])), self.labels[chosen], [self.keys[i] for i in chosen])
+        return Split(
+            lambda i: self.read(int(chosen[i])),
+            self.labels[chosen],
+            [self.keys[i] for i in chosen],
+            lambda i: self.stamp(int(chosen[i])),
+        )
 
     def __add__(self, other: "Split") -> "Split":
         count = len(self)
@@ -37,6 +48,7 @@ class Split:
             lambda i: self.read(i) if i < count else other.read(i - count),
             np.concatenate((self.labels, other.labels)),
             self.keys + other.keys,
+            lambda i: self.stamp(i) if i < count else other.stamp(i - count),
         )
 
 
@@ -44,18 +56,85 @@ class Split:
 class Source:
     """An opened data set: class names in label order, and the splits "train", "val" and "test"; any may be absent.
 
-    ``version`` goes into the result: what exactly was read.
+    Attributes:
+        version: what exactly was read; it goes into the result.
+        class_mask: where the set has some of the classes only (ImageNet-R and -A), the sorted labels of those.
+        notes: what a reader of the result must know of these images.
     """
 
     class_names: list[str]
     splits: dict[str, Split]
     version: str
+    class_mask: np.ndarray | None = None
+    notes: list[str] = field(default_factory=list)
 
 
-def files_split(root: Path, items: list[tuple[str, int]]) -> Split:
-    """A split of image files: (path below ``root``, label) each."""
-    paths = [path for path, _ in items]
-    return Split(lambda i: (root / paths[i]).read_bytes(), np.array([label for _, label in items], int), paths)
+@dataclass(frozen=True)
+class Wanted:
+    """What the config asks of a data set, where there is a choice.
+
+    Attributes:
+        val_fraction: of the training images, where the set has no validation images of its own.
+        shots: training images of each class, 0 for all.
+        split_seed: which of several published splits, or the seed that draws one.
+        version: of a TFDS directory that holds several; "" for the best.
+        lists: list files to use instead of the set's own: split -> path.
+    """
+
+    val_fraction: float = 0.2
+    shots: int = 0
+    split_seed: int = 0
+    version: str = ""
+    lists: dict[str, str] = field(default_factory=dict)
+
+
+class Layout(ABC):
+    """One way in which a data set lies on disk. A task names the layouts that it can be read from, the best first."""
+
+    kind: ClassVar[str]  # the name by which DATA.SOURCE chooses it
+
+    @abstractmethod
+    def find(self, root: Path) -> Path | None:
+        """Where the data set is, given DATA.DATAPATH; None if it is not there in this layout."""
+
+    @abstractmethod
+    def open(self, here: Path, wanted: Wanted) -> Source:
+        """Read labels and names, no image.
+
+        Raises:
+            DataError: files that are missing, broken or contradict each other.
+        """
+
+    @abstractmethod
+    def expects(self) -> str:
+        """What must be where below DATA.DATAPATH and how to get it, in a sentence."""
+
+
+class FileSplit(Split):
+    """Image files: (path below ``root``, label) each."""
+
+    def __init__(self, root: Path, items: list[tuple[str, int]]):
+        paths = [path for path, _ in items]
+
+        def stamp(i: int) -> str:
+            facts = (root / paths[i]).stat()
+            return f"{paths[i]} {facts.st_size} {facts.st_mtime_ns}"
+
+        labels = np.array([label for _, label in items], int)
+        super().__init__(lambda i: (root / paths[i]).read_bytes(), labels, paths, stamp)
+
+
+def require_files(root: Path, items: list[tuple[str, int]], listed_in: str) -> None:
+    """Every file of a list is there.
+
+    Raises:
+        DataError: some are not; the message counts them all and names the first.
+    """
+    if missing := [path for path, _ in items if not (root / path).is_file()]:
+        some = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+        raise DataError(
+            f"{len(missing):,} of the {len(items):,} images listed in {listed_in} are missing below {root.absolute()}: {some}"
+        )
 
 
 def stratified(labels: np.ndarray, count: int, seed: int) -> np.ndarray:

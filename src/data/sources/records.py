@@ -1,0 +1,130 @@
+"""Raw records of a prepared TFDS directory, in tfrecord or ArrayRecord format: any of them, without TensorFlow."""
+
+import os
+import struct
+import threading
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+from pathlib import Path
+
+import google_crc32c
+import numpy as np
+from tensorflow_datasets.core import DatasetInfo
+from tensorflow_datasets.core.utils.shard_utils import FileInstruction
+
+from .base import DataError
+
+HEADER, FOOTER = 12, 4  # a TFRecord: length (8 bytes), its checksum (4), the data, the data's checksum (4)
+
+
+def open_records(info: DatasetInfo, instruction: str) -> "Records":
+    """The records of a split, or of a part of one, such as "train[:800]": serialised tf.train.Example messages.
+
+    Raises:
+        DataError: an unknown split, or a shard that is missing or cut off.
+    """
+    try:
+        shards = info.splits[instruction].file_instructions
+    except (KeyError, ValueError, AssertionError) as error:
+        raise DataError(f"{info.full_name} has no {instruction!r} (splits: {', '.join(info.splits)}): {error}") from None
+    if missing := [shard.filename for shard in shards if not Path(shard.filename).is_file()]:
+        raise DataError(f"{len(missing)} of {len(shards)} files of {info.full_name} are missing: {', '.join(missing[:3])}")
+    kind = {"tfrecord": TFRecords, "array_record": ArrayRecords}.get(info.file_format.value)
+    if kind is None:
+        raise DataError(f"{info.full_name} is in format {info.file_format.value}; known: tfrecord, array_record")
+    return kind(shards)
+
+
+class Records:
+    """len(records), records[i] -> bytes, records.stamp(i); threads may read at the same time."""
+
+    def __init__(self, shards: Sequence[FileInstruction]):
+        self.shards = shards
+        self.ends = list(accumulate(shard.take for shard in shards))
+        facts = [os.stat(shard.filename) for shard in shards]
+        self.stamps = [
+            f"{Path(shard.filename).name} {fact.st_size} {fact.st_mtime_ns}"
+            for shard, fact in zip(shards, facts, strict=True)
+        ]
+
+    def __len__(self) -> int:
+        return self.ends[-1] if self.ends else 0
+
+    def __getitem__(self, i: int) -> bytes:
+        raise NotImplementedError
+
+    def stamp(self, i: int) -> str:
+        """Changes when the shard that holds record ``i`` does."""
+        shard, position = self._locate(i)
+        return f"{self.stamps[shard]} {position}"
+
+    def _locate(self, i: int) -> tuple[int, int]:
+        """The shard of record ``i``, and its position there."""
+        if not 0 <= i < len(self):
+            raise IndexError(i)
+        shard = bisect_right(self.ends, i)
+        first = self.ends[shard] - self.shards[shard].take
+        return shard, self.shards[shard].skip + i - first
+
+
+class ArrayRecords(Records):
+    def __init__(self, shards: Sequence[FileInstruction]):
+        from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+        super().__init__(shards)
+        self.source = ArrayRecordDataSource(list(shards)) if shards else []
+        self.lock = threading.Lock()  # a reader keeps its place in the file
+
+    def __getitem__(self, i: int) -> bytes:
+        with self.lock:
+            return self.source[i]
+
+
+class TFRecords(Records):
+    """Checksums are verified, as TensorFlow does."""
+
+    def __init__(self, shards: Sequence[FileInstruction]):
+        super().__init__(shards)
+        self.spans = [_spans(Path(shard.filename), shard.skip + shard.take) for shard in shards]
+        self.files = [os.open(shard.filename, os.O_RDONLY) for shard in shards]
+
+    def __getitem__(self, i: int) -> bytes:
+        shard, position = self._locate(i)
+        start, length = self.spans[shard][position].tolist()
+        data = os.pread(self.files[shard], length + FOOTER, start)
+        record = data[:length]
+        if len(data) != length + FOOTER or _checksum(record) != data[length:]:
+            raise DataError(f"{self.shards[shard].filename}: record {position} is damaged (its checksum is wrong)")
+        return record
+
+    def __del__(self):
+        for file in getattr(self, "files", ()):
+            os.close(file)
+
+
+def _spans(path: Path, count: int) -> np.ndarray:
+    """(start, length) of the first ``count`` records' data."""
+    spans, size = np.empty((count, 2), np.int64), path.stat().st_size
+    with open(path, "rb") as file:
+        for i in range(count):
+            at = file.tell()
+            header = file.read(HEADER)
+            length = int.from_bytes(header[:8], "little")
+            if len(header) < HEADER or _checksum(header[:8]) != header[8:] or at + HEADER + length + FOOTER > size:
+                raise DataError(f"{path} is cut off or damaged at record {i} of {count}: prepare it again")
+            spans[i] = at + HEADER, length
+            file.seek(length + FOOTER, os.SEEK_CUR)
+    return spans
+
+
+def write_tfrecord(file, record: bytes) -> None:
+    """Append one record to an open binary file."""
+    length = struct.pack("<Q", len(record))
+    file.write(length + _checksum(length) + record + _checksum(record))
+
+
+def _checksum(data: bytes) -> bytes:
+    """TFRecord's masked CRC-32C."""
+    value = google_crc32c.value(data)
+    return struct.pack("<I", (((value >> 15) | (value << 17)) + 0xA282EAD8) & 0xFFFFFFFF)

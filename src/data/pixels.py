@@ -136,7 +136,7 @@ class Pixels:
     def _input(self, pixels: np.ndarray) -> Tensor:
         if self.resize == "squash":
             return self._resize(pixels, self.size)
-        return center_crop(self._enlarge(pixels), self.size)
+        return center_crop(self._enlarge(pixels), self.size).contiguous()
 
     def _enlarge(self, pixels: np.ndarray) -> Tensor:
         if self.resize == "squash_crop":

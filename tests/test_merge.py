@@ -39,7 +39,9 @@ def learned(tmp_path, *pairs) -> Path:
     randomise(model)
     size = tuple(cfg.DATA.IMAGE_SIZE) or (32, 32)
     names = [f"number {i}" for i in range(10)]
-    save_tuned(tmp_path / "run" / "tuned.safetensors", model, cfg, names, Pixels(size, "crop_flip", *IMAGENET))
+    save_tuned(
+        tmp_path / "run" / "tuned.safetensors", model, cfg, names, Pixels(size, "crop_flip", *IMAGENET, resize="crop")
+    )
     return tmp_path / "run"
 
 

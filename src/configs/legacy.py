@@ -14,7 +14,7 @@ RETIRED = {
     "NUM_GPUS": "DEVICE chooses where a run computes",
     "NUM_SHARDS": "a run uses one device",
     "RUN_N_TIMES": "a finished run is never repeated or overwritten; SEED makes another one",
-    "DATA.PIN_MEMORY": "images are kept as decoded bytes (DATA.CACHE_GB)",
+    "DATA.PIN_MEMORY": "decoded images are kept as bytes (DATA.CACHE)",
     "MODEL.FILTER": "FREQFIT switches the filter on",
     "MODEL.PROMPT.FILTER": "FREQFIT switches the filter on",
     "MODEL.ADAPTER.FILTER": "FREQFIT switches the filter on",

@@ -67,7 +67,7 @@ def _fewshot(short: str, classes: int, val: int, test: int, *folders: str, image
     return Task(f"fewshot-{short}", classes, (layout,), "fewshot", "train", "few-shot", sizes, aliases=aliases)
 
 
-# The unifying study's sizes: images of training and validation together -> those of validation (Mai et al., 2024,
+# The unifying study's sizes: images of training and validation together -> those of validation (Mai et al., 2025,
 # arXiv:2409.16434; 20 % below 1,000, 10 % above where it does not say).
 MANY_SHOT = {
     "cifar": {"500": 100, "1k": 200, "5k": 500, "10k": 1000, "full": 1000},

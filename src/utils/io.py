@@ -70,13 +70,18 @@ def exclusive(path: Path) -> Iterator[None]:
 
 @contextmanager
 def waiting_for(path: Path, message: str) -> Iterator[None]:
-    """Like ``exclusive``, but wait until the other process is out; ``message`` is logged if that is necessary."""
+    """Like ``exclusive``, but wait until the other process is out; ``message`` is logged if that is necessary.
+
+    Where a file system knows no locks, nobody waits: what is written whole or not at all may be written twice.
+    """
     with open(path, "a", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             logger.info(message)
             fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            logger.debug("%s cannot be locked: %s", path, error)
         yield
 
 

@@ -1,0 +1,377 @@
+"""Get VTAB-1k ready: download and prepare it with TFDS, check it, convert it. VTAB_SETUP.md tells the whole story.
+
+    python -m src.tools.prepare --list                                        how to get each task
+    python -m src.tools.prepare cifar100 dtd --data-dir data/tfds             what is not there yet
+    python -m src.tools.prepare vtab --data-dir data/tfds --manual-dir by-hand --python tf-env/bin/python
+    python -m src.tools.prepare vtab --data-dir data/tfds --verify            reads every record
+    python -m src.tools.prepare convert --help                                other formats, without TensorFlow
+
+Only downloading and preparing needs TensorFlow; it runs in a process of its own, with the interpreter that --python
+names. A task that is ready is left as it is. After a failure, the same command goes on: what was downloaded is kept.
+
+Exit status: 0 when all tasks are ready, 2 for a command that cannot be run, 1 for anything else: data that is missing,
+damaged, or could not be prepared.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..data.convert import FORMATS, convert_records, open_info, write_folder, write_tfds
+from ..data.obtain import RECIPES, Recipe, explain_failure, recipe_of, size_text
+from ..data.sources.base import DataError, Source, Wanted
+from ..data.sources.tfds import VTAB_TFDS
+from ..data.sources.vtab import VTABFolder
+from ..data.tasks import TASKS, Task, find_task
+from ..data.verify import Findings, check_labels, check_records, was_checked
+from ..utils.logging import setup_logging
+
+VTAB = ("Natural", "Specialized", "Structured")
+BUILD = Path(__file__).with_name("tfds_build.py")
+NO_TENSORFLOW = 3  # its exit status
+OUTPUT_KEPT = 100_000  # bytes of what it printed last, to find the cause of a failure
+
+FGVC = """\
+FGVC: images from their publishers, train.json, val.json and test.json from VPT's README (github.com/KMnP/vpt), beside
+each other in DATA.DATAPATH; see VTAB_SETUP.md.
+    CUB            https://data.caltech.edu/records/65de6-vp158
+    nabirds        https://dl.allaboutbirds.org/nabirds (a form)
+    OxfordFlowers  https://www.robots.ox.ac.uk/~vgg/data/flowers/102/
+    StanfordDogs   http://vision.stanford.edu/aditya86/ImageNetDogs/
+    StanfordCars   its host is gone: see github.com/pytorch/vision/issues/7545
+"""
+
+
+@dataclass
+class Outcome:
+    """What became of a data set: state is "ready", "prepared", "missing", "damaged" or "failed"."""
+
+    state: str
+    where: Path | None = None
+    counts: dict[str, int] | None = None
+
+    @property
+    def good(self) -> bool:
+        return self.state in ("ready", "prepared")
+
+
+# ---- tasks and recipes ----
+
+
+def vtab_tasks(names: list[str]) -> list[Task]:
+    """The rows of these names or aliases, each once; "vtab" stands for all 19.
+
+    Raises:
+        ValueError: an unknown name, or a task that is none of VTAB-1k.
+    """
+    everything = [task for task in TASKS.values() if task.group in VTAB]
+    chosen = [task for name in names for task in (everything if name == "vtab" else [find_task(name)])]
+    if other := [task.name for task in chosen if task.group not in VTAB]:
+        raise ValueError(f"{', '.join(other)}: only VTAB-1k's tasks are prepared; --list says how to get the others")
+    return list({task.name: task for task in chosen}.values())
+
+
+def tfds_source(task: Task, data_dir: Path) -> Source:
+    """A task from TFDS directories below ``data_dir``.
+
+    Raises:
+        DataError: it is not there, or broken.
+    """
+    layout = VTAB_TFDS[task.folder]
+    if not (here := layout.find(data_dir)):
+        raise DataError(f"{task.name} is not in {data_dir}: {layout.expects()}")
+    return layout.open(here, Wanted())
+
+
+def folder_source(task: Task, root: Path) -> Source:
+    """A task from the VTAB folders below ``root``.
+
+    Raises:
+        DataError: it is not there, or broken.
+    """
+    layout = VTABFolder(task.folder)
+    if not (here := layout.find(root)):
+        raise DataError(f"{task.name} is not in {root}: {layout.expects()}")
+    return layout.open(here, Wanted())
+
+
+# ---- prepare ----
+
+
+def prepare(tasks: list[Task], args: argparse.Namespace) -> bool:
+    """Prepare and check what the tasks need; print what is missing first, and a table last.
+
+    Returns whether all of it is ready now.
+    """
+    by_builder: dict[str, list[Task]] = {}
+    for task in tasks:
+        by_builder.setdefault(recipe_of(task.folder).builder, []).append(task)
+    outcomes = {}
+    for builder in by_builder:
+        recipe = RECIPES[builder]
+        if not recipe.find(args.data_dir) and (args.verify or not say_what_is_missing(recipe, args.manual_dir)):
+            outcomes[builder] = Outcome("missing")
+    for builder, its in by_builder.items():
+        if builder not in outcomes:
+            outcomes[builder] = prepare_one(RECIPES[builder], its, args)
+    print_table(tasks, outcomes, args.data_dir)
+    return all(outcome.good for outcome in outcomes.values())
+
+
+def say_what_is_missing(recipe: Recipe, manual_dir: Path | None) -> bool:
+    """Print how to get what has to be fetched by hand, and what of it is not there. Returns whether all is there."""
+    if not recipe.by_hand:
+        return True
+    missing = recipe.missing(manual_dir) if manual_dir else ["no --manual-dir was given"]
+    if missing:
+        print(f"{recipe.builder} cannot be downloaded by TFDS.\n{recipe.by_hand}\nMissing:")
+        print("\n".join(f"    {said}" for said in missing), end="\n\n", flush=True)
+    return not missing
+
+
+def prepare_one(recipe: Recipe, tasks: list[Task], args: argparse.Namespace) -> Outcome:
+    """Download and prepare one data set unless it is there, then check it."""
+    here, state = recipe.find(args.data_dir), "ready"
+    if not here:
+        state = "prepared"
+        if not build(recipe, args):
+            return Outcome("failed")
+        if not (here := recipe.find(args.data_dir)):
+            made = sorted(path.name for path in (args.data_dir / recipe.builder).glob("*") if path.is_dir())
+            print(
+                f"error: TFDS made no version of {recipe.builder} that can be read ({', '.join(recipe.versions)}), "
+                f"{args.data_dir / recipe.builder} has: {', '.join(made) or 'nothing'}. Use requirements-prepare.txt",
+                file=sys.stderr,
+            )
+            return Outcome("failed")
+    return check(here, state, recipe, tasks, args)
+
+
+def build(recipe: Recipe, args: argparse.Namespace) -> bool:
+    """Run TFDS in a process of its own, show what it prints, and explain a failure. Returns whether it succeeded."""
+    size = f", {size_text(recipe.download)} to download" if recipe.download else ""
+    print(f"preparing {recipe.builder} in {args.data_dir}{size}", flush=True)
+    for warning in recipe.warnings:
+        print(f"  note: {warning}", flush=True)
+    args.data_dir.mkdir(parents=True, exist_ok=True)
+    if shutil.disk_usage(args.data_dir).free < 2 * recipe.download:
+        print(f"  note: the disk may be too small: {size_text(shutil.disk_usage(args.data_dir).free)} are free")
+    command = [args.python, "-u", str(BUILD), recipe.builder, str(args.data_dir), args.format]
+    status, output = show_and_keep(command + ([str(args.manual_dir)] if args.manual_dir else []))
+    if status == NO_TENSORFLOW:
+        raise DataError(
+            f"{args.python} has no TensorFlow, which downloading and preparing needs. Give it an environment of its "
+            "own, once:\n\n"
+            "    python -m venv prepare-env && prepare-env/bin/pip install -r requirements-prepare.txt\n\n"
+            "and run the same command with --python prepare-env/bin/python"
+        )
+    if status:
+        meaning = explain_failure(recipe.builder, output)
+        print(
+            f"\nerror: {recipe.builder} could not be prepared: the process ended with status {status}.\n"
+            f"{meaning or 'The cause is in what it printed last.'}\n"
+            f"What was downloaded stays in {args.data_dir / 'downloads'}; the same command goes on from there.",
+            file=sys.stderr,
+            flush=True,
+        )
+    return not status
+
+
+def show_and_keep(command: list[str]) -> tuple[int, str]:
+    """Run a command and pass on what it prints as it comes; returns its exit status and the end of what it printed."""
+    kept = b""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        while data := os.read(process.stdout.fileno(), 65536):
+            sys.stderr.buffer.write(data)
+            sys.stderr.flush()
+            kept = (kept + data)[-OUTPUT_KEPT:]
+    return process.returncode, kept.decode(errors="replace")
+
+
+def check(here: Path, state: str, recipe: Recipe, tasks: list[Task], args: argparse.Namespace) -> Outcome:
+    """Read every record, unless that was done and --verify does not ask for it again, and look at the labels."""
+    info = open_info(here)
+    counts = {name: split.num_examples for name, split in info.splits.items()}
+    if was_checked(here) and not args.verify:
+        return Outcome(state, here, counts)
+    findings = check_records(here, recipe.counts)
+    report(str(here), findings)
+    for split, checksum in findings.checksums.items():
+        print(f"  {split}: {counts[split]:,} records, BLAKE2b {checksum}")
+    damaged = bool(findings.damage)
+    for task in tasks if not damaged else []:
+        try:
+            labels = check_labels(tfds_source(task, args.data_dir), task.num_classes)
+        except DataError as error:
+            labels = Findings(damage=[str(error)])
+        report(task.name, labels)
+        damaged = damaged or bool(labels.damage)
+    return Outcome("damaged" if damaged else state, here, counts)
+
+
+def report(what: str, findings: Findings) -> None:
+    print(what)
+    for note in findings.notes:
+        print(f"  {note}")
+    for damage in findings.damage:
+        print(f"  DAMAGED: {damage}")
+    if findings.damage:
+        print("  remove the folder and prepare it again, or copy the damaged files anew", flush=True)
+
+
+def print_table(tasks: list[Task], outcomes: dict[str, Outcome], data_dir: Path) -> None:
+    rows = [("task", "state", "where", "images")]
+    for task in tasks:
+        outcome = outcomes[recipe_of(task.folder).builder]
+        where = outcome.where.relative_to(data_dir) if outcome.where else "-"
+        counts = ", ".join(f"{name} {count:,}" for name, count in (outcome.counts or {}).items())
+        rows.append((task.name, outcome.state, str(where), counts or "-"))
+    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    print(f"\nin {data_dir.absolute()}:")
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print(f"{sum(outcomes[recipe_of(task.folder).builder].good for task in tasks)} of {len(tasks)} tasks ready")
+
+
+def print_list() -> None:
+    """How to get each task."""
+    for task in vtab_tasks(["vtab"]):
+        recipe = recipe_of(task.folder)
+        how = "by hand, see below" if recipe.by_hand else f"downloaded by TFDS, {size_text(recipe.download)}"
+        print(f"{task.name:22}{recipe.builder + ' ' + recipe.versions[0]:52}{how}")
+        for warning in recipe.warnings:
+            print(f"    {warning}")
+    for recipe in RECIPES.values():
+        if recipe.by_hand:
+            print(f"\n{recipe.builder}\n{recipe.by_hand}")
+    print(f"\n{FGVC}", end="")
+
+
+# ---- convert ----
+
+CONVERT = """\
+Convert a data set without TensorFlow, compare the result with what it was made from, and put it in place when it is
+complete. The same command goes on after an interruption.
+
+    python -m src.tools.prepare convert data/tfds/cifar100/3.0.2 fast/cifar100/3.0.2 --to array_record
+    python -m src.tools.prepare convert data/tfds fast --to array_record --task vtab
+    python -m src.tools.prepare convert data/tfds data/vtab-1k --to noah --task cifar100 dtd
+    python -m src.tools.prepare convert data/vtab-1k data/as-tfds --to tfds --task cifar100
+
+array_record, tfrecord: a TFDS directory into the other file format, records untouched.
+noah: TFDS directories into VTAB folders, as NOAH, SPT and others read them, with the original image files.
+tfds: VTAB folders into TFDS directories DST/vtab_<folder>/1.0.0, which plain tfds.builder_from_directory reads.
+"""
+
+
+def convert(args: argparse.Namespace) -> None:
+    """Convert one version directory, or tasks below ``args.src``.
+
+    Raises:
+        ValueError, OSError: the message says what, where and what to do.
+    """
+    if not args.task:
+        if args.to not in FORMATS:
+            raise ValueError(f"--to {args.to} needs --task: the labels are the task's")
+        info = convert_records(args.src, args.dst, args.to)
+        print(said(args.dst, info))
+        return
+    for task in vtab_tasks(args.task):
+        convert_task(task, args)
+
+
+def convert_task(task: Task, args: argparse.Namespace) -> None:
+    if args.to in FORMATS:
+        recipe = recipe_of(task.folder)
+        if not (here := recipe.find(args.src)):
+            raise DataError(f"{args.src} has no {recipe.builder} ({', '.join(recipe.versions)})")
+        place = args.dst / here.relative_to(args.src)
+    else:
+        place = args.dst / (task.folder if args.to == "noah" else f"vtab_{task.folder}/1.0.0")
+    if place.exists():
+        print(f"{place}: there already, left as it is")
+    elif args.to in FORMATS:
+        print(said(place, convert_records(here, place, args.to)))
+    elif args.to == "noah":
+        write_folder(tfds_source(task, args.src), place)
+        print(f"{place}: image files and lists")
+    else:
+        source = folder_source(task, args.src)
+        print(said(place, write_tfds(source, place, f"vtab_{task.folder}", task.num_classes, args.format)))
+
+
+def said(place: Path, info) -> str:
+    counts = ", ".join(f"{name} {split.num_examples:,}" for name, split in info.splits.items())
+    return f"{place}: {info.file_format.value}, {counts}"
+
+
+# ---- command line ----
+
+
+def parse_prepare(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m src.tools.prepare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("tasks", nargs="*", metavar="TASK", help='VTAB-1k tasks by any of their names, or "vtab": all')
+    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="TFDS's data folder; later DATA.DATAPATH")
+    parser.add_argument(
+        "--format", choices=FORMATS, default="array_record", help="of what is prepared (default: %(default)s)"
+    )
+    parser.add_argument("--manual-dir", type=Path, metavar="DIR", help="folder with files that were fetched by hand")
+    parser.add_argument(
+        "--python", default=sys.executable, metavar="PATH", help="interpreter of an environment with TensorFlow"
+    )
+    parser.add_argument("--verify", action="store_true", help="prepare nothing; read every record of what is there")
+    parser.add_argument("--list", action="store_true", help="print how to get each task, and end")
+    args = parser.parse_args(argv)
+    if not args.list and not (args.tasks and args.data_dir):
+        parser.error("TASK and --data-dir are needed (or --list)")
+    if not shutil.which(args.python):
+        parser.error(f"--python {args.python}: no such program")
+    return args
+
+
+def parse_convert(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m src.tools.prepare convert",
+        description=CONVERT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("src", type=Path, metavar="SRC", help="a TFDS version directory; with --task a data folder")
+    parser.add_argument("dst", type=Path, metavar="DST", help="what to make; with --task the folder to make it in")
+    parser.add_argument("--to", choices=(*FORMATS, "noah", "tfds"), required=True)
+    parser.add_argument("--task", nargs="+", metavar="TASK", help='VTAB-1k tasks, or "vtab"')
+    parser.add_argument(
+        "--format", choices=FORMATS, default="array_record", help="with --to tfds (default: %(default)s)"
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str]) -> int:
+    converts = argv[:1] == ["convert"]
+    args = parse_convert(argv[1:]) if converts else parse_prepare(argv)
+    setup_logging()
+    try:
+        if converts:
+            convert(args)
+            return 0
+        if args.list:
+            print_list()
+            return 0
+        tasks = vtab_tasks(args.tasks)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1 if isinstance(error, DataError | OSError) else 2
+    try:
+        return 0 if prepare(tasks, args) else 1
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -4,6 +4,7 @@
     python train.py --config-file configs/digits.yaml MODEL.TRANSFER_TYPE lora FREQFIT freqfit SEED 44 --resume
     python train.py --run-dir output/digits/... --eval-only
     python train.py --list-methods DATA.FEATURE sup_vitl16_imagenet21k
+    python train.py --list-tasks DATA.DATAPATH data
 
 Exit status: 0 when the result was written (its last line says it), 2 for a config with problems, 1 for anything else.
 """
@@ -18,6 +19,7 @@ import torch
 
 from src.configs import checks
 from src.configs.config import ConfigError, load_cfg
+from src.data.listing import tasks_table
 from src.engine.results import RunFolder, run_folder
 from src.engine.run import evaluate_run, run
 from src.models.listing import methods_table
@@ -33,6 +35,7 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run; print a finished one")
     parser.add_argument("--eval-only", action="store_true", help="test a finished run's weights again")
     parser.add_argument("--list-methods", action="store_true", help="print the table of methods, for this backbone")
+    parser.add_argument("--list-tasks", action="store_true", help="print the table of data sets, and which are here")
     parser.add_argument("--train-type", default="", help=argparse.SUPPRESS)  # VPT's command lines have it
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="settings that override the file's")
     return parser.parse_intermixed_args(argv)
@@ -58,6 +61,9 @@ def _main(args: argparse.Namespace) -> int:
     config_file = args.config_file
     if args.list_methods:
         print(methods_table(load_cfg(config_file, args.opts, checks.methods)))
+        return 0
+    if args.list_tasks:
+        print(tasks_table(load_cfg(config_file, args.opts, lambda cfg: []).DATA.DATAPATH))
         return 0
     if args.run_dir and not config_file and (args.resume or args.eval_only):
         config_file = str(Path(args.run_dir) / "config.yaml")

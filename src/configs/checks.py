@@ -4,15 +4,26 @@ import math
 
 from fvcore.common.config import CfgNode
 
+from ..data.augment import AUTO_AUGMENT, TIMM_POLICIES
+from ..data.pixels import NORMALIZE, PRESETS
 from ..data.tasks import find_task
 from ..models.vit_backbones.zoo import check_size, find_backbone, patch_size
 from ..models.vit_models import METHODS, config_name, method_keys, parse
 
 CHOICES = {
     "DATA.TRAIN_SPLIT": ("", "train", "trainval"),
-    "DATA.PIXELS": ("vpt", "backbone"),
-    "DATA.AUGMENT": ("", "none", "crop_flip"),
+    "DATA.SOURCE": ("", "digits", "tfds", "noah", "fgvc", "lists", "torchvision", "folder", "shards"),
+    "DATA.PIXELS": tuple(PRESETS),
+    "DATA.DECODER": ("", "tf", "pil"),
+    "DATA.RESIZE": ("", "squash", "crop", "squash_crop"),
+    "DATA.INTERPOLATION": ("", "bilinear", "bicubic", "backbone"),
+    "DATA.ANTIALIAS": ("", "always", "never"),
+    "DATA.NORMALIZE": ("", *NORMALIZE, "backbone"),
+    "DATA.DTYPE": ("uint8", "float32"),
+    "DATA.AUGMENT": ("", "none", "flip", "crop_flip", "rrc_flip", "rrc_flips"),
     "DATA.CORRUPT": ("stop", "skip"),
+    "DATA.CACHE": ("off", "train", "all"),
+    "DATA.CACHE_PLACE": ("disk", "memory", "device"),
     "DATA.CLASS_WEIGHTS_TYPE": ("none", "inv", "inv_sqrt"),
     "MODEL.TYPE": ("vit",),
     "MODEL.HEAD_INIT": ("vpt", "zero"),
@@ -32,6 +43,12 @@ RANGES = {
     "DATA.EVAL_BATCH_SIZE": (0, None),
     "DATA.NUM_WORKERS": (0, None),
     "DATA.CACHE_GB": (0, None),
+    "DATA.SHOTS": (0, None),
+    "DATA.SPLIT_SEED": (0, 2**32 - 1),
+    "DATA.COLOR_JITTER": (0, 1),
+    "DATA.RANDOM_ERASING": (-1, 1),
+    "DATA.MIXUP": (0, None),
+    "DATA.CUTMIX": (0, None),
     "MODEL.MLP_NUM": (0, None),
     "SOLVER.BASE_LR": (0, None),
     "SOLVER.WEIGHT_DECAY": (0, None),
@@ -87,6 +104,20 @@ def _data(cfg: CfgNode) -> list[str]:
         found.append(
             f"DATA.NUMBER_CLASSES is {cfg.DATA.NUMBER_CLASSES}, but {task.name} has {task.num_classes} classes"
         )
+    auto = cfg.DATA.AUTO_AUGMENT
+    if auto not in AUTO_AUGMENT and auto.split("-")[0] not in TIMM_POLICIES:
+        found.append(
+            f"DATA.AUTO_AUGMENT is {auto!r}; known: {', '.join(map(repr, AUTO_AUGMENT))}, and timm's policies, such as "
+            "'rand-m9-mstd0.5-inc1'"
+        )
+    if cfg.DATA.AUGMENT == "crop_flip" and cfg.DATA.RESIZE == "squash":
+        found.append("DATA.AUGMENT crop_flip crops a larger image: DATA.RESIZE crop or squash_crop goes with it")
+    for key in ("MEAN", "STD"):
+        values = cfg.DATA[key]
+        if len(values) not in (0, 3) or not all(isinstance(value, int | float) for value in values):
+            found.append(f"DATA.{key} is {values}; it must be three numbers, red, green and blue in [0, 1], or []")
+    if any(value == 0 for value in cfg.DATA.STD):
+        found.append("DATA.STD has a 0, by which pixels would be divided")
     if cfg.DATA.NUMBER_CLASSES < 2 and cfg.DATA.NUMBER_CLASSES != -1:
         found.append(f"DATA.NUMBER_CLASSES is {cfg.DATA.NUMBER_CLASSES}; it must be at least 2, or -1")
     if cfg.DATA.MULTILABEL:

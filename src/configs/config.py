@@ -67,16 +67,61 @@ def get_cfg() -> CfgNode:
     cfg.DATA.PERCENTAGE = 1.0
     # Fraction of train/ that becomes val where a folder has no val/; stratified, the same for every SEED.
     cfg.DATA.VAL_FRACTION = 0.2
-    # Mean and standard deviation of the input: "vpt" (ImageNet's for every backbone, as VPT and FreqFiT) or "backbone"
-    # (those of the backbone's pre-training).
+    # How the data set lies in DATAPATH, where there is a choice: "tfds", "noah", "fgvc", "lists", "torchvision",
+    # "folder", "shards"; "": the first of the task's that is there.
+    cfg.DATA.SOURCE = ""
+    # Version of a TFDS directory, where several are there; "": the one that VPT and FreqFiT use, else the newest.
+    cfg.DATA.VERSION = ""
+    # Training images of each class, 0 for all; few-shot tasks have lists for 1, 2, 4, 8 and 16, and 0 means 16 there.
+    cfg.DATA.SHOTS = 0
+    # Which of several published splits (few-shot lists, subsets of many-shot tasks), or the seed that draws one.
+    cfg.DATA.SPLIT_SEED = 0
+    # List files to use instead of the data set's own: lines "<image> <label>", or indices into its training set.
+    cfg.DATA.TRAIN_LIST = ""
+    cfg.DATA.VAL_LIST = ""
+    cfg.DATA.TEST_LIST = ""
+    # What is done with images: "vpt" (VPT and FreqFiT), "noah" (NOAH, SPT, RLRR), "study" (the unifying study),
+    # "backbone" (as in its pre-training). The table is in src/data/pixels.py; the next keys change parts of it.
     cfg.DATA.PIXELS = "vpt"
-    # "none": resize to the input size, no augmentation (VTAB-1k). "crop_flip": resize the shorter side to 8/7 of it,
-    # random crop and horizontal flip in training, centre crop in evaluation (FGVC).  "": the task's own choice.
+    # How JPEG files are decoded: "tf" (TensorFlow's fast inverse DCT), "pil" (Pillow's accurate one), "": by PIXELS.
+    cfg.DATA.DECODER = ""
+    # In evaluation: "squash" (to the input size), "crop" (the shorter side to 8/7 of it, the middle), "squash_crop" (to
+    # 8/7 of it, the middle), "": by the task, and "crop" with AUGMENT crop_flip.
+    cfg.DATA.RESIZE = ""
+    # "bilinear", "bicubic", "backbone" (as in its pre-training), "": by PIXELS.
+    cfg.DATA.INTERPOLATION = ""
+    # "always" (Pillow's resize), "never" (TensorFlow's default), "": by PIXELS.
+    cfg.DATA.ANTIALIAS = ""
+    # "imagenet", "inception" (0.5), "clip", "backbone" (of its pre-training), "none" (pixels in [0, 1]), "": by PIXELS.
+    cfg.DATA.NORMALIZE = ""
+    # Mean and standard deviation of red, green and blue in [0, 1] instead; empty: by NORMALIZE.
+    cfg.DATA.MEAN = []
+    cfg.DATA.STD = []
+    # Type of resized pixels: "uint8" (at most 1 of 255 off), or "float32" (exact, four times the memory).
+    cfg.DATA.DTYPE = "uint8"
+    # Crops and flips in training: "none"; "flip"; "crop_flip" (random crop of an image resized to 8/7 of the input
+    # size); "rrc_flip" (random resized crop); "rrc_flips" (also upside down).  "": the task's own choice.
     cfg.DATA.AUGMENT = ""
+    # After that: "randaugment", "trivialaugment" (torchvision's), a policy of timm's ("rand-m9-mstd0.5-inc1"), "none";
+    # "": the task's own choice.
+    cfg.DATA.AUTO_AUGMENT = ""
+    # Strength of random brightness, contrast and saturation in training, 0 for none.
+    cfg.DATA.COLOR_JITTER = 0.0
+    # Probability of erasing a random rectangle in training; -1: the task's own choice.
+    cfg.DATA.RANDOM_ERASING = -1.0
+    # Mixup's and CutMix's alpha, 0 for none; with both, each batch gets one of them.
+    cfg.DATA.MIXUP = 0.0
+    cfg.DATA.CUTMIX = 0.0
     # Image files that cannot be decoded: "stop", with all of them listed, or "skip" and list them in the result.
     cfg.DATA.CORRUPT = "stop"
-    # Decoded images are kept in memory up to this many GiB; the rest is decoded again in every epoch.
-    cfg.DATA.CACHE_GB = 8.0
+    # Whose decoded images are kept on disk for later epochs and runs: "train" (and val), "all" (and test) or "off".
+    cfg.DATA.CACHE = "train"
+    # Where; "": $XDG_CACHE_HOME/vitune/images, or ~/.cache/vitune/images.
+    cfg.DATA.CACHE_DIR = ""
+    # A run keeps at most this many GiB of decoded images; a split that does not fit is decoded again in every epoch.
+    cfg.DATA.CACHE_GB = 16.0
+    # Where kept images are while a run needs them: "disk" (mapped), "memory", or "device" (the GPU's memory).
+    cfg.DATA.CACHE_PLACE = "disk"
     # Threads that decode images.
     cfg.DATA.NUM_WORKERS = 4
     # Whether an image may have several labels. No source here has such labels yet.

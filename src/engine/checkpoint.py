@@ -17,7 +17,7 @@ from torch import nn
 
 from ..configs import checks
 from ..configs.config import load_cfg_text
-from ..data.loader import Pixels
+from ..data.pixels import Pixels, pixels_from
 from ..models.method import THIS_FILE
 from ..models.vit_models import TunedViT, build_model, config_name, parse
 from ..utils.io import write_atomic
@@ -102,11 +102,12 @@ def load_tuned(path: str | Path, changes: Sequence[str] = (), vit: nn.Module | N
             f"{path} was tuned on other weights of {cfg.DATA.FEATURE or 'a ViT'} than {what}: with these it would give "
             "wrong answers"
         )
-    return Tuned(model.eval(), cfg, class_names, _pixels(simplejson.loads(metadata["pixels"])))
-
-
-def _pixels(saved: dict | None) -> Pixels | None:
-    return saved and Pixels(**{k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()})
+    return Tuned(
+        model.eval(),
+        cfg,
+        class_names,
+        pixels_from(pixels) if (pixels := simplejson.loads(metadata["pixels"])) else None,
+    )
 
 
 def _without_files(model: TunedViT) -> dict:

@@ -34,7 +34,7 @@ class FeatureLoader:
         return self._batches(torch.arange(len(self.labels)).split(self.batch_size))
 
     def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
-        order, _ = batch_order(len(self.labels), self.seed, number)
+        order, *_ = batch_order(len(self.labels), self.seed, number)
         return self._batches(split_batches(order, self.batch_size))
 
     def _batches(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
@@ -46,6 +46,6 @@ def reuse_features(
     model: TunedViT, train: Loader, val: Loader | None, autocast: torch.autocast
 ) -> tuple[nn.Module, Loader | FeatureLoader, Loader | FeatureLoader | None]:
     """What to train on what: the head on features where nothing before it trains or changes, else all as given."""
-    if not model.only_head_trains or train.images.pixels.augment != "none":
+    if not model.only_head_trains or train.images.pixels.random:
         return model, train, val
     return model.head, *(FeatureLoader(model, loader, autocast) if loader else None for loader in (train, val))

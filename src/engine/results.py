@@ -22,7 +22,10 @@ NOT_THE_EXPERIMENT = (
     "DEVICE",
     "MODEL.MODEL_ROOT",
     "DATA.NUM_WORKERS",
+    "DATA.CACHE",
+    "DATA.CACHE_DIR",
     "DATA.CACHE_GB",
+    "DATA.CACHE_PLACE",
     "MODEL.SAVE_CKPT",
 )
 # Keys that may also differ when a finished run is tested again: files move.

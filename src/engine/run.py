@@ -9,7 +9,7 @@ from fvcore.common.config import CfgNode
 from yaml import YAMLError
 
 from ..configs.config import changed, flatten, load_cfg_text
-from ..data.loader import Data, open_data
+from ..data.opened import Data, open_data
 from ..models.method import wiring
 from ..models.vit_backbones.zoo import find_weights
 from ..models.vit_models import TunedViT, build_model
@@ -209,7 +209,9 @@ def _parameters(model: TunedViT) -> dict:
 def _describe(data: Data, corrupt: list[str]) -> dict:
     return {
         "task": data.task.name,
+        "layout": data.layout,
         "version": data.version,
+        "notes": data.notes,
         "train_split": data.train_split,
         "images": {name: len(split) for name, split in data.splits.items()},
         "left_out": corrupt,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from ..data.loader import Data
+from ..data.opened import Data
 from ..models.allocation import UNIT, Allocation, allocate, pieces
 from ..models.method import blocks
 from ..models.methods.spt import OPERATIONS, SPT

@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..configs.config import ConfigError
-from ..data.loader import CROP_MARGIN
+from ..data.pixels import CROP_MARGIN
 from ..engine.checkpoint import Tuned, load_tuned
 from ..models.merge import merged_state_dict
 from ..models.vit_backbones.zoo import timm_arguments
@@ -99,12 +99,13 @@ def difference(one: nn.Module, other: nn.Module, size: tuple[int, int]) -> float
 
 def describe(tuned: Tuned, architecture: str, arguments: dict, plain: nn.Module) -> dict:
     """timm's config.json for ``plain``."""
-    pixels, crops = tuned.pixels, tuned.pixels.augment == "crop_flip"
+    pixels = tuned.pixels
+    crops = pixels.resize != "squash"
     pretrained = {
         "custom_load": False,
         "input_size": [3, *pixels.size],
         "fixed_input_size": plain.pretrained_cfg.get("fixed_input_size", False),
-        "interpolation": "bilinear",
+        "interpolation": pixels.interpolation,
         "crop_pct": 1 / CROP_MARGIN if crops else 1.0,
         "crop_mode": "center" if crops else "squash",
         "mean": list(pixels.mean),

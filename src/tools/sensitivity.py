@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from ..configs.config import ConfigError, load_cfg
-from ..data.loader import open_data
+from ..data.opened import open_data
 from ..engine.run import choose_device
 from ..engine.sensitivity import draw, make_allocations, report, spt_method
 from ..models.vit_backbones.zoo import find_weights

@@ -1,6 +1,7 @@
 """Files that are either whole or not there: written beside their place, flushed to disk, then renamed."""
 
 import fcntl
+import logging
 import os
 import shutil
 import tempfile
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import simplejson
+
+logger = logging.getLogger(__name__)
 
 PARTIAL = ".partial"
 
@@ -62,6 +65,18 @@ def exclusive(path: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise FileExistsError(f"another process is at work in {path.parent}") from error
+        yield
+
+
+@contextmanager
+def waiting_for(path: Path, message: str) -> Iterator[None]:
+    """Like ``exclusive``, but wait until the other process is out; ``message`` is logged if that is necessary."""
+    with open(path, "a", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logger.info(message)
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 

@@ -133,7 +133,8 @@ def require_files(root: Path, items: list[tuple[str, int]], listed_in: str) -> N
     if missing := [path for path, _ in items if not (root / path).is_file()]:
         some = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
         raise DataError(
-            f"{len(missing):,} of the {len(items):,} images listed in {listed_in} are missing below {root.absolute()}: {some}"
+            f"{len(missing):,} of the {len(items):,} images listed in {listed_in} are missing below {root.absolute()}: "
+            + some
         )
 
 

@@ -4,31 +4,45 @@ Split as VTAB-1k splits: train800, val200, both together, and the other 797 as t
 drawn once with seed 0 and the same for ever.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
-from .base import Source, Split, stratified
+from .base import Layout, Source, Split, Wanted, stratified
 
 NUM_TRAIN, NUM_VAL = 800, 200
 
 
-def Digits(root: Path, folder: str, val_fraction: float) -> Source:
+@dataclass(frozen=True)
+class Digits(Layout):
     """The digits as uint8 grey images (8, 8); they need no folder."""
-    from sklearn.datasets import load_digits  # here: importing it takes as long as a short run
 
-    digits = load_digits()
-    images = np.round(digits.images * (255 / 16)).astype(np.uint8)  # 0..16 -> 0..255
-    everything = Split(lambda i: images[i], digits.target.astype(int), [f"digits/{i}" for i in range(len(images))])
-    known = stratified(everything.labels, NUM_TRAIN + NUM_VAL, seed=0)
-    train = known[stratified(everything.labels[known], NUM_TRAIN, seed=0)]
-    splits = {
-        "train": train,
-        "val": np.setdiff1d(known, train),
-        "test": np.setdiff1d(np.arange(len(images)), known),
-    }
-    return Source(
-        class_names=[str(c) for c in range(10)],
-        splits={name: everything.take(chosen) for name, chosen in splits.items()},
-        version="scikit-learn load_digits, split seed 0",
-    )
+    kind: ClassVar[str] = "digits"
+
+    def find(self, root: Path) -> Path:
+        return root
+
+    def open(self, here: Path, wanted: Wanted) -> Source:
+        from sklearn.datasets import load_digits  # here: importing it takes as long as a short run
+
+        digits = load_digits()
+        images = np.round(digits.images * (255 / 16)).astype(np.uint8)  # 0..16 -> 0..255
+        names = [f"digits/{i}" for i in range(len(images))]
+        everything = Split(lambda i: images[i], digits.target.astype(int), names, lambda i: "load_digits")
+        known = stratified(everything.labels, NUM_TRAIN + NUM_VAL, seed=0)
+        train = known[stratified(everything.labels[known], NUM_TRAIN, seed=0)]
+        splits = {
+            "train": train,
+            "val": np.setdiff1d(known, train),
+            "test": np.setdiff1d(np.arange(len(images)), known),
+        }
+        return Source(
+            class_names=[str(c) for c in range(10)],
+            splits={name: everything.take(chosen) for name, chosen in splits.items()},
+            version="scikit-learn load_digits, split seed 0",
+        )
+
+    def expects(self) -> str:
+        return "nothing: it comes with scikit-learn"

@@ -5,29 +5,45 @@ lacks a class shifts labels silently; here the ids of train.json count, and an u
 """
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
-from .base import DataError, Source, files_split
+from .base import DataError, FileSplit, Layout, Source, Wanted, require_files
 
+SPLITS = ("train", "val", "test")
 SPLITS_URL = "https://cornell.box.com/v/vptfgvcsplits"
 
 
-def FGVC(root: Path, folder: str, val_fraction: float) -> Source:
-    """CUB, NABirds, Flowers, Dogs or Cars; image names start from ``folder``.
+@dataclass(frozen=True)
+class FGVC(Layout):
+    """CUB, NABirds, Flowers, Dogs or Cars.
 
-    Raises:
-        DataError: a missing or broken JSON file, or a class id that train.json does not have.
+    Attributes:
+        images: the folder from which image names start.
     """
-    root = Path(root)
-    content = {name: _read(root / f"{name}.json") for name in ("train", "val", "test")}
-    ids = sorted(set(content["train"].values()))
-    index = {class_id: i for i, class_id in enumerate(ids)}
-    splits = {}
-    for name, labels in content.items():
-        if unknown := sorted(set(labels.values()) - set(ids)):
-            raise DataError(f"{root / name}.json has class ids that train.json does not have: {unknown[:10]}")
-        splits[name] = files_split(root / folder, [(image, index[c]) for image, c in labels.items()])
-    return Source([str(i) for i in ids], splits, "VPT's JSON splits")
+
+    images: str
+    kind: ClassVar[str] = "fgvc"
+
+    def find(self, root: Path) -> Path | None:
+        return root if any((root / f"{name}.json").is_file() for name in SPLITS) else None
+
+    def open(self, here: Path, wanted: Wanted) -> Source:
+        content = {name: _read(here / f"{name}.json") for name in SPLITS}
+        ids = sorted(set(content["train"].values()))
+        index, splits = {class_id: i for i, class_id in enumerate(ids)}, {}
+        for name, labels in content.items():
+            if unknown := sorted(set(labels.values()) - set(ids)):
+                raise DataError(f"{here / name}.json has class ids that train.json does not have: {unknown[:10]}")
+            items = [(image, index[class_id]) for image, class_id in labels.items()]
+            require_files(here / self.images, items, f"{name}.json")
+            splits[name] = FileSplit(here / self.images, items)
+        return Source([str(i) for i in ids], splits, "VPT's JSON splits")
+
+    def expects(self) -> str:
+        images = f"in {self.images}/" if self.images else "beside them"
+        return f"train.json, val.json and test.json (VPT's: {SPLITS_URL}), and the images {images}"
 
 
 def _read(path: Path) -> dict[str, int]:

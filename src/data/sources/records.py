@@ -27,9 +27,13 @@ def open_records(info: DatasetInfo, instruction: str) -> "Records":
     try:
         shards = info.splits[instruction].file_instructions
     except (KeyError, ValueError, AssertionError) as error:
-        raise DataError(f"{info.full_name} has no {instruction!r} (splits: {', '.join(info.splits)}): {error}") from None
+        raise DataError(
+            f"{info.full_name} has no {instruction!r} (splits: {', '.join(info.splits)}): {error}"
+        ) from None
     if missing := [shard.filename for shard in shards if not Path(shard.filename).is_file()]:
-        raise DataError(f"{len(missing)} of {len(shards)} files of {info.full_name} are missing: {', '.join(missing[:3])}")
+        raise DataError(
+            f"{len(missing)} of {len(shards)} files of {info.full_name} are missing: {', '.join(missing[:3])}"
+        )
     kind = {"tfrecord": TFRecords, "array_record": ArrayRecords}.get(info.file_format.value)
     if kind is None:
         raise DataError(f"{info.full_name} is in format {info.file_format.value}; known: tfrecord, array_record")

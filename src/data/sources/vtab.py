@@ -4,37 +4,53 @@
 was re-encoded as JPEG: its pixels are not those of the original data sets, and the result says so.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
-from .base import DataError, Source, files_split
+from .base import DataError, FileSplit, Layout, Source, Wanted, require_files
+from .list_file import read_list
 
 LISTS = {"train": "train800.txt", "val": "val200.txt", "test": "test.txt"}
+ALSO = {"cifar": "cifar100", "oxford_iiit_pet": "oxford_pet"}  # what NOAH's scripts call two of the folders
+KINDS = {b"\xff\xd8\xff": "JPEG", b"\x89PN": "PNG"}
 
 
-def VTABFolder(root: Path, folder: str, val_fraction: float) -> Source:
-    """One VTAB-1k task below ``root/folder``.
+@dataclass(frozen=True)
+class VTABFolder(Layout):
+    """One VTAB-1k task in its ``folder``."""
 
-    Raises:
-        DataError: the folder or a list file is missing, or a line of it cannot be read.
-    """
-    here = Path(root) / folder
-    if not here.is_dir():
-        raise DataError(
-            f"{here.absolute()} is missing: DATA.DATAPATH must hold the VTAB-1k folders (see VTAB_SETUP.md)"
-        )
-    splits = {name: files_split(here, _items(here / file)) for name, file in LISTS.items()}
-    labels = {int(label) for split in splits.values() for label in split.labels}
-    names = [str(i) for i in range(max(labels) + 1)]
-    return Source(names, splits, "VTAB-1k folder, images re-encoded as JPEG by those who made it")
+    folder: str
+    kind: ClassVar[str] = "noah"
+
+    def find(self, root: Path) -> Path | None:
+        places = [root / self.folder, root / ALSO.get(self.folder, self.folder)]
+        if root.name in (self.folder, ALSO.get(self.folder)):
+            places.append(root)
+        return next((here for here in places if any((here / name).is_file() for name in LISTS.values())), None)
+
+    def open(self, here: Path, wanted: Wanted) -> Source:
+        if missing := [name for name in LISTS.values() if not (here / name).is_file()]:
+            raise DataError(f"{here.absolute()} has no {', '.join(missing)} (see VTAB_SETUP.md)")
+        items = {name: read_list(here / file) for name, file in LISTS.items()}
+        for name, some in items.items():
+            require_files(here, some, str(here / LISTS[name]))
+        splits = {name: FileSplit(here, some) for name, some in items.items()}
+        with open(here / items["train"][0][0], "rb") as file:
+            encoding = KINDS.get(file.read(3), "other files")
+        notes = []
+        if encoding == "JPEG":
+            notes.append("images are those of a VTAB-1k folder, re-encoded as JPEG: not the original pixels")
+        both = here / "train800val200.txt"
+        if both.is_file() and sorted(read_list(both), key=_last) != sorted(items["train"] + items["val"], key=_last):
+            notes.append(f"{both.name} is not train800.txt and val200.txt together; those two are used")
+        labels = max(int(split.labels.max()) for split in splits.values())
+        names = [str(i) for i in range(labels + 1)]
+        return Source(names, splits, f"VTAB-1k folder {here.name}, {encoding}", notes=notes)
+
+    def expects(self) -> str:
+        return f"{self.folder}/{{{','.join(LISTS.values())}}} and the images they list (see VTAB_SETUP.md)"
 
 
-def _items(path: Path) -> list[tuple[str, int]]:
-    if not path.is_file():
-        raise DataError(f"{path.absolute()} is missing (see VTAB_SETUP.md)")
-    items = []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
-        name, _, label = line.strip().rpartition(" ")
-        if not name or not label.isdecimal():
-            raise DataError(f"{path}, line {number}: expected '<image> <label>', found {line!r}")
-        items.append((name, int(label)))
-    return items
+def _last(item: tuple[str, int]) -> tuple[str, int]:
+    return item[0].rsplit("/", 1)[-1], item[1]

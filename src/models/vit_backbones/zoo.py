@@ -43,6 +43,7 @@ class Backbone:
     convert: Callable[[Path], dict[str, Tensor]]
     url: str
     mean_std: tuple[tuple[float, ...], tuple[float, ...]] = IMAGENET  # of the images it was pre-trained on
+    interpolation: str = "bicubic"  # of those images, as timm states it for these weights
     pool: str = "token"
     resize: str = "bilinear"  # of position embeddings, unless MODEL.POS_EMBED_RESIZE says otherwise
     dropout: float = 0.0  # VPT's rates; they act in end2end only
@@ -93,6 +94,7 @@ MODEL_ZOO: dict[str, Backbone] = {
         convert.google,
         "it is made by `python -m src.tools.pretrain_demo`",
         mean_std=HALF,
+        interpolation="bilinear",
     ),
     # Supervised, ImageNet-21k (Dosovitskiy et al., 2021, arXiv:2010.11929).
     "sup_vitb8_imagenet21k": _google("vit_base_patch8_224", "ViT-B_8.npz"),
@@ -356,10 +358,12 @@ def timm_arguments(name: str, vit: nn.Module, image_size: tuple[int, int], depth
     return row.arch, arguments
 
 
-def input_mean_std(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation, per RGB channel in [0, 1], of the images the backbone was pre-trained on."""
+def input_config(name: str) -> tuple[tuple[tuple[float, ...], tuple[float, ...]], str]:
+    """(Mean, standard deviation) per RGB channel in [0, 1] of the images the backbone was pre-trained on, and how those
+    were resized: "bilinear" or "bicubic"."""
     row = find_backbone(name)
     if row is not None:
-        return row.mean_std
+        return row.mean_std, row.interpolation
     pretrained = timm.get_pretrained_cfg(name[len("timm:") :])
-    return tuple(pretrained.mean), tuple(pretrained.std)
+    interpolation = pretrained.interpolation if pretrained.interpolation == "bilinear" else "bicubic"
+    return (tuple(pretrained.mean), tuple(pretrained.std)), interpolation

@@ -1,0 +1,119 @@
+"""What training does to images beside resizing them: crops and flips, torchvision's and timm's policies, mixing.
+
+Every random choice is a function of the seed, the epoch and the image, whatever else draws random numbers.
+"""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from timm.data.auto_augment import augment_and_mix_transform, auto_augment_transform, rand_augment_transform
+from torch import Tensor
+from torchvision.transforms import InterpolationMode, v2
+from torchvision.transforms.v2 import functional as F
+
+from .pixels import Pixels
+
+AUTO_AUGMENT = ("", "none", "randaugment", "trivialaugment")  # or a policy of timm's, such as rand-m9-mstd0.5-inc1
+TIMM_POLICIES = ("rand", "augmix", "3a", "original", "originalr", "v0", "v0r")
+
+
+class Augment:
+    """Training's view of one kept image: (3, H, W) in 0..255 -> (3, *size), on the image's device."""
+
+    def __init__(self, pixels: Pixels):
+        self.pixels = pixels
+        self.steps = []
+        if pixels.kept == "whole":
+            method = InterpolationMode(pixels.interpolation)
+            self.steps.append(v2.RandomResizedCrop(pixels.size, interpolation=method, antialias=True))
+            self.steps.append(v2.RandomHorizontalFlip())
+        if pixels.augment == "rrc_flips":
+            self.steps.append(v2.RandomVerticalFlip())
+        if pixels.auto_augment:
+            self.steps.append(_policy(pixels))
+        if strength := pixels.color_jitter:
+            self.steps.append(v2.ColorJitter(strength, strength, strength))
+        self.erase = v2.RandomErasing(p=pixels.random_erasing, value="random") if pixels.random_erasing else None
+
+    def __call__(self, image: Tensor, draw: Tensor, seed: int) -> Tensor:
+        """Args: draw: three numbers in [0, 1), for a crop and flip; seed: for everything else."""
+        if self.pixels.augment == "crop_flip":
+            image = random_crop(image, self.pixels.size, draw)
+        if self.pixels.augment in ("flip", "crop_flip") and draw[2] < 0.5:
+            image = image.flip(-1)
+        if self.steps:
+            seed_all(seed)
+            image = image.round().byte() if image.is_floating_point() else image  # what policies work on
+            for step in self.steps:
+                image = step(image)
+        return image
+
+    def erased(self, batch: Tensor, seeds: list[int]) -> Tensor:
+        """Random erasing, of a normalised batch (B, 3, H, W)."""
+        if self.erase is None:
+            return batch
+        for image, seed in zip(batch, seeds, strict=True):
+            seed_all(seed + 1)
+            image.copy_(self.erase(image))
+        return batch
+
+
+def _policy(pixels: Pixels):
+    if pixels.auto_augment == "randaugment":
+        return v2.RandAugment(interpolation=InterpolationMode.BILINEAR)
+    if pixels.auto_augment == "trivialaugment":
+        return v2.TrivialAugmentWide(interpolation=InterpolationMode.BILINEAR)
+    grey = tuple(round(255 * value) for value in pixels.mean)
+    options = dict(translate_const=int(min(pixels.size) * 0.45), img_mean=grey)  # as timm's create_transform
+    makers = {"rand": rand_augment_transform, "augmix": augment_and_mix_transform}
+    make = makers.get(pixels.auto_augment.split("-")[0], auto_augment_transform)
+    policy = make(pixels.auto_augment, options)
+    _keep_a_bit(policy)
+    return lambda image: F.pil_to_tensor(policy(F.to_pil_image(image.byte().cpu()))).to(image)
+
+
+def _keep_a_bit(policy) -> None:
+    """timm asks for posterized images with no bit left, that is black ones, which Pillow 13 refuses to make."""
+    groups = getattr(policy, "policy", None) or [policy.ops]
+    for op in (op for group in groups for op in group):
+        if op.name.startswith("Posterize"):
+            op.level_fn = lambda level, hparams, bits=op.level_fn: (max(1, bits(level, hparams)[0]),)
+
+
+def mixing(pixels: Pixels, num_classes: int):
+    """Mixup and CutMix of a batch, one of them at random where both are on: (images, labels) -> (images, (B, C))."""
+    known = []
+    if pixels.mixup:
+        known.append(v2.MixUp(alpha=pixels.mixup, num_classes=num_classes))
+    if pixels.cutmix:
+        known.append(v2.CutMix(alpha=pixels.cutmix, num_classes=num_classes))
+    return v2.RandomChoice(known) if known else None
+
+
+def random_crop(image: Tensor, size: tuple[int, int], draw: Tensor) -> Tensor:
+    """A part of (3, H, W) of this size; where, the first two of ``draw`` say, each in [0, 1)."""
+    room = (image.shape[-2] - size[0] + 1, image.shape[-1] - size[1] + 1)
+    top, left = int(draw[0] * room[0]), int(draw[1] * room[1])
+    return image[:, top : top + size[0], left : left + size[1]]
+
+
+def seed_all(seed: int) -> None:
+    """Seed the generators that torchvision and timm draw from (the CPU's; see ``own_randomness``)."""
+    torch.default_generator.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+
+
+@contextmanager
+def own_randomness() -> Iterator[None]:
+    """Give the generators back as they were: dropout and whatever else draws from them must not notice."""
+    before = torch.random.get_rng_state(), random.getstate(), np.random.get_state()
+    try:
+        yield
+    finally:
+        torch.random.set_rng_state(before[0])
+        random.setstate(before[1])
+        np.random.set_state(before[2])

@@ -1,0 +1,250 @@
+"""Decoded images on disk: every image of a split is read and decoded once, then found again by later runs.
+
+A split's files in ``DATA.CACHE_DIR`` are named by a hash of all that decides its pixels: the images' names, their
+files' sizes and times, decoder, resize, versions.
+
+    <name>.json        how many images, which cannot be decoded, the checksum of their pixels; written last
+    <name>.hash.npy    a hash of every image's file, by which duplicates between splits are found
+    <name>.npy         the pixels, if they are kept: see store.py
+"""
+
+import hashlib
+import logging
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import PIL
+import simplejpeg
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from ..utils.io import PARTIAL, read_json, waiting_for, write_atomic, write_json
+from ..utils.threads import in_order, threads
+from .pixels import Pixels
+from .sources.base import DataError, RawImage, Split
+from .store import Store, Writer
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a split after a first pass over its images.
+
+    Attributes:
+        split: without the images that cannot be decoded.
+        left_out: those: "name: what the decoder said".
+        hashes: uint64, of every image's file.
+        store: their pixels, None where they are not kept.
+    """
+
+    split: Split
+    left_out: list[str]
+    hashes: np.ndarray
+    store: Store | None
+
+
+class Cache:
+    """A folder of decoded images, for several runs and processes at once.
+
+    Args:
+        folder: where it is.
+        limit: bytes of pixels that may be kept; what is opened counts as well.
+        workers: threads that decode.
+    """
+
+    def __init__(self, folder: Path, limit: float, workers: int):
+        self.folder, self.left, self.workers = folder, limit, workers
+
+    def open(self, split: Split, pixels: Pixels, train: bool, name: str, keep: bool) -> Known:
+        """The split as it was found before, or after a first pass over its images now.
+
+        Args:
+            name: of the task and split, for people.
+            keep: the pixels as well, if they fit: ``store`` is None otherwise.
+        """
+        facts = {"format": FORMAT, "images": len(split)} | pixels.recipe(train) | _versions(pixels)
+        if not self._writable():
+            return self._first_pass(split, pixels, train, name, None, False, facts)
+        base = self.folder / f"{name.replace(' ', '-')}-{_digest(facts, split)}"
+        if known := self._find(base, split, name, keep):
+            return known
+        with waiting_for(base.with_name(f".{base.name}.lock"), f"another process is reading {name}: waiting for it"):
+            if known := self._find(base, split, name, keep):  # it has done the work
+                return known
+            for path in base.parent.glob(f".{base.name}.*{PARTIAL}"):  # of a process that was killed
+                path.unlink()
+            return self._first_pass(split, pixels, train, name, base, keep, facts)
+
+    def _writable(self) -> bool:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.folder):
+                return True
+        except OSError as error:
+            logger.warning(
+                "note: decoded images are not kept: %s cannot be written to (%s); DATA.CACHE_DIR names another folder",
+                self.folder,
+                error.strerror,
+            )
+            return False
+
+    def _find(self, base: Path, split: Split, name: str, keep: bool) -> Known | None:
+        """What is on disk, if it is whole and if that is all that is wanted."""
+        try:
+            about, hashes = read_json(_file(base, ".json")), np.load(_file(base, ".hash.npy"))
+            usable = np.delete(np.arange(len(split)), about["left_out_indices"])
+            if len(hashes) != len(usable):
+                return None
+            store = Store.open(_file(base, ".npy"), about["shapes"]) if keep and about["kept"] else None
+        except (OSError, ValueError, KeyError):
+            return None
+        if keep and store is None and self._fits(about["bytes"], name, disk=True):
+            return None  # then it shall be kept from now on
+        if store is not None and (store.nbytes != about["bytes"] or store.checksum(name) != about["checksum"]):
+            logger.warning("note: %s is damaged and is made again", _file(base, ".npy"))
+            return None
+        if store is not None and not self._fits(store.nbytes, name):
+            store = None
+        self.left -= store.nbytes if store else 0
+        return Known(split if len(usable) == len(split) else split.take(usable), about["left_out"], hashes, store)
+
+    def _fits(self, size: float, name: str, disk: bool = False) -> bool:
+        """Whether ``size`` bytes are left below the limit and, if ``disk``, free on the disk. Says so if not."""
+        free = shutil.disk_usage(self.folder).free if disk else float("inf")
+        if size <= min(self.left, free):
+            return True
+        why = f"{max(self.left, 0) / GIB:.2f} GiB are left of DATA.CACHE_GB"
+        if size > free:
+            why = f"{free / GIB:.2f} GiB are free in {self.folder} (DATA.CACHE_DIR)"
+        logger.warning(
+            "note: %s is decoded again in every epoch: its decoded images take %.3g GiB or more, and %s",
+            name,
+            size / GIB,
+            why,
+        )
+        return False
+
+    def _first_pass(
+        self,
+        split: Split,
+        pixels: Pixels,
+        train: bool,
+        name: str,
+        base: Path | None,
+        keep: bool,
+        facts: dict,
+    ) -> Known:
+        """Read and decode every image, and write down what was found below ``base``."""
+
+        def look(i: int) -> tuple[int, Tensor | str]:
+            try:
+                raw = split.read(i)
+                return _hash(raw), pixels.prepare(raw, train)
+            except Exception as error:  # whatever decoders raise for broken files; it is listed, never hidden
+                return 0, f"{split.keys[i]}: {type(error).__name__}: {error}"
+
+        expected = len(split) * 3 * pixels.size[0] * pixels.size[1] * np.dtype(pixels.dtype).itemsize
+        if pixels.recipe(train)["kept"] != "input":
+            expected = 0  # nobody knows yet
+        writer = self._writer(base, expected, name) if keep else None
+        hashes, broken, left_out, size = np.zeros(len(split), np.uint64), [], [], 0
+        bar = tqdm(desc=f"reading {name}", total=len(split), unit="img", delay=1, leave=False)
+        try:
+            with threads(self.workers) as pool, bar:
+                for i, (hashes[i], image) in enumerate(
+                    in_order(pool, look, range(len(split)), ahead=2 * self.workers, chunk=8)
+                ):
+                    bar.update()
+                    if isinstance(image, str):
+                        broken.append(i)
+                        left_out.append(image)
+                        continue
+                    size += image.nbytes
+                    writer = writer and self._add(writer, image, name)
+            usable = np.delete(np.arange(len(split)), broken)
+            known = Known(split.take(usable) if broken else split, left_out, hashes[usable], None)
+            if base is None:
+                return known
+            lists = {"left_out": left_out, "left_out_indices": broken}
+            about = facts | {"bytes": size, "shapes": None, "kept": writer is not None and size > 0} | lists
+            return self._record(base, known, about, writer if size else None)
+        finally:
+            if writer is not None:
+                writer.discard()
+
+    def _writer(self, base: Path, expected: int, name: str) -> Writer | None:
+        try:
+            return Writer(_file(base, ".npy")) if self._fits(expected, name, disk=True) else None
+        except OSError as error:
+            logger.warning("note: decoded images of %s are not kept: %s", name, error)
+            return None
+
+    def _add(self, writer: Writer, image: Tensor, name: str) -> Writer | None:
+        """``writer`` with one more image; None, with a word, if there is no room for it."""
+        try:
+            if self._fits(writer.nbytes + image.nbytes, name):
+                writer.add(image)
+                return writer
+        except OSError as error:
+            logger.warning("note: decoded images of %s are not kept: %s: %s", name, self.folder, error.strerror)
+        writer.discard()
+        return None
+
+    def _record(self, base: Path, known: Known, about: dict, writer: Writer | None) -> Known:
+        store = None
+        try:
+            if writer is not None:
+                about |= writer.finish()
+                store = Store.open(_file(base, ".npy"), about["shapes"])
+                self.left -= store.nbytes
+            write_atomic(_file(base, ".hash.npy"), lambda path: _save(path, known.hashes))
+            write_json(_file(base, ".json"), about)
+        except OSError as error:
+            logger.warning("note: what was found is not kept in %s: %s", self.folder, error)
+        return Known(known.split, known.left_out, known.hashes, store)
+
+
+def duplicates(one: Known, other: Known) -> list[tuple[str, str]]:
+    """Names of images whose files are the same, byte for byte, in both splits."""
+    common = np.intersect1d(one.hashes, other.hashes)
+    return [tuple(x.split.keys[int(np.flatnonzero(x.hashes == h)[0])] for x in (one, other)) for h in common]
+
+
+def _file(base: Path, ending: str) -> Path:
+    return base.with_name(base.name + ending)
+
+
+def _versions(pixels: Pixels) -> dict:
+    pillow = f"Pillow {PIL.__version__}"
+    return {
+        "decoded_by": pillow if pixels.decoder == "pil" else f"simplejpeg {simplejpeg.__version__}",
+        "resized_by": pillow if pixels.antialias and pixels.dtype == "uint8" else f"torch {torch.__version__}",
+    }
+
+
+def _digest(facts: dict, split: Split) -> str:
+    digest = hashlib.blake2b(repr(sorted(facts.items())).encode(), digest_size=10)
+    for i, key in enumerate(split.keys):
+        try:
+            digest.update(f"{key}\0{split.stamp(i)}\0".encode())
+        except OSError as error:
+            raise DataError(f"{key} cannot be read: {error}") from error
+    return digest.hexdigest()
+
+
+def _hash(raw: RawImage) -> int:
+    data = raw if isinstance(raw, bytes) else np.ascontiguousarray(raw)
+    return int.from_bytes(hashlib.sha1(data, usedforsecurity=False).digest()[:8], "little")
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    with open(path, "wb") as file:
+        np.save(file, array)

@@ -1,0 +1,199 @@
+"""A task opened for one run: its files found, its labels checked, then its images ready to be trained on."""
+
+import logging
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from fvcore.common.config import CfgNode
+
+from .cache import GIB, Cache, duplicates
+from .loader import Images, Loader
+from .pixels import Pixels, build_pixels
+from .sources.base import DataError, Layout, Source, Split, Wanted, stratified
+from .tasks import Task, find_task, implied_layout
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Data:
+    """Sizes and names are known, pixels are read by ``loaders``.
+
+    Attributes:
+        splits: "train" (what trains), "val" (unless trained on), "test" (unless DATA.NO_TEST).
+        layout: how the files lie on disk, "tfds", "noah", ...; ``version``: what exactly they are.
+        class_mask: the labels that occur by design, where these are not all.
+        notes: what a reader of the result must know.
+    """
+
+    task: Task
+    class_names: list[str]
+    splits: dict[str, Split]
+    train_split: str
+    layout: str
+    version: str
+    pixels: Pixels
+    class_mask: np.ndarray | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def loaders(self, cfg: CfgNode, device: torch.device) -> tuple[dict[str, Loader], list[str]]:
+        """A loader per split, and the files left out because they cannot be decoded.
+
+        Every image is decoded once, unless a run before has done that: its pixels may be on disk (DATA.CACHE).
+
+        Raises:
+            DataError: such files and DATA.CORRUPT "stop", or a split of which nothing is left.
+        """
+        data, known = cfg.DATA, {}
+        cache = Cache(cache_folder(data.CACHE_DIR), data.CACHE_GB * GIB, data.NUM_WORKERS)
+        for name, split in self.splits.items():
+            keep = data.CACHE == "all" or (data.CACHE == "train" and name != "test")
+            known[name] = cache.open(split, self.pixels, name == "train", f"{self.task.name} {name}", keep)
+            self.splits[name] = known[name].split  # without what cannot be decoded
+        corrupt = [line for split in known.values() for line in split.left_out]
+        if corrupt and data.CORRUPT == "stop":
+            listed = "\n".join(f"  - {line}" for line in corrupt[:50])
+            raise DataError(
+                f"{len(corrupt)} image files cannot be decoded:\n{listed}\n"
+                "Repair or remove them, or set DATA.CORRUPT skip to leave them out"
+            )
+        if empty := [name for name, split in known.items() if not len(split.split)]:
+            raise DataError(f"no readable image is left in {', '.join(empty)}")
+        for name in ("val", "test"):
+            if name in known and (same := duplicates(known["train"], known[name])):
+                some = ", ".join(f"{one} = {other}" for one, other in same[:3]) + (", ..." if len(same) > 3 else "")
+                self._note(f"{len(same):,} images of {name} are also among those that train, byte for byte: {some}")
+        sizes = {
+            name: data.BATCH_SIZE if name == "train" else data.EVAL_BATCH_SIZE or data.BATCH_SIZE for name in known
+        }
+        loaders = {
+            name: Loader(
+                Images(split, self.pixels, name == "train", data.NUM_WORKERS, data.CACHE_PLACE, device),
+                sizes[name],
+                device,
+                cfg.SEED,
+                len(self.class_names),
+            )
+            for name, split in known.items()
+        }
+        return loaders, corrupt
+
+    def _note(self, text: str) -> None:
+        logger.warning("note: %s", text)
+        self.notes.append(text)
+
+
+def open_data(cfg: CfgNode) -> Data:
+    """Find the task's files and read its labels; no image is decoded.
+
+    Raises:
+        DataError: data that is missing or contradicts the config.
+    """
+    task = find_task(cfg.DATA.NAME)
+    layout, here = find_layout(cfg, task)
+    source = layout.open(here, wanted(cfg))
+    if "train" not in source.splits:
+        raise DataError(f"{task.name} has no training images: it is a test set for runs trained on another task")
+    names = _class_names(cfg, task, source)
+    train_split = cfg.DATA.TRAIN_SPLIT or task.train_split
+    train = source.splits["train"]
+    if train_split == "trainval" and "val" in source.splits:
+        train = train + source.splits["val"]
+    if cfg.DATA.PERCENTAGE < 1:
+        train = train.take(stratified(train.labels, max(1, round(len(train) * cfg.DATA.PERCENTAGE)), seed=0))
+    splits = {"train": train}
+    if train_split == "train" and len(source.splits.get("val", ())):
+        splits["val"] = source.splits["val"]
+    if "test" in source.splits and not cfg.DATA.NO_TEST:
+        splits["test"] = source.splits["test"]
+    if list(splits) == ["train"]:
+        raise DataError("there is neither a validation nor a test set, so nothing could be measured")
+    data = Data(
+        task,
+        names,
+        splits,
+        train_split,
+        layout.kind,
+        source.version,
+        build_pixels(cfg, task.protocol),
+        source.class_mask,
+        list(source.notes),
+    )
+    _look_at_labels(data, source)
+    return data
+
+
+def find_layout(cfg: CfgNode, task: Task) -> tuple[Layout, Path]:
+    """How the task lies on disk, and where.
+
+    Raises:
+        DataError: it is not there; the message says what is looked for, and how to get it.
+    """
+    kind = cfg.DATA.SOURCE or implied_layout(cfg.DATA.NAME)
+    layouts = [layout for layout in task.layouts if kind in ("", layout.kind)]
+    if not layouts:
+        known = ", ".join(layout.kind for layout in task.layouts)
+        raise DataError(f"DATA.SOURCE is {kind!r}, but {task.name} can be read as: {known}")
+    root = Path(cfg.DATA.DATAPATH).expanduser()
+    if not cfg.DATA.DATAPATH and layouts[0].kind != "digits":
+        raise DataError(f"DATA.DATAPATH is not set: it must name the folder that holds {task.name}.\n{_ways(layouts)}")
+    if cfg.DATA.DATAPATH and not root.is_dir():
+        raise DataError(f"DATA.DATAPATH {root.absolute()} is no folder.\n{_ways(layouts)}")
+    found = [(layout, here) for layout in layouts if (here := layout.find(root)) is not None]
+    if not found:
+        raise DataError(f"{task.name} is not in {root.absolute()} (DATA.DATAPATH).\n{_ways(layouts)}")
+    if len(found) > 1:
+        others = ", ".join(f"{layout.kind} ({here})" for layout, here in found[1:])
+        logger.info("data: read as %s; also there: %s (DATA.SOURCE chooses)", found[0][0].kind, others)
+    return found[0]
+
+
+def _ways(layouts: list[Layout]) -> str:
+    return "It is read from any of:\n" + "\n".join(f"  - {layout.kind}: {layout.expects()}" for layout in layouts)
+
+
+def wanted(cfg: CfgNode) -> Wanted:
+    """What the config asks of the data set."""
+    data = cfg.DATA
+    lists = {"train": data.TRAIN_LIST, "val": data.VAL_LIST, "test": data.TEST_LIST}
+    given = {name: path for name, path in lists.items() if path}
+    return Wanted(data.VAL_FRACTION, data.SHOTS, data.SPLIT_SEED, data.VERSION, given)
+
+
+def cache_folder(name: str) -> Path:
+    """``DATA.CACHE_DIR``; "" is the user's cache folder."""
+    return Path(name or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "vitune" / "images").expanduser()
+
+
+def _class_names(cfg: CfgNode, task: Task, source: Source) -> list[str]:
+    """The source's class names, or more of them where the task has classes that no list file mentions."""
+    number = task.num_classes or cfg.DATA.NUMBER_CLASSES
+    have = len(source.class_names)
+    if number != -1 and (have > number or (have < number and not task.num_classes)):
+        raise DataError(
+            f"{cfg.DATA.DATAPATH} has {have} classes, but {task.name} should have {number}: "
+            + ("is this the right folder?" if task.num_classes else "correct DATA.NUMBER_CLASSES, or leave it at -1")
+        )
+    return source.class_names + [str(i) for i in range(have, max(number, have))]
+
+
+def _look_at_labels(data: Data, source: Source) -> None:
+    """Raise for labels that no class has, and say which classes or images are missing."""
+    count = len(data.class_names)
+    for name, split in data.splits.items():
+        if len(wrong := np.flatnonzero((split.labels < 0) | (split.labels >= count))):
+            first = wrong[0]
+            raise DataError(
+                f"{len(wrong):,} labels of {name} are not in 0..{count - 1}: the first is {split.labels[first]}, of "
+                f"{split.keys[first]}"
+            )
+        classes = np.arange(count) if data.class_mask is None else data.class_mask
+        if name != "test" and len(absent := np.setdiff1d(classes, split.labels)):
+            some = ", ".join(data.class_names[i] for i in absent[:5]) + (", ..." if len(absent) > 5 else "")
+            data._note(f"{name} has no image of {len(absent)} of the {len(classes)} classes: {some}")
+    for name, published in data.task.sizes.items():
+        if name in source.splits and len(source.splits[name]) != published:
+            data._note(f"{name} has {len(source.splits[name]):,} images; the benchmark's has {published:,}")

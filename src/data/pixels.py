@@ -1,0 +1,265 @@
+"""From an image file to what a ViT sees: which decoder, which resize, which mean and standard deviation.
+
+Published numbers differ by their pixels more than by their methods, so that a pipeline has a name (``DATA.PIXELS``),
+every part of it a key, and every result its stamp.
+"""
+
+import dataclasses
+import io
+from dataclasses import dataclass
+
+import numpy as np
+import simplejpeg
+import torch
+from fvcore.common.config import CfgNode
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..models.vit_backbones.zoo import HALF, IMAGENET, OPENAI, input_config
+from .sources.base import RawImage
+
+CROP_MARGIN = 8 / 7  # 256 for a crop of 224, 438 for 384, 512 for 448: VPT's sizes
+
+NORMALIZE = {
+    "imagenet": IMAGENET,
+    "inception": HALF,
+    "clip": OPENAI,
+    "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+}
+
+# What a kind of task does with images: ``resize`` for evaluation, the others in training.
+PROTOCOLS = {
+    "vtab": dict(resize="squash", augment="none"),
+    "fgvc": dict(resize="crop", augment="crop_flip"),
+    "fewshot": dict(
+        resize="crop", augment="rrc_flip", auto_augment="rand-m9-mstd0.5-inc1", random_erasing=0.25
+    ),  # NOAH's and SPT's
+    "manyshot": dict(resize="crop", augment="rrc_flip"),
+    "aerial": dict(resize="crop", augment="rrc_flips"),
+    "clevr": dict(resize="squash", augment="none"),
+}
+
+_TENSORFLOW = dict(decoder="tf", interpolation="bilinear", antialias=False, normalize="imagenet")
+_PILLOW = dict(decoder="pil", interpolation="bilinear", antialias=True, normalize="imagenet")
+
+# DATA.PIXELS -> what holds for every protocol, and what is different for some.
+PRESETS: dict[str, tuple[dict, dict[str, dict]]] = {
+    # VPT and FreqFiT read VTAB-1k through TensorFlow, everything else through Pillow.
+    "vpt": (_PILLOW, {"vtab": _TENSORFLOW, "clevr": _TENSORFLOW}),
+    # NOAH, SPT and others on the shared folders. SPT squashes fine-grained images to 256 x 256 before it crops.
+    "noah": (_PILLOW | dict(interpolation="bicubic"), {"fgvc": dict(resize="squash_crop")}),
+    # The unifying study: raw pixels in [0, 1] on VTAB-1k, the backbone's mean and deviation elsewhere.
+    "study": (
+        _PILLOW | dict(interpolation="bicubic", normalize="backbone"),
+        {"vtab": dict(normalize="none"), "clevr": _TENSORFLOW},
+    ),
+    # What the weights were pre-trained with.
+    "backbone": (_PILLOW | dict(interpolation="backbone", normalize="backbone"), {}),
+}
+
+RANDOM = ("auto_augment", "color_jitter", "random_erasing", "mixup", "cutmix")  # beside ``augment``
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """How files become inputs; it goes into every result.
+
+    Attributes:
+        size: height and width of the input.
+        augment: geometry in training: "none", "flip", "crop_flip" (a random crop of an image resized to 8/7 of the
+            size, and a flip), "rrc_flip" (a random part of the whole image, resized, and a flip), "rrc_flips" (flips
+            upside down as well).
+        mean, std: of the RGB channels in [0, 1].
+        preset: the DATA.PIXELS that the rest comes from, as far as no key says otherwise.
+        decoder: of JPEG files: "tf" (TensorFlow's default, the fast inverse DCT) or "pil" (Pillow's, the accurate one).
+        resize: in evaluation: "squash" (to the size), "crop" (the shorter side to 8/7 of the size, the middle) or
+            "squash_crop" (to 8/7 of the size, the middle).
+        antialias: True is Pillow's resize; False reads the nearest pixels only, as TensorFlow does by default.
+        dtype: of resized pixels: "uint8", or "float32", which does not round.
+        auto_augment, color_jitter, random_erasing, mixup, cutmix: more augmentation in training; see augment.py.
+    """
+
+    size: tuple[int, int]
+    augment: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    preset: str = "vpt"
+    decoder: str = "pil"
+    resize: str = "squash"
+    interpolation: str = "bilinear"
+    antialias: bool = False
+    dtype: str = "uint8"
+    auto_augment: str = ""
+    color_jitter: float = 0.0
+    random_erasing: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+
+    @property
+    def random(self) -> bool:
+        """Whether an image looks different in every epoch."""
+        return self.augment != "none" or any(getattr(self, name) for name in RANDOM)
+
+    @property
+    def kept(self) -> str:
+        """What training needs of an image: "input" as in evaluation, "enlarged" to crop from, "whole" as decoded."""
+        return {"crop_flip": "enlarged", "rrc_flip": "whole", "rrc_flips": "whole"}.get(self.augment, "input")
+
+    def recipe(self, train: bool) -> dict:
+        """All that decides which pixels ``prepare`` gives."""
+        names = ("size", "decoder", "resize", "interpolation", "antialias", "dtype")
+        return {name: getattr(self, name) for name in names} | {"kept": self.kept if train else "input"}
+
+    def prepare(self, raw: RawImage, train: bool = False) -> Tensor:
+        """What is kept of an image: (3, H, W) in 0..255, of the input's size unless training crops from more."""
+        pixels, kept = decode(raw, self.decoder), self.kept if train else "input"
+        if kept == "whole":
+            return _planes(pixels)
+        if kept == "enlarged":
+            return self._enlarge(pixels)
+        return self._input(pixels)
+
+    def view(self, kept: Tensor) -> Tensor:
+        """What was kept for training, as evaluation sees it: (3, *size)."""
+        if self.kept == "enlarged":
+            return center_crop(kept, self.size)
+        if self.kept == "whole":
+            return self._input(kept.permute(1, 2, 0).numpy())
+        return kept
+
+    def input(self, raw: RawImage) -> Tensor:
+        """One image as the model sees it in evaluation: float32 (3, H, W). For single images; loaders do batches."""
+        mean, std = (torch.tensor(v).view(3, 1, 1) for v in (self.mean, self.std))
+        return normalise(self.prepare(raw)[None], mean, std)[0]
+
+    def _input(self, pixels: np.ndarray) -> Tensor:
+        if self.resize == "squash":
+            return self._resize(pixels, self.size)
+        return center_crop(self._enlarge(pixels), self.size).contiguous()
+
+    def _enlarge(self, pixels: np.ndarray) -> Tensor:
+        if self.resize == "squash_crop":
+            return self._resize(pixels, tuple(round(side * CROP_MARGIN) for side in self.size))
+        return self._resize(pixels, shorter_side(pixels.shape[:2], round(min(self.size) * CROP_MARGIN), self.size))
+
+    def _resize(self, pixels: np.ndarray, size: tuple[int, int]) -> Tensor:
+        return resize(pixels, size, self.interpolation, self.antialias, self.dtype)
+
+
+def build_pixels(cfg: CfgNode, protocol: str) -> Pixels:
+    """The pipeline of a config, for a task that treats images by ``protocol``: preset first, then what keys say."""
+    data = cfg.DATA
+    preset, special = PRESETS[data.PIXELS]
+    said = PROTOCOLS[protocol] | preset | special.get(protocol, {})
+    explicit = {name: data[name.upper()] for name in ("augment", "decoder", "interpolation", "normalize", *RANDOM)}
+    said |= {name: value for name, value in explicit.items() if value not in ("", -1.0)}
+    if data.AUGMENT == "crop_flip" and said["resize"] == "squash":
+        said["resize"] = "crop"
+    said["resize"] = data.RESIZE or said["resize"]
+    if data.ANTIALIAS:
+        said["antialias"] = data.ANTIALIAS == "always"
+    mean_std, interpolation = input_config(data.FEATURE)
+    if said["interpolation"] == "backbone":
+        said["interpolation"] = interpolation
+    mean, std = (NORMALIZE | {"backbone": mean_std})[said.pop("normalize")]
+    said["auto_augment"] = "" if said.get("auto_augment") == "none" else said.get("auto_augment", "")
+    return Pixels(
+        size=tuple(data.IMAGE_SIZE) or (data.CROPSIZE, data.CROPSIZE),
+        mean=tuple(map(float, data.MEAN)) or mean,
+        std=tuple(map(float, data.STD)) or std,
+        preset=data.PIXELS,
+        dtype=data.DTYPE,
+        **said,
+    )
+
+
+def pixels_from(saved: dict) -> Pixels:
+    """A pipeline that was saved as a dictionary, also by versions that knew fewer of its parts."""
+    known = {field.name for field in dataclasses.fields(Pixels)}
+    said = {k: tuple(v) if isinstance(v, list) else v for k, v in saved.items() if k in known}
+    if "resize" not in said and said["augment"] == "crop_flip":
+        said |= dict(resize="crop", antialias=True)
+    return Pixels(**said)
+
+
+def decode(raw: RawImage, decoder: str = "pil") -> np.ndarray:
+    """RGB pixels of an image file, or of an array: uint8 (H, W, 3).
+
+    Grey, palette, CMYK, RGBA and 16-bit files become RGB; transparency is dropped and EXIF rotation is not applied, as
+    in the original code.
+
+    Raises:
+        OSError, ValueError, SyntaxError: whatever Pillow says of a file it cannot read to its end.
+    """
+    if isinstance(raw, np.ndarray):
+        grey = raw.ndim == 2 or raw.shape[-1] == 1
+        return np.repeat(raw.reshape(*raw.shape[:2], 1), 3, axis=-1) if grey else raw
+    if decoder == "tf" and raw[:2] == b"\xff\xd8":
+        try:
+            return simplejpeg.decode_jpeg(raw, "RGB", fastdct=True)
+        except ValueError:
+            pass  # CMYK, or not quite in order: Pillow knows what is still good
+    return _rgb(Image.open(io.BytesIO(raw)))
+
+
+def _rgb(image: Image.Image) -> np.ndarray:
+    if image.mode.startswith("I") or image.mode == "F":  # 16 bits and more, which Pillow would clip, not scale
+        values = np.asarray(image, dtype=np.float64)
+        top = 65535 if image.mode != "F" else max(values.max(), 1.0)
+        grey = np.clip(np.round(values * (255 / top)), 0, 255).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=-1)
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")  # as Pillow wants it; the colours are the same
+    return np.asarray(image.convert("RGB"))
+
+
+def resize(
+    pixels: np.ndarray, size: tuple[int, int], interpolation: str, antialias: bool, dtype: str = "uint8"
+) -> Tensor:
+    """uint8 (H, W, 3) -> (3, *size) in 0..255.
+
+    With antialiasing as Pillow, to the bit; without, as TensorFlow: in float32 to 0.0004 of 255, in uint8 to 1 at most
+    and about 0.25 on average, which is little more than rounding costs.
+    """
+    if pixels.shape[:2] == tuple(size):
+        same = _planes(pixels)
+        return same.float() if dtype == "float32" else same
+    if antialias and dtype == "uint8":
+        method = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}[interpolation]
+        return _planes(np.asarray(Image.fromarray(pixels).resize((size[1], size[0]), method)))
+    image = torch.from_numpy(_writable(pixels)).permute(2, 0, 1)[None]
+    image = image.float() if dtype == "float32" else image
+    resized = F.interpolate(image, size, mode=interpolation, align_corners=False, antialias=antialias)[0].contiguous()
+    return resized.clamp_(0, 255) if dtype == "float32" and interpolation == "bicubic" else resized
+
+
+def _planes(pixels: np.ndarray) -> Tensor:
+    """(H, W, 3) -> (3, H, W)"""
+    return torch.from_numpy(_writable(pixels)).permute(2, 0, 1).contiguous()
+
+
+def _writable(pixels: np.ndarray) -> np.ndarray:
+    """The array, or a copy: torch warns of arrays that must not be written, as Pillow's are."""
+    return pixels if pixels.flags.writeable else pixels.copy()
+
+
+def shorter_side(have: tuple[int, int], side: int, at_least: tuple[int, int]) -> tuple[int, int]:
+    """(H, W) in proportion, with a shorter side of ``side`` pixels, or more where both must be ``at_least``.
+
+    The longer side is rounded down, as torchvision does.
+    """
+    scale = max(side / min(have), at_least[0] / have[0], at_least[1] / have[1])
+    wanted = tuple(int(length * scale + 1e-6) for length in have)
+    return max(wanted[0], at_least[0]), max(wanted[1], at_least[1])  # max: after rounding
+
+
+def center_crop(pixels: Tensor, size: tuple[int, int]) -> Tensor:
+    """The middle of (3, H, W)."""
+    top, left = (round((have - want) / 2) for have, want in zip(pixels.shape[-2:], size, strict=True))
+    return pixels[:, top : top + size[0], left : left + size[1]]
+
+
+def normalise(batch: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """(B, 3, H, W) in 0..255 -> float32, (x / 255 - mean) / std per channel; mean and std: (3, 1, 1)."""
+    return batch.to(torch.float32, copy=True).mul_(1 / 255).sub_(mean).div_(std)

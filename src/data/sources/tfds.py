@@ -1,0 +1,272 @@
+"""Directories that TensorFlow Datasets has prepared, in tfrecord or ArrayRecord format, read without TensorFlow.
+
+``DATAPATH/<builder>[/<config>]/<version>/``, as ``tfds.builder(...).download_and_prepare()`` leaves it. The images are
+the original data set's, byte for byte, and so are VTAB-1k's splits: positions in the order in which TFDS wrote them.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from tqdm import tqdm
+
+from . import labels
+from .base import DataError, Layout, RawImage, Source, Split, Wanted
+from .labels import Rule
+from .subsets import draw
+
+Counts = dict[str, int]  # images of each TFDS split
+KEYS = ("file_name", "image/file_name", "filename", "name", "id")  # features that name an example
+VERSION = re.compile(r"\d+\.\d+\.\d+$")
+
+
+def train_part(percent: int, test: str = "test") -> Callable[[Counts], Counts]:
+    """VTAB's split of a set without validation images: 200 of them from ``percent`` % of train on."""
+
+    def splits(counts: Counts) -> dict[str, str]:
+        start = counts["train"] * percent // 100
+        return {"train": "train[:800]", "val": f"train[{start}:{start + 200}]", "test": test}
+
+    return splits
+
+
+def train_only(percent: int, val_percent: int) -> Callable[[Counts], Counts]:
+    """VTAB's split of a set that is all train: what follows train and val, of these shares, is the test set."""
+
+    def splits(counts: Counts) -> dict[str, str]:
+        total = counts["train"]
+        start = total * percent // 100 + total * val_percent // 100
+        return train_part(percent)(counts) | {"test": f"train[{start}:]"}
+
+    return splits
+
+
+def fixed(**expressions: str) -> Callable[[Counts], dict[str, str]]:
+    """The same expressions whatever the counts."""
+    return lambda counts: expressions
+
+
+OWN_VALIDATION = fixed(train="train[:800]", val="validation[:200]", test="test")
+
+
+@dataclass(frozen=True)
+class TFDS(Layout):
+    """A task's directory.
+
+    Attributes:
+        builder: TFDS's name, with its config.
+        pin: the versions that VPT and FreqFiT ask for.
+        splits: counts -> TFDS expressions of train, val and test.
+        image: what is done to the encoded image.
+        get: how to get the data where preparing it is not enough.
+        notes: version pattern -> what a reader of the result must know.
+        subset, val_size: see ``subsets.draw``; 0 and None leave the splits alone.
+    """
+
+    builder: str
+    pin: str
+    splits: Callable[[Counts], dict[str, str]]
+    label: Rule = labels.LABEL
+    image: Callable[[bytes], RawImage] = bytes
+    get: str = ""
+    notes: tuple[tuple[str, str], ...] = ()
+    subset: int = 0
+    val_size: int | float | None = None
+    kind: ClassVar[str] = "tfds"
+
+    def find(self, root: Path) -> Path | None:
+        name, _, config = self.builder.partition("/")
+        if VERSION.match(root.name) and (root / "dataset_info.json").is_file():
+            above = root.parent.parent.name if config else root.parent.name
+            return root if above == name else None
+        places = [root / self.builder]
+        if root.name == name:
+            places.append(root / config if config else root)
+        elif config and root.name == config and root.parent.name == name:
+            places.append(root)
+        return next((place for place in places if _versions(place) or _unfinished(place)), None)
+
+    def open(self, here: Path, wanted: Wanted) -> Source:
+        import tensorflow_datasets as tfds  # here: only who reads such directories waits for it
+
+        from .records import open_records
+
+        folder = self._version(here, wanted.version)
+        info = _info(tfds, folder)
+        expressions = self.splits({name: split.num_examples for name, split in info.splits.items()})
+        names = list(self.label.names) or list(info.features[self.label.fields[0]].names)
+        splits = {}
+        for name, expression in expressions.items():
+            records = open_records(info, expression)
+            splits[name] = self._split(records, f"{info.full_name} {expression}", len(names))
+        if self.val_size is not None or wanted.shots or wanted.lists:
+            splits = draw(splits, wanted, self.subset, self.val_size)
+        pinned = "" if self._fits(folder.name) else f"; VPT and FreqFiT ask for {self.pin}"
+        notes = [text for pattern, text in self.notes if fnmatch(folder.name, pattern)]
+        return Source(names, splits, f"TFDS {info.full_name}, {info.file_format.value}{pinned}", notes=notes)
+
+    def expects(self) -> str:
+        said = f"{self.builder}/<version>/, as TensorFlow Datasets prepares it: python -m src.tools.prepare"
+        return said + (f". {self.get}" if self.get else "")
+
+    def _fits(self, version: str) -> bool:
+        return fnmatch(version, self.pin)
+
+    def _version(self, here: Path, wanted: str) -> Path:
+        """The version's folder: the one that is asked for, else the newest that peers use, else the newest."""
+        if VERSION.match(here.name):
+            return here
+        known = _versions(here)
+        if not known:
+            raise DataError(
+                f"{here.absolute()} holds only unfinished versions ({', '.join(_unfinished(here))}): preparing it was "
+                "interrupted; prepare it again"
+            )
+        if wanted and wanted not in [folder.name for folder in known]:
+            there = ", ".join(folder.name for folder in known)
+            raise DataError(f"DATA.VERSION {wanted} of {self.builder} is not in {here.absolute()}; there: {there}")
+        fitting = [folder for folder in known if (folder.name == wanted if wanted else self._fits(folder.name))]
+        return (fitting or known)[-1]
+
+    def _split(self, records, said: str, num_classes: int) -> Split:
+        from tensorflow_datasets.core.example_parser import tf_example_pb2
+
+        def features(i: int):
+            return tf_example_pb2.Example.FromString(records[i]).features.feature
+
+        found, keys = np.empty(len(records), int), []
+        for i in tqdm(range(len(records)), f"labels of {said}", unit="img", delay=1, leave=False):
+            example = features(i)
+            try:
+                found[i] = self.label.label(*(_values(example[name]) for name in self.label.fields))
+            except (IndexError, ValueError) as error:
+                raise DataError(f"{said}, record {i}: no label in {', '.join(self.label.fields)} ({error})") from error
+            name = next((_values(example[key])[0].decode() for key in KEYS if key in example), str(i))
+            keys.append(f"{said.split('/')[0]} {said.split(' ')[-1].split('[')[0]}/{name}")
+            if not 0 <= found[i] < num_classes:
+                raise DataError(f"{said}, {keys[-1]}: label {found[i]} is not in 0..{num_classes - 1}")
+        image = self.image
+        return Split(lambda i: image(features(i)["image"].bytes_list.value[0]), found, keys, records.stamp)
+
+
+def _values(feature) -> list:
+    return getattr(feature, feature.WhichOneof("kind") or "int64_list").value
+
+
+def _versions(folder: Path) -> list[Path]:
+    """Finished versions, oldest first."""
+    if not folder.is_dir():
+        return []
+    known = [p for p in folder.iterdir() if VERSION.match(p.name) and (p / "dataset_info.json").is_file()]
+    return sorted(known, key=lambda path: tuple(map(int, path.name.split("."))))
+
+
+def _unfinished(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir() if "incomplete" in p.name) if folder.is_dir() else []
+
+
+def _info(tfds, folder: Path):
+    """What TFDS knows of a version's folder, in the format whose files are there.
+
+    Raises:
+        DataError: TFDS cannot make sense of it.
+    """
+    try:
+        info = tfds.builder_from_directory(folder).info
+        for other in info.alternative_file_formats or ():
+            if not any(folder.glob(f"*.{info.file_format.value}-*")) and any(folder.glob(f"*.{other.value}-*")):
+                info = tfds.builder_from_directory(folder, file_format=other).info
+        if not info.splits:
+            raise DataError(f"{folder.absolute()} has no splits: prepare it again")
+        return info
+    except DataError:
+        raise
+    except Exception as error:  # whatever TFDS raises for broken JSON and missing files
+        raise DataError(
+            f"{folder.absolute()} is no TFDS directory that can be read ({type(error).__name__}: {error}): prepare it "
+            "again"
+        ) from error
+
+
+def _times_255(encoded: bytes) -> np.ndarray:
+    """dSprites stores 0 and 1."""
+    from ..pixels import decode
+
+    return decode(encoded)[..., :1] * np.uint8(255)
+
+
+MANUAL = "It has to be downloaded by hand"
+
+# VTAB-1k's tasks, by NOAH's names of their folders.
+VTAB_TFDS = {
+    "caltech101": TFDS(
+        "caltech101",
+        "3.*.*",
+        train_part(90),
+        notes=(("*", "which images train depends on the order of files on the machine that prepared Caltech101"),),
+    ),
+    "cifar": TFDS("cifar100", "3.*.*", train_part(90)),
+    "dtd": TFDS("dtd", "3.*.*", OWN_VALIDATION),
+    "oxford_flowers102": TFDS("oxford_flowers102", "2.*.*", OWN_VALIDATION),
+    "oxford_iiit_pet": TFDS(
+        "oxford_iiit_pet",
+        "3.*.*",
+        train_part(80),
+        get="Versions 3.x and 4.0.0 are both read; today only 4.0.0 can be prepared",
+        notes=(("4.*", "12 images of Oxford-IIIT Pet are re-encoded in version 4"),),
+    ),
+    "svhn": TFDS("svhn_cropped", "3.*.*", train_part(90)),
+    "sun397": TFDS(
+        "sun397/tfds",
+        "4.*.*",
+        OWN_VALIDATION,
+        get="Its URL is dead: get SUN397.tar.gz and Partitions.zip, or use the VTAB-1k folder",
+    ),
+    "patch_camelyon": TFDS("patch_camelyon", "2.*.*", OWN_VALIDATION),
+    "eurosat": TFDS(
+        "eurosat/rgb",
+        "2.*.*",
+        train_only(60, 20),
+        get="If dfki.de fails, torchvision's mirror has the same zip",
+    ),
+    "resisc45": TFDS(
+        "resisc45",
+        "3.*.*",
+        train_only(60, 20),
+        get=f"{MANUAL}: NWPU-RESISC45/<class>/*.jpg in the manual folder",
+    ),
+    "diabetic_retinopathy": TFDS(
+        "diabetic_retinopathy_detection/btgraham-300",
+        "3.*.*",
+        OWN_VALIDATION,
+        get=f"{MANUAL}, with a Kaggle account: train/, test/, sample/ and trainLabels.csv in the manual folder",
+    ),
+    "clevr_count": TFDS("clevr", "3.*.*", train_part(90, "validation"), labels.CLEVR_COUNT),
+    "clevr_dist": TFDS("clevr", "3.*.*", train_part(90, "validation"), labels.CLEVR_DISTANCE),
+    "dmlab": TFDS("dmlab", "2.0.1", OWN_VALIDATION),
+    "kitti": TFDS(
+        "kitti",
+        "3.2.0",
+        OWN_VALIDATION,
+        labels.KITTI_DISTANCE,
+        get="Versions 3.1.0 to 3.3.0 are read; today only 3.3.0 can be prepared",
+    ),
+    "dsprites_loc": TFDS("dsprites", "2.*.*", train_only(80, 10), labels.DSPRITES_LOCATION, _times_255),
+    "dsprites_ori": TFDS("dsprites", "2.*.*", train_only(80, 10), labels.DSPRITES_ORIENTATION, _times_255),
+    "smallnorb_azi": TFDS(
+        "smallnorb",
+        "2.*.*",
+        fixed(train="train[:800]", val="test[:200]", test="test[50%:]"),
+        labels.SMALLNORB_AZIMUTH,
+    ),
+    "smallnorb_ele": TFDS(
+        "smallnorb",
+        "2.*.*",
+        fixed(train="train[:800]", val="test[:200]", test="test[50%:]"),
+        labels.SMALLNORB_ELEVATION,
+    ),
+}

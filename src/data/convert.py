@@ -229,8 +229,8 @@ def write_folder(source: Source, place: Path) -> None:
     """
     with unfinished(place, f"folder of {source.version}") as folder:
         lines = {name: [] for name in FOLDER_SPLITS.values()}
-        with progress("writing images", sum(map(len, _splits(source).values()))) as bar:
-            for name, split in _splits(source).items():
+        with progress("writing images", sum(map(len, folder_splits(source).values()))) as bar:
+            for name, split in folder_splits(source).items():
                 (folder / "images" / name).mkdir(parents=True, exist_ok=True)
                 for i in range(len(split)):
                     data = encoded(split.read(i), split.keys[i])
@@ -245,8 +245,12 @@ def write_folder(source: Source, place: Path) -> None:
         _compare_folder(source, folder)
 
 
-def _splits(source: Source) -> dict[str, Split]:
-    """The splits by their names in VTAB folders; all have to be there."""
+def folder_splits(source: Source) -> dict[str, Split]:
+    """The splits by their names in VTAB folders.
+
+    Raises:
+        DataError: one of the three is not there.
+    """
     if missing := [name for name in FOLDER_SPLITS if name not in source.splits]:
         raise DataError(f"{source.version} has no {' and no '.join(missing)} images")
     return {folder_name: source.splits[name] for name, folder_name in FOLDER_SPLITS.items()}
@@ -260,8 +264,8 @@ def _write_once(path: Path, data: bytes) -> None:
 
 def _compare_folder(source: Source, folder: Path) -> None:
     """Raises DataError unless list files and images read back as the source's labels and images."""
-    with progress("comparing", sum(map(len, _splits(source).values()))) as bar:
-        for name, split in _splits(source).items():
+    with progress("comparing", sum(map(len, folder_splits(source).values()))) as bar:
+        for name, split in folder_splits(source).items():
             lines = (folder / f"{name}.txt").read_text(encoding="utf-8").splitlines()
             for i, line in enumerate(lines):
                 path, label = line.rsplit(" ", 1)
@@ -303,30 +307,33 @@ def _pixels(data: bytes) -> np.ndarray:
 # ---- TFDS directories ----
 
 
-def write_tfds(source: Source, place: Path, name: str, num_classes: int, file_format: str) -> DatasetInfo:
-    """A source as a TFDS version directory that plain ``tfds.builder_from_directory(place)`` reads.
+def write_tfds(
+    splits: dict[str, Split], place: Path, name: str, num_classes: int, file_format: str, origin: str
+) -> DatasetInfo:
+    """Splits as a TFDS version directory that plain ``tfds.builder_from_directory(place)`` reads.
 
-    Its splits are train800, val200 and test, its features image, label and file_name, and its version is 1.0.0.
+    Its features are image, label and file_name (the split's keys); its version is the name of the folder ``place``.
 
     Args:
         name: the data set's name for TFDS: lower case letters, digits and "_".
+        origin: what was converted; it becomes the data set's description.
 
     Raises:
         DataError: an image of an unknown kind, a label out of range, or a record that does not read back as it should.
         FileExistsError: ``place`` exists.
     """
-    for split, its in _splits(source).items():
+    for split, its in splits.items():
         if len(its) and not 0 <= its.labels.min() <= its.labels.max() < num_classes:
-            raise DataError(f"{split} of {source.version} has labels outside 0..{num_classes - 1}")
+            raise DataError(f"{split} of {origin} has labels outside 0..{num_classes - 1}")
     features = _features(num_classes)
-    total = sum(map(len, _splits(source).values()))
-    with unfinished(place, f"{name} {file_format} {num_classes} {source.version}") as folder:
+    total = sum(map(len, splits.values()))
+    with unfinished(place, f"{name} {file_format} {num_classes} {origin}") as folder:
         template = tfds.core.ShardedFileTemplate(
-            data_dir=folder, dataset_name=name, filetype_suffix=file_format, split="train"
+            data_dir=folder, dataset_name=name, filetype_suffix=file_format, split="any"
         )
         infos = []
         with progress(f"writing and comparing {file_format}", 2 * total) as bar:
-            for split_name, split in _splits(source).items():
+            for split_name, split in splits.items():
                 shards = _plan(template.replace(split=split_name), len(split))
                 sizes = [_write_shard(split, features, shard, first, bar) for first, shard in shards]
                 infos.append(
@@ -341,8 +348,8 @@ def write_tfds(source: Source, place: Path, name: str, num_classes: int, file_fo
             data_dir=folder,
             features=features,
             split_infos=infos,
-            version="1.0.0",
-            description=f"Converted from: {source.version}",
+            version=place.name,
+            description=f"Converted from: {origin}",
             check_data=False,  # it would import TensorFlow; every record was compared above
         )
     return open_info(place)

@@ -41,7 +41,7 @@ class Recipe:
 
     Attributes:
         builder: TFDS's name, with the config.
-        versions: those that can be read, the one that TFDS 4.9.10 makes first.
+        makes: the version that TFDS 4.9.10 makes.
         download: bytes that are downloaded, 0 if all is fetched by hand.
         counts: images by TFDS split; other versions may have a few more or less.
         by_hand: how to get what TFDS cannot download, "" if it can.
@@ -50,7 +50,7 @@ class Recipe:
     """
 
     builder: str
-    versions: tuple[str, ...]
+    makes: str
     download: int
     counts: dict[str, int]
     by_hand: str = ""
@@ -60,14 +60,6 @@ class Recipe:
     def missing(self, manual_dir: Path) -> list[str]:
         """What is not in ``manual_dir``, a sentence each."""
         return [said for needed in self.needed if (said := needed.missing(manual_dir))]
-
-    def find(self, data_dir: Path) -> Path | None:
-        """The version directory that is finished, the best version first; None if there is none."""
-        for version in self.versions:
-            here = data_dir / self.builder / version
-            if (here / "dataset_info.json").is_file():
-                return here
-        return None
 
 
 _SUN397 = """\
@@ -96,7 +88,7 @@ RECIPES: dict[str, Recipe] = {
     for recipe in [
         Recipe(
             "caltech101",
-            ("3.0.2", "3.0.1", "3.0.0"),
+            "3.0.2",
             137_414_764,
             {"train": 3060, "test": 6084},
             warnings=(
@@ -104,17 +96,17 @@ RECIPES: dict[str, Recipe] = {
                 "may get different splits; compare checksums",
             ),
         ),
-        Recipe("cifar100", ("3.0.2", "3.0.1", "3.0.0"), 168_513_733, {"train": 50000, "test": 10000}),
-        Recipe("dtd", ("3.0.1", "3.0.0"), 625_239_812, {"train": 1880, "validation": 1880, "test": 1880}),
+        Recipe("cifar100", "3.0.2", 168_513_733, {"train": 50000, "test": 10000}),
+        Recipe("dtd", "3.0.1", 625_239_812, {"train": 1880, "validation": 1880, "test": 1880}),
         Recipe(
             "oxford_flowers102",
-            ("2.1.1", "2.1.0", "2.0.0"),
+            "2.1.1",
             344_878_000,
             {"train": 1020, "validation": 1020, "test": 6149},
         ),
         Recipe(
             "oxford_iiit_pet",
-            ("4.0.0", "3.2.0", "3.1.0", "3.0.0"),
+            "4.0.0",
             811_092_049,
             {"train": 3680, "test": 3669},
             warnings=(
@@ -124,32 +116,32 @@ RECIPES: dict[str, Recipe] = {
         ),
         Recipe(
             "svhn_cropped",
-            ("3.1.0", "3.0.0"),
+            "3.1.0",
             1_575_594_880,
             {"train": 73257, "test": 26032, "extra": 531131},
             warnings=("1.3 GB of the download are the split extra, which is not used",),
         ),
         Recipe(
             "sun397/tfds",
-            ("4.0.0",),
+            "4.0.0",
             0,
             {"train": 76127, "validation": 10875, "test": 21750},
             _SUN397,
             (Needed("SUN397.tar.gz", size=39_077_296_924), Needed("Partitions.zip", size=18_293_705)),
             ("one image of the train list cannot be decoded and is left out: 76,127 of 76,128",),
         ),
-        Recipe("patch_camelyon", ("2.0.0",), 8_028_222_167, {"train": 262144, "validation": 32768, "test": 32768}),
+        Recipe("patch_camelyon", "2.0.0", 8_028_222_167, {"train": 262144, "validation": 32768, "test": 32768}),
         Recipe(
             "eurosat/rgb",
-            ("2.0.0",),
+            "2.0.0",
             94_280_567,
             {"train": 27000},
             warnings=("the host is often down or has an expired certificate: put EuroSAT.zip into --manual-dir then",),
         ),
-        Recipe("resisc45", ("3.0.0",), 0, {"train": 31500}, _RESISC45, (Needed("NWPU-RESISC45/*/*.jpg", 31500),)),
+        Recipe("resisc45", "3.0.0", 0, {"train": 31500}, _RESISC45, (Needed("NWPU-RESISC45/*/*.jpg", 31500),)),
         Recipe(
             "diabetic_retinopathy_detection/btgraham-300",
-            ("3.0.0",),
+            "3.0.0",
             1_181_257,
             {"sample": 10, "train": 35126, "validation": 10906, "test": 42670},
             _RETINOPATHY,
@@ -160,17 +152,17 @@ RECIPES: dict[str, Recipe] = {
                 Needed("trainLabels.csv"),
             ),
         ),
-        Recipe("clevr", ("3.1.0", "3.0.0"), 19_021_600_724, {"train": 70000, "validation": 15000, "test": 15000}),
-        Recipe("dmlab", ("2.0.1", "2.0.0"), 3_017_022_789, {"train": 65550, "validation": 22628, "test": 22735}),
+        Recipe("clevr", "3.1.0", 19_021_600_724, {"train": 70000, "validation": 15000, "test": 15000}),
+        Recipe("dmlab", "2.0.1", 3_017_022_789, {"train": 65550, "validation": 22628, "test": 22735}),
         Recipe(
             "kitti",
-            ("3.3.0", "3.2.0", "3.1.0"),
+            "3.3.0",
             12_575_610_564,
             {"train": 6347, "validation": 423, "test": 711},
             warnings=("VPT asked for 3.2.0, which TFDS no longer makes; a 3.2.0 or 3.1.0 that is on disk is read",),
         ),
-        Recipe("dsprites", ("2.0.0", "2.1.0"), 28_024_106, {"train": 737280}),
-        Recipe("smallnorb", ("2.0.0",), 262_778_180, {"train": 24300, "test": 24300}),
+        Recipe("dsprites", "2.0.0", 28_024_106, {"train": 737280}),
+        Recipe("smallnorb", "2.0.0", 262_778_180, {"train": 24300, "test": 24300}),
     ]
 }
 
@@ -231,24 +223,3 @@ def explain_failure(builder: str, output: str) -> str:
 
 def size_text(size: int) -> str:
     return f"{size / GIGABYTE:.1f} GB" if size >= GIGABYTE else f"{size / 1e6:.0f} MB"
-
-
-# The VTAB folders whose TFDS data set has another name.
-_OTHER_NAMES = {
-    "cifar": "cifar100",
-    "svhn": "svhn_cropped",
-    "sun397": "sun397/tfds",
-    "eurosat": "eurosat/rgb",
-    "diabetic_retinopathy": "diabetic_retinopathy_detection/btgraham-300",
-    "clevr_count": "clevr",
-    "clevr_dist": "clevr",
-    "dsprites_loc": "dsprites",
-    "dsprites_ori": "dsprites",
-    "smallnorb_azi": "smallnorb",
-    "smallnorb_ele": "smallnorb",
-}
-
-
-def recipe_of(folder: str) -> Recipe:
-    """The recipe of a VTAB-1k task, by its folder in the VTAB folders; tasks that differ in labels only share one."""
-    return RECIPES[_OTHER_NAMES.get(folder, folder)]

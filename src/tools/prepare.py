@@ -15,20 +15,20 @@ damaged, or could not be prepared.
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
-from ..data.convert import FORMATS, convert_records, open_info, write_folder, write_tfds
-from ..data.obtain import RECIPES, Recipe, explain_failure, recipe_of, size_text
-from ..data.sources.base import DataError, Source, Wanted
-from ..data.sources.tfds import VTAB_TFDS
-from ..data.sources.vtab import VTABFolder
+from ..data.convert import FORMATS, convert_records, folder_splits, open_info, write_folder, write_tfds
+from ..data.obtain import RECIPES, Recipe, explain_failure, size_text
+from ..data.sources.base import DataError, Layout, Source, Wanted
+from ..data.sources.tfds import TFDS
 from ..data.tasks import TASKS, Task, find_task
 from ..data.verify import Findings, check_labels, check_records, was_checked
-from ..utils.logging import setup_logging
 
 VTAB = ("Natural", "Specialized", "Structured")
 BUILD = Path(__file__).with_name("tfds_build.py")
@@ -75,28 +75,34 @@ def vtab_tasks(names: list[str]) -> list[Task]:
     return list({task.name: task for task in chosen}.values())
 
 
-def tfds_source(task: Task, data_dir: Path) -> Source:
-    """A task from TFDS directories below ``data_dir``.
+def layout_of(task: Task, kind: str) -> Layout:
+    """The task's layout "tfds" or "noah"."""
+    return next(layout for layout in task.layouts if layout.kind == kind)
+
+
+def recipe_of(task: Task) -> Recipe:
+    """How to get a task; tasks that differ in labels only share one."""
+    return RECIPES[layout_of(task, "tfds").builder]
+
+
+def open_task(task: Task, kind: str, root: Path) -> Source:
+    """A task from what is below ``root``, TFDS directories or VTAB folders.
 
     Raises:
         DataError: it is not there, or broken.
     """
-    layout = VTAB_TFDS[task.folder]
-    if not (here := layout.find(data_dir)):
-        raise DataError(f"{task.name} is not in {data_dir}: {layout.expects()}")
-    return layout.open(here, Wanted())
-
-
-def folder_source(task: Task, root: Path) -> Source:
-    """A task from the VTAB folders below ``root``.
-
-    Raises:
-        DataError: it is not there, or broken.
-    """
-    layout = VTABFolder(task.folder)
+    layout = layout_of(task, kind)
     if not (here := layout.find(root)):
         raise DataError(f"{task.name} is not in {root}: {layout.expects()}")
     return layout.open(here, Wanted())
+
+
+def find_version(layout: TFDS, data_dir: Path) -> Path | None:
+    """The version directory that runs read: the newest that VPT asks for, else the newest; None if none is finished."""
+    found = (path.parent for path in (data_dir / layout.builder).glob("*/dataset_info.json"))
+    known = [path for path in found if re.fullmatch(r"\d+\.\d+\.\d+", path.name)]
+    known.sort(key=lambda path: (fnmatch(path.name, layout.pin), [int(part) for part in path.name.split(".")]))
+    return known[-1] if known else None
 
 
 # ---- prepare ----
@@ -109,11 +115,11 @@ def prepare(tasks: list[Task], args: argparse.Namespace) -> bool:
     """
     by_builder: dict[str, list[Task]] = {}
     for task in tasks:
-        by_builder.setdefault(recipe_of(task.folder).builder, []).append(task)
+        by_builder.setdefault(recipe_of(task).builder, []).append(task)
     outcomes = {}
-    for builder in by_builder:
-        recipe = RECIPES[builder]
-        if not recipe.find(args.data_dir) and (args.verify or not say_what_is_missing(recipe, args.manual_dir)):
+    for builder, its in by_builder.items():
+        recipe, here = RECIPES[builder], find_version(layout_of(its[0], "tfds"), args.data_dir)
+        if not here and (args.verify or not say_what_is_missing(recipe, args.manual_dir)):
             outcomes[builder] = Outcome("missing")
     for builder, its in by_builder.items():
         if builder not in outcomes:
@@ -135,18 +141,13 @@ def say_what_is_missing(recipe: Recipe, manual_dir: Path | None) -> bool:
 
 def prepare_one(recipe: Recipe, tasks: list[Task], args: argparse.Namespace) -> Outcome:
     """Download and prepare one data set unless it is there, then check it."""
-    here, state = recipe.find(args.data_dir), "ready"
-    if not here:
+    layout, state = layout_of(tasks[0], "tfds"), "ready"
+    if not (here := find_version(layout, args.data_dir)):
         state = "prepared"
         if not build(recipe, args):
             return Outcome("failed")
-        if not (here := recipe.find(args.data_dir)):
-            made = sorted(path.name for path in (args.data_dir / recipe.builder).glob("*") if path.is_dir())
-            print(
-                f"error: TFDS made no version of {recipe.builder} that can be read ({', '.join(recipe.versions)}), "
-                f"{args.data_dir / recipe.builder} has: {', '.join(made) or 'nothing'}. Use requirements-prepare.txt",
-                file=sys.stderr,
-            )
+        if not (here := find_version(layout, args.data_dir)):
+            print(f"error: {args.data_dir / recipe.builder} has no finished version", file=sys.stderr)
             return Outcome("failed")
     return check(here, state, recipe, tasks, args)
 
@@ -205,7 +206,7 @@ def check(here: Path, state: str, recipe: Recipe, tasks: list[Task], args: argpa
     damaged = bool(findings.damage)
     for task in tasks if not damaged else []:
         try:
-            labels = check_labels(tfds_source(task, args.data_dir), task.num_classes)
+            labels = check_labels(open_task(task, "tfds", args.data_dir), task.num_classes)
         except DataError as error:
             labels = Findings(damage=[str(error)])
         report(task.name, labels)
@@ -226,7 +227,7 @@ def report(what: str, findings: Findings) -> None:
 def print_table(tasks: list[Task], outcomes: dict[str, Outcome], data_dir: Path) -> None:
     rows = [("task", "state", "where", "images")]
     for task in tasks:
-        outcome = outcomes[recipe_of(task.folder).builder]
+        outcome = outcomes[recipe_of(task).builder]
         where = outcome.where.relative_to(data_dir) if outcome.where else "-"
         counts = ", ".join(f"{name} {count:,}" for name, count in (outcome.counts or {}).items())
         rows.append((task.name, outcome.state, str(where), counts or "-"))
@@ -234,15 +235,15 @@ def print_table(tasks: list[Task], outcomes: dict[str, Outcome], data_dir: Path)
     print(f"\nin {data_dir.absolute()}:")
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    print(f"{sum(outcomes[recipe_of(task.folder).builder].good for task in tasks)} of {len(tasks)} tasks ready")
+    print(f"{sum(outcomes[recipe_of(task).builder].good for task in tasks)} of {len(tasks)} tasks ready")
 
 
 def print_list() -> None:
     """How to get each task."""
     for task in vtab_tasks(["vtab"]):
-        recipe = recipe_of(task.folder)
+        recipe = recipe_of(task)
         how = "by hand, see below" if recipe.by_hand else f"downloaded by TFDS, {size_text(recipe.download)}"
-        print(f"{task.name:22}{recipe.builder + ' ' + recipe.versions[0]:52}{how}")
+        print(f"{task.name:22}{recipe.builder + ' ' + recipe.makes:52}{how}")
         for warning in recipe.warnings:
             print(f"    {warning}")
     for recipe in RECIPES.values():
@@ -286,22 +287,24 @@ def convert(args: argparse.Namespace) -> None:
 
 def convert_task(task: Task, args: argparse.Namespace) -> None:
     if args.to in FORMATS:
-        recipe = recipe_of(task.folder)
-        if not (here := recipe.find(args.src)):
-            raise DataError(f"{args.src} has no {recipe.builder} ({', '.join(recipe.versions)})")
+        layout = layout_of(task, "tfds")
+        if not (here := find_version(layout, args.src)):
+            raise DataError(f"{args.src} has no finished version of {layout.builder}")
         place = args.dst / here.relative_to(args.src)
     else:
-        place = args.dst / (task.folder if args.to == "noah" else f"vtab_{task.folder}/1.0.0")
+        folder = layout_of(task, "noah").folder
+        place = args.dst / (folder if args.to == "noah" else f"vtab_{folder}/1.0.0")
     if place.exists():
         print(f"{place}: there already, left as it is")
     elif args.to in FORMATS:
         print(said(place, convert_records(here, place, args.to)))
     elif args.to == "noah":
-        write_folder(tfds_source(task, args.src), place)
+        write_folder(open_task(task, "tfds", args.src), place)
         print(f"{place}: image files and lists")
     else:
-        source = folder_source(task, args.src)
-        print(said(place, write_tfds(source, place, f"vtab_{task.folder}", task.num_classes, args.format)))
+        source = open_task(task, "noah", args.src)
+        splits, name = folder_splits(source), place.parent.name
+        print(said(place, write_tfds(splits, place, name, task.num_classes, args.format, source.version)))
 
 
 def said(place: Path, info) -> str:
@@ -354,7 +357,6 @@ def parse_convert(argv: list[str]) -> argparse.Namespace:
 def main(argv: list[str]) -> int:
     converts = argv[:1] == ["convert"]
     args = parse_convert(argv[1:]) if converts else parse_prepare(argv)
-    setup_logging()
     try:
         if converts:
             convert(args)

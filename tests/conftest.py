@@ -5,6 +5,7 @@ import os
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test fetches anything
 os.environ["OMP_NUM_THREADS"] = "1"  # models this small gain nothing from more threads, and lose much on a busy machine
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -52,6 +53,7 @@ def make_allocation(vit: VisionTransformer, rules: Rules, budget: float = 3000.0
 
 
 SCRATCH = tempfile.TemporaryDirectory(prefix="vitune-test-")  # removed at exit
+os.environ["XDG_CACHE_HOME"] = f"{SCRATCH.name}/cache"  # where decoded images are kept
 
 
 def scratch_file(name: str) -> Path:

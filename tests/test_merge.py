@@ -14,7 +14,7 @@ from test_run import QUICK, quick
 from timm.models.vision_transformer import VisionTransformer
 
 from src.configs.config import load_cfg
-from src.data.loader import Pixels
+from src.data.pixels import Pixels
 from src.engine.checkpoint import Tuned, load_tuned, save_tuned
 from src.engine.run import run
 from src.models.vit_backbones.zoo import IMAGENET, MODEL_ZOO, create_vit, timm_arguments

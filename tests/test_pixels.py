@@ -54,10 +54,10 @@ KINDS = {
     "gif": (encoded(GRADIENT.convert("P"), "GIF"), 0),
     "bmp": (encoded(GRADIENT.convert("RGB"), "BMP"), 0),
     "webp": (encoded(GRADIENT.convert("RGB"), "WEBP", lossless=True), 0),
-    "cmyk": (encoded(GRADIENT.convert("RGB").convert("CMYK"), "JPEG", quality=100), 3),
-    "jpeg": (encoded(GRADIENT.convert("RGB"), "JPEG", quality=100), 3),
-    "grey jpeg": (encoded(GRADIENT, "JPEG", quality=100), 3),
-    "progressive": (encoded(GRADIENT, "JPEG", quality=100, progressive=True), 3),
+    "cmyk": (encoded(GRADIENT.convert("RGB").convert("CMYK"), "JPEG", quality=90), 3),
+    "jpeg": (encoded(GRADIENT.convert("RGB"), "JPEG", quality=90), 3),
+    "grey jpeg": (encoded(GRADIENT, "JPEG", quality=90), 3),
+    "progressive": (encoded(GRADIENT, "JPEG", quality=90, progressive=True), 3),
     "16-bit png": (encoded(Image.fromarray(np.asarray(GRADIENT).astype(np.uint16) * 257), "PNG"), 0),
     "16-bit tiff": (encoded(Image.fromarray(np.asarray(GRADIENT).astype(np.uint16) * 257), "TIFF"), 0),
     "array": (np.asarray(GRADIENT), 0),
@@ -125,7 +125,7 @@ def test_antialiased_resize_is_pillows_to_the_bit(interpolation):
     exact = resize(np.asarray(PHOTO), (160, 224), interpolation, True, "float32")
     assert (exact - found).abs().max() < 3
     assert exact.min() >= 0
-    assert exact.max() <= 255
+    assert exact.max() <= 255 + 1e-3
 
 
 def test_bilinear_without_antialiasing_reads_the_nearest_pixels():
@@ -147,7 +147,9 @@ def test_crop_is_torchvisions_resize_and_center_crop(side):
 def test_squash_crop_is_spts():
     pipeline = tv.Compose([tv.Resize((256, 256), tv.InterpolationMode.BICUBIC), tv.CenterCrop(224)])
     pixels = make_pixels(resize="squash_crop", interpolation="bicubic", antialias=True)
-    np.testing.assert_array_equal(pixels.prepare(JPEG).permute(1, 2, 0).numpy(), np.asarray(pipeline(Image.open(io.BytesIO(JPEG)))))
+    np.testing.assert_array_equal(
+        pixels.prepare(JPEG).permute(1, 2, 0).numpy(), np.asarray(pipeline(Image.open(io.BytesIO(JPEG))))
+    )
 
 
 def test_images_too_narrow_to_crop_from_are_enlarged():
@@ -212,7 +214,9 @@ def test_every_preset_and_protocol_make_a_pipeline():
 
 
 def test_keys_change_parts_of_a_preset():
-    pixels = pixels_of("vtab", DECODER="pil", INTERPOLATION="bicubic", ANTIALIAS="always", NORMALIZE="clip", RESIZE="crop")
+    pixels = pixels_of(
+        "vtab", DECODER="pil", INTERPOLATION="bicubic", ANTIALIAS="always", NORMALIZE="clip", RESIZE="crop"
+    )
     assert (pixels.decoder, pixels.interpolation, pixels.antialias, pixels.resize) == ("pil", "bicubic", True, "crop")
     assert pixels.mean == OPENAI[0]
     assert pixels_of("vtab", AUGMENT="crop_flip").resize == "crop"

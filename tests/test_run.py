@@ -16,7 +16,7 @@ from test_methods import ALONE, MIXES, each
 
 import train
 from src.configs.config import load_cfg
-from src.data.loader import open_data
+from src.data.opened import open_data
 from src.engine.checkpoint import CheckpointError, load_tuned
 from src.engine.evaluator import measure, predict
 from src.engine.results import RunFolder, run_folder
@@ -92,7 +92,9 @@ def test_the_result_says_what_was_done(finished):
     assert result["test"]["images"] == 797
     assert 0 <= result["test"]["top1"] <= result["test"]["top5"] <= 1
     assert result["data"]["images"] == {"train": 100, "test": 797}
-    assert result["pixels"] == {"size": [32, 32], "augment": "none", "mean": [0.5] * 3, "std": [0.5] * 3}
+    pixels = {"size": [32, 32], "augment": "none", "mean": [0.5] * 3, "std": [0.5] * 3, "preset": "backbone"}
+    assert pixels.items() <= result["pixels"].items()
+    assert (result["data"]["layout"], result["data"]["notes"]) == ("digits", [])
     assert result["class_names"] == [str(i) for i in range(10)]
     assert result["config"]["MODEL.TRANSFER_TYPE"] == "lora"
     assert result["seed"] == 42
@@ -390,7 +392,7 @@ def test_non_finite_loss_says_where(tmp_path):
         (["DEVICE", "mps"], 1, "not supported"),
         (["DATA.NAME", "folder"], 1, "DATA.DATAPATH is not set"),
         (["MODEL.MLP_NUM", "1", "DATA.BATCH_SIZE", "1"], 2, "at least 2"),
-        (["DATA.NAME", "folder", "DATA.DATAPATH", "nowhere"], 1, "no folder train/"),
+        (["DATA.NAME", "folder", "DATA.DATAPATH", "nowhere"], 1, "nowhere is no folder"),
         (["DEVICE", "tpu9"], 1, "DEVICE"),
         (["MODEL.TRANSFER_TYPE", "partial-9"], 1, "4 blocks"),
         (["MODEL.WEIGHT_PATH", "README.md"], 1, "README.md"),

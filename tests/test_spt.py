@@ -8,7 +8,7 @@ from conftest import make_allocation, make_cfg, make_model, make_vit, randomise
 from test_run import QUICK, quick
 from torch.nn import functional as F
 
-from src.data.loader import open_data
+from src.data.opened import open_data
 from src.engine.checkpoint import load_tuned
 from src.engine.run import evaluate_run, run
 from src.engine.sensitivity import estimate, first_images, make_allocations, report

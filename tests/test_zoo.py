@@ -113,7 +113,7 @@ def test_timm_name_with_a_local_file(tmp_path):
     ours = build_backbone("timm:vit_tiny_patch16_224", tmp_path, (64, 96), weight_path=str(tmp_path / "tiny.pth"))
     assert ours.patch_embed.grid_size == (4, 6)
     assert torch.equal(ours.blocks[3].attn.qkv.weight, vit.blocks[3].attn.qkv.weight)
-    assert zoo.input_mean_std("timm:vit_tiny_patch16_224") == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    assert zoo.input_config("timm:vit_tiny_patch16_224")[0] == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
 def test_timm_name_without_file_or_network_says_what_to_do(tmp_path, monkeypatch):

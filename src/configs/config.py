@@ -76,9 +76,11 @@ def get_cfg() -> CfgNode:
     cfg.DATA.SHOTS = 0
     # Which of several published splits (few-shot lists, subsets of many-shot tasks), or the seed that draws one.
     cfg.DATA.SPLIT_SEED = 0
-    # List files to use instead of the data set's own: lines "<image> <label>", or indices into its training set.
+    # A list file of what trains, instead of the data set's own: lines "<image> <label>", or indices into its train set.
     cfg.DATA.TRAIN_LIST = ""
+    # The same for validation.
     cfg.DATA.VAL_LIST = ""
+    # The same for testing; no indices.
     cfg.DATA.TEST_LIST = ""
     # What is done with images: "vpt" (VPT and FreqFiT), "noah" (NOAH, SPT, RLRR), "study" (the unifying study),
     # "backbone" (as in its pre-training). The table is in src/data/pixels.py; the next keys change parts of it.
@@ -94,8 +96,9 @@ def get_cfg() -> CfgNode:
     cfg.DATA.ANTIALIAS = ""
     # "imagenet", "inception" (0.5), "clip", "backbone" (of its pre-training), "none" (pixels in [0, 1]), "": by PIXELS.
     cfg.DATA.NORMALIZE = ""
-    # Mean and standard deviation of red, green and blue in [0, 1] instead; empty: by NORMALIZE.
+    # Mean of red, green and blue in [0, 1]; empty: by NORMALIZE.
     cfg.DATA.MEAN = []
+    # Their standard deviations; empty: by NORMALIZE.
     cfg.DATA.STD = []
     # Type of resized pixels: "uint8" (at most 1 of 255 off), or "float32" (exact, four times the memory).
     cfg.DATA.DTYPE = "uint8"
@@ -109,8 +112,9 @@ def get_cfg() -> CfgNode:
     cfg.DATA.COLOR_JITTER = 0.0
     # Probability of erasing a random rectangle in training; -1: the task's own choice.
     cfg.DATA.RANDOM_ERASING = -1.0
-    # Mixup's and CutMix's alpha, 0 for none; with both, each batch gets one of them.
+    # Mixup's alpha, 0 for none; with CutMix as well, each batch gets one of the two.
     cfg.DATA.MIXUP = 0.0
+    # CutMix's alpha, 0 for none.
     cfg.DATA.CUTMIX = 0.0
     # Image files that cannot be decoded: "stop", with all of them listed, or "skip" and list them in the result.
     cfg.DATA.CORRUPT = "stop"

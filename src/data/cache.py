@@ -13,12 +13,10 @@ import logging
 import shutil
 import tempfile
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
-import PIL
-import simplejpeg
-import torch
 from torch import Tensor
 from tqdm import tqdm
 
@@ -223,11 +221,18 @@ def _file(base: Path, ending: str) -> Path:
 
 
 def _versions(pixels: Pixels) -> dict:
-    pillow = f"Pillow {PIL.__version__}"
-    return {
-        "decoded_by": pillow if pixels.decoder == "pil" else f"simplejpeg {simplejpeg.__version__}",
-        "resized_by": pillow if pixels.antialias and pixels.dtype == "uint8" else f"torch {torch.__version__}",
-    }
+    resizer = "torch"
+    if pixels.dtype == "uint8" and (pixels.antialias or pixels.interpolation == "bilinear"):
+        resizer = "pillow" if pixels.antialias else "opencv-python-headless"
+    packages = ("pillow" if pixels.decoder == "pil" else "simplejpeg", resizer)
+    return {name: _version(name) for name in packages}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"
 
 
 def _digest(facts: dict, split: Split) -> str:

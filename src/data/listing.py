@@ -43,6 +43,7 @@ def _ready(task: Task, roots: list[Path]) -> list[str]:
         for root in roots:
             try:
                 here = layout.find(root) if root.is_dir() else None
+                here = here if here is not None and layout.fits(here, task.num_classes) else None
             except DataError as error:
                 here, found = None, [*found, f"{layout.kind}: {error}"]
             if here is not None:

@@ -63,7 +63,7 @@ class Data:
         if empty := [name for name, split in known.items() if not len(split.split)]:
             raise DataError(f"no readable image is left in {', '.join(empty)}")
         for name in ("val", "test"):
-            if name in known and (same := duplicates(known["train"], known[name])):
+            if {"train", name} <= known.keys() and (same := duplicates(known["train"], known[name])):
                 some = ", ".join(f"{one} = {other}" for one, other in same[:3]) + (", ..." if len(same) > 3 else "")
                 self._note(f"{len(same):,} images of {name} are also among those that train, byte for byte: {some}")
         sizes = {

@@ -6,8 +6,12 @@ from dataclasses import dataclass, field
 from .sources.base import Layout
 from .sources.digits import Digits
 from .sources.fgvc import FGVC
-from .sources.folder import Folder
-from .sources.tfds import VTAB_TFDS
+from .sources.folder import Folder, Unsplit
+from .sources.labels import CLEVR_DISTANCE
+from .sources.lists import FewShotLists, ImageNetVariant, OwnLists
+from .sources.shards import Shards
+from .sources.tfds import TFDS, VTAB_TFDS, fixed
+from .sources.torchvision_sets import TorchvisionSet
 from .sources.vtab import VTABFolder
 
 
@@ -52,12 +56,87 @@ def _vtab(name: str, group: str, classes: int, folder: str, vpt: str, test: int,
 def _fgvc(name: str, classes: int, images: str, train: int, val: int, test: int, *aliases: str) -> Task:
     """A fine-grained task with VPT's JSON splits; ``images`` is the folder its image names start from."""
     sizes = {"train": train, "val": val, "test": test}
-    return Task(name, classes, (FGVC(images),), "fgvc", "train", "FGVC", sizes, aliases=aliases)
+    return Task(name, classes, (FGVC(images, (name, *aliases)),), "fgvc", "train", "FGVC", sizes, aliases=aliases)
+
+
+def _fewshot(short: str, classes: int, val: int, test: int, *folders: str, images: str = "images") -> Task:
+    """A few-shot task with the lists of NOAH (Zhang et al., 2022, arXiv:2206.04673): k = 1, 2, 4, 8 or 16."""
+    layout = FewShotLists(folders, (images,))
+    sizes = {"val": val, "test": test}
+    aliases = tuple(f"{folder}-fewshot" for folder in folders)
+    return Task(f"fewshot-{short}", classes, (layout,), "fewshot", "train", "few-shot", sizes, aliases=aliases)
+
+
+# The unifying study's sizes: images of training and validation together -> those of validation (Mai et al., 2024,
+# arXiv:2409.16434; 20 % below 1,000, 10 % above where it does not say).
+MANY_SHOT = {
+    "cifar": {"500": 100, "1k": 200, "5k": 500, "10k": 1000, "full": 1000},
+    "resisc45": {"225": 45, "450": 90, "900": 180, "2250": 225, "4500": 450, "9000": 900, "full": 2520},
+}
+_THOUSAND = {"1k": 1000, "5k": 5000, "10k": 10000, "full": 0}
+
+
+def _cifar(classes: int) -> list[Task]:
+    rows = []
+    for size, val in MANY_SHOT["cifar"].items():
+        count = _THOUSAND[size] if size in _THOUSAND else int(size)
+        layouts = (
+            TorchvisionSet(f"CIFAR{classes}", count, val),
+            TFDS(f"cifar{classes}", "3.*.*", fixed(train="train", test="test"), subset=count, val_size=val),
+        )
+        sizes = {"train": (count or 50_000) - val, "val": val, "test": 10_000}
+        name = f"cifar{classes}-{size}"
+        rows.append(Task(name, classes, layouts, "manyshot", "trainval", "many-shot", sizes))
+    return rows
+
+
+def _resisc() -> list[Task]:
+    rows = []
+    for size, val in MANY_SHOT["resisc45"].items():
+        count = 0 if size == "full" else int(size)
+        halves = fixed(train="train[:80%]", test="train[80%:]")
+        layouts = (
+            Unsplit("NWPU-RESISC45", 0.2, count, val),
+            TFDS("resisc45", "3.*.*", halves, subset=count, val_size=val),
+        )
+        sizes = {"train": (count or 25_200) - val, "val": val, "test": 6300}
+        rows.append(Task(f"resisc45-{size}", 45, layouts, "aerial", "trainval", "many-shot", sizes))
+    return rows
+
+
+def _imagenet(name: str, shots: int, val_size: float, *aliases: str) -> Task:
+    """ImageNet-1k, whole or a few images of each class; ImageNet's validation images are the test set."""
+    folder = Folder(
+        ("imagenet", "imagenet-1k", "ImageNet", "ILSVRC2012", ""), val="", test="val", val_size=val_size, shots=shots
+    )
+    layouts: tuple[Layout, ...] = (folder,)
+    if shots == 16:
+        layouts = (FewShotLists(("imagenet",), ("train", "../imagenet/train")), folder)
+    per_class = 1000 * shots or 1_281_167
+    val = round(per_class * val_size)
+    sizes = {"train": per_class - val, "test": 50_000} | ({"val": val} if val else {})
+    return Task(name, 1000, layouts, "fewshot", "trainval", "ImageNet", sizes, aliases=aliases)
+
+
+def _variant(name: str, images: int, *folders: str, numbered: bool = False) -> Task:
+    layout = ImageNetVariant((name, *folders), numbered)
+    return Task(name, 1000, (layout,), "fewshot", group="ImageNet", sizes={"test": images}, aliases=folders)
+
+
+def _whole(name: str, classes: int, kind: str, train: int, val: int, test: int, *aliases: str) -> Task:
+    """A data set of torchvision's, whole, as the Block Expansion code trains on it."""
+    sizes = {"train": train, "test": test} | ({"val": val} if val else {})
+    val_size = None if val else 0.1
+    layouts = (TorchvisionSet(kind, val_size=val_size),)
+    if val_size:
+        sizes |= {"train": train - round(train * val_size), "val": round(train * val_size)}
+    return Task(name, classes, layouts, "full", "trainval", "whole", sizes, aliases=aliases)
 
 
 _ROWS = [
     Task("digits", 10, (Digits(),), sizes={"train": 800, "val": 200, "test": 797}),
-    Task("folder", 0, (Folder(),), train_split="train"),
+    Task("folder", 0, (Folder(), Shards()), train_split="train"),
+    Task("lists", 0, (OwnLists(),), train_split="train"),
     _vtab("caltech101", "Natural", 102, "caltech101", "caltech101", 6084),
     _vtab("cifar100", "Natural", 100, "cifar", "cifar(num_classes=100)", 10000),
     _vtab("dtd", "Natural", 47, "dtd", "dtd", 1880),
@@ -118,6 +197,37 @@ _ROWS = [
     _fgvc("OxfordFlowers", 102, "", 1020, 1020, 6149, "oxford_flowers", "oxfordflower"),
     _fgvc("StanfordDogs", 120, "Images", 10800, 1200, 8580, "stanford_dogs", "stanforddog", "dogs"),
     _fgvc("StanfordCars", 196, "", 7329, 815, 8041, "stanford_cars", "stanfordcar", "cars"),
+    _fewshot("food101", 101, 20200, 30300, "food101", "food-101"),
+    _fewshot("aircraft", 100, 3333, 3333, "fgvc-aircraft", "fgvc_aircraft"),
+    _fewshot("pets", 37, 736, 3669, "oxford-pets", "oxford_pets"),
+    _fewshot("flowers", 102, 1633, 2463, "oxford-flowers102", "oxford_flowers"),
+    _fewshot("cars", 196, 1635, 8041, "standford-cars", "stanford-cars", "stanford_cars", images=""),  # NOAH's spelling
+    *_cifar(10),
+    *_cifar(100),
+    *_resisc(),
+    Task(
+        "clevr-distance-full",
+        6,
+        (TFDS("clevr", "3.*.*", fixed(train="train", test="validation"), CLEVR_DISTANCE, val_size=0.1),),
+        "clevr",
+        "trainval",
+        "many-shot",
+        {"train": 63_000, "val": 7000, "test": 15_000},
+    ),
+    _imagenet("imagenet", 0, 0.02, "imagenet-1k", "imagenet1k", "ILSVRC2012"),
+    _imagenet("imagenet-100shot", 100, 0.1, "imagenet-fs", "fs-imagenet"),
+    _imagenet("imagenet-16shot", 16, 0.0),
+    _variant("imagenet-v2", 10_000, "imagenetv2", "imagenetv2-matched-frequency-format-val", numbered=True),
+    _variant("imagenet-r", 30_000, "imagenet-rendition"),
+    _variant("imagenet-a", 7500, "imagenet-adversarial"),
+    _variant("imagenet-sketch", 50_889, "sketch"),
+    _whole("food101", 101, "Food101", 75_750, 0, 25_250),
+    _whole("aircraft", 100, "FGVCAircraft", 3334, 3333, 3333, "fgvc-aircraft"),
+    _whole("stl10", 10, "STL10", 5000, 0, 8000),
+    _whole("dtd-full", 47, "DTD", 1880, 1880, 1880),
+    _whole("pets-full", 37, "OxfordIIITPet", 3680, 0, 3669),
+    _whole("flowers-full", 102, "Flowers102", 1020, 1020, 6149),
+    _whole("cars-full", 196, "StanfordCars", 8144, 0, 8041),
 ]
 
 TASKS: dict[str, Task] = {row.name: row for row in _ROWS}

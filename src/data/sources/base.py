@@ -105,6 +105,10 @@ class Layout(ABC):
             DataError: files that are missing, broken or contradict each other.
         """
 
+    def fits(self, here: Path, num_classes: int) -> bool:
+        """Whether what is at ``here`` can be this task, as far as a quick look tells."""
+        return True
+
     @abstractmethod
     def expects(self) -> str:
         """What must be where below DATA.DATAPATH and how to get it, in a sentence."""

@@ -21,13 +21,19 @@ class FGVC(Layout):
 
     Attributes:
         images: the folder from which image names start.
+        folders: names that its folder may have below DATA.DATAPATH; DATA.DATAPATH may also be that folder.
     """
 
     images: str
+    folders: tuple[str, ...] = ()
     kind: ClassVar[str] = "fgvc"
 
     def find(self, root: Path) -> Path | None:
-        return root if any((root / f"{name}.json").is_file() for name in SPLITS) else None
+        places = [root, *(root / name for name in self.folders)]
+        return next((here for here in places if any((here / f"{name}.json").is_file() for name in SPLITS)), None)
+
+    def fits(self, here: Path, num_classes: int) -> bool:
+        return len(set(_read(here / "train.json").values())) == num_classes
 
     def open(self, here: Path, wanted: Wanted) -> Source:
         content = {name: _read(here / f"{name}.json") for name in SPLITS}
@@ -48,11 +54,14 @@ class FGVC(Layout):
 
 def _read(path: Path) -> dict[str, int]:
     try:
-        return json.loads(path.read_text())
+        content = json.loads(path.read_text())
     except FileNotFoundError:
         raise DataError(
-            f"{path.absolute()} is missing: DATA.DATAPATH must hold train.json, val.json and test.json "
+            f"{path.absolute()} is missing: train.json, val.json and test.json belong together "
             f"(VPT's are at {SPLITS_URL})"
         ) from None
     except json.JSONDecodeError as error:
         raise DataError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(content, dict) or not content:
+        raise DataError(f"{path} must be one object with an entry for every image: {{image name: class id}}")
+    return content

@@ -6,7 +6,7 @@
 import logging
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -28,6 +28,7 @@ class Folder(Layout):
         below: folders of which one holds the data, of DATA.DATAPATH; "" is itself.
         train, val, test: the splits' folders; "" for none.
         subset, val_size: see ``subsets.draw``.
+        shots: what DATA.SHOTS 0 means.
     """
 
     below: tuple[str, ...] = ("",)
@@ -36,12 +37,17 @@ class Folder(Layout):
     test: str = "test"
     subset: int = 0
     val_size: float | None = None
+    shots: int = 0
     kind: ClassVar[str] = "folder"
 
     def find(self, root: Path) -> Path | None:
         return next((root / name for name in self.below if (root / name / self.train).is_dir()), None)
 
+    def fits(self, here: Path, num_classes: int) -> bool:
+        return not num_classes or len(class_folders(here / self.train)) == num_classes
+
     def open(self, here: Path, wanted: Wanted) -> Source:
+        wanted = replace(wanted, shots=wanted.shots or self.shots)
         classes = class_folders(here / self.train)
         found = {"train": images_below(here, self.train, classes)}
         for name, folder in (("val", self.val), ("test", self.test)):

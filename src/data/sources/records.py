@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
 
-import google_crc32c
 import numpy as np
 from tensorflow_datasets.core import DatasetInfo
 from tensorflow_datasets.core.utils.shard_utils import FileInstruction
@@ -130,5 +129,7 @@ def write_tfrecord(file, record: bytes) -> None:
 
 def _checksum(data: bytes) -> bytes:
     """TFRecord's masked CRC-32C."""
+    import google_crc32c  # here: only this format needs it
+
     value = google_crc32c.value(data)
     return struct.pack("<I", (((value >> 15) | (value << 17)) + 0xA282EAD8) & 0xFFFFFFFF)

@@ -1,0 +1,207 @@
+"""Lists of images: NOAH's few-shot splits, the ImageNet variants with the classes they have, and the user's own lists.
+
+Few-shot (Zhang et al., 2022, arXiv:2206.04673): ``<set>/annotations/train_meta.list.num_shot_<k>.seed_<s>``,
+``val_meta.list`` and ``test_meta.list``, lines "<image> <label>", images below ``<set>/images`` or ``<set>``.
+"""
+
+import logging
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from .base import DataError, FileSplit, Layout, Source, Wanted, require_files
+from .folder import class_folders, images_below
+from .list_file import read_list
+
+logger = logging.getLogger(__name__)
+
+ROOTS = ("images", "", "train", "val", "..", "../images")  # where a list's paths may start, from its data set's folder
+
+
+@dataclass(frozen=True)
+class FewShotLists(Layout):
+    """A few-shot set: DATA.SHOTS images of each class from list DATA.SPLIT_SEED, one of 0, 1 and 2.
+
+    Attributes:
+        folders: the names that its folder goes by.
+        images: folders from which its lists' paths may start, beside those that are usual.
+        shots: what DATA.SHOTS 0 means.
+    """
+
+    folders: tuple[str, ...]
+    images: tuple[str, ...] = ()
+    shots: int = 16
+    kind: ClassVar[str] = "lists"
+
+    def find(self, root: Path) -> Path | None:
+        places = [root / name for name in self.folders] + [root] * (root.name in self.folders)
+        return next((here for here in places if (here / "annotations").is_dir()), None)
+
+    def open(self, here: Path, wanted: Wanted) -> Source:
+        lists = here / "annotations"
+        shots = wanted.shots or self.shots
+        train = lists / f"train_meta.list.num_shot_{shots}.seed_{wanted.split_seed}"
+        paths = {"train": train, "val": lists / "val_meta.list", "test": lists / "test_meta.list"}
+        given = {name: _given(path, here) for name, path in wanted.lists.items()}
+        if not train.is_file() and "train" not in given:
+            known = sorted(set(re.findall(r"num_shot_(\d+)\.seed_(\d+)", " ".join(os.listdir(lists)))))
+            there = ", ".join(f"{k} shots with seed {s}" for k, s in sorted(known, key=lambda x: tuple(map(int, x))))
+            raise DataError(
+                f"{train.absolute()} is missing (DATA.SHOTS {shots}, DATA.SPLIT_SEED {wanted.split_seed}); there: "
+                + (there or "no list of that kind")
+            )
+        found = {name: path for name, path in (paths | given).items() if name in given or path.is_file()}
+        return _open_lists(
+            here, found, self.images, f"few-shot lists {here.name}, {shots} shots, seed {wanted.split_seed}"
+        )
+
+    def expects(self) -> str:
+        return (
+            f"{self.folders[0]}/annotations/ with NOAH's lists (train_meta.list.num_shot_<k>.seed_<s>, val_meta.list, "
+            f"test_meta.list) and the images in {self.folders[0]}/{self.images[0] if self.images else 'images'}/"
+        )
+
+
+@dataclass(frozen=True)
+class OwnLists(Layout):
+    """Whatever DATA.TRAIN_LIST, DATA.VAL_LIST and DATA.TEST_LIST say; paths start from DATA.DATAPATH.
+
+    Class names are the lines of classes.txt beside the training list, if there is one.
+    """
+
+    kind: ClassVar[str] = "lists"
+
+    def find(self, root: Path) -> Path:
+        return root
+
+    def open(self, here: Path, wanted: Wanted) -> Source:
+        if "train" not in wanted.lists:
+            raise DataError("DATA.TRAIN_LIST is not set: it must name a file with lines '<image> <label>'")
+        paths = {name: _given(path, here) for name, path in wanted.lists.items()}
+        source = _open_lists(here, paths, (), "lists " + ", ".join(path.name for path in paths.values()))
+        names = paths["train"].parent / "classes.txt"
+        if names.is_file():
+            source.class_names = [line.strip() for line in names.read_text("utf-8").splitlines() if line.strip()]
+        return source
+
+    def expects(self) -> str:
+        return "the images that the files named by DATA.TRAIN_LIST, DATA.VAL_LIST and DATA.TEST_LIST list"
+
+
+@dataclass(frozen=True)
+class ImageNetVariant(Layout):
+    """A test set with ImageNet's classes, or some of them: ImageNet-V2, -R, -A and -Sketch.
+
+    Class folders, or a list ``annotations/val_meta*.list``. Labels are ImageNet's, 0..999, also where a list counts
+    only the classes that there are; which these are is in ``class_mask``.
+
+    Attributes:
+        folders: the names that its folder goes by.
+        numbered: class folders are named by the label, not by the WordNet id.
+    """
+
+    folders: tuple[str, ...]
+    numbered: bool = False
+    kind: ClassVar[str] = "lists"
+
+    def find(self, root: Path) -> Path | None:
+        places = [root / name for name in self.folders] + [root] * (root.name in self.folders)
+        return next((here for here in places if here.is_dir()), None)
+
+    def open(self, here: Path, wanted: Wanted) -> Source:
+        synsets = imagenet_synsets()
+        listed = sorted((here / "annotations").glob("val_meta*")) if (here / "annotations").is_dir() else []
+        path = _given(wanted.lists["test"], here) if "test" in wanted.lists else next(iter(listed), None)
+        if path is not None:
+            items = read_list(path)
+            root = _root_of(here, items, (), str(path))
+            items, said = _original_labels(items, synsets, path), f"list {path.name}"
+        else:
+            root, folders = here, class_folders(here)
+            label = {name: int(name) if self.numbered else synsets.get(name, -1) for name in folders}
+            if unknown := [name for name, number in label.items() if not 0 <= number < len(synsets)]:
+                raise DataError(f"{here} has folders that are no ImageNet class: {', '.join(unknown[:5])}")
+            items = [(image, label[folders[i]]) for image, i in images_below(here, "", folders)]
+            said = "class folders"
+        require_files(root, items, said)
+        test = FileSplit(root, items)
+        present = np.unique(test.labels)
+        mask = None if len(present) == len(synsets) else present
+        names = list(imagenet_names())
+        return Source(names, {"test": test}, f"{here.name}, {said}, {len(present)} classes", mask)
+
+    def expects(self) -> str:
+        inside = "<label>" if self.numbered else "<WordNet id>"
+        return f"{self.folders[0]}/{inside}/<image>, or {self.folders[0]}/annotations/val_meta.list and what it lists"
+
+
+def imagenet_synsets() -> dict[str, int]:
+    """WordNet id -> ImageNet's label, 0..999."""
+    from timm.data import ImageNetInfo
+
+    return {name: label for label, name in enumerate(ImageNetInfo("imagenet-1k").label_names())}
+
+
+def imagenet_names() -> list[str]:
+    """ImageNet's 1000 class names, in the order of labels."""
+    from timm.data import ImageNetInfo
+
+    info = ImageNetInfo("imagenet-1k")
+    return [info.index_to_description(i) for i in range(info.num_classes())]
+
+
+def _original_labels(items: list[tuple[str, int]], synsets: dict[str, int], path: Path) -> list[tuple[str, int]]:
+    """The list with ImageNet's labels, wherever the WordNet ids in its paths tell."""
+    original = [next((synsets[part] for part in image.split("/") if part in synsets), None) for image, _ in items]
+    if None in original:  # nothing to compare with
+        return items
+    projected = {label: i for i, label in enumerate(sorted(set(original)))}
+    for numbers in (lambda label: label, projected.get):
+        if all(label == numbers(true) for (_, label), true in zip(items, original, strict=True)):
+            return [(image, true) for (image, _), true in zip(items, original, strict=True)]
+    wrong = next(i for i, (_, label) in enumerate(items) if label not in (original[i], projected[original[i]]))
+    raise DataError(
+        f"{path}: labels are neither ImageNet's nor counted among the classes that occur, for example image {wrong + 1},"
+        f" {items[wrong][0]} {items[wrong][1]}, which is class {original[wrong]}"
+    )
+
+
+def _open_lists(here: Path, paths: dict[str, Path], images: tuple[str, ...], version: str) -> Source:
+    splits, notes, classes = {}, [], 0
+    for name, path in paths.items():
+        items = read_list(path)
+        once = list(dict.fromkeys(items))
+        if len(once) < len(items):
+            notes.append(f"{path.name} lists {len(items) - len(once)} images more than once; each is used once")
+        root = _root_of(here, once, images, str(path))
+        require_files(root, once, str(path))
+        splits[name] = FileSplit(root, once)
+        classes = max(classes, int(splits[name].labels.max()) + 1)
+    return Source([str(i) for i in range(classes)], splits, version, notes=notes)
+
+
+def _root_of(here: Path, items: list[tuple[str, int]], images: tuple[str, ...], listed_in: str) -> Path:
+    """The folder from which a list's paths start: the one that has most of the first ones."""
+    roots = [here / name for name in dict.fromkeys((*images, *ROOTS))]
+    some = items[:: max(1, len(items) // 50)]
+    there = [sum((root / image).is_file() for image, _ in some) for root in roots]
+    if not any(there):
+        tried = ", ".join(str(root) for root in roots)
+        raise DataError(f"no image listed in {listed_in}, such as {items[0][0]}, is below any of {tried}")
+    return roots[int(np.argmax(there))]
+
+
+def _given(path: str, here: Path) -> Path:
+    """A list file that the config names, from the current folder or from the data set's.
+
+    Raises:
+        DataError: it is in neither.
+    """
+    for place in (Path(path).expanduser(), here / path, here / "annotations" / path):
+        if place.is_file():
+            return place
+    raise DataError(f"list file {path} is neither below {Path.cwd()} nor below {here.absolute()}")

@@ -1,0 +1,96 @@
+"""Data sets that torchvision knows, read from where it puts them; nothing is downloaded and no image is decoded."""
+
+import inspect
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from .base import DataError, FileSplit, Layout, Source, Split, Wanted
+from .subsets import draw
+
+# Class -> the folder below its root by which torchvision's files are recognised, and its arguments of every split.
+SETS = {
+    "CIFAR10": ("cifar-10-batches-py", {"train": dict(train=True), "test": dict(train=False)}),
+    "CIFAR100": ("cifar-100-python", {"train": dict(train=True), "test": dict(train=False)}),
+    "STL10": ("stl10_binary", {"train": dict(split="train"), "test": dict(split="test")}),
+    "OxfordIIITPet": ("oxford-iiit-pet", {"train": dict(split="trainval"), "test": dict(split="test")}),
+    "Flowers102": ("flowers-102", {name: dict(split=name) for name in ("train", "val", "test")}),
+    "Food101": ("food-101", {"train": dict(split="train"), "test": dict(split="test")}),
+    "DTD": ("dtd", {name: dict(split=name) for name in ("train", "val", "test")}),
+    "FGVCAircraft": ("fgvc-aircraft-2013b", {name: dict(split=name) for name in ("train", "val", "test")}),
+    "StanfordCars": ("stanford_cars", {"train": dict(split="train"), "test": dict(split="test")}),
+}
+
+# Where a class keeps its paths; for those that cannot be asked for them through ``loader``.
+PATHS = ("_images", "_image_files", "_samples")
+
+
+@dataclass(frozen=True)
+class TorchvisionSet(Layout):
+    """One of SETS.
+
+    Attributes:
+        name: torchvision's class.
+        subset, val_size: see ``subsets.draw``; val_size None takes the set's own validation images, if it has any.
+    """
+
+    name: str
+    subset: int = 0
+    val_size: float | None = None
+    kind: ClassVar[str] = "torchvision"
+
+    def find(self, root: Path) -> Path | None:
+        folder = SETS[self.name][0]
+        if (root / folder).is_dir():
+            return root
+        return root.parent if root.name == folder and root.is_dir() else None
+
+    def open(self, here: Path, wanted: Wanted) -> Source:
+        import torchvision
+
+        splits, names = {}, []
+        for split, arguments in SETS[self.name][1].items():
+            opened = self._opened(getattr(torchvision.datasets, self.name), here, arguments)
+            splits[split], names = _split(opened, split, here), list(getattr(opened, "classes", names))
+        splits = draw(splits, wanted, self.subset, self.val_size, f"{self.name} in {here}")
+        names = names or [str(i) for i in range(int(splits["train"].labels.max()) + 1)]
+        return Source(names, splits, f"torchvision {torchvision.__version__} {self.name}")
+
+    def expects(self) -> str:
+        said = f"{SETS[self.name][0]}/, as torchvision.datasets.{self.name} lays it out"
+        if self.name == "StanfordCars":
+            return (
+                f"{said}; its host is gone, so that torchvision can no longer download it (pytorch/vision issue 7545)"
+            )
+        return f"{said}: torchvision.datasets.{self.name}('<folder>', download=True) gets it"
+
+    def _opened(self, kind: type, here: Path, arguments: dict):
+        extra = {"loader": Path} if "loader" in inspect.signature(kind).parameters else {}
+        try:
+            return kind(here, **arguments, **extra)
+        except Exception as error:  # "not found or corrupted", missing or broken index files, a missing scipy
+            raise DataError(
+                f"torchvision cannot read {self.name} in {here.absolute()} ({type(error).__name__}: {error}). "
+                f"Expected: {self.expects()}"
+            ) from error
+
+
+def _split(opened, name: str, here: Path) -> Split:
+    """A torchvision data set as a split: arrays, or files."""
+    if isinstance(getattr(opened, "data", None), np.ndarray):
+        labels = np.array(opened.targets if hasattr(opened, "targets") else opened.labels, int)
+        images = opened.data
+        if images.shape[1] == 3:  # STL-10: (N, 3, H, W)
+            images = images.transpose(0, 2, 3, 1)
+        said = f"{type(opened).__name__} {name} {len(images)}"
+        keys = [f"{name}/{i}" for i in range(len(images))]
+        return Split(lambda i: np.ascontiguousarray(images[i]), labels, keys, lambda i: said)
+    if getattr(opened, "loader", None) is Path:  # then an image is its path
+        pairs = (opened[i] for i in range(len(opened)))
+    else:
+        pairs = next(getattr(opened, known) for known in PATHS if hasattr(opened, known))
+        pairs = zip(pairs, opened._labels, strict=True) if hasattr(opened, "_labels") else pairs
+    root = here.absolute()
+    return FileSplit(root, [(Path(path).absolute().relative_to(root).as_posix(), int(label)) for path, label in pairs])

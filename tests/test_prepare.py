@@ -377,10 +377,13 @@ FAILURES = {
 
 def test_failures_are_explained_and_the_rest_is_still_tried(tmp_path, capsys):
     said = {RECIPES_OF[name]: message for name, (message, _) in FAILURES.items()}
+    remains = tmp_path / "data" / "dtd" / "incomplete.AB12_3.0.1"
+    remains.mkdir(parents=True)
     python = fake_python(tmp_path, f"print({said!r}[sys.argv[3]], file=sys.stderr)\nsys.exit(1)\n")
     data = tmp_path / "data"
     assert main([*FAILURES, "--data-dir", str(data), "--python", python]) == 1
     out, err = capsys.readouterr()
+    assert f"{remains} is left from a preparation that was killed" in out
     for name, (message, meaning) in FAILURES.items():
         assert message in err
         assert meaning in err

@@ -158,6 +158,8 @@ def build(recipe: Recipe, args: argparse.Namespace) -> bool:
     print(f"preparing {recipe.builder} in {args.data_dir}{size}", flush=True)
     for warning in recipe.warnings:
         print(f"  note: {warning}", flush=True)
+    for remains in sorted((args.data_dir / recipe.builder).glob("*incomplete*")):
+        print(f"  note: {remains} is left from a preparation that was killed, and can be removed", flush=True)
     args.data_dir.mkdir(parents=True, exist_ok=True)
     if shutil.disk_usage(args.data_dir).free < 2 * recipe.download:
         print(f"  note: the disk may be too small: {size_text(shutil.disk_usage(args.data_dir).free)} are free")

@@ -21,6 +21,7 @@ from src.data.sources.tfds import TFDS, fixed
 from src.data.sources.vtab import VTABFolder
 from src.data.verify import CHECKSUMS, check_labels, check_records, was_checked
 from src.tools.prepare import main, vtab_tasks
+from src.utils.io import read_json, write_json
 
 ROOT = Path(__file__).parent.parent
 
@@ -92,6 +93,18 @@ def test_converting_to_the_same_format_or_over_something_is_refused(tmp_path):
         convert_records(here, tmp_path / "b", "array_record")
     with pytest.raises(DataError, match="no dataset_info"):
         convert_records(tmp_path, tmp_path / "c", "array_record")
+
+
+def test_directories_of_older_tfds_convert(tmp_path):
+    here = make_tfds(tmp_path / "vtab_x" / "1.0.0")
+    facts = read_json(here / "dataset_info.json")
+    del facts["fileFormat"]
+    for split in facts["splits"]:
+        del split["filepathTemplate"]
+    write_json(here / "dataset_info.json", facts)
+    convert_records(here, tmp_path / "b" / "vtab_x" / "1.0.0", "array_record")
+    again = convert_records(tmp_path / "b" / "vtab_x" / "1.0.0", tmp_path / "c", "tfrecord")
+    assert again.splits["train800"].num_examples == 30
 
 
 def test_a_split_without_images_converts(tmp_path):
@@ -233,6 +246,8 @@ def test_tfds_becomes_a_folder_and_a_tfds_directory_again(tmp_path):
     both = (tmp_path / "cifar" / "train800val200.txt").read_text().splitlines()
     assert both == (tmp_path / "cifar" / "train800.txt").read_text().splitlines() + lines
     folder = VTABFolder("cifar").open(VTABFolder("cifar").find(tmp_path), Wanted())
+    assert folder.version == f"VTAB-1k folder cifar, PNG, original files of {source.version}"
+    assert folder.notes == source.notes
     again = tmp_path / "again" / "vtab_cifar" / "1.0.0"
     write_tfds(folder_splits(folder), again, "vtab_cifar", 5, "tfrecord", folder.version)
     last = layout.open(layout.find(tmp_path / "again"), Wanted())

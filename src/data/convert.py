@@ -24,12 +24,12 @@ from tqdm import tqdm
 from ..utils.io import PARTIAL, exclusive, read_json, write_atomic, write_json, write_text
 from .sources.base import DataError, RawImage, Source, Split
 from .sources.records import ArrayRecords, TFRecords, write_tfrecord
+from .sources.vtab import ORIGIN
 
 READERS = {"tfrecord": TFRecords, "array_record": ArrayRecords}
 FORMATS = tuple(READERS)
 
 FOLDER_SPLITS = {"train": "train800", "val": "val200", "test": "test"}  # our names and those of the VTAB folders
-ORIGIN = "source.json"  # in a VTAB folder: what it was converted from
 PER_SHARD = 4096  # records in a shard of a TFDS directory made here
 
 # How image files begin, for those endings that data sets have.
@@ -221,7 +221,7 @@ def _checksum(records: Iterable[bytes]) -> str:
 def write_folder(source: Source, place: Path) -> None:
     """One VTAB task as the folder that NOAH, SPT and others read: images/<split>/<number>.<ending> and list files.
 
-    ``source.json`` says what the images are, so that nobody takes them for those that were encoded as JPEG again.
+    ``vitune.json`` says what the images are, so that nobody takes them for those that were encoded as JPEG again.
 
     Raises:
         DataError: an image of an unknown kind, or a file that does not read back as it should.
@@ -241,7 +241,7 @@ def write_folder(source: Source, place: Path) -> None:
         lines["train800val200"] = lines["train800"] + lines["val200"]
         for name, its in lines.items():
             write_text(folder / f"{name}.txt", "".join(its))
-        write_json(folder / ORIGIN, {"version": source.version, "notes": source.notes, "images": "original files"})
+        write_json(folder / ORIGIN, {"version": source.version, "notes": source.notes})
         _compare_folder(source, folder)
 
 

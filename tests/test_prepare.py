@@ -312,6 +312,21 @@ def test_what_cannot_be_converted_says_why(tmp_path):
         write_folder(source, tmp_path / "b")
 
 
+def test_folders_are_verified_where_there_is_no_tfds_directory(tmp_path, capsys):
+    write_folder(make_source(), tmp_path / "cifar")
+    assert main(["cifar100", "--data-dir", str(tmp_path), "--verify"]) == 0
+    out = capsys.readouterr().out
+    assert "95 of 100 classes have none" in out
+    assert "ready  cifar  train800 30, val200 7, test 9" in out
+    path = tmp_path / "cifar" / "images" / "test" / "000003.jpg"
+    path.write_bytes(path.read_bytes()[:200])
+    assert main(["cifar100", "--data-dir", str(tmp_path), "--verify"]) == 1
+    assert "DAMAGED: images/test/000003.jpg cannot be decoded" in capsys.readouterr().out
+    path.unlink()
+    assert main(["cifar100", "--data-dir", str(tmp_path), "--verify"]) == 1
+    assert "1 of the 9 images listed" in capsys.readouterr().out
+
+
 # ---- the command line ----
 
 
@@ -361,6 +376,13 @@ def test_what_is_not_there_is_prepared_once_and_checked(tmp_path, capsys):
     assert "DAMAGED" in out
     assert "dtd   damaged  dtd/3.0.1" in out
     assert (tmp_path / "calls").read_text() == f"dtd {tmp_path / 'data'} array_record\n"
+
+
+def test_labels_out_of_range_are_found_by_every_call(tmp_path, capsys):
+    body = PREPARES_DTD.replace("classes=47", "classes=50").replace("builder, 47,", "builder, 50,")
+    for _ in range(2):
+        assert main(["dtd", "--data-dir", str(tmp_path / "data"), "--python", fake_python(tmp_path, body)]) == 1
+        assert "DAMAGED: train800 has labels 0..49, not 0..46" in capsys.readouterr().out
 
 
 def test_without_tensorflow_the_message_says_how_to_get_it(tmp_path, capsys):

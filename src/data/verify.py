@@ -1,14 +1,16 @@
-"""Is a prepared TFDS directory whole? Every record is read; counts, labels and checksums are looked at."""
+"""Is a data set whole? Every record or image is read; counts, labels and checksums are looked at."""
 
+import io
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from ..utils.io import read_json, write_json
-from .convert import FOLDER_SPLITS, Shard, counted, feed, open_info, progress, shards_of
+from .convert import FOLDER_SPLITS, Shard, counted, encoded, feed, folder_splits, open_info, progress, shards_of
 from .sources.base import DataError, Source
 
 CHECKSUMS = "checksums.json"
@@ -120,4 +122,23 @@ def check_labels(source: Source, num_classes: int) -> Findings:
             some = " ".join(map(str, absent[:10])) + (" ..." if len(absent) > 10 else "")
             said += f"; {len(absent)} of {num_classes} classes have none: {some}"
         findings.notes.append(said)
+    return findings
+
+
+def check_images(source: Source) -> Findings:
+    """Decode every image of the task's own splits."""
+    findings, splits = Findings(), folder_splits(source)
+    with progress("decoding", sum(map(len, splits.values()))) as bar:
+        for name, split in splits.items():
+            checksum = blake2b(digest_size=16)
+            for i, key in enumerate(split.keys):
+                data = encoded(split.read(i), key)
+                feed(checksum, data)
+                try:
+                    with Image.open(io.BytesIO(data)) as image:
+                        image.load()
+                except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises for broken files
+                    findings.damage.append(f"{key} cannot be decoded: {error}")
+                bar.update()
+            findings.checksums[name] = checksum.hexdigest()
     return findings

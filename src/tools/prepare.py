@@ -28,7 +28,7 @@ from ..data.obtain import RECIPES, Recipe, explain_failure, size_text
 from ..data.sources.base import DataError, Layout, Source, Wanted
 from ..data.sources.tfds import TFDS
 from ..data.tasks import TASKS, Task, find_task
-from ..data.verify import Findings, check_labels, check_records, was_checked
+from ..data.verify import CHECKSUMS, Findings, check_images, check_labels, check_records, was_checked
 
 VTAB = ("Natural", "Specialized", "Structured")
 BUILD = Path(__file__).with_name("tfds_build.py")
@@ -116,14 +116,17 @@ def prepare(tasks: list[Task], args: argparse.Namespace) -> bool:
     by_builder: dict[str, list[Task]] = {}
     for task in tasks:
         by_builder.setdefault(recipe_of(task).builder, []).append(task)
-    outcomes = {}
+    outcomes: dict[str, Outcome] = {}
     for builder, its in by_builder.items():
         recipe, here = RECIPES[builder], find_version(layout_of(its[0], "tfds"), args.data_dir)
-        if not here and (args.verify or not say_what_is_missing(recipe, args.manual_dir)):
-            outcomes[builder] = Outcome("missing")
+        if not here and args.verify:
+            outcomes |= {task.name: check_folder(task, args.data_dir) for task in its}
+        elif not here and not say_what_is_missing(recipe, args.manual_dir):
+            outcomes |= {task.name: Outcome("missing") for task in its}
     for builder, its in by_builder.items():
-        if builder not in outcomes:
-            outcomes[builder] = prepare_one(RECIPES[builder], its, args)
+        if its[0].name not in outcomes:
+            outcome = prepare_one(RECIPES[builder], its, args)
+            outcomes |= {task.name: outcome for task in its}
     print_table(tasks, outcomes, args.data_dir)
     return all(outcome.good for outcome in outcomes.values())
 
@@ -212,8 +215,26 @@ def check(here: Path, state: str, recipe: Recipe, tasks: list[Task], args: argpa
         except DataError as error:
             labels = Findings(damage=[str(error)])
         report(task.name, labels)
-        damaged = damaged or bool(labels.damage)
+        if labels.damage:
+            damaged = True
+            (here / CHECKSUMS).unlink(missing_ok=True)  # so that the next call looks at the labels again
     return Outcome("damaged" if damaged else state, here, counts)
+
+
+def check_folder(task: Task, data_dir: Path) -> Outcome:
+    """Decode every image of a task's VTAB folder, and look at its labels; "missing" if it has none."""
+    if not (here := layout_of(task, "noah").find(data_dir)):
+        return Outcome("missing")
+    try:
+        source = open_task(task, "noah", data_dir)
+        labels, images = check_labels(source, task.num_classes), check_images(source)
+    except DataError as error:
+        report(str(here), Findings(damage=[str(error)]))
+        return Outcome("damaged", here)
+    report(str(here), Findings(labels.damage + images.damage, source.notes + labels.notes))
+    for split, checksum in images.checksums.items():
+        print(f"  {split}: {labels.counts[split]:,} files, BLAKE2b {checksum}")
+    return Outcome("damaged" if labels.damage or images.damage else "ready", here, labels.counts)
 
 
 def report(what: str, findings: Findings) -> None:
@@ -223,13 +244,13 @@ def report(what: str, findings: Findings) -> None:
     for damage in findings.damage:
         print(f"  DAMAGED: {damage}")
     if findings.damage:
-        print("  remove the folder and prepare it again, or copy the damaged files anew", flush=True)
+        print("  remove it and get it again, or copy the damaged files anew", flush=True)
 
 
 def print_table(tasks: list[Task], outcomes: dict[str, Outcome], data_dir: Path) -> None:
     rows = [("task", "state", "where", "images")]
     for task in tasks:
-        outcome = outcomes[recipe_of(task).builder]
+        outcome = outcomes[task.name]
         where = outcome.where.relative_to(data_dir) if outcome.where else "-"
         counts = ", ".join(f"{name} {count:,}" for name, count in (outcome.counts or {}).items())
         rows.append((task.name, outcome.state, str(where), counts or "-"))
@@ -237,7 +258,7 @@ def print_table(tasks: list[Task], outcomes: dict[str, Outcome], data_dir: Path)
     print(f"\nin {data_dir.absolute()}:")
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    print(f"{sum(outcomes[recipe_of(task).builder].good for task in tasks)} of {len(tasks)} tasks ready")
+    print(f"{sum(outcomes[task.name].good for task in tasks)} of {len(tasks)} tasks ready")
 
 
 def print_list() -> None:
@@ -330,7 +351,9 @@ def parse_prepare(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--python", default=sys.executable, metavar="PATH", help="interpreter of an environment with TensorFlow"
     )
-    parser.add_argument("--verify", action="store_true", help="prepare nothing; read every record of what is there")
+    parser.add_argument(
+        "--verify", action="store_true", help="prepare nothing; read all that is there, VTAB folders, too"
+    )
     parser.add_argument("--list", action="store_true", help="print how to get each task, and end")
     args = parser.parse_args(argv)
     if not args.list and not (args.tasks and args.data_dir):

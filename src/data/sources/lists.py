@@ -165,8 +165,8 @@ def _original_labels(items: list[tuple[str, int]], synsets: dict[str, int], path
             return [(image, true) for (image, _), true in zip(items, original, strict=True)]
     wrong = next(i for i, (_, label) in enumerate(items) if label not in (original[i], projected[original[i]]))
     raise DataError(
-        f"{path}: labels are neither ImageNet's nor counted among the classes that occur, for example image {wrong + 1},"
-        f" {items[wrong][0]} {items[wrong][1]}, which is class {original[wrong]}"
+        f"{path}: labels are neither ImageNet's nor counted among the classes that occur, for example that of image "
+        f"{wrong + 1}, {items[wrong][0]} {items[wrong][1]}, which is class {original[wrong]}"
     )
 
 

@@ -29,18 +29,21 @@ def open_records(info: DatasetInfo, instruction: str) -> "Records":
         raise DataError(
             f"{info.full_name} has no {instruction!r} (splits: {', '.join(info.splits)}): {error}"
         ) from None
-    if missing := [shard.filename for shard in shards if not Path(shard.filename).is_file()]:
-        raise DataError(
-            f"{len(missing)} of {len(shards)} files of {info.full_name} are missing: {', '.join(missing[:3])}"
-        )
-    kind = {"tfrecord": TFRecords, "array_record": ArrayRecords}.get(info.file_format.value)
-    if kind is None:
-        raise DataError(f"{info.full_name} is in format {info.file_format.value}; known: tfrecord, array_record")
-    return kind(shards)
+    known = {"tfrecord": TFRecords, "array_record": ArrayRecords}
+    usual = info.file_format.value
+    for name in (usual, *(other.value for other in info.alternative_file_formats or ())):
+        renamed = [shard.replace(filename=shard.filename.replace(f".{usual}-", f".{name}-")) for shard in shards]
+        if name in known and all(Path(shard.filename).is_file() for shard in renamed):
+            return known[name](renamed)
+    if usual not in known:
+        raise DataError(f"{info.full_name} is in format {usual}; known: {', '.join(known)}")
+    missing = [shard.filename for shard in shards if not Path(shard.filename).is_file()]
+    some = ", ".join(missing[:3])
+    raise DataError(f"{len(missing)} of {len(shards)} files of {info.full_name} are missing: {some}")
 
 
 class Records:
-    """len(records), records[i] -> bytes, records.stamp(i); threads may read at the same time."""
+    """``file_format``, len(records), records[i] -> bytes, records.stamp(i); threads may read at the same time."""
 
     def __init__(self, shards: Sequence[FileInstruction]):
         self.shards = shards
@@ -72,6 +75,8 @@ class Records:
 
 
 class ArrayRecords(Records):
+    file_format = "array_record"
+
     def __init__(self, shards: Sequence[FileInstruction]):
         from array_record.python.array_record_data_source import ArrayRecordDataSource
 
@@ -80,12 +85,15 @@ class ArrayRecords(Records):
         self.lock = threading.Lock()  # a reader keeps its place in the file
 
     def __getitem__(self, i: int) -> bytes:
+        self._locate(i)
         with self.lock:
             return self.source[i]
 
 
 class TFRecords(Records):
     """Checksums are verified, as TensorFlow does."""
+
+    file_format = "tfrecord"
 
     def __init__(self, shards: Sequence[FileInstruction]):
         super().__init__(shards)

@@ -99,15 +99,16 @@ class TFDS(Layout):
         info = _info(tfds, folder)
         expressions = self.splits({name: split.num_examples for name, split in info.splits.items()})
         names = list(self.label.names) or list(info.features[self.label.fields[0]].names)
-        splits = {}
-        for name, expression in expressions.items():
-            records = open_records(info, expression)
-            splits[name] = self._split(records, f"{info.full_name} {expression}", len(names))
+        opened = {name: open_records(info, expression) for name, expression in expressions.items()}
+        splits = {
+            name: self._split(records, f"{info.full_name} {expressions[name]}", len(names))
+            for name, records in opened.items()
+        }
         if self.val_size is not None or wanted.shots or wanted.lists:
             splits = draw(splits, wanted, self.subset, self.val_size)
         pinned = "" if self._fits(folder.name) else f"; VPT and FreqFiT ask for {self.pin}"
         notes = [text for pattern, text in self.notes if fnmatch(folder.name, pattern)]
-        return Source(names, splits, f"TFDS {info.full_name}, {info.file_format.value}{pinned}", notes=notes)
+        return Source(names, splits, f"TFDS {info.full_name}, {opened['train'].file_format}{pinned}", notes=notes)
 
     def expects(self) -> str:
         said = f"{self.builder}/<version>/, as TensorFlow Datasets prepares it: python -m src.tools.prepare"
@@ -170,26 +171,21 @@ def _unfinished(folder: Path) -> list[str]:
 
 
 def _info(tfds, folder: Path):
-    """What TFDS knows of a version's folder, in the format whose files are there.
+    """What TFDS knows of a version's folder.
 
     Raises:
         DataError: TFDS cannot make sense of it.
     """
     try:
         info = tfds.builder_from_directory(folder).info
-        for other in info.alternative_file_formats or ():
-            if not any(folder.glob(f"*.{info.file_format.value}-*")) and any(folder.glob(f"*.{other.value}-*")):
-                info = tfds.builder_from_directory(folder, file_format=other).info
-        if not info.splits:
-            raise DataError(f"{folder.absolute()} has no splits: prepare it again")
-        return info
-    except DataError:
-        raise
     except Exception as error:  # whatever TFDS raises for broken JSON and missing files
         raise DataError(
             f"{folder.absolute()} is no TFDS directory that can be read ({type(error).__name__}: {error}): prepare it "
             "again"
         ) from error
+    if not info.splits:
+        raise DataError(f"{folder.absolute()} has no splits: prepare it again")
+    return info
 
 
 def _times_255(encoded: bytes) -> np.ndarray:

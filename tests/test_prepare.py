@@ -20,7 +20,8 @@ from src.data.sources.base import DataError, Source, Split, Wanted
 from src.data.sources.tfds import TFDS, fixed
 from src.data.sources.vtab import VTABFolder
 from src.data.verify import CHECKSUMS, check_labels, check_records, was_checked
-from src.tools.prepare import main, vtab_tasks
+from src.tools.prepare import main
+from src.tools.preparing import vtab_tasks
 from src.utils.io import read_json, write_json
 
 ROOT = Path(__file__).parent.parent

@@ -402,7 +402,7 @@ FAILURES = {
     ),
     "dtd": ("NonMatchingChecksumError: Artifact https://a.b/c.tgz, has wrong checksum", "newer\ntensorflow-datasets"),
     "caltech101": ("DownloadError: Failed to get url https://a.b/c.zip. HTTP code: 404.", "no longer gives the file"),
-    "svhn": ("ModuleNotFoundError: No module named 'scipy'", "pip install -r requirements-prepare.txt"),
+    "svhn": ("ModuleNotFoundError: No module named 'importlib_resources'", "pip install -r requirements-prepare.txt"),
     "kitti": (
         "AssertionError: Dataset kitti cannot be loaded at version 3.2.0, only: 3.3.0.",
         "the one pinned in requirements-prepare.txt",

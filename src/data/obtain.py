@@ -191,7 +191,7 @@ _KNOWN_FAILURES = [
     ),
     (
         "",
-        r"No module named '?(cv2|h5py|scipy|PIL)|(?i:libGL)",
+        r"No module named '?(cv2|h5py|scipy|PIL|importlib_resources)|(?i:libGL)",
         "A package that this data set needs is not installed there: pip install -r requirements-prepare.txt",
     ),
     (

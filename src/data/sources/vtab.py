@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from ...utils.io import read_json
 from .base import DataError, FileSplit, Layout, Source, Wanted, require_files
 from .list_file import read_list
 
 LISTS = {"train": "train800.txt", "val": "val200.txt", "test": "test.txt"}
 ALSO = {"cifar": "cifar100", "oxford_iiit_pet": "oxford_pet"}  # what NOAH's scripts call two of the folders
+ORIGIN = "vitune.json"  # in a folder that src.tools.prepare made: what it was converted from
 KINDS = {b"\xff\xd8\xff": "JPEG", b"\x89PN": "PNG"}
 
 
@@ -38,15 +40,20 @@ class VTABFolder(Layout):
         splits = {name: FileSplit(here, some) for name, some in items.items()}
         with open(here / items["train"][0][0], "rb") as file:
             encoding = KINDS.get(file.read(3), "other files")
-        notes = []
-        if encoding == "JPEG":
+        notes, origin = [], here / ORIGIN
+        said = f"VTAB-1k folder {here.name}, {encoding}"
+        if origin.is_file():
+            made_from = read_json(origin)
+            said += f", original files of {made_from['version']}"
+            notes += made_from["notes"]
+        elif encoding == "JPEG":
             notes.append("images are those of a VTAB-1k folder, re-encoded as JPEG: not the original pixels")
         both = here / "train800val200.txt"
         if both.is_file() and sorted(read_list(both), key=_last) != sorted(items["train"] + items["val"], key=_last):
             notes.append(f"{both.name} is not train800.txt and val200.txt together; those two are used")
         labels = max(int(split.labels.max()) for split in splits.values())
         names = [str(i) for i in range(labels + 1)]
-        return Source(names, splits, f"VTAB-1k folder {here.name}, {encoding}", notes=notes)
+        return Source(names, splits, said, notes=notes)
 
     def expects(self) -> str:
         return f"{self.folder}/{{{','.join(LISTS.values())}}} and the images they list (see VTAB_SETUP.md)"

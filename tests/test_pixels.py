@@ -219,6 +219,8 @@ def test_keys_change_parts_of_a_preset():
     )
     assert (pixels.decoder, pixels.interpolation, pixels.antialias, pixels.resize) == ("pil", "bicubic", True, "crop")
     assert pixels.mean == OPENAI[0]
+    assert pixels.preset == "vpt, but mean and std and decoder and resize and interpolation and antialias"
+    assert pixels_of("vtab", DECODER="tf").preset == "vpt"
     assert pixels_of("vtab", AUGMENT="crop_flip").resize == "crop"
     assert pixels_of("fewshot").auto_augment == "rand-m9-mstd0.5-inc1"
     assert pixels_of("fewshot", AUTO_AUGMENT="none", RANDOM_ERASING=0.0, AUGMENT="none").random is False

@@ -17,6 +17,7 @@ from src.configs.config import load_cfg
 from src.engine.results import run_folder
 from src.engine.run import run
 from src.models import vit_models
+from src.tools import prepare, preparing
 
 README = Path("README.md").read_text()
 
@@ -36,8 +37,8 @@ COMMANDS = [
 @pytest.mark.parametrize("line", [c for c in COMMANDS if "train.py" in c])
 def test_train_commands_parse(line):
     args = train.parse_args(shlex.split(line)[2:])
-    assert args.run_dir or Path(args.config_file).is_file()
-    if not args.run_dir:
+    assert args.run_dir or args.list_tasks or Path(args.config_file).is_file()
+    if args.config_file:
         load_cfg(args.config_file, args.opts)
 
 
@@ -149,3 +150,29 @@ def test_worked_example_runs_as_it_stands(tmp_path, monkeypatch):
     cfg = load_cfg(tmp_path / "ia3.yaml", pairs)
     result = run(cfg, run_folder(cfg))
     assert result["parameters"]["by_part"]["ia3"] == 4 * (2 * 64 + 4 * 64)
+
+
+def test_data_in_code_runs_as_it_stands():
+    (text,) = (block for block in blocks("python") if "open_data" in block)
+    names = {}
+    exec(text, names)
+    images, labels = next(names["loaders"]["train"].epoch(0))
+    assert images.shape[1:] == (3, 32, 32)
+    assert len(images) == len(labels)
+    assert names["left_out"] == []
+    assert len(names["data"].splits["val"].keys) == 200
+
+
+def test_prepare_commands_parse():
+    setup = Path("VTAB_SETUP.md").read_text()
+    lines = [
+        line.split("  #")[0] for line in (README + setup).splitlines() if line.startswith("python -m src.tools.prepare")
+    ]
+    assert len(lines) > 8
+    for line in lines:
+        arguments = shlex.split(line)[3:]
+        if arguments[0] == "convert":
+            prepare.parse_convert(arguments[1:])
+        else:
+            args = prepare.parse_prepare([sys.executable if "/bin/python" in text else text for text in arguments])
+            preparing.named_tasks(args.tasks)

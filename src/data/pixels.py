@@ -149,30 +149,42 @@ class Pixels:
 
 
 def build_pixels(cfg: CfgNode, protocol: str) -> Pixels:
-    """The pipeline of a config, for a task that treats images by ``protocol``: preset first, then what keys say."""
-    data = cfg.DATA
-    preset, special = PRESETS[data.PIXELS]
-    said = PROTOCOLS[protocol] | preset | special.get(protocol, {})
-    explicit = {name: data[name.upper()] for name in ("augment", "decoder", "interpolation", "normalize", *RANDOM)}
-    said |= {name: value for name, value in explicit.items() if value not in ("", -1.0)}
-    if data.AUGMENT == "crop_flip" and said["resize"] == "squash":
+    """The pipeline of a config, for a task that treats images by ``protocol``: the preset, then what other keys say.
+
+    ``preset`` names what they changed: "vpt, but decoder and mean".
+    """
+    plain, pixels = _preset(cfg, protocol), _preset(cfg, protocol, _explicit(cfg.DATA))
+    changed = [
+        part.name for part in dataclasses.fields(Pixels) if getattr(plain, part.name) != getattr(pixels, part.name)
+    ]
+    if not changed:
+        return pixels
+    return dataclasses.replace(pixels, preset=f"{pixels.preset}, but {' and '.join(changed)}")
+
+
+def _explicit(data: CfgNode) -> dict:
+    """What keys say of the parts of a pipeline; "" and -1 say nothing."""
+    names = ("augment", "decoder", "resize", "interpolation", "normalize", "dtype", *RANDOM)
+    said = {name: value for name in names if (value := data[name.upper()]) not in ("", -1.0)}
+    numbers = {"mean": data.MEAN, "std": data.STD}
+    said |= {name: tuple(map(float, values)) for name, values in numbers.items() if values}
+    return said | ({"antialias": data.ANTIALIAS == "always"} if data.ANTIALIAS else {})
+
+
+def _preset(cfg: CfgNode, protocol: str, explicit: dict | None = None) -> Pixels:
+    preset, special = PRESETS[cfg.DATA.PIXELS]
+    explicit = explicit or {}
+    said = PROTOCOLS[protocol] | preset | special.get(protocol, {}) | explicit
+    if said["augment"] == "crop_flip" and said["resize"] == "squash" and "resize" not in explicit:
         said["resize"] = "crop"
-    said["resize"] = data.RESIZE or said["resize"]
-    if data.ANTIALIAS:
-        said["antialias"] = data.ANTIALIAS == "always"
-    mean_std, interpolation = input_config(data.FEATURE)
+    mean_std, interpolation = input_config(cfg.DATA.FEATURE)
     if said["interpolation"] == "backbone":
         said["interpolation"] = interpolation
+    if said.get("auto_augment") == "none":
+        said["auto_augment"] = ""
     mean, std = (NORMALIZE | {"backbone": mean_std})[said.pop("normalize")]
-    said["auto_augment"] = "" if said.get("auto_augment") == "none" else said.get("auto_augment", "")
-    return Pixels(
-        size=tuple(data.IMAGE_SIZE) or (data.CROPSIZE, data.CROPSIZE),
-        mean=tuple(map(float, data.MEAN)) or mean,
-        std=tuple(map(float, data.STD)) or std,
-        preset=data.PIXELS,
-        dtype=data.DTYPE,
-        **said,
-    )
+    size = tuple(cfg.DATA.IMAGE_SIZE) or (cfg.DATA.CROPSIZE, cfg.DATA.CROPSIZE)
+    return Pixels(**{"size": size, "mean": mean, "std": std, "preset": cfg.DATA.PIXELS} | said)
 
 
 def pixels_from(saved: dict) -> Pixels:

@@ -49,7 +49,8 @@ def _vtab(name: str, group: str, classes: int, folder: str, vpt: str, test: int,
     names = {folder, vpt, name, *others}
     aliases = names | {prefix + some for prefix in PREFIXES for some in names}
     sizes = {"train": 800, "val": 200, "test": test}
-    layouts = (VTAB_TFDS[folder], VTABFolder(folder))
+    converted = TFDS(f"vtab_{folder}", "1.*.*", fixed(train="train800", val="val200", test="test"))  # by tools/prepare
+    layouts = (VTAB_TFDS[folder], VTABFolder(folder), converted)
     return Task(name, classes, layouts, "vtab", "trainval", group, sizes, aliases=tuple(sorted(aliases - {name})))
 
 

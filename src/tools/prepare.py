@@ -1,12 +1,13 @@
-"""Get VTAB-1k ready: download and prepare it with TFDS, check it, convert it. VTAB_SETUP.md tells the whole story.
+"""Get data sets ready: download and prepare them, check them, convert them. VTAB_SETUP.md tells the whole story.
 
     python -m src.tools.prepare --list                                        how to get each task
     python -m src.tools.prepare cifar100 dtd --data-dir data/tfds             what is not there yet
     python -m src.tools.prepare vtab --data-dir data/tfds --manual-dir by-hand --python tf-env/bin/python
+    python -m src.tools.prepare food101 aircraft --data-dir data              what torchvision downloads
     python -m src.tools.prepare vtab --data-dir data/tfds --verify            reads every record
     python -m src.tools.prepare convert --help                                other formats, without TensorFlow
 
-Only downloading and preparing needs TensorFlow; it runs in a process of its own, with the interpreter that --python
+Only preparing VTAB-1k needs TensorFlow; it runs in a process of its own, with the interpreter that --python
 names. A task that is ready is left as it is. After a failure, the same command goes on: what was downloaded is kept.
 
 Exit status: 0 when all tasks are ready, 2 for a command that cannot be run, 1 for anything else: data that is missing,
@@ -21,8 +22,8 @@ from pathlib import Path
 from ..data.convert import FORMATS, convert_records, folder_splits, write_folder, write_tfds
 from ..data.obtain import RECIPES, size_text
 from ..data.sources.base import DataError
-from ..data.tasks import Task
-from .preparing import find_version, layout_of, open_task, prepare, recipe_of, vtab_tasks
+from ..data.tasks import TASKS, Task
+from .preparing import VTAB, find_version, layout_of, named_tasks, open_task, prepare, recipe_of, vtab_tasks
 
 FGVC = """\
 FGVC: images from their publishers, train.json, val.json and test.json from VPT's README (github.com/KMnP/vpt), beside
@@ -46,7 +47,13 @@ def print_list() -> None:
     for recipe in RECIPES.values():
         if recipe.by_hand:
             print(f"\n{recipe.builder}\n{recipe.by_hand}")
-    print(f"\n{FGVC}", end="")
+    print(f"\n{FGVC}")
+    others: dict[str, list[str]] = {}
+    for task in TASKS.values():
+        if task.group not in ("", "FGVC", *VTAB):
+            others.setdefault(task.layouts[0].expects(), []).append(task.name)
+    for expected, names in others.items():
+        print(f"{', '.join(names)}\n    {expected}")
 
 
 # ---- convert ----
@@ -116,7 +123,7 @@ def parse_prepare(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m src.tools.prepare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("tasks", nargs="*", metavar="TASK", help='VTAB-1k tasks by any of their names, or "vtab": all')
+    parser.add_argument("tasks", nargs="*", metavar="TASK", help='tasks by any of their names; "vtab": its 19')
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="TFDS's data folder; later DATA.DATAPATH")
     parser.add_argument(
         "--format", choices=FORMATS, default="array_record", help="of what is prepared (default: %(default)s)"
@@ -163,7 +170,7 @@ def main(argv: list[str]) -> int:
         if args.list:
             print_list()
             return 0
-        tasks = vtab_tasks(args.tasks)
+        tasks = named_tasks(args.tasks)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1 if isinstance(error, DataError | OSError) else 2

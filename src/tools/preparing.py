@@ -2,18 +2,17 @@
 
 import argparse
 import os
-import re
 import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
 
 from ..data.convert import open_info
 from ..data.obtain import RECIPES, Recipe, explain_failure, size_text
 from ..data.sources.base import DataError, Layout, Source, Wanted
 from ..data.sources.tfds import TFDS
+from ..data.sources.torchvision_sets import TorchvisionSet
 from ..data.tasks import TASKS, Task, find_task
 from ..data.verify import CHECKSUMS, Findings, check_images, check_labels, check_records, was_checked
 
@@ -39,17 +38,32 @@ class Outcome:
 # ---- tasks and recipes ----
 
 
+def named_tasks(names: list[str]) -> list[Task]:
+    """The rows of these names or aliases, each once; "vtab" stands for its 19.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    everything = [task for task in TASKS.values() if task.group in VTAB]
+    chosen = [task for name in names for task in (everything if name == "vtab" else [find_task(name)])]
+    return list({task.name: task for task in chosen}.values())
+
+
 def vtab_tasks(names: list[str]) -> list[Task]:
-    """The rows of these names or aliases, each once; "vtab" stands for all 19.
+    """The same, of VTAB-1k only.
 
     Raises:
         ValueError: an unknown name, or a task that is none of VTAB-1k.
     """
-    everything = [task for task in TASKS.values() if task.group in VTAB]
-    chosen = [task for name in names for task in (everything if name == "vtab" else [find_task(name)])]
+    chosen = named_tasks(names)
     if other := [task.name for task in chosen if task.group not in VTAB]:
-        raise ValueError(f"{', '.join(other)}: only VTAB-1k's tasks are prepared; --list says how to get the others")
-    return list({task.name: task for task in chosen}.values())
+        raise ValueError(f"{', '.join(other)}: only VTAB-1k's tasks are converted")
+    return chosen
+
+
+def by_tfds(task: Task) -> bool:
+    """Whether a task is prepared by TFDS."""
+    return isinstance(task.layouts[0], TFDS)
 
 
 def layout_of(task: Task, kind: str) -> Layout:
@@ -76,10 +90,11 @@ def open_task(task: Task, kind: str, root: Path) -> Source:
 
 def find_version(layout: TFDS, data_dir: Path) -> Path | None:
     """The version directory that runs read: the newest that VPT asks for, else the newest; None if none is finished."""
-    found = (path.parent for path in (data_dir / layout.builder).glob("*/dataset_info.json"))
-    known = [path for path in found if re.fullmatch(r"\d+\.\d+\.\d+", path.name)]
-    known.sort(key=lambda path: (fnmatch(path.name, layout.pin), [int(part) for part in path.name.split(".")]))
-    return known[-1] if known else None
+    here = layout.find(data_dir)
+    try:
+        return here and layout.version_folder(here)
+    except DataError:  # unfinished versions only
+        return None
 
 
 # ---- prepare ----
@@ -91,9 +106,9 @@ def prepare(tasks: list[Task], args: argparse.Namespace) -> bool:
     Returns whether all of it is ready now.
     """
     by_builder: dict[str, list[Task]] = {}
-    for task in tasks:
+    for task in (task for task in tasks if by_tfds(task)):
         by_builder.setdefault(recipe_of(task).builder, []).append(task)
-    outcomes: dict[str, Outcome] = {}
+    outcomes = {task.name: get_other(task, args) for task in tasks if not by_tfds(task)}
     for builder, its in by_builder.items():
         recipe, here = RECIPES[builder], find_version(layout_of(its[0], "tfds"), args.data_dir)
         if not here and args.verify:
@@ -106,6 +121,32 @@ def prepare(tasks: list[Task], args: argparse.Namespace) -> bool:
             outcomes |= {task.name: outcome for task in its}
     print_table(tasks, outcomes, args.data_dir)
     return all(outcome.good for outcome in outcomes.values())
+
+
+def get_other(task: Task, args: argparse.Namespace) -> Outcome:
+    """A task that TFDS does not prepare: found, downloaded by torchvision, or said how to get."""
+    sets = [layout for layout in task.layouts if isinstance(layout, TorchvisionSet)]
+    state = "ready"
+    if sets and sets[0].downloads and not args.verify and sets[0].find(args.data_dir) is None:
+        print(f"downloading torchvision's {sets[0].name} into {args.data_dir}", flush=True)
+        args.data_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            sets[0].download(args.data_dir)
+        except (OSError, RuntimeError) as error:
+            print(f"error: {sets[0].name} could not be downloaded: {error}", file=sys.stderr)
+            return Outcome("failed")
+        state = "prepared"
+    for layout in task.layouts:
+        if (here := layout.find(args.data_dir)) is not None and layout.fits(here, task.num_classes):
+            try:
+                source = layout.open(here, Wanted())
+            except DataError as error:
+                report(str(here), Findings(damage=[str(error)]))
+                return Outcome("damaged", here)
+            return Outcome(state, here, {name: len(split) for name, split in source.splits.items()})
+    print(f"{task.name} is not in {args.data_dir}. It is read from any of:")
+    print("\n".join(f"    {layout.kind}: {layout.expects()}" for layout in task.layouts), end="\n\n", flush=True)
+    return Outcome("missing")
 
 
 def say_what_is_missing(recipe: Recipe, manual_dir: Path | None) -> bool:
@@ -228,7 +269,7 @@ def print_table(tasks: list[Task], outcomes: dict[str, Outcome], data_dir: Path)
     rows = [("task", "state", "where", "images")]
     for task in tasks:
         outcome = outcomes[task.name]
-        where = outcome.where.relative_to(data_dir) if outcome.where else "-"
+        where = os.path.relpath(outcome.where, data_dir) if outcome.where else "-"
         counts = ", ".join(f"{name} {count:,}" for name, count in (outcome.counts or {}).items())
         rows.append((task.name, outcome.state, str(where), counts or "-"))
     widths = [max(len(row[i]) for row in rows) for i in range(4)]

@@ -22,6 +22,7 @@ def setup_logging(level: int = logging.INFO) -> None:
         handler.setFormatter(logging.Formatter("%(message)s"))
         root.addHandler(handler)
     root.setLevel(level)
+    logging.getLogger("absl").setLevel(logging.WARNING)  # tensorflow-datasets tells of every file it opens
 
 
 class LogFile:

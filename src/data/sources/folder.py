@@ -66,7 +66,7 @@ class Folder(Layout):
         return Source(classes, draw(splits, wanted, self.subset, self.val_size, str(here)), version)
 
     def expects(self) -> str:
-        folder = f"{self.below[-1]}/" if self.below[-1] else ""
+        folder = f"{self.below[0]}/" if self.below[0] else ""
         said = f"{folder}{self.train}/<class>/<image>"
         said += f", {folder}{self.test}/<class>/<image>" if self.test else ""
         return said + (f" and optionally {folder}{self.val}/<class>/<image>" if self.val else "")

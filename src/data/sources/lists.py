@@ -62,7 +62,7 @@ class FewShotLists(Layout):
     def expects(self) -> str:
         return (
             f"{self.folders[0]}/annotations/ with NOAH's lists (train_meta.list.num_shot_<k>.seed_<s>, val_meta.list, "
-            f"test_meta.list) and the images in {self.folders[0]}/{self.images[0] if self.images else 'images'}/"
+            f"test_meta.list) and the images in {'/'.join(filter(None, (self.folders[0], *self.images[:1])))}/"
         )
 
 

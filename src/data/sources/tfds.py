@@ -95,7 +95,7 @@ class TFDS(Layout):
 
         from .records import open_records
 
-        folder = self._version(here, wanted.version)
+        folder = self.version_folder(here, wanted.version)
         info = _info(tfds, folder)
         expressions = self.splits({name: split.num_examples for name, split in info.splits.items()})
         names = list(self.label.names) or list(info.features[self.label.fields[0]].names)
@@ -117,8 +117,12 @@ class TFDS(Layout):
     def _fits(self, version: str) -> bool:
         return fnmatch(version, self.pin)
 
-    def _version(self, here: Path, wanted: str) -> Path:
-        """The version's folder: the one that is asked for, else the newest that peers use, else the newest."""
+    def version_folder(self, here: Path, wanted: str = "") -> Path:
+        """The version's folder: the one that is asked for, else the newest that peers use, else the newest.
+
+        Raises:
+            DataError: there is no finished version, or not the one that is asked for.
+        """
         if VERSION.match(here.name):
             return here
         known = _versions(here)

@@ -60,11 +60,27 @@ class TorchvisionSet(Layout):
 
     def expects(self) -> str:
         said = f"{SETS[self.name][0]}/, as torchvision.datasets.{self.name} lays it out"
-        if self.name == "StanfordCars":
+        if not self.downloads:
             return (
                 f"{said}; its host is gone, so that torchvision can no longer download it (pytorch/vision issue 7545)"
             )
-        return f"{said}: torchvision.datasets.{self.name}('<folder>', download=True) gets it"
+        return f"{said}: python -m src.tools.prepare downloads it, or {self.name}(..., download=True) in Python"
+
+    @property
+    def downloads(self) -> bool:
+        """Whether torchvision can still download it."""
+        return self.name != "StanfordCars"
+
+    def download(self, root: Path) -> None:
+        """Let torchvision download and unpack it into ``root``.
+
+        Raises:
+            OSError, RuntimeError: the download failed, or is not what torchvision knows.
+        """
+        import torchvision
+
+        for arguments in SETS[self.name][1].values():
+            getattr(torchvision.datasets, self.name)(root, **arguments, download=True)
 
     def _opened(self, kind: type, here: Path, arguments: dict):
         extra = {"loader": Path} if "loader" in inspect.signature(kind).parameters else {}

@@ -486,7 +486,7 @@ def test_help_shows_commands(capsys):
     ("arguments", "message"),
     [
         (["cifar1000", "--data-dir", "d"], "cifar100"),
-        (["CUB", "--data-dir", "d"], "--list"),
+        (["convert", "a", "b", "--to", "noah", "--task", "CUB"], "CUB: only VTAB-1k's tasks"),
         (["cifar100"], "--data-dir"),
         (["cifar100", "--data-dir", "d", "--python", "no-such-python"], "no-such-python"),
         (["convert", "a", "b", "--to", "noah"], "--task"),
@@ -516,3 +516,58 @@ def test_tasks_are_converted_from_one_data_folder_into_another(tmp_path, capsys)
     assert main(["convert", data, fast, "--to", "array_record", "--task", "svhn"]) == 1
     assert "has no finished version of svhn_cropped" in capsys.readouterr().err
     assert os.listdir(tmp_path / "noah") == ["dtd"]
+
+
+# ---- what TFDS does not prepare ----
+
+
+def test_a_task_that_is_not_there_says_how_to_get_it(tmp_path, capsys):
+    assert main(["CUB", "fewshot-pets", "--data-dir", str(tmp_path)]) == 1
+    out = capsys.readouterr().out
+    assert "fgvc: train.json, val.json and test.json" in out
+    assert "lists: oxford-pets/annotations/ with NOAH's lists" in out
+    assert "0 of 2 tasks ready" in out
+
+
+def test_torchvision_downloads_what_it_can(tmp_path, capsys, monkeypatch):
+    from torchvision.datasets import STL10
+
+    def download(self):
+        here = Path(self.root) / "stl10_binary"
+        here.mkdir(exist_ok=True)
+        for split, count in (("train", 20), ("test", 10)):
+            (here / f"{split}_X.bin").write_bytes(bytes(range(256)) * (count * 3 * 96 * 96 // 256))
+            (here / f"{split}_y.bin").write_bytes(bytes(range(1, 11)) * (count // 10))
+        (here / "class_names.txt").write_text("\n".join(f"class{i}" for i in range(10)))
+
+    monkeypatch.setattr(STL10, "download", download)
+    monkeypatch.setattr(STL10, "_check_integrity", lambda self: True)
+    assert main(["stl10", "--data-dir", str(tmp_path / "data")]) == 0
+    out = capsys.readouterr().out
+    assert "prepared" in out
+    assert "train 18, test 10, val 2" in out
+    assert main(["stl10", "--data-dir", str(tmp_path / "data")]) == 0
+    assert "downloading" not in capsys.readouterr().out
+
+
+def test_a_failed_download_ends_with_its_cause(tmp_path, capsys, monkeypatch):
+    from torchvision.datasets import Food101
+
+    def fail(self):
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr(Food101, "_download", fail)
+    assert main(["food101", "cars-full", "--data-dir", str(tmp_path)]) == 1
+    printed = capsys.readouterr()
+    assert "Food101 could not be downloaded: Name or service not known" in printed.err
+    assert "its host is gone" in printed.out
+
+
+def test_a_kept_task_says_that_it_is_ready(tmp_path, capsys):
+    (tmp_path / "photos" / "train" / "a").mkdir(parents=True)
+    (tmp_path / "photos" / "train" / "b").mkdir()
+    for name in "ab":
+        for i in range(5):
+            (tmp_path / "photos" / "train" / name / f"{i}.png").write_bytes(image(i, "PNG"))
+    assert main(["folder", "--data-dir", str(tmp_path / "photos")]) == 0
+    assert "train 8, val 2" in capsys.readouterr().out

@@ -645,6 +645,14 @@ def test_two_layouts_at_one_place_are_chosen_between(tmp_path):
         open_data(cfg)
 
 
+def test_keys_without_effect_are_refused(tmp_path):
+    write_vtab(tmp_path)
+    keys = dict(DATA__NAME="dtd", DATA__DATAPATH=str(tmp_path), DATA__FEATURE="vit_micro_glyphs")
+    for key, value in (("SHOTS", 2), ("VERSION", "3.0.0"), ("TRAIN_LIST", "x.txt"), ("TEST_LIST", "x.txt")):
+        with pytest.raises(DataError, match=rf"DATA.{key} has no effect on dtd, read as noah"):
+            open_data(make_cfg(**keys, **{f"DATA__{key}": value}))
+
+
 def test_list_tasks_says_what_is_here(tmp_path):
     write_vtab(tmp_path)
     table = tasks_table(str(tmp_path))

@@ -17,6 +17,8 @@ from .tasks import Task, find_task, implied_layout
 
 logger = logging.getLogger(__name__)
 
+ONLY_SOME = ("SHOTS", "VERSION", "TRAIN_LIST", "VAL_LIST", "TEST_LIST")  # keys that not every layout knows
+
 
 @dataclass
 class Data:
@@ -94,6 +96,9 @@ def open_data(cfg: CfgNode) -> Data:
     """
     task = find_task(cfg.DATA.NAME)
     layout, here = find_layout(cfg, task)
+    if useless := [key for key in ONLY_SOME if cfg.DATA[key] and key not in layout.takes]:
+        said = ", ".join(f"DATA.{key}" for key in useless)
+        raise DataError(f"{said} has no effect on {task.name}, read as {layout.kind} from {here}: leave it out")
     source = layout.open(here, wanted(cfg))
     if "train" not in source.splits:
         raise DataError(f"{task.name} has no training images: it is a test set for runs trained on another task")

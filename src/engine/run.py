@@ -209,6 +209,7 @@ def _parameters(model: TunedViT) -> dict:
 def _describe(data: Data, corrupt: list[str]) -> dict:
     return {
         "task": data.task.name,
+        "metric": data.task.metric,
         "layout": data.layout,
         "version": data.version,
         "notes": data.notes,

@@ -92,6 +92,7 @@ class Layout(ABC):
     """One way in which a data set lies on disk. A task names the layouts that it can be read from, the best first."""
 
     kind: ClassVar[str]  # the name by which DATA.SOURCE chooses it
+    takes: ClassVar[tuple[str, ...]] = ()  # the choices in ``Wanted`` that it knows, by their keys under DATA
 
     @abstractmethod
     def find(self, root: Path) -> Path | None:

@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from .base import IMAGE_ENDINGS, DataError, FileSplit, Layout, Source, Split, Wanted, stratified
-from .subsets import draw
+from .subsets import DRAWN, draw
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +39,7 @@ class Folder(Layout):
     val_size: float | None = None
     shots: int = 0
     kind: ClassVar[str] = "folder"
+    takes: ClassVar[tuple[str, ...]] = DRAWN
 
     def find(self, root: Path) -> Path | None:
         return next((root / name for name in self.below if (root / name / self.train).is_dir()), None)
@@ -81,6 +82,7 @@ class Unsplit(Layout):
     subset: int = 0
     val_size: float | None = None
     kind: ClassVar[str] = "folder"
+    takes: ClassVar[tuple[str, ...]] = DRAWN
 
     def find(self, root: Path) -> Path | None:
         if root.name == self.folder and root.is_dir():

@@ -36,6 +36,7 @@ class FewShotLists(Layout):
     images: tuple[str, ...] = ()
     shots: int = 16
     kind: ClassVar[str] = "lists"
+    takes: ClassVar[tuple[str, ...]] = ("SHOTS", "TRAIN_LIST", "VAL_LIST", "TEST_LIST")
 
     def find(self, root: Path) -> Path | None:
         places = [root / name for name in self.folders] + [root] * (root.name in self.folders)
@@ -74,6 +75,7 @@ class OwnLists(Layout):
     """
 
     kind: ClassVar[str] = "lists"
+    takes: ClassVar[tuple[str, ...]] = ("TRAIN_LIST", "VAL_LIST", "TEST_LIST")
 
     def find(self, root: Path) -> Path:
         return root
@@ -107,6 +109,7 @@ class ImageNetVariant(Layout):
     folders: tuple[str, ...]
     numbered: bool = False
     kind: ClassVar[str] = "lists"
+    takes: ClassVar[tuple[str, ...]] = ("TEST_LIST",)
 
     def find(self, root: Path) -> Path | None:
         places = [root / name for name in self.folders] + [root] * (root.name in self.folders)

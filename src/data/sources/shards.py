@@ -15,7 +15,7 @@ from typing import ClassVar
 import numpy as np
 
 from .base import IMAGE_ENDINGS, DataError, Layout, Source, Split, Wanted
-from .subsets import draw
+from .subsets import DRAWN, draw
 
 ROW_GROUPS = 4  # of parquet files that stay in memory
 NAMES = {"train": ("train",), "val": ("val", "validation", "valid"), "test": ("test",)}
@@ -26,6 +26,7 @@ class Shards(Layout):
     """Tar or parquet files of one data set; without val, a stratified part of train becomes it."""
 
     kind: ClassVar[str] = "shards"
+    takes: ClassVar[tuple[str, ...]] = DRAWN
 
     def find(self, root: Path) -> Path | None:
         return next((here for here in (root, root / "data") if _files(here)["train"]), None)

@@ -5,6 +5,8 @@ import numpy as np
 from .base import DataError, Split, Wanted, stratified
 from .list_file import read_indices
 
+DRAWN = ("SHOTS", "TRAIN_LIST", "VAL_LIST")  # the keys that ``draw`` knows
+
 
 def draw(
     splits: dict[str, Split],

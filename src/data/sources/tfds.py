@@ -17,7 +17,7 @@ from tqdm import tqdm
 from . import labels
 from .base import DataError, Layout, RawImage, Source, Split, Wanted
 from .labels import Rule
-from .subsets import draw
+from .subsets import DRAWN, draw
 
 Counts = dict[str, int]  # images of each TFDS split
 KEYS = ("file_name", "image/file_name", "filename", "name", "id")  # features that name an example
@@ -77,6 +77,7 @@ class TFDS(Layout):
     subset: int = 0
     val_size: int | float | None = None
     kind: ClassVar[str] = "tfds"
+    takes: ClassVar[tuple[str, ...]] = (*DRAWN, "VERSION")
 
     def find(self, root: Path) -> Path | None:
         name, _, config = self.builder.partition("/")

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from .base import DataError, FileSplit, Layout, Source, Split, Wanted
-from .subsets import draw
+from .subsets import DRAWN, draw
 
 # Class -> the folder below its root by which torchvision's files are recognised, and its arguments of every split.
 SETS = {
@@ -40,6 +40,7 @@ class TorchvisionSet(Layout):
     subset: int = 0
     val_size: float | None = None
     kind: ClassVar[str] = "torchvision"
+    takes: ClassVar[tuple[str, ...]] = DRAWN
 
     def find(self, root: Path) -> Path | None:
         folder = SETS[self.name][0]

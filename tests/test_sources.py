@@ -573,7 +573,7 @@ def test_tar_shards(tmp_path):
     write_tar(tmp_path / "train-0002.tar", {"x": 1})
     with tarfile.open(tmp_path / "train-0002.tar", "a") as archive:
         archive.addfile(tarfile.TarInfo("y.png"))
-    with pytest.raises(DataError, match=r"train-0002.tar has 1 images without a .cls file, such as y"):
+    with pytest.raises(DataError, match=r"train-0002.tar: 1 keys lack the image or the .cls: y"):
         open_layout("folder", tmp_path)
     (tmp_path / "train-0002.tar").rename(tmp_path / "train-0002.tar.gz")
     with pytest.raises(DataError, match=r"train-0002.tar.gz is compressed"):

@@ -189,8 +189,9 @@ def test_the_version_that_peers_use_is_preferred(tmp_path):
 def test_what_was_interrupted_is_no_version(tmp_path):
     here = write_versions(tmp_path, "4.0.0")
     (here / "4.0.0").rename(here / "incomplete.AB12CD_4.0.0")
-    with pytest.raises(DataError, match=r"only unfinished versions \(incomplete.AB12CD_4.0.0\).*prepare it again"):
-        open_task("pets", tmp_path)
+    cfg = make_cfg(DATA__NAME="pets", DATA__DATAPATH=str(tmp_path), DATA__FEATURE="vit_micro_glyphs")
+    with pytest.raises(DataError, match=r"incomplete.AB12CD_4.0.0 is unfinished.*prepare it again"):
+        open_data(cfg)
 
 
 def test_too_few_images_for_the_split(tmp_path):
@@ -224,6 +225,12 @@ def test_missing_and_damaged_files_are_named(tmp_path, file_format):
         changed[len(whole) // 2] ^= 4
         shards[1].write_bytes(changed)
         with pytest.raises(DataError, match=r"damaged"):
+            open_task("dtd", tmp_path)
+    else:
+        changed = bytearray(whole)
+        changed[len(whole) // 2 : len(whole) // 2 + 2000] = bytes(2000)
+        shards[1].write_bytes(changed)
+        with pytest.raises(DataError, match=r"dtd-train.*damaged"):
             open_task("dtd", tmp_path)
     shards[1].write_bytes(whole)
     (folder / "features.json").write_text("{")

@@ -149,7 +149,8 @@ def find_layout(cfg: CfgNode, task: Task) -> tuple[Layout, Path]:
         raise DataError(f"DATA.DATAPATH {root.absolute()} is no folder.\n{_ways(layouts)}")
     found = [(layout, here) for layout in layouts if (here := layout.find(root)) is not None]
     if not found:
-        raise DataError(f"{task.name} is not in {root.absolute()} (DATA.DATAPATH).\n{_ways(layouts)}")
+        hints = "".join(f"\n{hint}" for layout in layouts if (hint := layout.hint(root)))
+        raise DataError(f"{task.name} is not in {root.absolute()} (DATA.DATAPATH).{hints}\n{_ways(layouts)}")
     if len(found) > 1:
         others = ", ".join(f"{layout.kind} ({here})" for layout, here in found[1:])
         logger.info("data: read as %s; also there: %s (DATA.SOURCE chooses)", found[0][0].kind, others)

@@ -91,10 +91,7 @@ def open_task(task: Task, kind: str, root: Path) -> Source:
 def find_version(layout: TFDS, data_dir: Path) -> Path | None:
     """The version directory that runs read: the newest that VPT asks for, else the newest; None if none is finished."""
     here = layout.find(data_dir)
-    try:
-        return here and layout.version_folder(here)
-    except DataError:  # unfinished versions only
-        return None
+    return here and layout.version_folder(here)
 
 
 # ---- prepare ----

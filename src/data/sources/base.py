@@ -1,5 +1,6 @@
 """What a data source is: splits of encoded or raw images with labels and names, read one at a time and in any order."""
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -110,6 +111,10 @@ class Layout(ABC):
         """Whether what is at ``here`` can be this task, as far as a quick look tells."""
         return True
 
+    def hint(self, root: Path) -> str:
+        """Why ``find`` found nothing, where there is something to say; "" otherwise."""
+        return ""
+
     @abstractmethod
     def expects(self) -> str:
         """What must be where below DATA.DATAPATH and how to get it, in a sentence."""
@@ -135,7 +140,7 @@ def require_files(root: Path, items: list[tuple[str, int]], listed_in: str) -> N
     Raises:
         DataError: some are not; the message counts them all and names the first.
     """
-    if missing := [path for path, _ in items if not (root / path).is_file()]:
+    if missing := [path for path, _ in items if not os.path.isfile(os.path.join(root, path))]:
         some = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
         raise DataError(
             f"{len(missing):,} of the {len(items):,} images listed in {listed_in} are missing below {root.absolute()}: "
@@ -149,12 +154,12 @@ def stratified(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
     One item of every class stays behind as long as there is another class to take from.
     """
     order = np.random.RandomState(seed).permutation(len(labels))  # its stream is frozen across numpy's releases
-    classes, sizes = np.unique(labels, return_counts=True)
+    sizes = np.unique(labels, return_counts=True)[1]
     exact = sizes * count / len(labels)
     shares = np.floor(exact).astype(int)
     by_remainder = np.argsort(shares - exact, kind="stable")
     for spare in (1, 0):  # first leave one item of each class, then take what is still wanted
         while shares.sum() < count and (open_to := [i for i in by_remainder if shares[i] + spare < sizes[i]]):
             shares[open_to[: count - shares.sum()]] += 1
-    chosen = [order[labels[order] == c][:share] for c, share in zip(classes, shares, strict=True)]
-    return np.sort(np.concatenate(chosen))
+    by_class = np.split(order[np.argsort(labels[order], kind="stable")], np.cumsum(sizes)[:-1])
+    return np.sort(np.concatenate([group[:share] for group, share in zip(by_class, shares, strict=True)]))

@@ -3,6 +3,7 @@
 import os
 import struct
 import threading
+import weakref
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
@@ -85,9 +86,12 @@ class ArrayRecords(Records):
         self.lock = threading.Lock()  # a reader keeps its place in the file
 
     def __getitem__(self, i: int) -> bytes:
-        self._locate(i)
-        with self.lock:
-            return self.source[i]
+        shard, position = self._locate(i)
+        try:
+            with self.lock:
+                return self.source[i]
+        except (RuntimeError, ValueError, OSError) as error:
+            raise DataError(f"{self.shards[shard].filename}: record {position} is damaged ({error})") from error
 
 
 class TFRecords(Records):
@@ -99,6 +103,7 @@ class TFRecords(Records):
         super().__init__(shards)
         self.spans = [_spans(Path(shard.filename), shard.skip + shard.take) for shard in shards]
         self.files = [os.open(shard.filename, os.O_RDONLY) for shard in shards]
+        weakref.finalize(self, lambda files: [os.close(file) for file in files], self.files)
 
     def __getitem__(self, i: int) -> bytes:
         shard, position = self._locate(i)
@@ -108,10 +113,6 @@ class TFRecords(Records):
         if len(data) != length + FOOTER or _checksum(record) != data[length:]:
             raise DataError(f"{self.shards[shard].filename}: record {position} is damaged (its checksum is wrong)")
         return record
-
-    def __del__(self):
-        for file in getattr(self, "files", ()):
-            os.close(file)
 
 
 def _spans(path: Path, count: int) -> np.ndarray:

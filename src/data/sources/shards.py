@@ -4,8 +4,6 @@
 classnames.txt; ``DATAPATH/{train,val,test}*.parquet`` (or in data/) with the columns image and label.
 """
 
-import os
-import tarfile
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -14,8 +12,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from .base import IMAGE_ENDINGS, DataError, Layout, Source, Split, Wanted
+from .base import DataError, Layout, Source, Split, Wanted
 from .subsets import DRAWN, draw
+from .tar_shards import tar_split
 
 ROW_GROUPS = 4  # of parquet files that stay in memory
 NAMES = {"train": ("train",), "val": ("val", "validation", "valid"), "test": ("test",)}
@@ -42,7 +41,7 @@ class Shards(Layout):
                 splits[name], found = _parquet(paths)
                 names = names or found
             else:
-                splits[name] = _tar(paths)
+                splits[name] = tar_split(paths)
         listed = next((p for p in (here / "classnames.txt", here.parent / "classnames.txt") if p.is_file()), None)
         if listed is not None:
             names = [line.strip() for line in listed.read_text("utf-8").splitlines() if line.strip()]
@@ -71,49 +70,6 @@ def _files(here: Path) -> dict[str, list[Path]]:
             if path.suffix in (".tar", ".parquet") and rest is not None and not rest[:1].isalpha():
                 found[name].append(path)
     return found
-
-
-def _tar(paths: list[Path]) -> Split:
-    places, labels, keys, stamps = [], [], [], []
-    files = [os.open(path, os.O_RDONLY) for path in paths]
-    for number, path in enumerate(paths):
-        facts = path.stat()
-        images, classes = {}, {}
-        try:
-            with tarfile.open(path, "r:") as archive:
-                for member in archive:
-                    stem, _, ending = member.name.rpartition(".")
-                    if f".{ending.lower()}" in IMAGE_ENDINGS:
-                        images[stem] = (member.offset_data, member.size)
-                    elif ending == "cls":
-                        classes[stem] = int(archive.extractfile(member).read())
-        except (tarfile.TarError, OSError, ValueError) as error:
-            raise DataError(f"{path} cannot be read: {error}; it must be an uncompressed tar file") from error
-        if lost := images.keys() - classes.keys():
-            raise DataError(f"{path} has {len(lost)} images without a .cls file, such as {min(lost)}")
-        for stem, place in images.items():
-            places.append((number, *place))
-            labels.append(classes[stem])
-            keys.append(f"{path.name}/{stem}")
-            stamps.append(f"{facts.st_size} {facts.st_mtime_ns}")
-
-    def read(i: int) -> bytes:
-        number, offset, size = places[i]
-        return os.pread(files[number], size, offset)
-
-    return _OpenFiles(read, np.array(labels, int), keys, stamps.__getitem__, files)
-
-
-class _OpenFiles(Split):
-    """A split that closes its files when nobody needs it any more."""
-
-    def __init__(self, read, labels, keys, stamp, files: list[int]):
-        super().__init__(read, labels, keys, stamp)
-        self.files = files
-
-    def __del__(self):
-        for file in self.files:
-            os.close(file)
 
 
 def _parquet(paths: list[Path]) -> tuple[Split, list[str]]:

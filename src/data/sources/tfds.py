@@ -84,12 +84,21 @@ class TFDS(Layout):
         if VERSION.match(root.name) and (root / "dataset_info.json").is_file():
             above = root.parent.parent.name if config else root.parent.name
             return root if above == name else None
+        return next((place for place in self._places(root) if _versions(place)), None)
+
+    def hint(self, root: Path) -> str:
+        left = [f"{place}/{name}" for place in self._places(root) for name in _unfinished(place)]
+        return f"{', '.join(left)} is unfinished, preparing it was interrupted: prepare it again" if left else ""
+
+    def _places(self, root: Path) -> list[Path]:
+        """The folders that may hold versions."""
+        name, _, config = self.builder.partition("/")
         places = [root / self.builder]
         if root.name == name:
             places.append(root / config if config else root)
         elif config and root.name == config and root.parent.name == name:
             places.append(root)
-        return next((place for place in places if _versions(place) or _unfinished(place)), None)
+        return places
 
     def open(self, here: Path, wanted: Wanted) -> Source:
         import tensorflow_datasets as tfds  # here: only who reads such directories waits for it
@@ -122,16 +131,11 @@ class TFDS(Layout):
         """The version's folder: the one that is asked for, else the newest that peers use, else the newest.
 
         Raises:
-            DataError: there is no finished version, or not the one that is asked for.
+            DataError: the one that is asked for is not there.
         """
         if VERSION.match(here.name):
             return here
         known = _versions(here)
-        if not known:
-            raise DataError(
-                f"{here.absolute()} holds only unfinished versions ({', '.join(_unfinished(here))}): preparing it was "
-                "interrupted; prepare it again"
-            )
         if wanted and wanted not in [folder.name for folder in known]:
             there = ", ".join(folder.name for folder in known)
             raise DataError(f"DATA.VERSION {wanted} of {self.builder} is not in {here.absolute()}; there: {there}")

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from .base import DataError, FileSplit, Layout, Source, Split, Wanted
+from .base import DataError, FileSplit, Layout, Source, Split, Wanted, require_files
 from .subsets import DRAWN, draw
 
 # Class -> the folder below its root by which torchvision's files are recognised, and its arguments of every split.
@@ -18,7 +18,7 @@ SETS = {
     "OxfordIIITPet": ("oxford-iiit-pet", {"train": dict(split="trainval"), "test": dict(split="test")}),
     "Flowers102": ("flowers-102", {name: dict(split=name) for name in ("train", "val", "test")}),
     "Food101": ("food-101", {"train": dict(split="train"), "test": dict(split="test")}),
-    "DTD": ("dtd", {name: dict(split=name) for name in ("train", "val", "test")}),
+    "DTD": ("dtd/dtd", {name: dict(split=name) for name in ("train", "val", "test")}),
     "FGVCAircraft": ("fgvc-aircraft-2013b", {name: dict(split=name) for name in ("train", "val", "test")}),
     "StanfordCars": ("stanford_cars", {"train": dict(split="train"), "test": dict(split="test")}),
 }
@@ -46,14 +46,15 @@ class TorchvisionSet(Layout):
         folder = SETS[self.name][0]
         if (root / folder).is_dir():
             return root
-        return root.parent if root.name == folder and root.is_dir() else None
+        top = folder.split("/")[0]
+        return root.parent if root.name == top and (root.parent / folder).is_dir() else None
 
     def open(self, here: Path, wanted: Wanted) -> Source:
         import torchvision
 
         splits, names = {}, []
         for split, arguments in SETS[self.name][1].items():
-            opened = self._opened(getattr(torchvision.datasets, self.name), here, arguments)
+            opened = self._opened(_class(self.name), here, arguments)
             splits[split], names = _split(opened, split, here), list(getattr(opened, "classes", names))
         splits = draw(splits, wanted, self.subset, self.val_size, f"{self.name} in {here}")
         names = names or [str(i) for i in range(int(splits["train"].labels.max()) + 1)]
@@ -94,6 +95,15 @@ class TorchvisionSet(Layout):
             ) from error
 
 
+def _class(name: str) -> type:
+    from torchvision import datasets
+
+    if name == "STL10":  # without its unlabelled images: 2.8 GB whose checksum would be computed for nothing
+        labelled = [entry for entry in datasets.STL10.train_list if "unlabeled" not in entry[0]]
+        return type("STL10", (datasets.STL10,), {"train_list": labelled})
+    return getattr(datasets, name)
+
+
 def _split(opened, name: str, here: Path) -> Split:
     """A torchvision data set as a split: arrays, or files."""
     if isinstance(getattr(opened, "data", None), np.ndarray):
@@ -101,13 +111,17 @@ def _split(opened, name: str, here: Path) -> Split:
         images = opened.data
         if images.shape[1] == 3:  # STL-10: (N, 3, H, W)
             images = images.transpose(0, 2, 3, 1)
-        said = f"{type(opened).__name__} {name} {len(images)}"
+        files = opened.train_list if name == "train" else opened.test_list
+        facts = [(here / opened.base_folder / file).stat() for file, _ in files]
+        stamp = " ".join(f"{fact.st_size} {fact.st_mtime_ns}" for fact in facts)
         keys = [f"{name}/{i}" for i in range(len(images))]
-        return Split(lambda i: np.ascontiguousarray(images[i]), labels, keys, lambda i: said)
+        return Split(lambda i: np.ascontiguousarray(images[i]), labels, keys, lambda i: stamp)
     if getattr(opened, "loader", None) is Path:  # then an image is its path
         pairs = (opened[i] for i in range(len(opened)))
     else:
         pairs = next(getattr(opened, known) for known in PATHS if hasattr(opened, known))
         pairs = zip(pairs, opened._labels, strict=True) if hasattr(opened, "_labels") else pairs
     root = here.absolute()
-    return FileSplit(root, [(Path(path).absolute().relative_to(root).as_posix(), int(label)) for path, label in pairs])
+    items = [(str(Path(path).absolute()).removeprefix(f"{root}/"), int(label)) for path, label in pairs]
+    require_files(root, items, f"torchvision's {type(opened).__name__}")
+    return FileSplit(root, items)

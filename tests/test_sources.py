@@ -404,6 +404,20 @@ def test_imagenet_folders_and_shots(tmp_path):
         open_layout("imagenet-100shot", tmp_path)
 
 
+def test_few_shot_lists_of_imagenet(tmp_path):
+    write_images(tmp_path / "imagenet", {"train": {s: 2 for s in SYNSETS}, "val": {s: 3 for s in SYNSETS}})
+    lists = tmp_path / "imagenet" / "annotations"
+    lists.mkdir()
+    (lists / "train_meta.list.num_shot_1.seed_0").write_text(
+        "\n".join(f"{s}/1.png {i}" for i, s in zip((1, 2, 330), SYNSETS, strict=True))
+    )
+    source = open_layout("imagenet-16shot", tmp_path, shots=1)
+    assert source.version.startswith("few-shot lists imagenet, 1 shots")
+    assert source.splits["train"].labels.tolist() == [1, 2, 330]
+    assert sorted(set(source.splits["test"].labels.tolist())) == [1, 2, 330]
+    assert len(source.splits["test"]) == 9
+
+
 def test_shots_of_own_images(tmp_path):
     write_images(tmp_path, {"train": {"a": 5, "b": 4}, "test": {"a": 1}})
     data = open_data(folder_cfg(tmp_path, DATA__SHOTS=3))

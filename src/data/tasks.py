@@ -49,7 +49,8 @@ def _vtab(name: str, group: str, classes: int, folder: str, vpt: str, test: int,
     names = {folder, vpt, name, *others}
     aliases = names | {prefix + some for prefix in PREFIXES for some in names}
     sizes = {"train": 800, "val": 200, "test": test}
-    converted = TFDS(f"vtab_{folder}", "1.*.*", fixed(train="train800", val="val200", test="test"))  # by tools/prepare
+    parts = fixed(train="train800", val="val200", test="test")
+    converted = TFDS(f"vtab_{folder}", "1.*.*", parts, made_by="convert ... --to tfds")
     layouts = (VTAB_TFDS[folder], VTABFolder(folder), converted)
     return Task(name, classes, layouts, "vtab", "trainval", group, sizes, aliases=tuple(sorted(aliases - {name})))
 
@@ -112,7 +113,7 @@ def _imagenet(name: str, shots: int, val_size: float, *aliases: str) -> Task:
     )
     layouts: tuple[Layout, ...] = (folder,)
     if shots == 16:
-        layouts = (FewShotLists(("imagenet",), ("train", "../imagenet/train")), folder)
+        layouts = (FewShotLists(("imagenet",), ("train",), test="val"), folder)
     per_class = 1000 * shots or 1_281_167
     val = round(per_class * val_size)
     sizes = {"train": per_class - val, "test": 50_000} | ({"val": val} if val else {})

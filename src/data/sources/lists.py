@@ -30,11 +30,13 @@ class FewShotLists(Layout):
         folders: the names that its folder goes by.
         images: folders from which its lists' paths may start, beside those that are usual.
         shots: what DATA.SHOTS 0 means.
+        test: a folder of class folders with WordNet ids, which is the test set where there is no list of one.
     """
 
     folders: tuple[str, ...]
     images: tuple[str, ...] = ()
     shots: int = 16
+    test: str = ""
     kind: ClassVar[str] = "lists"
     takes: ClassVar[tuple[str, ...]] = ("SHOTS", "TRAIN_LIST", "VAL_LIST", "TEST_LIST")
 
@@ -56,9 +58,11 @@ class FewShotLists(Layout):
                 + (there or "no list of that kind")
             )
         found = {name: path for name, path in (paths | given).items() if name in given or path.is_file()}
-        return _open_lists(
-            here, found, self.images, f"few-shot lists {here.name}, {shots} shots, seed {wanted.split_seed}"
-        )
+        said = f"few-shot lists {here.name}, {shots} shots, seed {wanted.split_seed}"
+        source = _open_lists(here, found, self.images, said)
+        if self.test and "test" not in found and (here / self.test).is_dir():
+            source.splits["test"] = FileSplit(here, images_below(here, self.test, list(imagenet_synsets())))
+        return source
 
     def expects(self) -> str:
         return (
@@ -79,6 +83,9 @@ class OwnLists(Layout):
 
     def find(self, root: Path) -> Path:
         return root
+
+    def fits(self, here: Path, num_classes: int) -> bool:
+        return False  # nobody knows before a list is named
 
     def open(self, here: Path, wanted: Wanted) -> Source:
         if "train" not in wanted.lists:

@@ -62,6 +62,7 @@ class TFDS(Layout):
         pin: the versions that VPT and FreqFiT ask for.
         splits: counts -> TFDS expressions of train, val and test.
         image: what is done to the encoded image.
+        made_by: what src.tools.prepare is asked for.
         get: how to get the data where preparing it is not enough.
         notes: version pattern -> what a reader of the result must know.
         subset, val_size: see ``subsets.draw``; 0 and None leave the splits alone.
@@ -72,6 +73,7 @@ class TFDS(Layout):
     splits: Callable[[Counts], dict[str, str]]
     label: Rule = labels.LABEL
     image: Callable[[bytes], RawImage] = bytes
+    made_by: str = "<task>"
     get: str = ""
     notes: tuple[tuple[str, str], ...] = ()
     subset: int = 0
@@ -121,7 +123,7 @@ class TFDS(Layout):
         return Source(names, splits, f"TFDS {info.full_name}, {opened['train'].file_format}{pinned}", notes=notes)
 
     def expects(self) -> str:
-        said = f"{self.builder}/<version>/, as TensorFlow Datasets prepares it: python -m src.tools.prepare"
+        said = f"{self.builder}/<version>/, made by TensorFlow Datasets (python -m src.tools.prepare {self.made_by})"
         return said + (f". {self.get}" if self.get else "")
 
     def _fits(self, version: str) -> bool:

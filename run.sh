@@ -36,6 +36,8 @@ case "$data" in
   OxfordFlowers) config=configs/finetune/flowers.yaml ;;
   StanfordDogs) config=configs/finetune/dogs.yaml ;;
   StanfordCars) config=configs/finetune/cars.yaml ;;
+  fewshot-* | imagenet*) config=configs/fewshot.yaml ;;
+  cifar*-* | resisc45-* | *-full | food101 | aircraft | stl10) config=configs/manyshot.yaml ;;
   *) config=configs/vtab.yaml ;;
 esac
 

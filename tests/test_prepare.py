@@ -487,7 +487,7 @@ def test_help_shows_commands(capsys):
     [
         (["cifar1000", "--data-dir", "d"], "cifar100"),
         (["convert", "a", "b", "--to", "noah", "--task", "CUB"], "CUB: only VTAB-1k's tasks"),
-        (["cifar100"], "--data-dir"),
+        (["--data-dir", "d"], "TASK"),
         (["cifar100", "--data-dir", "d", "--python", "no-such-python"], "no-such-python"),
         (["convert", "a", "b", "--to", "noah"], "--task"),
     ],

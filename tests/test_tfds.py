@@ -19,7 +19,7 @@ from tiny_tfds import BUILDERS, to_tfrecord, write_tiny
 
 from src.data.opened import open_data
 from src.data.sources.base import DataError, Wanted
-from src.data.sources.labels import interval
+from src.data.sources.labels import Rule, interval
 from src.data.sources.records import open_records
 from src.data.sources.tfds import TFDS, VTAB_TFDS, train_part
 from src.data.tasks import TASKS, find_task
@@ -244,8 +244,16 @@ def test_missing_and_damaged_files_are_named(tmp_path, file_format):
 def test_a_label_that_no_class_has_is_named(tmp_path):
     write_tiny("clevr", tmp_path, counts={"train": 2000, "validation": 5, "test": 5})
     few = TFDS("clevr", "3.*.*", train_part(90, "validation"), VTAB_TFDS["dsprites_loc"].label)
-    with pytest.raises(DataError, match="no label in label_x_position"):
+    with pytest.raises(DataError, match=r"is not clevr: .* features file_name, image, .*image and label_x_position"):
         few.open(few.find(tmp_path), Wanted())
+    few = TFDS(
+        "clevr", "3.*.*", train_part(90, "validation"), Rule(("objects/size",), lambda sizes: 8, tuple("abcdefgh"))
+    )
+    with pytest.raises(DataError, match=r"clevr/3.1.0 train\[:800\], .*: label 8 is not in 0..7"):
+        few.open(few.find(tmp_path), Wanted())
+    write_tiny("smallnorb", tmp_path, counts={"test": 500})
+    with pytest.raises(DataError, match="is not smallnorb: it has the splits test"):
+        open_task("smallnorb-azimuth", tmp_path)
 
 
 def test_records_are_found_in_any_order_and_their_stamps_follow_the_file(tiny):

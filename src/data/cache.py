@@ -69,11 +69,11 @@ class Cache:
             keep: the pixels as well, if they fit: ``store`` is None otherwise.
         """
         facts = {"format": FORMAT, "images": len(split)} | pixels.recipe(train) | _versions(pixels)
-        if not self._writable():
-            return self._first_pass(split, pixels, train, name, None, False, facts)
         base = self.folder / f"{name.replace(' ', '-')}-{_digest(facts, split)}"
         if known := self._find(base, split, name, keep):
             return known
+        if not self._writable():
+            return self._first_pass(split, pixels, train, name, None, False, facts)
         with waiting_for(base.with_name(f".{base.name}.lock"), f"another process is reading {name}: waiting for it"):
             if known := self._find(base, split, name, keep):  # it has done the work
                 return known

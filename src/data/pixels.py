@@ -53,7 +53,7 @@ PRESETS: dict[str, tuple[dict, dict[str, dict]]] = {
     # The unifying study: raw pixels in [0, 1] on VTAB-1k, the backbone's mean and deviation elsewhere.
     "study": (
         _PILLOW | dict(interpolation="bicubic", normalize="backbone"),
-        {"vtab": dict(normalize="none"), "clevr": _TENSORFLOW},
+        {"vtab": dict(normalize="none"), "clevr": _TENSORFLOW, "fewshot": dict(resize="squash_crop")},
     ),
     # What the weights were pre-trained with.
     "backbone": (_PILLOW | dict(interpolation="backbone", normalize="backbone"), {}),

@@ -124,7 +124,13 @@ def parse_prepare(argv: list[str]) -> argparse.Namespace:
         prog="python -m src.tools.prepare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("tasks", nargs="*", metavar="TASK", help='tasks by any of their names; "vtab": its 19')
-    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="TFDS's data folder; later DATA.DATAPATH")
+    parser.add_argument(
+        "--data-dir",
+        type=Path,
+        default=Path("data/vtab-1k"),
+        metavar="DIR",
+        help="where data sets go; later DATA.DATAPATH (default: %(default)s, where configs/vtab.yaml looks)",
+    )
     parser.add_argument(
         "--format", choices=FORMATS, default="array_record", help="of what is prepared (default: %(default)s)"
     )
@@ -137,8 +143,8 @@ def parse_prepare(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--list", action="store_true", help="print how to get each task, and end")
     args = parser.parse_args(argv)
-    if not args.list and not (args.tasks and args.data_dir):
-        parser.error("TASK and --data-dir are needed (or --list)")
+    if not args.list and not args.tasks:
+        parser.error("TASK is needed (or --list)")
     if not shutil.which(args.python):
         parser.error(f"--python {args.python}: no such program")
     return args

@@ -24,7 +24,7 @@ KEYS = ("file_name", "image/file_name", "filename", "name", "id")  # features th
 VERSION = re.compile(r"\d+\.\d+\.\d+$")
 
 
-def train_part(percent: int, test: str = "test") -> Callable[[Counts], Counts]:
+def train_part(percent: int, test: str = "test") -> Callable[[Counts], dict[str, str]]:
     """VTAB's split of a set without validation images: 200 of them from ``percent`` % of train on."""
 
     def splits(counts: Counts) -> dict[str, str]:
@@ -34,7 +34,7 @@ def train_part(percent: int, test: str = "test") -> Callable[[Counts], Counts]:
     return splits
 
 
-def train_only(percent: int, val_percent: int) -> Callable[[Counts], Counts]:
+def train_only(percent: int, val_percent: int) -> Callable[[Counts], dict[str, str]]:
     """VTAB's split of a set that is all train: what follows train and val, of these shares, is the test set."""
 
     def splits(counts: Counts) -> dict[str, str]:
@@ -109,8 +109,15 @@ class TFDS(Layout):
 
         folder = self.version_folder(here, wanted.version)
         info = _info(tfds, folder)
-        expressions = self.splits({name: split.num_examples for name, split in info.splits.items()})
-        names = list(self.label.names) or list(info.features[self.label.fields[0]].names)
+        counts = {name: split.num_examples for name, split in info.splits.items()}
+        field = self.label.fields[0].split("/")[0]
+        if not {"train", "train800"} & counts.keys() or not {"image", field} <= info.features.keys():
+            raise DataError(
+                f"{folder.absolute()} is not {self.builder}: it has the splits {', '.join(counts)} and the features "
+                f"{', '.join(sorted(info.features))}, but a train split, image and {field} are needed"
+            )
+        expressions = self.splits(counts)
+        names = list(self.label.names) or list(info.features[field].names)
         opened = {name: open_records(info, expression) for name, expression in expressions.items()}
         splits = {
             name: self._split(records, f"{info.full_name} {expressions[name]}", len(names))

@@ -211,9 +211,11 @@ class Cache:
 
 
 def duplicates(one: Known, other: Known) -> list[tuple[str, str]]:
-    """Names of images whose files are the same, byte for byte, in both splits."""
-    common = np.intersect1d(one.hashes, other.hashes)
-    return [tuple(x.split.keys[int(np.flatnonzero(x.hashes == h)[0])] for x in (one, other)) for h in common]
+    """(Its twin in ``one``, name) of every image of ``other`` whose file is also in ``one``, byte for byte."""
+    values, first = np.unique(one.hashes, return_index=True)
+    found = np.flatnonzero(np.isin(other.hashes, values))
+    twins = first[np.searchsorted(values, other.hashes[found])]
+    return [(one.split.keys[i], other.split.keys[j]) for i, j in zip(twins, found, strict=True)]
 
 
 def _file(base: Path, ending: str) -> Path:

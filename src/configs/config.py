@@ -82,7 +82,7 @@ def get_cfg() -> CfgNode:
     cfg.DATA.VAL_LIST = ""
     # The same for testing; no indices.
     cfg.DATA.TEST_LIST = ""
-    # What is done with images: "vpt" (VPT and FreqFiT), "noah" (NOAH, SPT, RLRR), "study" (the unifying study),
+    # What is done with images: "vpt" (VPT and FreqFiT), "noah" (NOAH, SPT), "study" (the unifying study),
     # "backbone" (as in its pre-training). The table is in src/data/pixels.py; the next keys change parts of it.
     cfg.DATA.PIXELS = "vpt"
     # How JPEG files are decoded: "tf" (TensorFlow's fast inverse DCT), "pil" (Pillow's accurate one), "": by PIXELS.

@@ -231,7 +231,8 @@ def test_keys_change_parts_of_a_preset():
     ("pairs", "message"),
     [
         (["DATA.PIXELS", "vtp"], "known: 'vpt'"),
-        (["DATA.AUTO_AUGMENT", "randaug"], "DATA.AUTO_AUGMENT"),
+        (["DATA.AUTO_AUGMENT", "randaug"], "DATA.AUTO_AUGMENT: timm has no policy 'randaug'"),
+        (["DATA.AUTO_AUGMENT", "rand-m9-foo1"], "timm has no policy 'rand-m9-foo1'"),
         (["DATA.MEAN", "[0.5]"], "three numbers"),
         (["DATA.STD", "[0.5, 0, 1]"], "divided"),
         (["DATA.AUGMENT", "crop_flip", "DATA.RESIZE", "squash"], "crops a larger image"),

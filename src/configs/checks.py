@@ -4,7 +4,7 @@ import math
 
 from fvcore.common.config import CfgNode
 
-from ..data.augment import AUTO_AUGMENT, TIMM_POLICIES
+from ..data.augment import AUTO_AUGMENT, timm_policy
 from ..data.pixels import NORMALIZE, PRESETS
 from ..data.tasks import find_task
 from ..models.vit_backbones.zoo import check_size, find_backbone, patch_size
@@ -105,11 +105,12 @@ def _data(cfg: CfgNode) -> list[str]:
             f"DATA.NUMBER_CLASSES is {cfg.DATA.NUMBER_CLASSES}, but {task.name} has {task.num_classes} classes"
         )
     auto = cfg.DATA.AUTO_AUGMENT
-    if auto not in AUTO_AUGMENT and auto.split("-")[0] not in TIMM_POLICIES:
-        found.append(
-            f"DATA.AUTO_AUGMENT is {auto!r}; known: {', '.join(map(repr, AUTO_AUGMENT))}, and timm's policies, such as "
-            "'rand-m9-mstd0.5-inc1'"
-        )
+    try:
+        if auto not in AUTO_AUGMENT:
+            timm_policy(auto)
+    except ValueError as error:
+        known = ", ".join(map(repr, AUTO_AUGMENT))
+        found.append(f"DATA.AUTO_AUGMENT: {error}; known: {known}, and timm's, such as 'rand-m9-mstd0.5-inc1'")
     if cfg.DATA.AUGMENT == "crop_flip" and cfg.DATA.RESIZE == "squash":
         found.append("DATA.AUGMENT crop_flip crops a larger image: DATA.RESIZE crop or squash_crop goes with it")
     for key in ("MEAN", "STD"):

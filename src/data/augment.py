@@ -17,7 +17,6 @@ from torchvision.transforms.v2 import functional as F
 from .pixels import Pixels
 
 AUTO_AUGMENT = ("", "none", "randaugment", "trivialaugment")  # or a policy of timm's, such as rand-m9-mstd0.5-inc1
-TIMM_POLICIES = ("rand", "augmix", "3a", "original", "originalr", "v0", "v0r")
 
 
 class Augment:
@@ -67,12 +66,23 @@ def _policy(pixels: Pixels):
     if pixels.auto_augment == "trivialaugment":
         return v2.TrivialAugmentWide(interpolation=InterpolationMode.BILINEAR)
     grey = tuple(round(255 * value) for value in pixels.mean)
-    options = dict(translate_const=int(min(pixels.size) * 0.45), img_mean=grey)  # as timm's create_transform
-    makers = {"rand": rand_augment_transform, "augmix": augment_and_mix_transform}
-    make = makers.get(pixels.auto_augment.split("-")[0], auto_augment_transform)
-    policy = make(pixels.auto_augment, options)
-    _keep_a_bit(policy)
+    policy = timm_policy(pixels.auto_augment, translate_const=int(min(pixels.size) * 0.45), img_mean=grey)
     return lambda image: F.pil_to_tensor(policy(F.to_pil_image(image.byte().cpu()))).to(image)
+
+
+def timm_policy(name: str, **options):
+    """timm's policy of this name, a function of Pillow's images; options as timm's create_transform has them.
+
+    Raises:
+        ValueError: timm knows no such policy.
+    """
+    makers = {"rand": rand_augment_transform, "augmix": augment_and_mix_transform}
+    try:
+        policy = makers.get(name.split("-")[0], auto_augment_transform)(name, options)
+    except (AssertionError, ValueError, IndexError) as error:
+        raise ValueError(f"timm has no policy {name!r} ({error})") from error
+    _keep_a_bit(policy)
+    return policy
 
 
 def _keep_a_bit(policy) -> None:

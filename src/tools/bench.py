@@ -22,7 +22,6 @@ import numpy as np
 import torch
 from PIL import Image
 from torchvision import transforms as tv
-from tqdm import tqdm
 
 from ..data.cache import Cache
 from ..data.loader import Images, Loader
@@ -32,6 +31,7 @@ from ..engine.results import environment
 from ..models.vit_backbones.zoo import IMAGENET
 from ..utils.io import write_json, write_text
 from ..utils.logging import setup_logging
+from ..utils.progress import tqdm
 
 SIDE, SIZE, BATCH = (500, 375), (224, 224), 64
 TARGETS = {"first pass, vpt": 700, "cached batches, uint8": 20_000}

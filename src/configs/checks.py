@@ -171,6 +171,10 @@ def _solver(cfg: CfgNode) -> list[str]:
             f"SOLVER.EVAL_EVERY is {solver.EVAL_EVERY}, but stopping after {solver.PATIENCE} epochs without a better "
             "validation accuracy (SOLVER.PATIENCE) needs to measure it at least as often"
         )
+    if solver.FSDP and "end2end" not in cfg.MODEL.TRANSFER_TYPE.replace("full", "end2end").split("+"):
+        found.append("SOLVER.FSDP is for MODEL.TRANSFER_TYPE end2end: other methods have few states to spread")
+    if solver.FSDP and (cfg.MODEL.COMPILE or cfg.MODEL.MLP_NUM or solver.AMP == "fp16"):
+        found.append("SOLVER.FSDP does not go together with MODEL.COMPILE, MODEL.MLP_NUM or SOLVER.AMP fp16")
     if cfg.MODEL.MLP_NUM and cfg.DATA.BATCH_SIZE == 1:
         found.append("MODEL.MLP_NUM needs a DATA.BATCH_SIZE of at least 2: the head's batch norm compares images")
     return found

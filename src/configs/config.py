@@ -199,6 +199,9 @@ def get_cfg() -> CfgNode:
     cfg.SOLVER.TF32 = False
     # Each batch is computed in this many pieces, whose gradients add up: less memory, the same step.
     cfg.SOLVER.ACCUMULATE = 1
+    # Spread weights, gradients and optimizer states over the processes of torchrun (FSDP2), for end2end on backbones
+    # that are too large for one GPU; otherwise every process holds all of them (DDP).
+    cfg.SOLVER.FSDP = False
     # Largest norm of the gradient, 0: no limit.
     cfg.SOLVER.CLIP_GRAD = 0.0
 

@@ -44,8 +44,12 @@ class Tuned:
 
 
 def save_tuned(path: Path, model: TunedViT, cfg: CfgNode, class_names: list[str], pixels: Pixels | None = None) -> None:
-    """Write methods, head and unfrozen weights, with the config, class names and pixel pipeline as metadata."""
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.tuned_state_dict().items()}
+    """Write methods, head and unfrozen weights, with the config, class names and pixel pipeline as metadata.
+
+    Called by all processes together; the first one writes.
+    """
+    tuned = distributed.whole(model.tuned_state_dict())
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in tuned.items()}
     metadata = {
         "format": FORMAT,
         "config": cfg.dump(),
@@ -54,7 +58,8 @@ def save_tuned(path: Path, model: TunedViT, cfg: CfgNode, class_names: list[str]
         "backbone": fingerprint(model),
         "without_files": simplejson.dumps(_without_files(model)),
     }
-    write_atomic(path, lambda temporary: temporary.write_bytes(save(state, metadata)))
+    if distributed.is_first():
+        write_atomic(path, lambda temporary: temporary.write_bytes(save(state, metadata)))
 
 
 def load_tuned(path: str | Path, changes: Sequence[str] = (), vit: nn.Module | None = None) -> Tuned:
@@ -129,7 +134,7 @@ def fingerprint(model: TunedViT) -> str:
     for name, tensor in sorted(model.vit.state_dict().items()):
         if name not in trained:
             digest.update(name.encode())
-            digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy())
+            digest.update(distributed.whole(tensor.detach()).cpu().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
 
 
@@ -147,6 +152,7 @@ def save_last(
         "random": distributed.gather(random_state()),
         "progress": progress,
     }
+    content = distributed.whole(content)
     if distributed.is_first():
         buffer = io.BytesIO()  # torch.save to a file that cannot grow any more raises an obscure RuntimeError
         torch.save(content, buffer)
@@ -166,9 +172,12 @@ def load_last(path: Path, model: TunedViT, optimizer: torch.optim.Optimizer, sca
         raise CheckpointError(f"{path} is broken: remove it to start this run again") from error
     tuned, steps, scale, random, progress = parts
     try:
-        model.load_tuned_state_dict(tuned)
+        put_back(model, tuned)
     except ValueError as error:
         raise CheckpointError(f"{path} is of another model: {error}") from error
+    params = [param for group in optimizer.param_groups for param in group["params"]]
+    for i, state in steps["state"].items():
+        steps["state"][i] = {name: distributed.spread(value, params[i]) for name, value in state.items()}
     optimizer.load_state_dict(steps)
     if scale and scaler.is_enabled():
         scaler.load_state_dict(scale)
@@ -179,7 +188,17 @@ def load_last(path: Path, model: TunedViT, optimizer: torch.optim.Optimizer, sca
 
 def copy_of_tuned(model: TunedViT) -> dict[str, torch.Tensor]:
     """What was learned so far, as tensors of their own."""
-    return {name: tensor.detach().clone() for name, tensor in model.tuned_state_dict().items()}
+    return {name: tensor.detach().clone() for name, tensor in distributed.whole(model.tuned_state_dict()).items()}
+
+
+def put_back(model: TunedViT, state: dict[str, torch.Tensor]) -> None:
+    """What ``copy_of_tuned`` gave, whether or not the model is spread over processes.
+
+    Raises:
+        ValueError: keys or shapes that do not fit this model.
+    """
+    own = model.tuned_state_dict()
+    model.load_tuned_state_dict({k: distributed.spread(v, own[k]) if k in own else v for k, v in state.items()})
 
 
 def learned_size(model: nn.Module) -> int:

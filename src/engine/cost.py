@@ -15,13 +15,10 @@ from .checkpoint import learned_size
 logger = logging.getLogger(__name__)
 
 
-def cost_card(
-    model: TunedViT, size: tuple[int, int], rates: dict[str, float | None], seconds: dict[str, float]
-) -> dict:
+def cost_card(model: TunedViT, flops_per_image: int | None, rates: dict, seconds: dict) -> dict:
     """Everything a table of costs needs.
 
     Args:
-        size: of an image, height and width in pixels.
         rates: images per second, by phase; over all processes.
         seconds: wall time, by phase.
     """
@@ -29,7 +26,7 @@ def cost_card(
     device = next(model.parameters()).device
     return {
         "parameters": {"with_head": sum(trained.values()), "without_head": sum(trained.values()) - trained["head"]},
-        "flops_per_image": flops(model, size),
+        "flops_per_image": flops_per_image,
         "images_per_second": rates,
         "peak_memory_bytes": peak_memory(device),
         "learned_bytes": learned_size(model),

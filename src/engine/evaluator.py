@@ -41,9 +41,18 @@ def predict(model: nn.Module, loader: Loader, autocast: torch.autocast, padded: 
         with autocast:
             logits.append(model(images)[:count].float())
         labels.append(targets)
+    for _ in range(len(logits), longest(loader)):  # the others wait for this one where a model is spread over them
+        with autocast:
+            model(next(iter(loader.in_order()))[0])
     mine = (torch.cat(logits).cpu(), torch.cat(labels).cpu()) if logits else None
     parts = [part for part in distributed.gather(mine) if part is not None]
     return tuple(distributed.interleave([part[i] for part in parts]) for i in (0, 1))
+
+
+def longest(loader: Loader) -> int:
+    """Batches of the process that has most of them."""
+    most = -(-len(loader.labels) // distributed.count())
+    return -(-most // loader.batch_size)
 
 
 def evaluate(model: nn.Module, loader: Loader, autocast: torch.autocast, padded: bool = False) -> Metrics:

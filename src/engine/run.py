@@ -21,7 +21,7 @@ from ..utils.logging import LogFile
 from ..utils.seed import seed_everything
 from ..utils.signals import StopSignals
 from .checkpoint import load_tuned, save_tuned
-from .cost import cost_card, describe
+from .cost import cost_card, describe, flops
 from .evaluator import evaluate
 from .precision import autocast, resolve_amp, set_backends
 from .results import MAY_MOVE, NOT_THE_EXPERIMENT, RunFolder, environment
@@ -87,6 +87,7 @@ def _run(
     with LogFile(folder.log) if first else nullcontext():
         logger.info("run folder: %s", folder.path)
         _announce(cfg, model, data, device)
+        flops_per_image = flops(model, data.pixels.size)  # now, while the model is in one piece
         start = time.perf_counter()
         with distributed.first_before_others():
             loaders, corrupt = data.loaders(cfg, device)
@@ -99,10 +100,10 @@ def _run(
             network = compiled(model, cfg)
             test = evaluate(network, loaders["test"], autocast(cfg, device), padded=cfg.MODEL.COMPILE).as_dict()
         seconds["test"] = time.perf_counter() - start
-        if cfg.MODEL.SAVE_CKPT and first:
+        if cfg.MODEL.SAVE_CKPT:
             start = time.perf_counter()
             save_tuned(folder.tuned, model, cfg, data.class_names, data.pixels)
-            for name, method in model.methods.items():
+            for name, method in model.methods.items() if first else ():
                 method.export(model.vit, folder.path / name)
             seconds["save"] = time.perf_counter() - start
         rates = {
@@ -113,7 +114,7 @@ def _run(
             "test": test,
             **trained,
             "parameters": _parameters(model),
-            "cost": cost_card(model, data.pixels.size, rates, seconds),
+            "cost": cost_card(model, flops_per_image, rates, seconds),
             "precision": resolve_amp(cfg.SOLVER.AMP, device),
             "allocation": allocation,
             "data": _describe(data, corrupt),

@@ -6,8 +6,11 @@ from contextlib import nullcontext
 import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
+from ..models.method import blocks
+from ..models.vit_models import TunedViT
 from ..utils import distributed
 from .precision import autocast, gradient_scaler
 
@@ -39,7 +42,7 @@ class TrainingStep:
         count = max(1, min(self.accumulate, len(targets) // 2))  # no piece of a single image, as in split_batches
         pieces = zip(images.tensor_split(count), targets.tensor_split(count), strict=True)
         for number, (some_images, some_targets) in enumerate(pieces, start=1):
-            with self._synchronised(number == count):
+            with self._synchronised(last=number == count):
                 with self.autocast:
                     logits = self.network(some_images)
                 share = mine / whole * len(some_targets) / len(targets)
@@ -55,8 +58,11 @@ class TrainingStep:
 
     def _synchronised(self, last: bool):
         """Gradients of all processes are averaged with the last piece of a batch."""
-        wrapped = isinstance(self.network, DistributedDataParallel)
-        return self.network.no_sync() if wrapped and not last else nullcontext()
+        if isinstance(self.network, FSDPModule):
+            self.network.set_requires_gradient_sync(last)
+        elif isinstance(self.network, DistributedDataParallel) and not last:
+            return self.network.no_sync()
+        return nullcontext()
 
 
 def compiled(network: nn.Module, cfg: CfgNode) -> nn.Module:
@@ -65,11 +71,19 @@ def compiled(network: nn.Module, cfg: CfgNode) -> nn.Module:
 
 
 def over_processes(network: nn.Module, device: torch.device, some_unreached: bool) -> nn.Module:
-    """The network with gradients averaged over all processes; alone, the network itself."""
-    if distributed.count() == 1:
+    """The network with gradients averaged over all processes; alone, or sharded, the network itself."""
+    if distributed.count() == 1 or isinstance(network, FSDPModule):
         return network
     devices = [device] if device.type == "cuda" else None
     return DistributedDataParallel(network, devices, broadcast_buffers=False, find_unused_parameters=some_unreached)
+
+
+def shard(model: TunedViT) -> None:
+    """Spread weights, gradients and optimizer states over all processes, block by block (FSDP2); alone, nothing."""
+    if distributed.count() > 1:
+        for block in blocks(model.vit).values():
+            fully_shard(block)
+        fully_shard(model)
 
 
 def some_unreached(network: nn.Module, images: Tensor, trained: list[nn.Parameter]) -> bool:

@@ -21,12 +21,12 @@ from ..utils import distributed
 from ..utils.io import WriteError, write_json_lines
 from ..utils.progress import tqdm
 from ..utils.signals import Interrupted, StopSignals
-from .checkpoint import copy_of_tuned, load_last, save_last
+from .checkpoint import copy_of_tuned, load_last, put_back, save_last
 from .evaluator import evaluate
 from .features import reuse_features
 from .precision import autocast
 from .results import RunFolder
-from .step import TrainingStep, compiled, over_processes, some_unreached, with_shared_norms
+from .step import TrainingStep, compiled, over_processes, shard, some_unreached, with_shared_norms
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +75,8 @@ class Training:
         weights = class_weights(labels, model.head.last_layer.out_features, cfg.DATA.CLASS_WEIGHTS_TYPE)
         weights = None if weights is None else weights.to(self.device)
         self.loss_of = build_loss(self.solver.LOSS, weights, self.solver.LABEL_SMOOTHING)
+        if self.solver.FSDP:
+            shard(model)
         self.optimizer = build_optimizer(model.named_parameters(), self.solver, fused=self.device.type == "cuda")
         self.epochs = min(self.solver.SEARCH_EPOCH or self.solver.TOTAL_EPOCH, self.solver.TOTAL_EPOCH)
         self.stops_early = self.val is not None and self.epochs > self.solver.PATIENCE
@@ -86,13 +88,12 @@ class Training:
 
     def prepare(self) -> None:
         """Compute what is the same in every epoch, compile the rest, and share it between processes."""
-        start, cfg = time.perf_counter(), self.cfg
+        start, cfg, unreached = time.perf_counter(), self.cfg, False
         self.network, self.loader, self.val = reuse_features(
             self.model, self.loader, self.val, autocast(cfg, self.device)
         )
         self.seconds["features"] += time.perf_counter() - start
-        unreached = False
-        if distributed.count() > 1:
+        if distributed.count() > 1 and not self.solver.FSDP:
             self.network = with_shared_norms(self.network, self.device)
             images, _ = next(self.loader.epoch(0, 0, distributed.part()))
             unreached = some_unreached(self.network, images, self.step.trained)
@@ -219,7 +220,7 @@ class Training:
         """Leave the model with the weights to be tested; what the result says of training."""
         used = self.rows[-1]
         if self.stops_early:
-            self.model.load_tuned_state_dict(self.best["state"])
+            put_back(self.model, self.best["state"])
             used = self.rows[self.best["epoch"]]
         images = len(self.loader.labels) * len(self.rows) - self.loader.batch_sizes[0]  # without the first step
         seconds = self.seconds["train"] - self.seconds["first_step"]

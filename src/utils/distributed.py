@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 # How long to wait for the others. One that dies is noticed at once; this is for one that hangs.
 PATIENCE = timedelta(minutes=30)
@@ -110,6 +111,22 @@ def interleave(parts: list[Tensor]) -> Tensor:
     for which, rows in enumerate(parts):
         whole[which :: len(parts)] = rows
     return whole
+
+
+def whole(content: Any) -> Any:
+    """Nested dicts and lists with every tensor that is spread over processes (FSDP2) in one piece, on all of them."""
+    if isinstance(content, dict):
+        return {key: whole(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return type(content)(whole(value) for value in content)
+    return content.full_tensor() if isinstance(content, DTensor) else content
+
+
+def spread(tensor: Any, like: Tensor) -> Any:
+    """``tensor`` spread over processes as ``like`` is, if it is."""
+    if isinstance(like, DTensor) and isinstance(tensor, Tensor) and tensor.shape == like.shape:
+        return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements)
+    return tensor
 
 
 class Agreement:

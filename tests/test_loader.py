@@ -276,7 +276,7 @@ def test_a_folder_that_cannot_be_written_to_is_no_reason_to_stop(tmp_path, caplo
 def test_a_folder_that_may_only_be_read_is_read(tmp_path, monkeypatch):
     split = make_split()
     open_split(tmp_path, split, make_pixels())
-    monkeypatch.setattr(Cache, "_writable", lambda self: False)
+    monkeypatch.setattr("src.data.cache.writable", lambda folder, what: False)
     seen = counting(split)
     assert open_split(tmp_path, split, make_pixels()).store is not None
     assert not seen

@@ -26,6 +26,8 @@ NOT_THE_EXPERIMENT = (
     "DATA.CACHE_DIR",
     "DATA.CACHE_GB",
     "DATA.CACHE_PLACE",
+    "DATA.CACHE_FEATURES",
+    "DATA.CACHE_FEATURES_GB",
     "MODEL.SAVE_CKPT",
 )
 # Keys that may also differ when a finished run is tested again: files move.

@@ -58,7 +58,7 @@ def train(cfg: CfgNode, model: TunedViT, loaders: dict[str, Loader], run: RunFol
         logger.info("resuming after epoch %d/%d", len(rows), epochs)
 
     start = time.perf_counter()
-    network, loader, val = reuse_features(model, loader, val, autocast(cfg, device))
+    network, loader, val = reuse_features(cfg, model, loaders, autocast(cfg, device))
     seconds += time.perf_counter() - start
     with _tensorboard(run, len(rows)) as board, _progress_bar(epochs, len(loader), len(rows)) as bar:
         for epoch in range(len(rows), epochs):

@@ -92,7 +92,7 @@ class Cache:
             if len(hashes) != len(usable):
                 return None
             store = Store.open(_file(base, ".npy"), about["shapes"]) if keep and about["kept"] else None
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, EOFError):
             return None
         if keep and store is None and self._fits(about["bytes"], name, disk=True):
             return None  # then it shall be kept from now on

@@ -35,7 +35,10 @@ class Store:
     @classmethod
     def open(cls, path: Path, shapes: list | None) -> "Store":
         """Raises: OSError, ValueError: no such file, or no array."""
-        return cls(np.load(path, mmap_mode="c"), shapes)  # "c": writing would change memory only, and torch is content
+        try:  # "c": writing would change memory only, and torch is content
+            return cls(np.load(path, mmap_mode="c"), shapes)
+        except EOFError as error:
+            raise ValueError(f"{path} is empty") from error
 
     @property
     def nbytes(self) -> int:

@@ -61,9 +61,8 @@ def reuse_features(
     train, val = loaders["train"], loaders.get("val")
     if cfg.DATA.CACHE_FEATURES == "off" or train.images.pixels.random:
         return model, train, val
-    example = _example(train)
     with autocast:
-        prefix = frozen_prefix(model, example)
+        prefix = frozen_prefix(model, _example(train))
     if prefix is None:
         return model, train, val
     mine = {name: loader for name, loader in (("train", train), ("val", val)) if loader is not None}
@@ -75,7 +74,7 @@ def reuse_features(
         return model, train, val
 
     start, cache = time.perf_counter(), _row_cache(cfg, mine)
-    facts = _facts(cfg, model, prefix, example, autocast)
+    facts = _facts(cfg, model, prefix)
     records, found = {}, []
     for name, loader in mine.items():
         records[name], known = cache.open(
@@ -110,23 +109,21 @@ def _row_cache(cfg: CfgNode, loaders: dict[str, Loader]) -> RowCache:
     return RowCache(folder, cfg.DATA.CACHE_GB * GIB - images, quarter_of_memory())
 
 
-def _facts(cfg: CfgNode, model: TunedViT, prefix: Prefix, example: Tensor, autocast: torch.autocast) -> dict:
+def _facts(cfg: CfgNode, model: TunedViT, prefix: Prefix) -> dict:
     """All that decides a record, the images and how many are computed together aside.
 
-    What the prefix makes of ``example`` says what weights do not: how many heads there are, how this machine computes.
+    The records of two images say what weights do not: how many heads there are, how this machine computes.
     """
     own = {name: t for name, t in model.vit.state_dict().items() if any(s.has(name) for s in prefix.stages)}
-    with torch.no_grad(), autocast:
-        made = prefix(example)
     return {
         "format": FORMAT,
         "up_to": prefix.name,
         "layout": repr(prefix.layout),
         "weights": hash_of(own),
-        "example": hash_of({"": made}),
+        "example": hash_of({"": prefix.example}),
         "precision": cfg.SOLVER.AMP,
         "matmul": torch.get_float32_matmul_precision(),
-        "device": example.device.type,
+        "device": prefix.example.device.type,
         "torch": torch.__version__,
     }
 

@@ -131,6 +131,7 @@ class Prefix:
         name: of its last stage, "blocks.9", or "the pooled features".
         stages: those in it.
         suffix: records (B, W) -> logits, by the model's own modules.
+        example: records of the images that it was found with.
     """
 
     def __init__(self, model: TunedViT, inside: list[Stage], rest: list[Stage], readers: list[Reader], images: Tensor):
@@ -139,6 +140,7 @@ class Prefix:
         tensors, order = self._run(images)
         self.layout = Layout.of(tensors)
         self.suffix = Suffix(model, rest, order, self.layout)
+        self.example = self.layout.pack(tensors)
 
     def __call__(self, images: Tensor) -> Tensor:
         tensors, _ = self._run(images)
@@ -192,7 +194,7 @@ def frozen_prefix(model: TunedViT, images: Tensor) -> Prefix | None:
         return None
     readers = [tap for site, tap in reading if any(stage.has(site) for stage in inside)]
     prefix = Prefix(model, inside, rest, readers, images)
-    expected, found = model(images), prefix.suffix(prefix(images))
+    expected, found = model(images), prefix.suffix(prefix.example)
     return prefix if (found - expected).abs().max() <= 1e-3 * expected.abs().max() else None
 
 

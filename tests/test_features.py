@@ -230,6 +230,13 @@ def test_mixes_and_other_precisions_too(tmp_path, transfer_type, pairs):
     same_training(one, fit(tmp_path, make_vit(), transfer_type, *pairs))
 
 
+def test_activations_are_computed_in_batches_as_large_as_those_of_the_run(tmp_path, monkeypatch):
+    """One image alone gets other bits where channels are many and threads several."""
+    computed = counting(monkeypatch, Prefix, "__call__")
+    reused(tmp_path)
+    assert [len(images) for (images,) in computed] == [8, 8, 8] + [8, 1]  # 18 that train, 9 as evaluation takes them
+
+
 def test_runs_are_the_same_from_end_to_end(tmp_path):
     folders = []
     for reuse in ("off", "auto"):

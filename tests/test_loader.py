@@ -233,8 +233,9 @@ def test_damage_is_noticed_and_repaired(tmp_path, caplog):
         known = open_split(tmp_path, split, make_pixels())
     assert "damaged" in caplog.text
     assert np.array_equal(known.store.array, whole)
-    path.write_bytes(content[:300])
-    assert np.array_equal(open_split(tmp_path, split, make_pixels()).store.array, whole)
+    for part in (content[:300], b""):
+        path.write_bytes(part)
+        assert np.array_equal(open_split(tmp_path, split, make_pixels()).store.array, whole)
     (sidecar,) = tmp_path.glob("*.json")
     sidecar.write_text("{")
     assert np.array_equal(open_split(tmp_path, split, make_pixels()).store.array, whole)

@@ -234,7 +234,7 @@ def test_activations_are_computed_in_batches_as_large_as_those_of_the_run(tmp_pa
     """One image alone gets other bits where channels are many and threads several."""
     computed = counting(monkeypatch, Prefix, "__call__")
     reused(tmp_path)
-    assert [len(images) for (images,) in computed] == [8, 8, 8] + [8, 1]  # 18 that train, 9 as evaluation takes them
+    assert [len(images) for (images,) in computed] == [8, 8, 8, 8, 1]  # 18 that train, 9 as evaluation takes them
 
 
 def test_runs_are_the_same_from_end_to_end(tmp_path):

@@ -337,11 +337,15 @@ def test_what_decides_activations_decides_which_are_found(tmp_path):
     reused(tmp_path, model=make_model("partial-2", vit=vit))
     assert len(kept(tmp_path)) == 2
     vit.blocks[0].mlp.fc1.weight.data[0, 0] += 1
+    nudged = make_vit()
+    weight = nudged.blocks[0].mlp.fc1.weight.data
+    weight.copy_(weight.nextafter(weight + 1))  # in bf16, and so for the example, still the same
     others = [
         ((), make_model("partial-2", vit=vit)),
         ((), make_model("partial-1")),
         ((), make_model("partial-2", vit=make_vit(num_heads=4))),
         (("SOLVER.AMP", "bf16"), None),
+        (("SOLVER.AMP", "bf16"), make_model("partial-2", vit=nudged)),
         (("DATA.BATCH_SIZE", "9"), None),
         (("DATA.MEAN", "[0.1, 0.1, 0.1]"), None),
         (("DATA.INTERPOLATION", "bicubic"), None),

@@ -233,8 +233,9 @@ def test_damage_is_noticed_and_repaired(tmp_path, caplog):
         known = open_split(tmp_path, split, make_pixels())
     assert "damaged" in caplog.text
     assert np.array_equal(known.store.array, whole)
-    path.write_bytes(content[:300])
-    assert np.array_equal(open_split(tmp_path, split, make_pixels()).store.array, whole)
+    for part in (content[:300], b""):
+        path.write_bytes(part)
+        assert np.array_equal(open_split(tmp_path, split, make_pixels()).store.array, whole)
     (sidecar,) = tmp_path.glob("*.json")
     sidecar.write_text("{")
     assert np.array_equal(open_split(tmp_path, split, make_pixels()).store.array, whole)
@@ -276,7 +277,7 @@ def test_a_folder_that_cannot_be_written_to_is_no_reason_to_stop(tmp_path, caplo
 def test_a_folder_that_may_only_be_read_is_read(tmp_path, monkeypatch):
     split = make_split()
     open_split(tmp_path, split, make_pixels())
-    monkeypatch.setattr(Cache, "_writable", lambda self: False)
+    monkeypatch.setattr("src.data.cache.writable", lambda folder, what: False)
     seen = counting(split)
     assert open_split(tmp_path, split, make_pixels()).store is not None
     assert not seen

@@ -128,6 +128,13 @@ def get_cfg() -> CfgNode:
     cfg.DATA.CACHE_GB = 16.0
     # Where kept images are while a run needs them: "disk" (mapped), "memory", or "device" (the GPU's memory).
     cfg.DATA.CACHE_PLACE = "disk"
+    # Activations of the network's frozen first part, unless images look different in every epoch: "auto" computes them
+    # once for every image of train and val, and keeps them on disk beside the images (not if CACHE is "off"); "off":
+    # they are computed in every epoch.
+    cfg.DATA.CACHE_FEATURES = "auto"
+    # A run keeps at most this many GiB of them; if they take more, they are computed in every epoch. Those on disk and
+    # the images of train and val take at most CACHE_GB, those in memory a quarter of it.
+    cfg.DATA.CACHE_FEATURES_GB = 16.0
     # Threads that decode images.
     cfg.DATA.NUM_WORKERS = 4
     # Whether an image may have several labels. No source here has such labels yet.

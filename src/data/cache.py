@@ -11,20 +11,19 @@ files' sizes and times, decoder, resize, versions.
 import hashlib
 import logging
 import shutil
-import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
-from ..utils.io import PARTIAL, read_json, waiting_for, write_atomic, write_json
+from ..utils.io import read_json, waiting_for, write_atomic, write_json
 from ..utils.progress import tqdm
 from ..utils.threads import in_order, threads
 from .pixels import Pixels
 from .sources.base import DataError, RawImage, Split
-from .store import Store, Writer
+from .store import Store, Writer, remove_unfinished, writable
 
 logger = logging.getLogger(__name__)
 
@@ -41,12 +40,14 @@ class Known:
         left_out: those: "name: what the decoder said".
         hashes: uint64, of every image's file.
         store: their pixels, None where they are not kept.
+        name: of the task and split, with a hash of all that decides the pixels.
     """
 
     split: Split
     left_out: list[str]
     hashes: np.ndarray
     store: Store | None
+    name: str = ""
 
 
 class Cache:
@@ -70,29 +71,18 @@ class Cache:
         """
         facts = {"format": FORMAT, "images": len(split)} | pixels.recipe(train) | _versions(pixels)
         base = self.folder / f"{name.replace(' ', '-')}-{_digest(facts, split)}"
+        return replace(self._open(split, pixels, train, name, keep, base, facts), name=base.name)
+
+    def _open(self, split: Split, pixels: Pixels, train: bool, name: str, keep: bool, base: Path, facts: dict) -> Known:
         if known := self._find(base, split, name, keep):
             return known
-        if not self._writable():
+        if not writable(self.folder, "decoded images"):
             return self._first_pass(split, pixels, train, name, None, False, facts)
         with waiting_for(base.with_name(f".{base.name}.lock"), f"another process is reading {name}: waiting for it"):
             if known := self._find(base, split, name, keep):  # it has done the work
                 return known
-            for path in base.parent.glob(f".{base.name}.*{PARTIAL}"):  # of a process that was killed
-                path.unlink()
+            remove_unfinished(base)
             return self._first_pass(split, pixels, train, name, base, keep, facts)
-
-    def _writable(self) -> bool:
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.folder):
-                return True
-        except OSError as error:
-            logger.warning(
-                "note: decoded images are not kept: %s cannot be written to (%s); DATA.CACHE_DIR names another folder",
-                self.folder,
-                error.strerror,
-            )
-            return False
 
     def _find(self, base: Path, split: Split, name: str, keep: bool) -> Known | None:
         """What is on disk, if it is whole and if that is all that is wanted."""
@@ -102,12 +92,11 @@ class Cache:
             if len(hashes) != len(usable):
                 return None
             store = Store.open(_file(base, ".npy"), about["shapes"]) if keep and about["kept"] else None
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, EOFError):
             return None
         if keep and store is None and self._fits(about["bytes"], name, disk=True):
             return None  # then it shall be kept from now on
-        if store is not None and (store.nbytes != about["bytes"] or store.checksum(name) != about["checksum"]):
-            logger.warning("note: %s is damaged and is made again", _file(base, ".npy"))
+        if store is not None and not store.is_whole(about, _file(base, ".npy"), name):
             return None
         if store is not None and not self._fits(store.nbytes, name):
             store = None

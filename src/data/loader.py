@@ -37,6 +37,7 @@ class Images:
         device: torch.device | None = None,
     ):
         self.split, self.pixels, self.train, self.workers = known.split, pixels, train, workers
+        self.name, self.left_out = known.name, known.left_out
         self.store = known.store.in_memory() if known.store and place == "memory" else known.store
         self.resident = None
         if self.store and place == "device" and self.store.shapes is None:

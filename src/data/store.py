@@ -1,6 +1,7 @@
-"""Images in one .npy file: read as a memory map, written one after the other, there when it is whole."""
+"""Images, or rows of numbers, in one .npy file: read as a memory map, written one by one, there when it is whole."""
 
 import hashlib
+import logging
 import os
 import tempfile
 from pathlib import Path
@@ -12,11 +13,15 @@ from torch import Tensor
 from ..utils.io import PARTIAL
 from ..utils.progress import tqdm
 
-HEADER = 128  # bytes of numpy's header of a flat or 4-dimensional array
+logger = logging.getLogger(__name__)
+
+HEADER = 128  # bytes of numpy's header of an array of up to 4 dimensions
 
 
 class Store:
     """Images (3, H, W), all of one size: ``array`` is (N, 3, H, W); or each of its own: ``array`` is flat.
+
+    Rows (W,) of numbers are kept as well: ``array`` is (N, W).
 
     Args:
         shapes: (N, 2) heights and widths where they differ, else None.
@@ -30,7 +35,10 @@ class Store:
     @classmethod
     def open(cls, path: Path, shapes: list | None) -> "Store":
         """Raises: OSError, ValueError: no such file, or no array."""
-        return cls(np.load(path, mmap_mode="c"), shapes)  # "c": writing would change memory only, and torch is content
+        try:  # "c": writing would change memory only, and torch is content
+            return cls(np.load(path, mmap_mode="c"), shapes)
+        except EOFError as error:
+            raise ValueError(f"{path} is empty") from error
 
     @property
     def nbytes(self) -> int:
@@ -43,12 +51,19 @@ class Store:
         height, width = self.shapes[i]
         return torch.from_numpy(self.array[self.ends[i] - 3 * height * width : self.ends[i]].reshape(3, height, width))
 
+    def is_whole(self, about: dict, path: Path, name: str) -> bool:
+        """Whether it is what ``Writer.finish`` said of it; a note if not."""
+        if self.nbytes == about["bytes"] and self.checksum(name) == about["checksum"]:
+            return True
+        logger.warning("note: %s is damaged and is made again", path)
+        return False
+
     def in_memory(self) -> "Store":
         """The same, read into memory as a whole."""
         return Store(np.array(self.array), self.shapes)
 
     def checksum(self, name: str) -> str:
-        """blake2b of all pixels."""
+        """blake2b of all that is in it."""
         digest, flat, step = hashlib.blake2b(digest_size=16), self.array.reshape(-1).view(np.uint8), 2**24
         for at in tqdm(range(0, len(flat), step), f"checking {name}", unit="16 MiB", delay=1, leave=False):
             digest.update(flat[at : at + step])
@@ -73,13 +88,13 @@ class Writer:
         self.file.write(data)
         self.digest.update(data)
         self.nbytes += data.nbytes
-        self.shapes.append(data.shape[1:])
+        self.shapes.append(data.shape)
         self.dtype = data.dtype
 
     def finish(self) -> dict:
         """Put the file in its place; its checksum, size and shapes."""
         same = len(set(self.shapes)) == 1
-        shape = (len(self.shapes), 3, *self.shapes[0]) if same else (self.nbytes // self.dtype.itemsize,)
+        shape = (len(self.shapes), *self.shapes[0]) if same else (self.nbytes // self.dtype.itemsize,)
         self.file.seek(0)
         facts = {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(self.file, facts)
@@ -89,9 +104,32 @@ class Writer:
         self.file.close()
         os.chmod(self.temporary, 0o644)  # mkstemp makes it private
         os.replace(self.temporary, self.path)
-        return {"bytes": self.nbytes, "shapes": None if same else self.shapes, "checksum": self.digest.hexdigest()}
+        sizes = None if same else [size for _, *size in self.shapes]
+        return {"bytes": self.nbytes, "shapes": sizes, "checksum": self.digest.hexdigest()}
 
     def discard(self) -> None:
         """Remove what is not finished; nothing happens to what is."""
         self.file.close()
         Path(self.temporary).unlink(missing_ok=True)
+
+
+def writable(folder: Path, what: str) -> bool:
+    """Whether files can be made in ``folder``, which is made if need be; a note that ``what`` is not kept if not."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError as error:
+        logger.warning(
+            "note: %s are not kept: %s cannot be written to (%s); DATA.CACHE_DIR names another folder",
+            what,
+            folder,
+            error.strerror,
+        )
+        return False
+
+
+def remove_unfinished(base: Path) -> None:
+    """Remove what a process that was killed was writing below the name ``base``; no other may be at it."""
+    for path in base.parent.glob(f".{base.name}.*{PARTIAL}"):
+        path.unlink()

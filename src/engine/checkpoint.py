@@ -129,12 +129,16 @@ def _without_files(model: TunedViT) -> dict:
 
 def fingerprint(model: TunedViT) -> str:
     """A hash of the ViT's frozen weights, the part of the model that tuned.safetensors does not hold."""
-    digest = hashlib.blake2b(digest_size=16)
     trained = {name for name, param in model.vit.named_parameters() if param.requires_grad}
-    for name, tensor in sorted(model.vit.state_dict().items()):
-        if name not in trained:
-            digest.update(name.encode())
-            digest.update(distributed.whole(tensor.detach()).cpu().flatten().view(torch.uint8).numpy())
+    return hash_of({name: tensor for name, tensor in model.vit.state_dict().items() if name not in trained})
+
+
+def hash_of(tensors: dict[str, torch.Tensor]) -> str:
+    """A hash of names and values."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, tensor in sorted(tensors.items()):
+        digest.update(name.encode())
+        digest.update(distributed.whole(tensor.detach()).cpu().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
 
 

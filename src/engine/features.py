@@ -1,31 +1,44 @@
-"""Linear probing without repeating itself: where only the head trains, each image's features are computed once."""
+"""Training without repeating itself: what a frozen prefix makes of an image is computed once, see models/prefix.py."""
 
+import logging
+import time
 from collections.abc import Iterator, Sequence
 
 import torch
+from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
 from ..data.loader import ALL, Loader, Part, batch_order, part_of, split_batches
+from ..data.opened import cache_folder
+from ..data.rows import GIB, RowCache, Rows, quarter_of_memory
+from ..models.prefix import Prefix, frozen_prefix
 from ..models.vit_models import TunedViT
+from ..utils.progress import tqdm
+from .checkpoint import hash_of
+from .precision import resolve_amp
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+ON_DEVICE = GIB  # bytes of records up to which a split's are on the GPU, whatever DATA.CACHE_PLACE says
 
 
 class FeatureLoader:
-    """Batches of a loader's features (B, D) and labels (B,), in the order in which it would give its images.
+    """Batches of a loader's records (B, W) and labels (B,), in the order in which it would give its images.
 
     Args:
         loader: of images that look the same in every epoch.
+        records: (N, W) of all of them, on any device.
     """
 
-    def __init__(self, model: TunedViT, loader: Loader, autocast: torch.autocast):
+    def __init__(self, loader: Loader, records: Tensor):
         self.labels, self.device, self.batch_size, self.seed = (
             loader.labels,
             loader.device,
             loader.batch_size,
             loader.seed,
         )
-        model.eval()
-        with torch.no_grad(), autocast:
-            self.features = torch.cat([model.features(images) for images, _ in loader])
+        self.records, self.targets = records, loader.labels.to(records.device)
 
     @property
     def batch_sizes(self) -> list[int]:
@@ -34,24 +47,128 @@ class FeatureLoader:
     def __len__(self) -> int:
         return len(self.batch_sizes)
 
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return self.in_order()
+
     def in_order(self, part: Part = ALL) -> Iterator[tuple[Tensor, Tensor]]:
         which, count = part
-        mine = torch.arange(len(self.labels))[which::count]
+        mine = torch.arange(len(self.labels), device=self.records.device)[which::count]
         return self._batches(mine.split(self.batch_size) if len(mine) else [])
 
     def epoch(self, number: int, first: int = 0, part: Part = ALL) -> Iterator[tuple[Tensor, Tensor]]:
         order, *_ = batch_order(len(self.labels), self.seed, number)
-        return self._batches([part_of(batch, part) for batch in split_batches(order, self.batch_size)[first:]])
+        batches = split_batches(order.to(self.records.device), self.batch_size)
+        return self._batches([part_of(batch, part) for batch in batches[first:]])
 
     def _batches(self, batches: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         for indices in batches:
-            yield self.features[indices.to(self.device)], self.labels[indices].to(self.device)
+            yield self.records[indices].to(self.device), self.targets[indices].to(self.device)
 
 
 def reuse_features(
-    model: TunedViT, train: Loader, val: Loader | None, autocast: torch.autocast
+    cfg: CfgNode, model: TunedViT, loaders: dict[str, Loader], autocast: torch.autocast
 ) -> tuple[nn.Module, Loader | FeatureLoader, Loader | FeatureLoader | None]:
-    """What to train on what: the head on features where nothing before it trains or changes, else all as given."""
-    if not model.only_head_trains or train.images.pixels.random:
+    """What to train on what, and to validate on: all as given, or the model behind its frozen prefix on records."""
+    train, val = loaders["train"], loaders.get("val")
+    if cfg.DATA.CACHE_FEATURES == "off" or train.images.pixels.random:
         return model, train, val
-    return model.head, *(FeatureLoader(model, loader, autocast) if loader else None for loader in (train, val))
+    with autocast:
+        prefix = frozen_prefix(model, _example(train))
+    if prefix is None:
+        return model, train, val
+    mine = {name: loader for name, loader in (("train", train), ("val", val)) if loader is not None}
+    size = 8 * prefix.layout.width * sum(len(loader.labels) for loader in mine.values()) / GIB
+    if size > cfg.DATA.CACHE_FEATURES_GB:
+        limit = cfg.DATA.CACHE_FEATURES_GB
+        said = "the network is frozen up to %s, whose activations are computed in every epoch: they take %.3g GiB"
+        logger.warning(f"note: {said}, and DATA.CACHE_FEATURES_GB is %.3g", prefix.name, size, limit)
+        return model, train, val
+
+    start, cache = time.perf_counter(), _row_cache(cfg, mine)
+    facts = _facts(cfg, model, prefix)
+    records, found = {}, []
+    for name, loader in mine.items():
+        records[name], known = cache.open(
+            _rows(loader, prefix, name, facts),
+            lambda loader=loader, name=name: _compute(prefix, loader, name, autocast),
+        )
+        if records[name] is None:
+            return model, train, val
+        found.append(known)
+    logger.info(
+        "frozen up to %s: activations of %s images %s, %.3g GiB, %.1f s",
+        prefix.name,
+        f"{sum(map(len, records.values())):,}",
+        "found on disk" if all(found) else "computed once",
+        size,
+        time.perf_counter() - start,
+    )
+    features = {name: FeatureLoader(loader, _placed(cfg, loader, records[name])) for name, loader in mine.items()}
+    return prefix.suffix, features["train"], features.get("val")
+
+
+def _example(loader: Loader) -> Tensor:
+    """Two images of noise, always the same."""
+    size = (2, 3, *loader.images.pixels.size)
+    return torch.randn(size, generator=torch.Generator().manual_seed(0)).to(loader.device)
+
+
+def _row_cache(cfg: CfgNode, loaders: dict[str, Loader]) -> RowCache:
+    """Where records are kept, with what is left of DATA.CACHE_GB beside the images."""
+    images = sum(loader.images.store.nbytes for loader in loaders.values() if loader.images.store)
+    folder = None if cfg.DATA.CACHE == "off" else cache_folder(cfg.DATA.CACHE_DIR)
+    return RowCache(folder, cfg.DATA.CACHE_GB * GIB - images, quarter_of_memory())
+
+
+def _facts(cfg: CfgNode, model: TunedViT, prefix: Prefix) -> dict:
+    """All that decides a record, the images and how many are computed together aside.
+
+    The records of two images say what weights do not: how many heads there are, how this machine computes.
+    """
+    own = {name: t for name, t in model.vit.state_dict().items() if any(s.has(name) for s in prefix.stages)}
+    return {
+        "format": FORMAT,
+        "up_to": prefix.name,
+        "layout": repr(prefix.layout),
+        "weights": hash_of(own),
+        "example": hash_of({"": prefix.example}),
+        "precision": resolve_amp(cfg.SOLVER.AMP, prefix.example.device),
+        "matmul": torch.get_float32_matmul_precision(),
+        "device": prefix.example.device.type,
+        "torch": torch.__version__,
+    }
+
+
+def _rows(loader: Loader, prefix: Prefix, name: str, facts: dict) -> Rows:
+    images = loader.images
+    facts = facts | {
+        "images": images.name,
+        "left_out": repr(images.left_out),
+        "mean_std": repr((images.pixels.mean, images.pixels.std)),
+        "batch": loader.batch_size,
+    }
+    return Rows(f"activations of {name}", f"{images.name}-features", len(images), prefix.layout.width, facts)
+
+
+@torch.no_grad()
+def _compute(prefix: Prefix, loader: Loader, name: str, autocast: torch.autocast) -> Iterator[Tensor]:
+    """The records of all images in their order, some at a time, on the CPU."""
+    with tqdm(desc=f"activations of {name}", total=len(loader.labels), unit="img", delay=1, leave=False) as bar:
+        before = None
+        for images, _ in loader:
+            new = len(images)
+            if before is not None and new < loader.batch_size and loader.images.train:
+                images = torch.cat((before[new - loader.batch_size :], images))  # as it mostly is in when it trains
+            with autocast:
+                records = prefix(images)
+            yield records[-new:].cpu()
+            before = images
+            bar.update(new)
+
+
+def _placed(cfg: CfgNode, loader: Loader, records: Tensor) -> Tensor:
+    """Where DATA.CACHE_PLACE wants them, and on the GPU if they are few."""
+    on_device = cfg.DATA.CACHE_PLACE == "device" or records.nbytes <= ON_DEVICE
+    if loader.device.type != "cpu" and on_device:
+        return records.to(loader.device)
+    return records.clone() if cfg.DATA.CACHE_PLACE == "memory" else records

@@ -89,9 +89,8 @@ class Training:
     def prepare(self) -> None:
         """Compute what is the same in every epoch, compile the rest, and share it between processes."""
         start, cfg, unreached = time.perf_counter(), self.cfg, False
-        self.network, self.loader, self.val = reuse_features(
-            self.model, self.loader, self.val, autocast(cfg, self.device)
-        )
+        loaders = {"train": self.loader, "val": self.val}
+        self.network, self.loader, self.val = reuse_features(cfg, self.model, loaders, autocast(cfg, self.device))
         self.seconds["features"] += time.perf_counter() - start
         if distributed.count() > 1 and not self.solver.FSDP:
             self.network = with_shared_norms(self.network, self.device)

@@ -12,6 +12,9 @@ Face peft); a site takes one.
 Taps belong to their method, never to the ViT: ``vit.state_dict()`` keeps exactly timm's keys, and
 ``method.state_dict()`` is exactly what the method learned. Because hooks do this, modules must be called, never their
 ``.forward``, and taps are connected once, before ``torch.compile``.
+
+A tap whose class has ``reads_only = True`` returns the very x that it gets ("before") or y ("after"): with such taps
+alone, tokens are the frozen ViT's.
 """
 
 import re
@@ -162,6 +165,36 @@ class Method(nn.Module):
         if not known:
             self.taps.append(tap)
         self.wires.append((site, verb, known[0] if known else len(self.taps) - 1))
+
+
+class Reader(nn.Module):
+    """A tap that passes on what comes to it, and makes an ``answer`` of it that waits for the method's ``features``.
+
+    What passes it is therefore what passes in a frozen ViT, the same in every epoch, and so is what it reads there:
+    prefix.py computes ``read`` once for every image. A subclass says both.
+    """
+
+    reads_only = True
+
+    def __init__(self):
+        super().__init__()
+        self.log: list[tuple[Reader, Tensor]] | None = None  # what is read goes there, if it is, and is not answered
+
+    def forward(self, x: Tensor) -> Tensor:
+        read = self.read(x)
+        if self.log is None:
+            self.answer(read)
+        else:
+            self.log.append((self, read))
+        return x
+
+    def read(self, x: Tensor) -> Tensor:
+        """All that ``answer`` needs of what passes: (B, ...)."""
+        raise NotImplementedError
+
+    def answer(self, read: Tensor) -> None:
+        """Compute with this tap's own parameters, and keep the result."""
+        raise NotImplementedError
 
 
 class Site:

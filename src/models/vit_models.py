@@ -195,7 +195,10 @@ class TunedViT(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """What the head sees: images (B, 3, H, W) -> (B, D)."""
-        pooled = self.vit.forward_head(self.vit.forward_features(images), pre_logits=True)
+        return self.joined(self.vit.forward_head(self.vit.forward_features(images), pre_logits=True))
+
+    def joined(self, pooled: Tensor) -> Tensor:
+        """The ViT's pooled features (B, dim) with what methods make of them, and add: (B, D)."""
         for method in self.methods.values():
             pooled = method.features(pooled)
         return pooled
@@ -206,11 +209,6 @@ class TunedViT(nn.Module):
         if not any(method.vit_in_train_mode for method in self.methods.values()):
             self.vit.eval()
         return self
-
-    @property
-    def only_head_trains(self) -> bool:
-        """Whether every image's features are the same throughout training."""
-        return not self.methods and not any(p.requires_grad for p in self.vit.parameters())
 
     def tuned_state_dict(self) -> dict[str, Tensor]:
         """All that differs from the pre-trained ViT: methods and head whole, and the ViT's trained parameters."""

@@ -60,7 +60,9 @@ class Bottleneck(nn.Module):
 
 
 class Keep(nn.Module):
-    """Passes x on and keeps it for a tap further on in the same forward, which takes it."""
+    """Passes x on and keeps it for a tap further on in the same block, which takes it."""
+
+    reads_only = True
 
     def __init__(self):
         super().__init__()

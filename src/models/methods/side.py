@@ -11,14 +11,14 @@ import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
-from ..method import Method
+from ..method import Method, Reader
 
 URL = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
 SMALLEST = 64  # AlexNet's pooling leaves nothing of smaller images
 
 
-class SideNetwork(nn.Module):
-    """Reads images (B, 3, H, W), passes them on, and keeps ``answer`` (B, D) until the end of this forward."""
+class SideNetwork(Reader):
+    """Reads images (B, 3, H, W) and keeps ``features`` (B, D) of its own until the end of this forward."""
 
     def __init__(self, dim: int, weights: str):
         super().__init__()
@@ -39,15 +39,17 @@ class SideNetwork(nn.Module):
                 raise ValueError(f"{path} is broken or not AlexNet's: fetch {URL} again") from error
         self.maps, self.pool = full.features, full.avgpool
         self.projection = nn.Linear(256 * 6 * 6, dim, bias=False)
-        self.answer: Tensor | None = None
+        self.features: Tensor | None = None
 
-    def forward(self, images: Tensor) -> Tensor:
+    def read(self, images: Tensor) -> Tensor:
+        return images
+
+    def answer(self, images: Tensor) -> None:
         x = images
         if min(x.shape[-2:]) < SMALLEST:
             size = [max(SMALLEST, side) for side in x.shape[-2:]]
             x = nn.functional.interpolate(x, size, mode="bilinear", align_corners=False)
-        self.answer = self.projection(self.pool(self.maps(x)).flatten(1))
-        return images
+        self.features = self.projection(self.pool(self.maps(x)).flatten(1))
 
 
 class Side(Method):
@@ -70,6 +72,6 @@ class Side(Method):
 
     def features(self, pooled):
         network = self.taps[0]
-        answer, network.answer = network.answer, None
+        own, network.features = network.features, None
         share = self.alpha.sigmoid()
-        return share * pooled + (1 - share) * answer
+        return share * pooled + (1 - share) * own

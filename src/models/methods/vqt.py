@@ -14,15 +14,16 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..method import Method, uniform
+from ..method import Method, Reader, uniform
 from .adapter import Keep, dropout_problems
 
 
-class Queries(nn.Module):
-    """Passes a block's result on and keeps ``answers`` (B, T, D) to its queries until the end of this forward.
+class Queries(Reader):
+    """Keeps ``answers`` (B, T, D) to its queries until the end of this forward.
 
-    ``keep`` has the block's own q, k and v (B, N, 3 D). The block's modules are called, with the taps at them. Taps at
-    ``attn`` as a whole are not: attention with more queries than keys happens here.
+    It reads the block's own keys and values (B, N, 2 D); ``keep`` has them, and its q (B, N, 3 D). The block's modules
+    are called, with the taps at them. Taps at ``attn`` as a whole are not: attention with more queries than keys
+    happens here.
     """
 
     def __init__(self, block: Block, keep: Keep, queries: nn.Parameter, dropout: float):
@@ -32,17 +33,21 @@ class Queries(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.answers: Tensor | None = None
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        (block,), (keep,) = self.block, self.keep
-        x = self.dropout(self.queries.expand(len(tokens), -1, -1))
-        x = x + block.drop_path1(block.ls1(self.attend(block.attn, block.norm1(x), keep)))
-        self.answers = x + block.drop_path2(block.ls2(block.mlp(block.norm2(x))))
-        return tokens
+    def read(self, tokens: Tensor) -> Tensor:
+        (keep,) = self.keep
+        return keep.take()[..., tokens.shape[-1] :]
 
-    def attend(self, attn: Attention, x: Tensor, keep: Keep) -> Tensor:
+    def answer(self, read: Tensor) -> None:
+        (block,) = self.block
+        x = self.dropout(self.queries.expand(len(read), -1, -1))
+        x = x + block.drop_path1(block.ls1(self.attend(block.attn, block.norm1(x), read)))
+        self.answers = x + block.drop_path2(block.ls2(block.mlp(block.norm2(x))))
+
+    def attend(self, attn: Attention, x: Tensor, keys_values: Tensor) -> Tensor:
         """What the queries x (B, T, D) read from the tokens: (B, T, D)."""
-        _, k, v = split_heads(keep.take(), attn)
-        q, _, _ = split_heads(attn.qkv(x), attn)
+        (keep,) = self.keep
+        k, v = split_heads(keys_values, attn, 2)
+        q, _, _ = split_heads(attn.qkv(x), attn, 3)
         keep.take()  # the queries' own
         q, k = attn.q_norm(q), attn.k_norm(k)
         dropout = attn.attn_drop.p if attn.training else 0.0
@@ -50,9 +55,9 @@ class Queries(nn.Module):
         return attn.proj_drop(attn.proj(attn.norm(y.transpose(1, 2).flatten(2))))
 
 
-def split_heads(qkv: Tensor, attn: Attention) -> tuple[Tensor, Tensor, Tensor]:
-    """(B, N, 3 D) -> q, k, v, each (B, heads, N, D / heads)."""
-    return qkv.unflatten(-1, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+def split_heads(joined: Tensor, attn: Attention, count: int) -> tuple[Tensor, ...]:
+    """(B, N, count D) -> ``count`` tensors (B, heads, N, D / heads): q, k, v or k, v."""
+    return joined.unflatten(-1, (count, attn.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
 
 
 class VQT(Method):

@@ -1,0 +1,229 @@
+"""The frozen prefix of a tuned network: what comes before the first thing that trains computes the same every epoch.
+
+A forward is a chain of stages: patch embedding, position embedding, every block, norm, pooling. The prefix ends before
+the first one that has a trained parameter, a tap that changes what passes it, or something random. Taps that only read
+may be in it: what they read is the same in every epoch too, and is kept beside the tokens.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from timm.layers import DropPath, PatchDropout
+from timm.models.convnext import ConvNeXt
+from timm.models.swin_transformer import SwinTransformer
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+
+from .method import Reader, wires
+from .vit_models import TunedViT
+
+WORD = 8  # bytes of an int64
+WORTH_IT = re.compile(r"(blocks|layers|stages)\.\d+")  # stages without which nothing is saved
+
+# A subclass with another of these computes in another way than ``stages`` says.
+FORWARD = {
+    VisionTransformer: ("forward_features", "forward_head", "_pos_embed", "pool"),
+    SwinTransformer: ("forward_features", "forward_head"),
+    ConvNeXt: ("forward_features", "forward_head"),
+}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of a forward, and the modules and parameters of the network that it uses."""
+
+    name: str
+    parts: tuple[str, ...]
+    run: Callable[[Tensor], Tensor]
+
+    def has(self, name: str) -> bool:
+        """Whether the module or parameter ``name`` is among its parts, or in one of them."""
+        return any(name == part or name.startswith(f"{part}.") for part in self.parts)
+
+
+def stages(vit: nn.Module) -> list[Stage]:
+    """What maps images to the pooled features, step by step; none where the steps are not known."""
+    family = next((family for family in FORWARD if isinstance(vit, family)), None)
+    if family is None or any(getattr(type(vit), name) is not getattr(family, name) for name in FORWARD[family]):
+        return []
+    if family is VisionTransformer:
+        if vit.grad_checkpointing:
+            return []
+        return [
+            _module(vit, "patch_embed"),
+            Stage("pos_embed", ("cls_token", "reg_token", "pos_embed", "pos_drop"), vit._pos_embed),
+            _module(vit, "patch_drop"),
+            _module(vit, "norm_pre"),
+            *(_module(vit, f"blocks.{i}") for i in range(len(vit.blocks))),
+            _module(vit, "norm"),
+            Stage("pool", ("attn_pool",), vit.pool),
+            _module(vit, "fc_norm"),
+            _module(vit, "head_drop"),
+        ]
+    first, maps, norm = (
+        ("patch_embed", "layers", "norm") if family is SwinTransformer else ("stem", "stages", "norm_pre")
+    )
+    return [
+        _module(vit, first),
+        *(_module(vit, f"{maps}.{i}") for i in range(len(getattr(vit, maps)))),
+        _module(vit, norm),
+        Stage("head", ("head",), lambda x: vit.head(x, pre_logits=True)),
+    ]
+
+
+def _module(vit: nn.Module, name: str) -> Stage:
+    return Stage(name, (name,), vit.get_submodule(name))
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How one image's tensors lie in a record, W int64 words: their bytes one after the other, in memory's order.
+
+    Convolutions give maps whose channels come last in memory, and compute other bits on maps where they do not.
+    """
+
+    shapes: tuple[tuple[int, ...], ...]  # without the batch, in memory's order
+    orders: tuple[tuple[int, ...], ...]  # which axis comes when in memory, the batch first
+    dtypes: tuple[torch.dtype, ...]
+
+    @classmethod
+    def of(cls, tensors: list[Tensor]) -> "Layout":
+        orders = [(0, *sorted(range(1, t.ndim), key=lambda axis: -t.stride(axis))) for t in tensors]
+        shapes = tuple(tuple(t.permute(o).shape[1:]) for t, o in zip(tensors, orders, strict=True))
+        return cls(shapes, tuple(orders), tuple(t.dtype for t in tensors))
+
+    @property
+    def sizes(self) -> list[int]:
+        """Bytes of each tensor."""
+        return [torch.Size(s).numel() * dtype.itemsize for s, dtype in zip(self.shapes, self.dtypes, strict=True)]
+
+    @property
+    def width(self) -> int:
+        """W"""
+        return -(-sum(self.sizes) // WORD)
+
+    def pack(self, tensors: list[Tensor]) -> Tensor:
+        """Tensors (B, ...) -> records (B, W)."""
+        parts = [
+            t.permute(order).flatten(1).contiguous().view(torch.uint8)
+            for t, order in zip(tensors, self.orders, strict=True)
+        ]
+        parts.append(parts[0].new_zeros(len(parts[0]), self.width * WORD - sum(self.sizes)))
+        return torch.cat(parts, dim=1).view(torch.int64)
+
+    def unpack(self, records: Tensor) -> list[Tensor]:
+        """Records (B, W) -> the tensors that were packed."""
+        parts, found = records.view(torch.uint8).split([*self.sizes, self.width * WORD - sum(self.sizes)], dim=1), []
+        for part, shape, order, dtype in zip(parts, self.shapes, self.orders, self.dtypes, strict=False):
+            tensor = part.contiguous().view(dtype).unflatten(1, shape)
+            found.append(tensor.permute([order.index(axis) for axis in range(tensor.ndim)]))
+        return found
+
+
+class Prefix:
+    """images (B, 3, H, W) -> records (B, W), all that ``suffix`` needs of them.
+
+    Attributes:
+        name: of its last stage, "blocks.9", or "the pooled features".
+        stages: those in it.
+        suffix: records (B, W) -> logits, by the model's own modules.
+        example: records of the images that it was found with.
+    """
+
+    def __init__(self, model: TunedViT, inside: list[Stage], rest: list[Stage], readers: list[Reader], images: Tensor):
+        self.name = inside[-1].name if rest else "the pooled features"
+        self.stages, self.readers = inside, readers
+        tensors, order = self._run(images)
+        self.layout = Layout.of(tensors)
+        self.suffix = Suffix(model, rest, order, self.layout)
+        self.example = self.layout.pack(tensors)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        tensors, _ = self._run(images)
+        return self.layout.pack(tensors)
+
+    def _run(self, x: Tensor) -> tuple[list[Tensor], list[Reader]]:
+        """What leaves the last stage and what every reader reads, and these in the order in which they did."""
+        log = []
+        for reader in self.readers:
+            reader.log = log
+        try:
+            for stage in self.stages:
+                x = stage.run(x)
+        finally:
+            for reader in self.readers:
+                reader.log = None
+        return [x, *(read for _, read in log)], [reader for reader, _ in log]
+
+
+class Suffix(nn.Module):
+    """The model behind its frozen prefix: records (B, W) -> logits (B, num_classes); its modes are the model's."""
+
+    def __init__(self, model: TunedViT, rest: list[Stage], readers: list[Reader], layout: Layout):
+        super().__init__()
+        self.model, self.rest, self.layout = model, rest, layout
+        self.readers = tuple(readers)  # they are in the model
+
+    def forward(self, records: Tensor) -> Tensor:
+        x, *read = self.layout.unpack(records)
+        for reader, seen in zip(self.readers, read, strict=True):
+            reader.answer(seen)
+        for stage in self.rest:
+            x = stage.run(x)
+        return self.model.head(self.model.joined(x))
+
+
+@torch.no_grad()
+def frozen_prefix(model: TunedViT, images: Tensor) -> Prefix | None:
+    """The longest frozen prefix of ``model``, which ends in eval mode; None: there is none with a block in it.
+
+    Args:
+        images: two or more (B, 3, H, W), from which sizes are taken and on which both parts must be what the model is.
+    """
+    model.eval()
+    chain, acting, reading = stages(model.vit), _acting(model), _reading(model)
+    if any(not any(stage.has(name) for stage in chain) for name in (*acting, *(site for site, _ in reading))):
+        return None  # it acts, and nobody knows where
+    count = next((i for i, stage in enumerate(chain) if any(map(stage.has, acting))), len(chain))
+    inside, rest = chain[:count], chain[count:]
+    if not any(WORTH_IT.fullmatch(stage.name) for stage in inside):
+        return None
+    readers = [tap for site, tap in reading if any(stage.has(site) for stage in inside)]
+    prefix = Prefix(model, inside, rest, readers, images)
+    expected, found = model(images), prefix.suffix(prefix.example)
+    return prefix if (found - expected).abs().max() <= 1e-3 * expected.abs().max() else None
+
+
+def _acting(model: TunedViT) -> set[str]:
+    """Names of the network's modules and parameters because of which an activation may change between epochs."""
+    found = {name for name, param in model.vit.named_parameters() if param.requires_grad}
+    found |= {site for _, site, verb, tap in wires(model.methods) if not _only_reads(model, verb, tap)}
+    if any(method.vit_in_train_mode for method in model.methods.values()):
+        found |= {name for name, module in model.vit.named_modules() if _random(module)}
+    return found
+
+
+def _reading(model: TunedViT) -> list[tuple[str, Reader]]:
+    """Every reader with its site."""
+    taps = [(site, verb, tap) for _, site, verb, tap in wires(model.methods) if isinstance(tap, Reader)]
+    return [(site, tap) for site, verb, tap in taps if _only_reads(model, verb, tap)]
+
+
+def _only_reads(model: TunedViT, verb: str, tap: nn.Module) -> bool:
+    """Whether all that passes a tap stays as it is; a tap at several sites could not say what it read where."""
+    return (
+        getattr(tap, "reads_only", False)
+        and verb in ("before", "after")
+        and sum(other is tap for *_, other in wires(model.methods)) == 1
+    )
+
+
+def _random(module: nn.Module) -> bool:
+    """Whether a module in training mode does not compute a function of one image."""
+    rates = {_DropoutNd: "p", DropPath: "drop_prob", PatchDropout: "prob"}
+    active = any(isinstance(module, kind) and getattr(module, rate) for kind, rate in rates.items())
+    return active or isinstance(module, _BatchNorm)

@@ -22,7 +22,7 @@ from src.engine import sensitivity
 from src.models.merge import merged_state_dict
 from src.models.method import Method, Site, Tokens, wires, wiring
 from src.models.methods.convpass import ConvBypass
-from src.models.methods.freqfit import SpectralFilter
+from src.models.methods.freqfit import MATRIX_LIMIT, Fourier, SpectralFilter
 from src.models.methods.lora import LowRank
 from src.models.methods.repadapter import GroupedBottleneck
 from src.models.methods.rlrr import Rescale
@@ -475,7 +475,7 @@ def test_frozen_vit_stays_in_eval_mode_but_end2end_does_not():
 def test_filter_is_a_circular_convolution():
     """The 1-D filter of a unit impulse spectrum e^{-2 pi i k / N} delays the sequence by one token."""
     length, dim = 6, 3
-    tap = SpectralFilter(1, (length,), dim, real=False)
+    tap = SpectralFilter(Fourier(1, (length,)), dim)
     angle = -2 * torch.pi * torch.arange(length // 2 + 1) / length
     tap.filter.data = torch.stack((angle.cos(), angle.sin()), -1)[:, None].expand(-1, dim, -1).contiguous()
     tap.scale.data.fill_(1.0)
@@ -486,33 +486,95 @@ def test_filter_is_a_circular_convolution():
     assert torch.equal(y[:, :1], x[:, :1])
 
 
-@pytest.mark.parametrize("shape", [(4, 4), (3, 5), (5, 4), (14, 14), (7,), (20,), (1,), (2, 1)])
-@pytest.mark.parametrize("real", [False, True])
-def test_matrices_do_what_the_ffts_do(shape, real):
-    """The two forms of the filter: values to 3e-7 of the largest, gradients to 6e-6."""
-    torch.manual_seed(0)
-    tap = SpectralFilter(0, shape, 6, real)
-    tap.filter.data.normal_()
-    x = torch.randn(3, math.prod(shape), 6)
+def both_forms(tap: SpectralFilter, x: torch.Tensor) -> list[tuple[torch.Tensor, ...]]:
+    """What is added to ``x``, and the gradients of its squared sum, by matrices and by FFT."""
     found = []
-    for form in (tap.filter_by_matrix, tap.filter_by_fft):
+    for form in (tap.change_by_matrix, tap.change_by_fft):
         inputs = x.clone().requires_grad_()
         y = form(inputs)
-        grads = torch.autograd.grad(y.square().sum(), (inputs, tap.filter))
-        found.append((y, *grads))
-    for name, one, other, tolerance in zip("yxw", *found, (3e-7, 6e-6, 6e-6), strict=True):
-        assert (one - other).abs().max() <= 3 * tolerance * other.abs().max(), name
+        found.append((y, *torch.autograd.grad(y.square().sum(), (inputs, *tap.parameters()))))
+    return found
 
 
-def test_long_sequences_are_filtered_by_fft(images):
-    long = SpectralFilter(1, (20, 20), 4, real=False)
-    assert long.analysis is None
-    assert long(torch.randn(2, 401, 4)).shape == (2, 401, 4)
+@pytest.mark.parametrize("shape", [(4, 4), (3, 5), (5, 4), (14, 14), (31, 30), (7,), (20,), (247,), (1,), (2, 1)])
+@pytest.mark.parametrize("real", [False, True])
+@pytest.mark.parametrize("skip", [0, 1, 5])
+def test_matrices_do_what_the_ffts_do(shape, real, skip):
+    """The two forms of the filter: values to 3e-7 of the largest, gradients to 6e-6."""
+    torch.manual_seed(0)
+    tap = SpectralFilter(Fourier(skip, shape), 6, real)
+    tap.filter.data.normal_()
+    x = torch.randn(3, skip + math.prod(shape), 6)
+    for one, other, tolerance in zip(*both_forms(tap, x), (3e-7, *4 * [6e-6]), strict=True):
+        assert one.shape == other.shape
+        assert (one - other).abs().max() <= 3 * tolerance * other.abs().max()
+    assert torch.equal(tap(x)[:, :skip], x[:, :skip])
+
+
+@pytest.mark.parametrize("shape", [(14, 14), (5, 4), (197,), (46,)])
+def test_bfloat16_is_off_by_as_much_as_it_rounds(shape):
+    """As on machines that multiply bfloat16: 1 % of the largest value that is added, 2 % of the largest gradient."""
+    torch.manual_seed(0)
+    tap = SpectralFilter(Fourier(1, shape), 24)
+    tap.filter.data.normal_()
+    tap.fourier.cpu_has_bfloat16 = True
+    x = 4 * torch.randn(8, 1 + math.prod(shape), 24) + 3
+    _, (exact, *exact_grads) = both_forms(tap, x)
+    inputs = x.clone().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        y = tap(inputs)
+    assert y.dtype == torch.float32  # the tokens themselves are not rounded
+    assert (y - x - exact).abs().max() < 0.01 * exact.abs().max()
+    grads = torch.autograd.grad((y - inputs).square().sum(), (inputs, *tap.parameters()))
+    for one, other in zip(grads, exact_grads, strict=True):
+        assert (one - other).abs().max() < 0.02 * other.abs().max()
+
+
+def test_autocast_computes_in_float32_where_bfloat16_is_emulated():
+    tap, x = SpectralFilter(Fourier(1, (4, 4)), 8), torch.randn(2, 17, 8)
+    tap.fourier.cpu_has_bfloat16 = False
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(tap(x), tap.eval()(x))
+        inside = tap(x)
+    assert torch.equal(inside, tap(x))
+
+
+def test_ffts_do_not_depend_on_what_a_real_spectrum_cannot_hold(monkeypatch):
+    """cuFFT may read the imaginary parts of the first and last frequency; here a transform that does."""
+    honest = torch.fft.irfft
+
+    def reads_them(spectrum, n, dim, norm):
+        leak = spectrum.imag.narrow(dim, 0, 1).abs().sum() + spectrum.imag.narrow(dim, -1, 1).abs().sum() * (n % 2 == 0)
+        return honest(spectrum, n=n, dim=dim, norm=norm) + leak
+
+    for shape in [(4, 4), (5, 3), (6,), (7,)]:
+        tap, x = SpectralFilter(Fourier(1, shape), 3), torch.randn(2, 1 + math.prod(shape), 3)
+        tap.filter.data.normal_()
+        with monkeypatch.context() as patch:
+            patch.setattr(torch.fft, "irfft", reads_them)
+            y = tap.change_by_fft(x)
+        torch.testing.assert_close(y, tap.change_by_matrix(x), atol=1e-5, rtol=0)
+
+
+def test_long_sequences_are_filtered_by_fft(monkeypatch):
+    long = SpectralFilter(Fourier(1, (33, 33)), 4)
+    assert not list(long.fourier.buffers())
+    x = torch.randn(2, 1 + 33 * 33, 4)
+    assert torch.equal(long(x), x + long.change_by_fft(x))
     model = make_model("linear", "freqfit", vit=make_vit(img_size=136))  # 17x17 patches
+    monkeypatch.setitem(MATRIX_LIMIT, "cpu", 256)
     torch._dynamo.reset()
     big = torch.randn(1, 3, 136, 136)
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(big), model(big), atol=1e-5, rtol=1e-5)
+
+
+def test_all_filters_of_a_size_share_their_matrices():
+    model = copy.deepcopy(make_model("linear", "freqfit")).to(torch.float32)
+    taps = [tap for _, _, _, tap in wires(model.methods)]
+    assert len(taps) == 4
+    assert len({tap.fourier.padded_analysis.data_ptr() for tap in taps}) == 1
+    assert not [name for name in model.state_dict() if "padded" in name]
 
 
 @pytest.mark.parametrize("freqfit", ["freqfit", "freqfit_real", "ssf"])
@@ -525,10 +587,10 @@ def test_identity_start_is_the_pretrained_model(freqfit, images):
 def test_freqfit_sizes_follow_the_tokens_of_each_block():
     keys = dict(MODEL__PROMPT__NUM_TOKENS=3, MODEL__PROMPT__DEEP=True, MODEL__PROMPT__REVERSE_DEEP=True)
     model = make_model("prompt", "freqfit", MODEL__PROMPT__NUM_DEEP_LAYERS=1, **keys)
-    shapes = [tap.shape for _, _, _, tap in wires(model.methods) if isinstance(tap, SpectralFilter)]
+    shapes = [tap.fourier.shape for _, _, _, tap in wires(model.methods) if isinstance(tap, SpectralFilter)]
     assert shapes == [(16,), (16,), (19,), (19,)]
     flat = make_model("prompt", "freqfit", MODEL__FREQFIT__TRANSFORM="2d", **keys)
-    shapes = [tap.shape for _, _, _, tap in wires(flat.methods) if isinstance(tap, SpectralFilter)]
+    shapes = [tap.fourier.shape for _, _, _, tap in wires(flat.methods) if isinstance(tap, SpectralFilter)]
     assert shapes == [(4, 4)] * 4
 
 

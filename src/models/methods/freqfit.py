@@ -9,68 +9,129 @@ import math
 import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..method import Method, Tokens, normal
 
-# Tokens up to which two matrix products beat two FFTs. Measured on a 2-core CPU, forward and backward, time of the
-# matrices / time of the FFTs: 0.5 at 8x8, 0.7 at 14x14, 1.0 at 16x16, 1.5 at 24x24.
-MATRIX_LIMIT = 256
+# Tokens up to which two matrix products beat two FFTs. CPU: measured, forward and backward, time of the matrices / time
+# of the FFTs: 0.4 at 7x7, 0.6 at 14x14, 0.8 at 16x16, 1.0 at 20x20, 1.3 at 24x24. CUDA: estimated from what either form
+# reads and computes; `python -m src.tools.bench freqfit` measures it.
+MATRIX_LIMIT = {"cpu": 400, "cuda": 1024}
+
+
+class Fourier(nn.Module):
+    """rfftn and irfftn ("ortho") over the tokens behind the first ``skip`` as fixed real matrices.
+
+    ``shape`` is (rows, cols) for the 2-D transform over patches, (N,) for the 1-D one over a sequence; ``size`` all
+    tokens, skip + prod(shape). ``analysis`` (2 K, size) gives the K frequencies' real parts, then their imaginary ones;
+    ``synthesis`` (size, 2 K + 1) goes back, and adds its last input to every token that is not skipped. One module
+    serves all blocks. Longer sequences than MATRIX_LIMIT have no matrices.
+
+    For matrix units: rows are stored with a multiple of 8 numbers, and both matrices hold ``gain`` times too much, so
+    that the mean, by far the largest frequency, is weighed with powers of two, which bfloat16 does not round.
+    """
+
+    def __init__(self, skip: int, shape: tuple[int, ...]):
+        super().__init__()
+        self.skip, self.shape = skip, shape
+        self.size = skip + math.prod(shape)
+        self.frequencies = math.prod(shape[:-1]) * (shape[-1] // 2 + 1)
+        # Elsewhere products in bfloat16 are emulated: twice the time of float32.
+        self.cpu_has_bfloat16 = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+        if math.prod(shape) <= max(MATRIX_LIMIT.values()):
+            root = math.prod(shape) ** 0.5
+            self.gain = root / 2 ** round(math.log2(root))
+            analysis, synthesis = (matrix * self.gain for matrix in fourier_matrices(shape))
+            synthesis = torch.cat((synthesis, synthesis.new_ones(len(synthesis), 1)), dim=1)
+            self.register_buffer("padded_analysis", _padded(F.pad(analysis, (skip, 0))), persistent=False)
+            self.register_buffer("padded_synthesis", _padded(F.pad(synthesis, (0, 0, skip, 0))), persistent=False)
+
+    def by_matrix(self, device: torch.device) -> bool:
+        """Whether the matrices are the faster way."""
+        return math.prod(self.shape) <= MATRIX_LIMIT.get(device.type, 0)
+
+    def matrix_type(self, x: Tensor) -> torch.dtype:
+        """The type in which to multiply matrices with the tokens ``x``."""
+        kind = x.device.type
+        if not torch.is_autocast_enabled(kind):
+            return x.dtype
+        return torch.get_autocast_dtype(kind) if kind != "cpu" or self.cpu_has_bfloat16 else torch.float32
+
+    def analysis(self, dtype: torch.dtype) -> Tensor:
+        return self.padded_analysis.to(dtype)[:, : self.size]
+
+    def synthesis(self, dtype: torch.dtype) -> Tensor:
+        return self.padded_synthesis.to(dtype)[:, : 2 * self.frequencies + 1]
+
+
+def _padded(matrix: Tensor) -> Tensor:
+    """In float32, rows filled up with zeros to a multiple of 8 numbers."""
+    return F.pad(matrix.float(), (0, -matrix.shape[1] % 8))
 
 
 class SpectralFilter(nn.Module):
-    """x + irfft(rfft(x) * filter) * scale + shift, on every token behind the first ``skip``, which pass unchanged.
+    """x + irfft(rfft(x) * filter) * scale + shift, on every token behind the skipped ones, which pass unchanged.
 
-    ``shape`` is (rows, cols) for the 2-D transform over patches, (N,) for the 1-D one over a sequence. tokens and
-    result: (B, skip + prod(shape), D). One filter per channel: ``filter`` is (*shape[:-1], shape[-1] // 2 + 1, D, 2),
-    the last axis real and imaginary part, or without that axis if ``real``, when it weighs both parts alike. Computed
-    in float32, whatever comes in.
+    tokens and result: (B, fourier.size, D). One filter per channel: ``filter`` is (*shape[:-1], shape[-1] // 2 + 1, D,
+    2), the last axis real and imaginary part, or without that axis if ``real``, when it weighs both parts alike.
 
-    Both transforms are linear in the tokens, so for ordinary sequences they are products with fixed real matrices:
-    ``analysis`` (2 K, N) gives the K frequencies' real parts, then their imaginary ones, ``synthesis`` (N, 2 K) goes
-    back.
+    Both transforms are linear in the tokens, so they are products with fixed real matrices, computed in the type of
+    autocast where the machine multiplies matrices in it, else in float32. Measured at 14x14, 16x16, 5x4, 197 and 246
+    tokens against the FFTs in float32, with bfloat16: what is added is off by at most 0.7 % of its largest value (0.5 %
+    root mean square), gradients by 1.3 % (0.8 %); in float32 by 1e-6. The tokens themselves are not rounded.
+    Long sequences go by FFT, in float32.
     """
 
-    def __init__(self, skip: int, shape: tuple[int, ...], dim: int, real: bool):
+    def __init__(self, fourier: Fourier, dim: int, real: bool = False):
         super().__init__()
-        self.skip, self.shape, self.real = skip, shape, real
-        spectrum = (*shape[:-1], shape[-1] // 2 + 1, dim)
+        self.fourier, self.real = fourier, real
+        spectrum = (*fourier.shape[:-1], fourier.shape[-1] // 2 + 1, dim)
         self.filter = normal(spectrum if real else (*spectrum, 2), 0.0, 0.02)
         self.scale = normal((dim,), 1.0, 0.02)
         self.shift = normal((dim,), 0.0, 0.02)
-        analysis, synthesis = fourier_matrices(shape) if math.prod(shape) <= MATRIX_LIMIT else (None, None)
-        self.register_buffer("analysis", analysis, persistent=False)
-        self.register_buffer("synthesis", synthesis, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        body = x[:, self.skip :]
+        dtype = self.fourier.matrix_type(x)
         with torch.autocast(x.device.type, enabled=False):
-            filtered = (
-                self.filter_by_fft(body.float()) if self.analysis is None else self.filter_by_matrix(body.float())
-            )
-            change = torch.addcmul(self.shift, filtered, self.scale)
-        return torch.cat((x[:, : self.skip], body + change.to(x.dtype)), dim=1)
+            if self.fourier.by_matrix(x.device):
+                return x + self.change_by_matrix(x.to(dtype))
+            return x + self.change_by_fft(x.float()).to(x.dtype)
 
-    def filter_by_matrix(self, body: Tensor) -> Tensor:
-        """irfft(rfft(body) * filter): (B, N, D) -> (B, N, D)."""
-        real, imag = (self.analysis @ body).chunk(2, dim=1)  # (B, K, D) each
+    def change_by_matrix(self, x: Tensor) -> Tensor:
+        """What is added to the tokens: (B, N, D) -> (B, N, D), zero for those that are skipped."""
+        real, imag = (self.fourier.analysis(x.dtype) @ x).chunk(2, dim=1)  # (B, K, D) each
+        scale = self.scale / self.fourier.gain**2
         if self.real:
-            weight = self.filter.flatten(0, -2)  # (K, D)
-            return self.synthesis @ torch.cat((real * weight, imag * weight), dim=1)
-        a, b = self.filter.flatten(0, -3).unbind(-1)  # (K, D) each: the filter a + ib
-        product = (torch.addcmul(real * a, imag, b, value=-1), torch.addcmul(imag * a, real, b))
-        return self.synthesis @ torch.cat(product, dim=1)
+            weight = (self.filter * scale).flatten(0, -2).to(x.dtype)  # (K, D)
+            parts = (real * weight, imag * weight)
+        else:  # a + ib
+            a, b = (self.filter * scale[:, None]).flatten(0, -3).to(x.dtype).unbind(-1)  # (K, D) each
+            parts = (torch.addcmul(real * a, imag, b, value=-1), torch.addcmul(imag * a, real, b))
+        shift = self.shift.to(x.dtype).expand(len(x), 1, -1)
+        return self.fourier.synthesis(x.dtype) @ torch.cat((*parts, shift), dim=1)
 
-    def filter_by_fft(self, body: Tensor) -> Tensor:
-        """The same by FFT, for long sequences: (B, N, D) -> (B, N, D)."""
-        axes = tuple(range(1, 1 + len(self.shape)))
+    def change_by_fft(self, x: Tensor) -> Tensor:
+        """The same by FFT: float32 (B, N, D) -> (B, N, D).
+
+        The last axis' first and (of an even number) last frequency are real in the spectrum of real tokens. What the
+        filter makes of their imaginary parts is dropped here, as PyTorch's FFT on the CPU drops it: cuFFT need not.
+        """
+        skip, shape = self.fourier.skip, self.fourier.shape
+        axes = tuple(range(1, 1 + len(shape)))
         weight = self.filter if self.real else torch.view_as_complex(self.filter)
-        image = body.unflatten(1, self.shape)  # (B, rows, cols, D) or (B, N, D)
+        image = x[:, skip:].unflatten(1, shape)  # (B, rows, cols, D) or (B, N, D)
         spectrum = torch.fft.rfftn(image, dim=axes, norm="ortho") * weight
-        return torch.fft.irfftn(spectrum, s=self.shape, dim=axes, norm="ortho").flatten(1, -2)
+        if len(axes) > 1:
+            spectrum = torch.fft.ifftn(spectrum, dim=axes[:-1], norm="ortho")
+        last = torch.arange(spectrum.shape[-2], device=x.device)
+        is_real = (last == 0) | (2 * last == shape[-1])
+        spectrum = torch.complex(spectrum.real, spectrum.imag.masked_fill(is_real[:, None], 0.0))
+        filtered = torch.fft.irfft(spectrum, n=shape[-1], dim=axes[-1], norm="ortho").flatten(1, -2)
+        return F.pad(torch.addcmul(self.shift, filtered, self.scale), (0, 0, skip, 0))
 
 
 def fourier_matrices(shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """rfftn and irfftn ("ortho") over ``shape`` as real matrices: (2 K, N) and (N, 2 K), N = prod(shape).
+    """rfftn and irfftn ("ortho") over ``shape`` as real float64 matrices: (2 K, N) and (N, 2 K), N = prod(shape).
 
     Measured, not derived: what the transforms make of each unit vector, in float64.
     """
@@ -82,7 +143,7 @@ def fourier_matrices(shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     backward = [
         torch.fft.irfftn(frequencies * factor, s=shape, dim=axes, norm="ortho").flatten(1) for factor in (1.0, 1.0j)
     ]
-    return torch.cat((forward.real, forward.imag), dim=1).T.float(), torch.cat(backward).T.float()
+    return torch.cat((forward.real, forward.imag), dim=1).T, torch.cat(backward).T
 
 
 class FreqFit(Method):
@@ -116,8 +177,11 @@ class FreqFit(Method):
     def attach(self, cfg, vit, tokens):
         depth = len(vit.blocks)
         flat = cfg.TRANSFORM == "1d" or (cfg.TRANSFORM == "auto" and any(tokens.prompts))
-        for i in range(depth + 1):
-            tap = self._filter(tokens, tokens.prompts[i], flat)
+        fouriers: dict[int, Fourier] = {}  # by the number of prompts: blocks with as many share their matrices
+        for i, prompts in enumerate(tokens.prompts):
+            if prompts not in fouriers:
+                fouriers[prompts] = fourier(tokens, prompts, flat)
+            tap = SpectralFilter(fouriers[prompts], tokens.dim, self.real)
             if cfg.INIT == "identity":
                 nn.init.zeros_(tap.filter)
                 nn.init.zeros_(tap.shift)
@@ -126,10 +190,12 @@ class FreqFit(Method):
             else:
                 self.after(f"blocks.{depth - 1}", tap)
 
-    def _filter(self, tokens: Tokens, prompts: int, flat: bool) -> SpectralFilter:
-        if flat:
-            return SpectralFilter(tokens.prefix, (prompts + tokens.rows * tokens.cols,), tokens.dim, self.real)
-        return SpectralFilter(tokens.prefix + prompts, (tokens.rows, tokens.cols), tokens.dim, self.real)
+
+def fourier(tokens: Tokens, prompts: int, flat: bool) -> Fourier:
+    """The transform of a sequence with ``prompts``: in 1-D over them and the patches, in 2-D over the patch grid."""
+    if flat:
+        return Fourier(tokens.prefix, (prompts + tokens.rows * tokens.cols,))
+    return Fourier(tokens.prefix + prompts, (tokens.rows, tokens.cols))
 
 
 class FreqFitReal(FreqFit):

@@ -3,25 +3,27 @@
     python -m src.tools.bench freqfit
     python -m src.tools.bench freqfit --dim 384 --batch 32 --rounds 10
 
-Beside the times: how far the output and each gradient are from FFTs in float64, and from how many tokens the FFTs win.
+Beside the times: how far what is added to the tokens, and each gradient, are from FFTs in float64, and from how many
+tokens the FFTs win. bf16 is autocast; without instructions for it a CPU multiplies the matrices in float32.
 """
 
 import argparse
 import math
 from functools import partial
+from unittest.mock import patch
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ...models.methods.freqfit import MATRIX_LIMIT, SpectralFilter, fourier_matrices
+from ...models.methods.freqfit import MATRIX_LIMIT, Fourier, SpectralFilter
 from ...utils.plots import line_chart
 from . import common
 from .common import Report, Work
 
 GRIDS = [(side, side) for side in (7, 8, 14, 16, 24, 32, 37)]
 SEQUENCES = [(196,), (247,)]  # the patches of 14x14, and with 50 prompts and the class token an odd number
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+PRECISIONS = ("fp32", "bf16")
 FORMS = ("matrices", "FFT")
 
 
@@ -36,14 +38,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> Report:
     device = common.use(args)
     shapes = [shape for shape in GRIDS + SEQUENCES if math.prod(shape) <= args.largest]
-    makers, errors, cases = {}, {}, {}
+    makers, wrong, cases = {}, {}, {}
     for shape in shapes:
-        for precision, dtype in DTYPES.items():
-            for form in FORMS:
+        for form in FORMS:
+            fourier = Forced(shape, form).to(device)
+            for precision in PRECISIONS:
                 name = f"{_said(shape)}, {precision}, {form}"
                 cases[shape, precision, form] = name
-                makers[name] = partial(_make, shape, dtype, form, args, device)
-                errors[name] = _errors(shape, dtype, form, args.dim, device)
+                makers[name] = partial(_make, fourier, precision, args, device)
+                wrong[name] = errors(fourier, precision, args.dim, device)
+    limit = MATRIX_LIMIT.get(device.type, 0)
     timings = common.take_turns(makers, args.rounds, device)
     rows = [
         {
@@ -54,17 +58,17 @@ def run(args: argparse.Namespace) -> Report:
                 timings, cases[shape, precision, "matrices"], cases[shape, precision, "FFT"]
             ),
             **{form: timings[cases[shape, precision, form]].as_dict() for form in FORMS},
-            "errors": {form: errors[cases[shape, precision, form]] for form in FORMS},
+            "errors": {form: wrong[cases[shape, precision, form]] for form in FORMS},
         }
         for shape in shapes
-        for precision in DTYPES
+        for precision in PRECISIONS
     ]
-    crossovers = {precision: crossover(rows, precision) for precision in DTYPES}
+    crossovers = {precision: crossover(rows, precision) for precision in PRECISIONS}
     return Report(
-        _text(rows, crossovers, common.conditions(args, device)),
-        {"dim": args.dim, "batch": args.batch, "matrix_limit": MATRIX_LIMIT, "rows": rows, "crossover": crossovers},
+        _text(rows, crossovers, limit, common.conditions(args, device)),
+        {"dim": args.dim, "batch": args.batch, "matrix_limit": limit, "rows": rows, "crossover": crossovers},
         lambda path: line_chart(
-            {f"{precision}, {form}": _line(rows, precision, form) for precision in DTYPES for form in FORMS},
+            {f"{precision}, {form}": _line(rows, precision, form) for precision in PRECISIONS for form in FORMS},
             f"SpectralFilter over square grids, forward and backward, {args.dim} channels, batches of {args.batch}",
             "tokens",
             "seconds",
@@ -77,45 +81,54 @@ def _said(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape))
 
 
-def build(shape: tuple[int, ...], dim: int, form: str) -> SpectralFilter:
-    """The filter as the model has it, in this form whatever its size."""
-    torch.manual_seed(0)
-    tap = SpectralFilter(0, shape, dim, real=False)
-    tap.analysis, tap.synthesis = fourier_matrices(shape) if form == "matrices" else (None, None)
-    return tap
+class Forced(Fourier):
+    """The matrices, or the FFTs, whatever the number of tokens."""
+
+    def __init__(self, shape: tuple[int, ...], form: str):
+        with patch.dict(MATRIX_LIMIT, cpu=math.prod(shape)):  # or long sequences would have no matrices
+            super().__init__(0, shape)
+        self.form = form
+
+    def by_matrix(self, device: torch.device) -> bool:
+        return self.form == "matrices"
 
 
-def _make(
-    shape: tuple[int, ...], dtype: torch.dtype, form: str, args: argparse.Namespace, device: torch.device
-) -> Work:
-    tap = build(shape, args.dim, form).to(device)
-    tokens = torch.randn(args.batch, math.prod(shape), args.dim, device=device, dtype=dtype, requires_grad=True)
+def _make(fourier: Forced, precision: str, args: argparse.Namespace, device: torch.device) -> Work:
+    tap = SpectralFilter(fourier, args.dim).to(device)
+    tokens = torch.randn(args.batch, fourier.size, args.dim, device=device, requires_grad=True)
     upstream = torch.randn_like(tokens)
-    return lambda: _both_ways(tap, tokens, upstream)
+    return lambda: _both_ways(tap, precision, tokens, upstream)
 
 
-def _both_ways(tap: SpectralFilter, tokens: Tensor, upstream: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """The output, and the gradient of the tokens and of every parameter; tokens in bfloat16 come under autocast."""
-    with torch.autocast(tokens.device.type, torch.bfloat16, enabled=tokens.dtype == torch.bfloat16):
+def _both_ways(tap: SpectralFilter, precision: str, tokens: Tensor, upstream: Tensor) -> dict[str, Tensor]:
+    """What is added to the tokens, and the gradient of the tokens and of every parameter.
+
+    Tokens are float32 in bf16 too: so they come from the block before, which added to them what autocast computed.
+    """
+    with torch.autocast(tokens.device.type, torch.bfloat16, enabled=precision == "bf16"):
         out = tap(tokens)
     named = {"tokens": tokens, **dict(tap.named_parameters())}
-    return out, dict(zip(named, torch.autograd.grad(out, named.values(), upstream), strict=True))
+    gradients = torch.autograd.grad(out, named.values(), upstream)
+    return {"output": out} | {f"gradient of {name}": one for name, one in zip(named, gradients, strict=True)}
 
 
-def _errors(shape: tuple[int, ...], dtype: torch.dtype, form: str, dim: int, device: torch.device) -> dict[str, dict]:
-    """Of the output and every gradient: the largest difference from float64 FFTs, and that over the largest value."""
-    tap = build(shape, dim, form)
-    tokens, upstream = (torch.randn(2, math.prod(shape), dim).to(dtype) for _ in range(2))
-    out, gradients = _both_ways(tap.to(device), tokens.to(device).requires_grad_(), upstream.to(device))
-    exact = [value.detach().double().cpu().requires_grad_() for value in (tokens, tap.filter, tap.scale, tap.shift)]
-    expected = oracle(*exact, shape)
-    right = torch.autograd.grad(expected, exact, upstream.double())
-    names = ("output", "gradient of tokens", "gradient of filter", "gradient of scale", "gradient of shift")
-    found = (out, *(gradients[name] for name in ("tokens", "filter", "scale", "shift")))
-    return {name: _difference(got, want) for name, got, want in zip(names, found, (expected, *right), strict=True)}
+def errors(fourier: Forced, precision: str, dim: int, device: torch.device) -> dict[str, dict]:
+    """Of what is added and every gradient: the largest difference from float64 FFTs, also over the largest value."""
+    torch.manual_seed(0)
+    tap = SpectralFilter(fourier, dim).cpu()
+    tokens, upstream = torch.randn(2, 2, fourier.size, dim)
+    exact = {name: value.detach().double().requires_grad_() for name, value in tap.named_parameters()}
+    exact = {"tokens": tokens.double().requires_grad_()} | exact
+    right = oracle(fourier.shape, **exact)
+    gradients = torch.autograd.grad(right, exact.values(), upstream.double())
+    expected = {"output": right.detach() - tokens}
+    expected |= {f"gradient of {name}": one for name, one in zip(exact, gradients, strict=True)}
+    found = _both_ways(tap.to(device), precision, tokens.to(device).requires_grad_(), upstream.to(device))
+    found["output"] = found["output"].detach() - tokens.to(device)
+    return {name: _difference(found[name], expected[name]) for name in expected}
 
 
-def oracle(tokens: Tensor, filter: Tensor, scale: Tensor, shift: Tensor, shape: tuple[int, ...]) -> Tensor:
+def oracle(shape: tuple[int, ...], tokens: Tensor, filter: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """tokens + irfft(rfft(tokens) * filter) * scale + shift, in the precision that comes in."""
     axes = tuple(range(1, 1 + len(shape)))
     spectrum = torch.fft.rfftn(tokens.unflatten(1, shape), dim=axes, norm="ortho") * torch.view_as_complex(filter)
@@ -124,8 +137,8 @@ def oracle(tokens: Tensor, filter: Tensor, scale: Tensor, shift: Tensor, shape: 
 
 
 def _difference(got: Tensor, want: Tensor) -> dict[str, float]:
-    largest = (got.detach().double().cpu() - want.detach()).abs().max().item()
-    return {"absolute": largest, "relative": largest / want.detach().abs().max().item()}
+    largest = (got.double().cpu() - want).abs().max().item()
+    return {"absolute": largest, "relative": largest / want.abs().max().item()}
 
 
 def crossover(rows: list[dict], precision: str) -> float | None:
@@ -152,7 +165,7 @@ def _line(rows: list[dict], precision: str, form: str) -> tuple[list[float], lis
     return [row["tokens"] for row in grids], [row[form]["seconds"] for row in grids]
 
 
-def _text(rows: list[dict], crossovers: dict[str, float | None], conditions: str) -> str:
+def _text(rows: list[dict], crossovers: dict[str, float | None], limit: int, conditions: str) -> str:
     header = ["tokens", "precision", "FFT time / matrix time", "matrices, ms", "FFT, ms"]
     header += [f"{what} error, {form}" for what in ("output", "gradient") for form in FORMS]
     lines = [
@@ -169,8 +182,8 @@ def _text(rows: list[dict], crossovers: dict[str, float | None], conditions: str
     said = "; ".join(f"{precision}: {_crossing(tokens)}" for precision, tokens in crossovers.items())
     return (
         f"{common.markdown(header, lines)}\n\nThe FFTs are faster on square grids: {said} (the model changes over "
-        f"behind {MATRIX_LIMIT}). Errors: the largest difference from FFTs in float64 over the largest value; of the "
-        f"gradients the worst. {conditions}.\n"
+        f"behind {limit}). bf16 is autocast. Errors: the largest difference from float64 FFTs over the largest value, "
+        f"output being what is added to the tokens; of the gradients the worst. {conditions}.\n"
     )
 
 

@@ -91,7 +91,9 @@ def run(args: argparse.Namespace) -> Report:
             "matrix_side": _side(device),
             "float32_matmul_precision": torch.get_float32_matmul_precision(),
         },
-        lambda path: bar_chart(ratios, f"A training step of {args.backbone}", "times as fast as peft doing the same in fp32", path),
+        lambda path: bar_chart(
+            ratios, f"A training step of {args.backbone}", "times as fast as peft doing the same in fp32", path
+        ),
     )
 
 
@@ -229,6 +231,6 @@ def _text(rows: dict[str, dict], peaks: dict[str, float], conditions: str) -> st
     measured = ", ".join(f"{name} {peak / 1e9:,.0f} GFLOP/s" for name, peak in peaks.items())
     return (
         f"{common.markdown(header, lines)}\n\nTimes peft: each against peft without, or with, FreqFit. "
-        "G multiply-adds: one image forward, by fvcore. Step GFLOP: one image forward and backward, by torch's counter, "
-        f"two operations for a multiply-add. Peak: of a matrix product here, {measured}. {conditions}.\n"
+        "G multiply-adds: one image forward, by fvcore. Step GFLOP: one image forward and backward, by torch, two "
+        f"operations for a multiply-add. Peak: of a matrix product here, {measured}. {conditions}.\n"
     )

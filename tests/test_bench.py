@@ -72,6 +72,7 @@ def filters(model) -> list[tuple[str, torch.nn.Module]]:
     return [(name, tap) for name, tap in model.named_modules() if type(tap).__name__ == "SpectralFilter"]
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # what torch.compile imports uses it
 def test_bench_eval_compares_with_a_plain_loop(measure):
     rows = measure("eval", *MICRO)["contenders"]
     assert set(rows) == {

@@ -5,7 +5,6 @@ from collections import Counter
 from math import prod
 
 import torch
-from fvcore.nn import FlopCountAnalysis
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -17,7 +16,9 @@ def forward_multiply_adds(model: nn.Module, image: Tensor) -> int:
     Its norms count too, as fvcore has them (5 per element). FFTs and what is done element by element count nothing.
     """
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # of torch.jit's tracer, which fvcore uses: constants, its own deprecation
+        warnings.simplefilter("ignore")  # fvcore uses torch.jit, already when it is imported: deprecated, and talkative
+        from fvcore.nn import FlopCountAnalysis
+
         analysis = FlopCountAnalysis(model, image)
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
         analysis.set_op_handle("aten::scaled_dot_product_attention", _attention)

@@ -5,8 +5,10 @@
     python train.py --run-dir output/digits/... --eval-only
     python train.py --list-methods DATA.FEATURE sup_vitl16_imagenet21k
     python train.py --list-tasks DATA.DATAPATH data
+    torchrun --nproc_per_node 4 train.py --config-file configs/digits.yaml MODEL.TRANSFER_TYPE lora
 
-Exit status: 0 when the result was written (its last line says it), 2 for a config with problems, 1 for anything else.
+Exit status: 0 when the result was written (its last line says it); 2 for a config with problems; 75 when SIGTERM,
+SIGINT or SIGUSR1 asked the run to stop and the same command with --resume goes on; 1 for anything else.
 """
 
 import argparse
@@ -16,6 +18,7 @@ import sys
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 
 from src.configs import checks
 from src.configs.config import ConfigError, load_cfg
@@ -23,7 +26,9 @@ from src.data.listing import tasks_table
 from src.engine.results import RunFolder, run_folder
 from src.engine.run import evaluate_run, run
 from src.models.listing import methods_table
+from src.utils import distributed
 from src.utils.logging import setup_logging
+from src.utils.signals import REQUEUE, Interrupted
 
 logger = logging.getLogger("train")
 
@@ -48,10 +53,14 @@ def main(argv: list[str]) -> int:
         return _main(args)
     except ConfigError as error:
         return _fail(error, 2)
-    except (ValueError, OSError, FloatingPointError, torch.OutOfMemoryError) as error:
+    except (ValueError, OSError, FloatingPointError, torch.OutOfMemoryError, dist.DistBackendError) as error:
         if os.environ.get("VITUNE_DEBUG"):
             raise
         return _fail(error, 1)
+    except Interrupted as error:
+        if distributed.is_first():
+            print(f"stopped by {error}; the same command with --resume goes on from there", file=sys.stderr)
+        return REQUEUE
     except KeyboardInterrupt:
         print("interrupted; the same command with --resume goes on after the last finished epoch", file=sys.stderr)
         return 130
@@ -73,14 +82,16 @@ def _main(args: argparse.Namespace) -> int:
     folder = RunFolder(Path(args.run_dir)) if args.run_dir else run_folder(cfg)
     if args.eval_only:
         test = evaluate_run(folder, cfg)
-        print(f"result: test top-1 {100 * test['top1']:.2f} % of {test['images']:,} images")
+        logger.info("result: test top-1 %.2f %% of %s images", 100 * test["top1"], f"{test['images']:,}")
     else:
         run(cfg, folder, args.resume)
     return 0
 
 
 def _fail(error: Exception, status: int) -> int:
-    print(f"error: {error}", file=sys.stderr)
+    rank, count = distributed.expected_rank(), distributed.expected()
+    who = f"process {rank} of {count}: " if count > 1 else ""
+    print(f"error: {who}{error}", file=sys.stderr)
     return status
 
 

@@ -1,13 +1,15 @@
 """Benchmarks run and write their tables; how fast things are is no test."""
 
+from functools import partial
+
 import pytest
 import timm
 import torch
 
 from src.configs.config import load_cfg
+from src.engine.cost import flops
 from src.tools import bench
 from src.tools.benchmarks import data, step
-from src.tools.benchmarks.flops import forward_multiply_adds, step_operations
 from src.tools.benchmarks.freqfit import crossover
 from src.utils.io import read_json
 
@@ -39,10 +41,10 @@ def test_bench_data_writes_its_table(measure, tmp_path):
     assert all(f"| {name} |" in (tmp_path / "data.md").read_text() for name in rates)
 
 
-def test_bench_step_compares_with_peft(measure):
-    found = measure("step", *MICRO, "--no-compile")
+def test_bench_step_compares_with_peft(measure, quick_compiler):
+    found = measure("step", *MICRO)
     rows = found["contenders"]
-    assert rows.keys() == {name for name, one in step.CONTENDERS.items() if not one.compiled}
+    assert rows.keys() == step.CONTENDERS.keys()
     assert all(row["times_as_fast"] > 0 and row["of_matrix_peak"] > 0 for row in rows.values())
     assert rows[step.PEFT]["times_as_fast"] == rows[step.PEFT_FREQFIT]["times_as_fast"] == 1
     assert rows["ours, LoRA, bf16"]["reference"] == step.PEFT
@@ -72,8 +74,13 @@ def filters(model) -> list[tuple[str, torch.nn.Module]]:
     return [(name, tap) for name, tap in model.named_modules() if type(tap).__name__ == "SpectralFilter"]
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # what torch.compile imports uses it
-def test_bench_eval_compares_with_a_plain_loop(measure):
+@pytest.fixture
+def quick_compiler(monkeypatch):
+    """torch.compile without the minutes that Inductor takes."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+
+
+def test_bench_eval_compares_with_a_plain_loop(measure, quick_compiler):
     rows = measure("eval", *MICRO)["contenders"]
     assert set(rows) == {
         *("plain loop over timm, fp32", "ours, fp32", "ours, fp32, compiled"),
@@ -116,12 +123,12 @@ def test_work_is_counted_as_published():
     """17.6 G multiply-adds for ViT-B/16 (timm's own table); a step with frozen weights is about twice a forward."""
     vit = timm.create_model("vit_base_patch16_224", num_classes=100)
     image = torch.randn(1, 3, 224, 224)
-    forward = forward_multiply_adds(vit, image)
+    forward = flops(vit, (224, 224))
     assert 16.9e9 < forward < 17.7e9
     for param in vit.parameters():
         param.requires_grad = False
     vit.blocks[0].norm1.weight.requires_grad = True
-    assert step_operations(vit, image, torch.tensor([1])) == pytest.approx(2 * 2 * forward, rel=0.03)
+    assert step.step_operations(vit, image, torch.tensor([1])) == pytest.approx(2 * 2 * forward, rel=0.03)
 
 
 def test_user_errors_end_with_one_clear_line(tmp_path, capsys):

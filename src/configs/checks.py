@@ -32,7 +32,8 @@ CHOICES = {
     "SOLVER.SCHEDULER": ("cosine", "constant"),
     "SOLVER.SCHEDULE_PER": ("epoch", "step"),
     "SOLVER.LOSS": ("softmax", "sigmoid"),
-    "SOLVER.AMP": ("off", "bf16"),
+    "SOLVER.AMP": ("off", "bf16", "fp16", "auto"),
+    "MODEL.COMPILE_MODE": ("default", "reduce-overhead", "max-autotune"),
 }
 
 # Key: (lowest, highest) value that works; the lowest is allowed, None has no bound.
@@ -58,6 +59,8 @@ RANGES = {
     "SOLVER.TOTAL_EPOCH": (1, None),
     "SOLVER.SEARCH_EPOCH": (0, None),
     "SOLVER.PATIENCE": (1, None),
+    "SOLVER.EVAL_EVERY": (0, None),
+    "SOLVER.SAVE_EVERY": (0, None),
     "SOLVER.LABEL_SMOOTHING": (0, 1),
     "SOLVER.ACCUMULATE": (1, None),
     "SOLVER.CLIP_GRAD": (0, None),
@@ -162,6 +165,12 @@ def _solver(cfg: CfgNode) -> list[str]:
         found.append("SOLVER.LABEL_SMOOTHING works with SOLVER.LOSS softmax only")
     if solver.ACCUMULATE > cfg.DATA.BATCH_SIZE:
         found.append(f"SOLVER.ACCUMULATE {solver.ACCUMULATE} is more than DATA.BATCH_SIZE {cfg.DATA.BATCH_SIZE}")
+    epochs = min(solver.SEARCH_EPOCH or solver.TOTAL_EPOCH, solver.TOTAL_EPOCH)
+    if epochs > solver.PATIENCE and not 1 <= solver.EVAL_EVERY <= solver.PATIENCE:
+        found.append(
+            f"SOLVER.EVAL_EVERY is {solver.EVAL_EVERY}, but stopping after {solver.PATIENCE} epochs without a better "
+            "validation accuracy (SOLVER.PATIENCE) needs to measure it at least as often"
+        )
     if cfg.MODEL.MLP_NUM and cfg.DATA.BATCH_SIZE == 1:
         found.append("MODEL.MLP_NUM needs a DATA.BATCH_SIZE of at least 2: the head's batch norm compares images")
     return found

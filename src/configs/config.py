@@ -41,6 +41,8 @@ def get_cfg() -> CfgNode:
     cfg.DEVICE = "auto"
     # Let cuDNN time its algorithms at the start (only the patch convolution has any).
     cfg.CUDNN_BENCHMARK = False
+    # Use only GPU operations that give the same bits every time, some of them slower. On a CPU all do.
+    cfg.DETERMINISTIC = False
 
     cfg.DATA = CfgNode()
     # The data set: a name or alias in src/data/tasks.py. "folder" is your own images.
@@ -55,9 +57,9 @@ def get_cfg() -> CfgNode:
     cfg.DATA.IMAGE_SIZE = []
     # Number of classes; -1: what the data set has. Another number than the data set's is an error.
     cfg.DATA.NUMBER_CLASSES = -1
-    # Images per training step.
+    # Images per training step, over all processes.
     cfg.DATA.BATCH_SIZE = 32
-    # Images per evaluation step; 0: as in training.
+    # Images per evaluation step; 0: as in training on a CPU, on a GPU four times as many, up to 256.
     cfg.DATA.EVAL_BATCH_SIZE = 0
     # What trains: "train" (validates on val), "trainval" (no validation), "" (the task's own choice, see tasks.py).
     cfg.DATA.TRAIN_SPLIT = ""
@@ -149,6 +151,12 @@ def get_cfg() -> CfgNode:
     cfg.MODEL.MLP_NUM = 0
     # How the head starts: "vpt" (random, large for few classes) or "zero".
     cfg.MODEL.HEAD_INIT = "vpt"
+    # Compile the model with torch.compile: a wait at the start, then faster steps on a GPU.
+    cfg.MODEL.COMPILE = False
+    # "default"; "reduce-overhead" (CUDA graphs, for small batches); "max-autotune" (measures kernels first).
+    cfg.MODEL.COMPILE_MODE = "default"
+    # Keep only what enters each block and compute the rest again in the backward pass: less memory, more time.
+    cfg.MODEL.GRAD_CHECKPOINT = False
     # Write what was learned (tuned.safetensors) and, after every epoch, what is needed to resume (last.ckpt).
     cfg.MODEL.SAVE_CKPT = True
 
@@ -176,12 +184,19 @@ def get_cfg() -> CfgNode:
     # Stop when validation accuracy has not improved for this many epochs, and take the best epoch's weights. Needs
     # DATA.TRAIN_SPLIT "train"; as many as TOTAL_EPOCH or more: never, and the last epoch's weights are taken.
     cfg.SOLVER.PATIENCE = 300
+    # Measure on the validation images after every so many epochs, and after the last; 0: after the last only.
+    cfg.SOLVER.EVAL_EVERY = 1
+    # Write last.ckpt also after every so many steps, for long epochs; 0: after every epoch only.
+    cfg.SOLVER.SAVE_EVERY = 0
     # "softmax" (cross-entropy) or "sigmoid" (one binary cross-entropy per class).
     cfg.SOLVER.LOSS = "softmax"
     # Share of the target spread evenly over all classes (softmax only).
     cfg.SOLVER.LABEL_SMOOTHING = 0.0
-    # Precision of the computation: "off" (float32) or "bf16" (autocast to bfloat16).
+    # Precision of the computation: "off" (float32), "bf16" (autocast to bfloat16), "fp16" (autocast to float16, with
+    # scaled gradients) or "auto" (bf16 where the device computes in it, else fp16 on a GPU and off on a CPU).
     cfg.SOLVER.AMP = "off"
+    # Let a GPU round the factors of float32 products to 10 bits (TensorFloat-32).
+    cfg.SOLVER.TF32 = False
     # Each batch is computed in this many pieces, whose gradients add up: less memory, the same step.
     cfg.SOLVER.ACCUMULATE = 1
     # Largest norm of the gradient, 0: no limit.

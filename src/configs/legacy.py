@@ -8,11 +8,11 @@ RENAMED = {"MODEL.ADAPTER.REDUCATION_FACTOR": "MODEL.ADAPTER.REDUCTION_FACTOR"}
 # Keys without a meaning here, and what does their job.
 RETIRED = {
     "DBG": "logging is the same in every run",
-    "DIST_BACKEND": "a run uses one device",
-    "DIST_INIT_FILE": "a run uses one device",
-    "DIST_INIT_PATH": "a run uses one device",
-    "NUM_GPUS": "DEVICE chooses where a run computes",
-    "NUM_SHARDS": "a run uses one device",
+    "DIST_BACKEND": "torchrun starts several processes; the device decides how they talk",
+    "DIST_INIT_FILE": "torchrun says where processes meet",
+    "DIST_INIT_PATH": "torchrun says where processes meet",
+    "NUM_GPUS": "torchrun --nproc_per_node says how many GPUs a run uses",
+    "NUM_SHARDS": "torchrun --nnodes says how many machines a run uses",
     "RUN_N_TIMES": "a finished run is never repeated or overwritten; SEED makes another one",
     "DATA.PIN_MEMORY": "decoded images are kept as bytes (DATA.CACHE)",
     "MODEL.FILTER": "FREQFIT switches the filter on",

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 from torch import Tensor
-from tqdm import tqdm
 
 from ..utils.io import PARTIAL, read_json, waiting_for, write_atomic, write_json
+from ..utils.progress import tqdm
 from ..utils.threads import in_order, threads
 from .pixels import Pixels
 from .sources.base import DataError, RawImage, Split

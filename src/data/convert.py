@@ -19,9 +19,9 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from tensorflow_datasets.core import DatasetInfo
 from tensorflow_datasets.core.utils.shard_utils import FileInstruction
-from tqdm import tqdm
 
 from ..utils.io import PARTIAL, exclusive, read_json, write_atomic, write_json, write_text
+from ..utils.progress import tqdm
 from .sources.base import DataError, RawImage, Source, Split
 from .sources.records import ArrayRecords, TFRecords, write_tfrecord
 from .sources.vtab import ORIGIN

@@ -1,6 +1,6 @@
 """Batches on the device: uint8 from the cache, or decoded ahead by threads; normalised where they are used."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 
 import numpy as np
@@ -14,6 +14,9 @@ from .pixels import Pixels, normalise
 from .sources.base import DataError
 
 AHEAD = 2  # batches that threads decode while one is used
+
+Part = tuple[int, int]  # which process, of how many
+ALL: Part = (0, 1)
 
 
 class Images:
@@ -78,63 +81,112 @@ class Loader:
     """Batches of one split: float32 images (B, 3, H, W) and int64 labels (B,), on the device.
 
     ``epoch(e)`` of a training loader shuffles and augments, the same for the same seed and e whatever came before and
-    however many threads decode; with mixup or cutmix labels are (B, C). Iterating goes through the images in their
+    however many threads decode; with mixup or cutmix labels are (B, C). ``in_order()`` goes through the images in their
     order, without augmentation.
+
+    Several processes share the work by each asking for its ``part`` (which, of how many): every how-many-th image of a
+    batch, or of the split where it is gone through in order.
     """
 
     def __init__(self, images: Images, batch_size: int, device: torch.device, seed: int = 0, num_classes: int = 0):
         self.images, self.batch_size, self.device, self.seed = images, batch_size, device, seed
         self.labels = torch.from_numpy(images.split.labels)
+        self.device_labels = self.labels.to(device)
         pixels = images.pixels
         self.mean, self.std = (torch.tensor(v, device=device).view(3, 1, 1) for v in (pixels.mean, pixels.std))
         self.augment, self.mixing = Augment(pixels), mixing(pixels, num_classes)
 
     def __len__(self) -> int:
         """Batches in an epoch."""
-        return len(split_batches(torch.arange(len(self.labels)), self.batch_size))
+        return len(self.batch_sizes)
+
+    @property
+    def batch_sizes(self) -> list[int]:
+        """Images in every batch of an epoch, over all processes."""
+        return [len(batch) for batch in split_batches(torch.arange(len(self.labels)), self.batch_size)]
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        batches = torch.arange(len(self.labels)).split(self.batch_size)
-        plain = not self.images.train or self.images.pixels.kept == "input"
-        for indices, batch in zip(batches, self._gathered(batches, None if plain else self._view), strict=True):
-            yield normalise(batch, self.mean, self.std), self.labels[indices].to(self.device)
+        return self.in_order()
 
-    def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The training batches of epoch ``number``."""
+    def in_order(self, part: Part = ALL) -> Iterator[tuple[Tensor, Tensor]]:
+        """Every image of this part once."""
+        which, count = part
+        mine = torch.arange(len(self.labels))[which::count]
+        batches = mine.split(self.batch_size) if len(mine) else []
+        plain = not self.images.train or self.images.pixels.kept == "input"
+        for batch, where in self._gathered(batches, None if plain else self._view):
+            yield normalise(batch, self.mean, self.std), self.device_labels[where]
+
+    def epoch(self, number: int, first: int = 0, part: Part = ALL) -> Iterator[tuple[Tensor, Tensor]]:
+        """The training batches of epoch ``number`` from batch ``first`` on; never an empty one, see ``part_of``."""
         order, draws, seeds = batch_order(len(self.labels), self.seed, number)
-        batches = split_batches(order, self.batch_size)
+        whole = split_batches(order, self.batch_size)[first:]
+        batches = whole if self.mixing else [part_of(batch, part) for batch in whole]  # whole batches are mixed
         each = None
         if self.images.pixels.augment != "none" or self.augment.steps:
             each = lambda image, i: self.augment(image, draws[i], int(seeds[i]))  # noqa: E731 - it needs this epoch
-        for indices, batch in zip(batches, self._gathered(batches, each), strict=True):
-            images, labels = normalise(batch, self.mean, self.std), self.labels[indices].to(self.device)
+        for indices, (batch, where) in zip(batches, self._gathered(batches, each), strict=True):
+            images, labels = normalise(batch, self.mean, self.std), self.device_labels[where]
             with own_randomness() if self.augment.erase or self.mixing else nullcontext():
                 images = self.augment.erased(images, seeds[indices].tolist())
                 if self.mixing:
                     seed_all(int(seeds[indices[0]]) + 2)
-                    images, labels = self.mixing(images, labels)
+                    images, labels = (part_of(mixed, part) for mixed in self.mixing(images, labels))
             yield images, labels
 
     def _view(self, image: Tensor, i: int) -> Tensor:
         return self.images.pixels.view(image)
 
-    def _gathered(self, batches: Sequence[Tensor], each) -> Iterator[Tensor]:
-        """Every batch (B, 3, H, W) on the device, in 0..255; ``each(image, i)`` is applied to its images first."""
+    def _gathered(self, batches: Sequence[Tensor], each) -> Iterator[tuple[Tensor, Tensor]]:
+        """Every batch (B, 3, H, W) in 0..255, and its indices, on the device.
+
+        ``each(image, i)`` is applied to its images first.
+        """
+        if not batches:
+            return
+        # All indices at once: one copy per batch would make the host wait for a GPU in every step.
+        where = torch.cat(list(batches)).to(self.device).split([len(indices) for indices in batches])
         if each is None and self.images.resident is not None:
-            for indices in batches:
-                yield self.images.resident[indices.to(self.device)]
-        elif each is None and self.images.stackable:
-            for batch in self.images.stacked(batches):
-                yield batch.to(self.device)
+            for indices in where:
+                yield self.images.resident[indices], indices
         else:
-            on_device = bool(self.augment.steps) and each is not None
-            for indices, images in zip(batches, self.images.batches(batches), strict=True):
-                if on_device:  # what takes time is done where the model is
-                    images = [image.to(self.device) for image in images]
-                if each is not None:
-                    with own_randomness() if self.augment.steps else nullcontext():
-                        images = [each(image, i) for image, i in zip(images, indices.tolist(), strict=True)]
-                yield torch.stack(images).to(self.device)
+            yield from zip(on_device(self._on_host(batches, each), self.device), where, strict=True)
+
+    def _on_host(self, batches: Sequence[Tensor], each) -> Iterator[Tensor]:
+        if each is None and self.images.stackable:
+            yield from self.images.stacked(batches)
+            return
+        for indices, images in zip(batches, self.images.batches(batches), strict=True):
+            if self.augment.steps and each is not None:  # what takes time is done where the model is
+                images = [image.to(self.device) for image in images]
+            if each is not None:
+                with own_randomness() if self.augment.steps else nullcontext():
+                    images = [each(image, i) for image, i in zip(images, indices.tolist(), strict=True)]
+            yield torch.stack(images)
+
+
+def on_device(batches: Iterable[Tensor], device: torch.device) -> Iterator[Tensor]:
+    """Every batch on the device. On a GPU, each is on its way there while the one before it is used."""
+    if device.type != "cuda":
+        yield from (batch.to(device) for batch in batches)
+        return
+    copies, waiting = torch.cuda.Stream(device), None
+    for batch in batches:
+        with torch.cuda.stream(copies):
+            moved = batch if batch.is_cuda else batch.pin_memory().to(device, non_blocking=True)
+        arriving, waiting = waiting, (moved, copies.record_event())
+        if arriving:
+            yield _arrived(*arriving)
+    if waiting:
+        yield _arrived(*waiting)
+
+
+def _arrived(batch: Tensor, event: "torch.cuda.Event") -> Tensor:
+    """The batch, for the work that is queued from now on; its memory is not used again before that is done."""
+    stream = torch.cuda.current_stream(batch.device)
+    stream.wait_event(event)
+    batch.record_stream(stream)
+    return batch
 
 
 def batch_order(count: int, seed: int, epoch: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -151,3 +203,10 @@ def split_batches(order: Tensor, batch_size: int) -> list[Tensor]:
     if len(batches) > 1 and len(batches[-1]) == 1 < batch_size:
         batches[-2:] = [torch.cat(batches[-2:])]
     return batches
+
+
+def part_of(batch: Tensor, part: Part) -> Tensor:
+    """Every how-many-th entry, from the which-th on. Where there is none, the first: a process without an image must
+    still take part in the step, and its share of the batch is nothing."""
+    which, count = part
+    return batch[which::count] if which < len(batch) else batch[:1]

@@ -68,9 +68,9 @@ class Data:
             if {"train", name} <= known.keys() and (same := duplicates(known["train"], known[name])):
                 some = ", ".join(f"{one} = {other}" for one, other in same[:3]) + (", ..." if len(same) > 3 else "")
                 self._note(f"{len(same):,} images of {name} are also among those that train, byte for byte: {some}")
-        sizes = {
-            name: data.BATCH_SIZE if name == "train" else data.EVAL_BATCH_SIZE or data.BATCH_SIZE for name in known
-        }
+        # Without gradients there is room for more: only one block's activations are kept.
+        larger = max(data.BATCH_SIZE, min(4 * data.BATCH_SIZE, 256)) if device.type == "cuda" else data.BATCH_SIZE
+        sizes = {name: data.BATCH_SIZE if name == "train" else data.EVAL_BATCH_SIZE or larger for name in known}
         loaders = {
             name: Loader(
                 Images(split, self.pixels, name == "train", data.NUM_WORKERS, data.CACHE_PLACE, device),

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from ..utils.io import PARTIAL
+from ..utils.progress import tqdm
 
 HEADER = 128  # bytes of numpy's header of a flat or 4-dimensional array
 

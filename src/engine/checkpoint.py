@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,14 +13,16 @@ import torch
 import yaml
 from fvcore.common.config import CfgNode
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
+from torch.amp import GradScaler
 
 from ..configs import checks
 from ..configs.config import load_cfg_text
 from ..data.pixels import Pixels, pixels_from
 from ..models.method import THIS_FILE
 from ..models.vit_models import TunedViT, build_model, config_name, parse
+from ..utils import distributed
 from ..utils.io import write_atomic
 from ..utils.seed import random_state, set_random_state
 
@@ -51,7 +54,7 @@ def save_tuned(path: Path, model: TunedViT, cfg: CfgNode, class_names: list[str]
         "backbone": fingerprint(model),
         "without_files": simplejson.dumps(_without_files(model)),
     }
-    write_atomic(path, lambda temporary: save_file(state, temporary, metadata))
+    write_atomic(path, lambda temporary: temporary.write_bytes(save(state, metadata)))
 
 
 def load_tuned(path: str | Path, changes: Sequence[str] = (), vit: nn.Module | None = None) -> Tuned:
@@ -130,34 +133,48 @@ def fingerprint(model: TunedViT) -> str:
     return digest.hexdigest()
 
 
-def save_last(path: Path, model: TunedViT, optimizer: torch.optim.Optimizer, progress: dict) -> None:
-    """Write all that the next epoch depends on; ``progress`` is the trainer's own (numbers, strings, tensors)."""
+def save_last(
+    path: Path, model: TunedViT, optimizer: torch.optim.Optimizer, scaler: GradScaler, progress: dict
+) -> None:
+    """Write all that the next step depends on; ``progress`` is the trainer's own (numbers, strings, tensors).
+
+    Called by all processes together; the first one writes.
+    """
     content = {
         "model": model.tuned_state_dict(),
         "optimizer": optimizer.state_dict(),
-        "random": random_state(),
+        "scaler": scaler.state_dict(),
+        "random": distributed.gather(random_state()),
         "progress": progress,
     }
-    write_atomic(path, lambda temporary: torch.save(content, temporary))
+    if distributed.is_first():
+        buffer = io.BytesIO()  # torch.save to a file that cannot grow any more raises an obscure RuntimeError
+        torch.save(content, buffer)
+        write_atomic(path, lambda temporary: temporary.write_bytes(buffer.getbuffer()))
 
 
-def load_last(path: Path, model: TunedViT, optimizer: torch.optim.Optimizer) -> dict:
+def load_last(path: Path, model: TunedViT, optimizer: torch.optim.Optimizer, scaler: GradScaler) -> dict:
     """Put model, optimizer and random generators back; the trainer's ``progress``.
 
     Raises:
-        CheckpointError: the file is of another model.
+        CheckpointError: the file is broken or of another model.
     """
     try:  # on the CPU: load_state_dict moves what belongs on a device
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
+        parts = [content[name] for name in ("model", "optimizer", "scaler", "random", "progress")]
+    except (OSError, RuntimeError, EOFError, UnpicklingError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} is broken: remove it to start this run again") from error
+    tuned, steps, scale, random, progress = parts
     try:
-        model.load_tuned_state_dict(content["model"])
+        model.load_tuned_state_dict(tuned)
     except ValueError as error:
         raise CheckpointError(f"{path} is of another model: {error}") from error
-    optimizer.load_state_dict(content["optimizer"])
-    set_random_state(content["random"])
-    return content["progress"]
+    optimizer.load_state_dict(steps)
+    if scale and scaler.is_enabled():
+        scaler.load_state_dict(scale)
+    if len(random) == distributed.count():  # otherwise each goes on with what SEED gave it
+        set_random_state(random[distributed.rank()])
+    return progress
 
 
 def copy_of_tuned(model: TunedViT) -> dict[str, torch.Tensor]:

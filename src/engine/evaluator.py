@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.loader import Loader
+from ..utils import distributed
 
 
 @dataclass(frozen=True)
@@ -23,20 +24,31 @@ class Metrics:
 
 
 @torch.inference_mode()
-def predict(model: nn.Module, loader: Loader, autocast: torch.autocast) -> tuple[Tensor, Tensor]:
-    """Float32 logits (N, C) and labels (N,) of a whole split, in its order, on the CPU; the model ends in eval mode."""
+def predict(model: nn.Module, loader: Loader, autocast: torch.autocast, padded: bool = False) -> tuple[Tensor, Tensor]:
+    """Float32 logits (N, C) and labels (N,) of a whole split, in its order, on the CPU; the model ends in eval mode.
+
+    Several processes share the work, each image is one's, and all get everything.
+
+    Args:
+        padded: fill the last batch up to the size of the others, so that a compiled model sees one size only.
+    """
     model.eval()
     logits, labels = [], []
-    for images, targets in loader:
+    for images, targets in loader.in_order(distributed.part()):
+        count = len(images)
+        if padded and count < loader.batch_size:
+            images = torch.cat((images, images[-1:].expand(loader.batch_size - count, *images.shape[1:])))
         with autocast:
-            logits.append(model(images).float())
+            logits.append(model(images)[:count].float())
         labels.append(targets)
-    return torch.cat(logits).cpu(), torch.cat(labels).cpu()
+    mine = (torch.cat(logits).cpu(), torch.cat(labels).cpu()) if logits else None
+    parts = [part for part in distributed.gather(mine) if part is not None]
+    return tuple(distributed.interleave([part[i] for part in parts]) for i in (0, 1))
 
 
-def evaluate(model: nn.Module, loader: Loader, autocast: torch.autocast) -> Metrics:
+def evaluate(model: nn.Module, loader: Loader, autocast: torch.autocast, padded: bool = False) -> Metrics:
     """Top-1, top-5 (of as many classes as there are), mean per class and mean cross-entropy of a split."""
-    return measure(*predict(model, loader, autocast))
+    return measure(*predict(model, loader, autocast, padded))
 
 
 def measure(logits: Tensor, labels: Tensor) -> Metrics:

@@ -1,11 +1,11 @@
 """Linear probing without repeating itself: where only the head trains, each image's features are computed once."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from ..data.loader import Loader, batch_order, split_batches
+from ..data.loader import ALL, Loader, Part, batch_order, part_of, split_batches
 from ..models.vit_models import TunedViT
 
 
@@ -27,17 +27,23 @@ class FeatureLoader:
         with torch.no_grad(), autocast:
             self.features = torch.cat([model.features(images) for images, _ in loader])
 
+    @property
+    def batch_sizes(self) -> list[int]:
+        return [len(batch) for batch in split_batches(torch.arange(len(self.labels)), self.batch_size)]
+
     def __len__(self) -> int:
-        return len(split_batches(torch.arange(len(self.labels)), self.batch_size))
+        return len(self.batch_sizes)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        return self._batches(torch.arange(len(self.labels)).split(self.batch_size))
+    def in_order(self, part: Part = ALL) -> Iterator[tuple[Tensor, Tensor]]:
+        which, count = part
+        mine = torch.arange(len(self.labels))[which::count]
+        return self._batches(mine.split(self.batch_size) if len(mine) else [])
 
-    def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(self, number: int, first: int = 0, part: Part = ALL) -> Iterator[tuple[Tensor, Tensor]]:
         order, *_ = batch_order(len(self.labels), self.seed, number)
-        return self._batches(split_batches(order, self.batch_size))
+        return self._batches([part_of(batch, part) for batch in split_batches(order, self.batch_size)[first:]])
 
-    def _batches(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    def _batches(self, batches: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         for indices in batches:
             yield self.features[indices.to(self.device)], self.labels[indices].to(self.device)
 

@@ -27,6 +27,7 @@ NOT_THE_EXPERIMENT = (
     "DATA.CACHE_GB",
     "DATA.CACHE_PLACE",
     "MODEL.SAVE_CKPT",
+    "SOLVER.SAVE_EVERY",
 )
 # Keys that may also differ when a finished run is tested again: files move.
 MAY_MOVE = (*NOT_THE_EXPERIMENT, "DATA.DATAPATH", "DATA.CORRUPT", "DATA.EVAL_BATCH_SIZE", "MODEL.WEIGHT_PATH")
@@ -95,13 +96,14 @@ def _file_name(text: str) -> str:
     return re.sub(r"[^\w.+=-]+", "-", text).strip("-") or "unnamed"
 
 
-def environment() -> dict:
+def environment(device: torch.device | None = None) -> dict:
     """Versions, machine and code, for the record."""
+    on_gpu = torch.cuda.is_available() and (device is None or device.type == "cuda")
     return {
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
         "platform": platform.platform(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "cpu",
+        "device": torch.cuda.get_device_name(device) if on_gpu else platform.processor() or "cpu",
         "threads": torch.get_num_threads(),
         "git": _git_revision(),
         "command": " ".join(sys.argv),

@@ -2,7 +2,9 @@
 
 import dataclasses
 import logging
+import os
 import time
+from contextlib import nullcontext
 
 import torch
 from fvcore.common.config import CfgNode
@@ -13,14 +15,19 @@ from ..data.opened import Data, open_data
 from ..models.method import wiring
 from ..models.vit_backbones.zoo import find_weights
 from ..models.vit_models import TunedViT, build_model
+from ..utils import distributed
 from ..utils.io import exclusive, remove_partial, write_json, write_text
 from ..utils.logging import LogFile
 from ..utils.seed import seed_everything
-from .checkpoint import learned_size, load_tuned, save_tuned
+from ..utils.signals import StopSignals
+from .checkpoint import load_tuned, save_tuned
+from .cost import cost_card, describe
 from .evaluator import evaluate
+from .precision import autocast, resolve_amp, set_backends
 from .results import MAY_MOVE, NOT_THE_EXPERIMENT, RunFolder, environment
 from .sensitivity import about_allocation, with_allocation
-from .trainer import autocast, train
+from .step import compiled
+from .trainer import train
 
 logger = logging.getLogger(__name__)
 
@@ -28,12 +35,16 @@ logger = logging.getLogger(__name__)
 def run(cfg: CfgNode, folder: RunFolder, resume: bool = False) -> dict:
     """Train and test as ``cfg`` says, and write everything into ``folder``; the result, as in result.json.
 
+    Under ``torchrun`` all processes call this together; the first one writes.
+
     Args:
         resume: go on with an interrupted run; a finished one just gives its result.
 
     Raises:
         FileExistsError: the folder holds a run, and ``resume`` is not set or its config is another.
         FileNotFoundError, ValueError: missing weights, data that cannot be used, methods that do not fit.
+        WriteError: the disk is full or gone; what was written before is intact.
+        Interrupted: SIGTERM, SIGINT or SIGUSR1; the same with ``resume`` goes on where it stopped.
     """
     if resume and (result := folder.read_result()):
         _require_same(cfg, folder)
@@ -41,53 +52,81 @@ def run(cfg: CfgNode, folder: RunFolder, resume: bool = False) -> dict:
         logger.info(summary(result))
         return result
     _require_free(cfg, folder, resume)
+    device = choose_device(cfg.DEVICE)
+    set_backends(cfg, device)
+    resolve_amp(cfg.SOLVER.AMP, device)
     find_weights(cfg.DATA.FEATURE, cfg.MODEL.MODEL_ROOT, cfg.MODEL.WEIGHT_PATH)
     data = open_data(cfg)
-    device = choose_device(cfg.DEVICE)
-    torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
-    whole = with_allocation(cfg, data, device, folder, resume)
-    model = build_model(whole, len(data.class_names)).to(device)
-    seed_everything(cfg.SEED)
+    with StopSignals() as stop, distributed.together(device):
+        with distributed.first_before_others():
+            whole = with_allocation(cfg, data, device, folder, resume or not distributed.is_first())
+        model = build_model(whole, len(data.class_names)).to(device)
+        seed_everything(cfg.SEED + distributed.rank())
+        with exclusive(folder.log) if distributed.is_first() else nullcontext():
+            return _run(cfg, folder, resume, data, model, about_allocation(whole), stop)
 
-    with exclusive(folder.log), LogFile(folder.log):
+
+def _run(
+    cfg: CfgNode,
+    folder: RunFolder,
+    resume: bool,
+    data: Data,
+    model: TunedViT,
+    allocation: dict | None,
+    stop: StopSignals,
+) -> dict:
+    """The run itself, in a folder that is this process's own."""
+    device, first = next(model.parameters()).device, distributed.is_first()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    if first:
         _require_free(cfg, folder, resume)  # again: another process may have been faster
         remove_partial(folder.path)
-        logger.info("run folder: %s", folder.path)
         write_text(folder.config, cfg.dump())
         write_text(folder.wiring, wiring(model.vit, model.methods) + "\n")
+    with LogFile(folder.log) if first else nullcontext():
+        logger.info("run folder: %s", folder.path)
         _announce(cfg, model, data, device)
         start = time.perf_counter()
-        loaders, corrupt = data.loaders(cfg, device)
-        read_seconds = time.perf_counter() - start
-        trained = train(cfg, model, loaders, folder)
+        with distributed.first_before_others():
+            loaders, corrupt = data.loaders(cfg, device)
+        seconds = {"read": time.perf_counter() - start}
+        trained = train(cfg, model, loaders, folder, stop)
+        seconds |= trained.pop("seconds")
 
-        start = time.perf_counter()
-        test = evaluate(model, loaders["test"], autocast(cfg, device)).as_dict() if "test" in loaders else None
-        seconds = {
-            "read": read_seconds,
-            "train": trained.pop("train_seconds"),
-            "test": time.perf_counter() - start,
-        }
-        if cfg.MODEL.SAVE_CKPT:
+        start, test = time.perf_counter(), None
+        if "test" in loaders:
+            network = compiled(model, cfg)
+            test = evaluate(network, loaders["test"], autocast(cfg, device), padded=cfg.MODEL.COMPILE).as_dict()
+        seconds["test"] = time.perf_counter() - start
+        if cfg.MODEL.SAVE_CKPT and first:
+            start = time.perf_counter()
             save_tuned(folder.tuned, model, cfg, data.class_names, data.pixels)
             for name, method in model.methods.items():
                 method.export(model.vit, folder.path / name)
+            seconds["save"] = time.perf_counter() - start
+        rates = {
+            "training": trained.pop("train_images_per_second"),
+            "testing": test and test["images"] / seconds["test"],
+        }
         result = {
             "test": test,
             **trained,
             "parameters": _parameters(model),
-            "learned_bytes": learned_size(model),
-            "allocation": about_allocation(whole),
-            "seconds": seconds,
+            "cost": cost_card(model, data.pixels.size, rates, seconds),
+            "precision": resolve_amp(cfg.SOLVER.AMP, device),
+            "allocation": allocation,
             "data": _describe(data, corrupt),
             "class_names": data.class_names,
             "pixels": dataclasses.asdict(data.pixels),
             "seed": cfg.SEED,
-            "environment": environment(),
+            "environment": environment(device),
             "config": changed(cfg),
         }
-        write_json(folder.result, result)
-        folder.last.unlink(missing_ok=True)  # nothing is left to resume
+        if first:
+            write_json(folder.result, result)
+            folder.last.unlink(missing_ok=True)  # nothing is left to resume
+        logger.info(describe(result["cost"]))
         logger.info(summary(result))
     return result
 
@@ -105,7 +144,10 @@ def evaluate_run(folder: RunFolder, cfg: CfgNode) -> dict:
     moved = changed(cfg)
     tuned = load_tuned(folder.path, [text for key in MAY_MOVE if key in moved for text in (key, str(moved[key]))])
     if other := _different(tuned.cfg, cfg, MAY_MOVE):
-        raise ValueError(f"{folder.path} was trained with another {', '.join(other)}: testing it cannot change that")
+        raise ValueError(
+            f"{folder.path} was trained with another {', '.join(other)}: testing it cannot change that\n"
+            + differences(tuned.cfg, cfg, other)
+        )
     device = choose_device(cfg.DEVICE)
     data = open_data(cfg)
     if data.class_names != tuned.class_names:
@@ -113,18 +155,24 @@ def evaluate_run(folder: RunFolder, cfg: CfgNode) -> dict:
     data.splits = {name: split for name, split in data.splits.items() if name == "test"}
     if not data.splits:
         raise ValueError(f"{folder.path} was trained without a test set (DATA.NO_TEST, or none on disk)")
-    loaders, _ = data.loaders(cfg, device)
-    return evaluate(tuned.model.to(device), loaders["test"], autocast(cfg, device)).as_dict()
+    set_backends(cfg, device)
+    with distributed.together(device):
+        with distributed.first_before_others():
+            loaders, _ = data.loaders(cfg, device)
+        network = compiled(tuned.model.to(device), cfg)
+        return evaluate(network, loaders["test"], autocast(cfg, device), padded=cfg.MODEL.COMPILE).as_dict()
 
 
 def choose_device(name: str) -> torch.device:
-    """``DEVICE``: "auto" is a GPU if there is one.
+    """``DEVICE``: "auto" is a GPU if there is one; each of several processes gets its own.
 
     Raises:
         ValueError: a GPU is asked for and there is none, or the name is no device.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and distributed.expected() > 1:
+        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -145,7 +193,7 @@ def summary(result: dict) -> str:
     parameters = result["parameters"]
     return (
         f"result: {said}, {parameters['trained'] - parameters['head']:,} trained parameters + "
-        f"{parameters['head']:,} in the head, {result['seconds']['train']:.0f} s"
+        f"{parameters['head']:,} in the head, {result['cost']['seconds']['train']:.0f} s"
     )
 
 
@@ -172,8 +220,8 @@ def _require_same(cfg: CfgNode, folder: RunFolder) -> None:
         raise ValueError(f"{folder.config} is broken: remove {folder.path} to start again") from error
     if other := _different(before, cfg, NOT_THE_EXPERIMENT):
         raise FileExistsError(
-            f"{folder.path} holds a run with another config (different: {', '.join(other)}); choose another --run-dir, "
-            "or remove it"
+            f"{folder.path} holds a run with another config; choose another --run-dir, or remove it. Different:\n"
+            + differences(before, cfg, other)
         )
 
 
@@ -181,6 +229,12 @@ def _different(one: CfgNode, other: CfgNode, but: tuple[str, ...]) -> list[str]:
     """The keys in which two configs differ, those in ``but`` aside."""
     ours, theirs = flatten(one), flatten(other)
     return sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key) and key not in but)
+
+
+def differences(before: CfgNode, now: CfgNode, keys: list[str]) -> str:
+    """One line per key: what it was, and what it is now."""
+    old, new = flatten(before), flatten(now)
+    return "\n".join(f"  - {key}: {old.get(key)!r} there, {new.get(key)!r} now" for key in keys)
 
 
 def _announce(cfg: CfgNode, model: TunedViT, data: Data, device: torch.device) -> None:

@@ -10,7 +10,6 @@ from fvcore.common.config import CfgNode
 from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from ..data.opened import Data
 from ..models.allocation import UNIT, Allocation, allocate, pieces
@@ -18,6 +17,7 @@ from ..models.method import blocks
 from ..models.methods.spt import OPERATIONS, SPT
 from ..models.vit_models import METHODS, TunedViT, build_model, config_name, parse
 from ..utils.plots import heat_map
+from ..utils.progress import tqdm
 from .results import RunFolder
 
 logger = logging.getLogger(__name__)

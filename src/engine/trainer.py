@@ -5,24 +5,28 @@ import math
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
 from ..data.loader import Loader
 from ..models.vit_models import TunedViT
 from ..solver.losses import build_loss, class_weights
 from ..solver.lr_scheduler import learning_rate
 from ..solver.optimizer import build_optimizer, set_learning_rate
-from ..utils.io import write_json_lines
+from ..utils import distributed
+from ..utils.io import WriteError, write_json_lines
+from ..utils.progress import tqdm
+from ..utils.signals import Interrupted, StopSignals
 from .checkpoint import copy_of_tuned, load_last, save_last
 from .evaluator import evaluate
 from .features import reuse_features
+from .precision import autocast
 from .results import RunFolder
+from .step import TrainingStep, compiled, over_processes
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +35,9 @@ class NonFiniteLoss(FloatingPointError):
     """The loss became infinite or not a number; the message says where and what to try."""
 
 
-def train(cfg: CfgNode, model: TunedViT, loaders: dict[str, Loader], run: RunFolder) -> dict:
+def train(
+    cfg: CfgNode, model: TunedViT, loaders: dict[str, Loader], run: RunFolder, stop: StopSignals | None = None
+) -> dict:
     """Train ``model`` on ``loaders["train"]`` and leave it with the weights to be tested.
 
     Those are the last epoch's; with early stopping (validation images that are not trained on, and PATIENCE less than
@@ -42,132 +48,228 @@ def train(cfg: CfgNode, model: TunedViT, loaders: dict[str, Loader], run: RunFol
 
     Raises:
         NonFiniteLoss: the loss is infinite or not a number.
+        Interrupted: ``stop`` was asked for; what was done is in ``run.last``.
     """
-    solver, loader, val = cfg.SOLVER, loaders["train"], loaders.get("val")
-    device = loader.device
-    weights = class_weights(loader.labels.numpy(), model.head.last_layer.out_features, cfg.DATA.CLASS_WEIGHTS_TYPE)
-    loss_of = build_loss(solver.LOSS, None if weights is None else weights.to(device), solver.LABEL_SMOOTHING)
-    optimizer = build_optimizer(model.named_parameters(), solver)
-    epochs = min(solver.SEARCH_EPOCH or solver.TOTAL_EPOCH, solver.TOTAL_EPOCH)
-    stops_early = val is not None and epochs > solver.PATIENCE
-
-    rows, seconds, best = [], 0.0, {"epoch": -1, "top1": -1.0, "state": None}
-    if run.last.is_file():
-        progress = load_last(run.last, model, optimizer)
-        rows, seconds, best = progress["rows"], progress["seconds"], progress["best"]
-        logger.info("resuming after epoch %d/%d", len(rows), epochs)
-
-    start = time.perf_counter()
-    network, loader, val = reuse_features(model, loader, val, autocast(cfg, device))
-    seconds += time.perf_counter() - start
-    with _tensorboard(run, len(rows)) as board, _progress_bar(epochs, len(loader), len(rows)) as bar:
-        for epoch in range(len(rows), epochs):
-            if stops_early and epoch - 1 - best["epoch"] >= solver.PATIENCE:
-                logger.info("no better validation accuracy for %d epochs: stopping", solver.PATIENCE)
-                break
-            start = time.perf_counter()
-            loss, lr = _train_epoch(cfg, network, loader, optimizer, loss_of, epoch, bar)
-            row = {"epoch": epoch + 1, "loss": loss, "lr": lr}
-            if val is not None:
-                metrics = evaluate(network, val, autocast(cfg, device)).as_dict()
-                row |= {f"val_{name}": value for name, value in metrics.items()}
-                if row["val_top1"] > best["top1"]:
-                    state = copy_of_tuned(model) if stops_early else None
-                    best = {"epoch": epoch, "top1": row["val_top1"], "state": state}
-            row["seconds"] = time.perf_counter() - start
-            seconds += row["seconds"]
-            rows.append(row)
-            _report(row, epochs, (epochs - epoch - 1) * row["seconds"], board)
-            write_json_lines(run.metrics, rows)
-            if cfg.MODEL.SAVE_CKPT:
-                save_last(run.last, model, optimizer, {"rows": rows, "seconds": seconds, "best": best})
-
-    used = rows[-1]
-    if stops_early:
-        model.load_tuned_state_dict(best["state"])
-        used = rows[best["epoch"]]
-    return {
-        "epochs": len(rows),
-        "epoch_used": used["epoch"],
-        "train_loss": used["loss"],
-        "val": {name.removeprefix("val_"): value for name, value in used.items() if name.startswith("val_")} or None,
-        "train_seconds": seconds,
-    }
+    training = Training(cfg, model, loaders, run)
+    training.resume()
+    training.prepare()
+    with stop.deferred() if stop else nullcontext():
+        training.run(stop or StopSignals())
+    return training.finish()
 
 
-def _train_epoch(cfg, model, loader, optimizer, loss_of, epoch: int, bar: tqdm) -> tuple[float, float]:
-    """One pass over the training images; the mean loss per image and the last step's learning rate."""
-    model.train()
-    solver, steps = cfg.SOLVER, len(loader)
-    losses, sizes, lr = [], [], 0.0
-    for step, (images, targets) in enumerate(loader.epoch(epoch)):
-        at = epoch if solver.SCHEDULE_PER == "epoch" else epoch + (step + 0.5) / steps
-        lr = learning_rate(solver.SCHEDULER, solver.BASE_LR, solver.WARMUP_EPOCH, solver.TOTAL_EPOCH, at)
-        set_learning_rate(optimizer, lr)
-        losses.append(_step(cfg, model, images, targets, optimizer, loss_of))
-        sizes.append(len(targets))
-        bar.update()
-        if images.device.type == "cpu":  # on a GPU, looking at the loss would make it wait
-            _check_finite(losses[-1:], epoch, step, lr)
-    _check_finite(losses, epoch, 0, lr)
-    weights = torch.tensor(sizes, dtype=torch.float64)
-    return (torch.stack(losses).double().cpu() @ weights / weights.sum()).item(), lr
+class Training:
+    """One run's training, and where it stands.
 
+    Attributes:
+        rows: of the finished epochs, as in metrics.jsonl.
+        steps: finished in the present epoch, with their ``losses``, over all processes, and ``epoch_seconds``.
+        seconds: of all that was done, before interruptions too.
+        best: the epoch with the best validation accuracy so far.
+    """
 
-def _step(cfg, model, images: Tensor, targets: Tensor, optimizer, loss_of) -> Tensor:
-    """One optimizer step on one batch, computed in ACCUMULATE pieces; the batch's mean loss, still on the device."""
-    optimizer.zero_grad(set_to_none=True)
-    total = torch.zeros((), device=images.device)
-    count = max(1, min(cfg.SOLVER.ACCUMULATE, len(targets) // 2))  # no piece of a single image, as in split_batches
-    for some_images, some_targets in zip(images.tensor_split(count), targets.tensor_split(count), strict=True):
-        with autocast(cfg, images.device):
-            logits = model(some_images)
-        loss = loss_of(logits.float(), some_targets) * (len(some_targets) / len(targets))
-        loss.backward()
-        total += loss.detach()
-    if cfg.SOLVER.CLIP_GRAD:
-        trained = [p for group in optimizer.param_groups for p in group["params"]]
-        torch.nn.utils.clip_grad_norm_(trained, cfg.SOLVER.CLIP_GRAD)
-    optimizer.step()
-    return total
+    def __init__(self, cfg: CfgNode, model: TunedViT, loaders: dict[str, Loader], run: RunFolder):
+        self.cfg, self.solver, self.model, self.run_folder = cfg, cfg.SOLVER, model, run
+        self.loader, self.val = loaders["train"], loaders.get("val")
+        self.device, labels = self.loader.device, self.loader.labels.numpy()
+        weights = class_weights(labels, model.head.last_layer.out_features, cfg.DATA.CLASS_WEIGHTS_TYPE)
+        weights = None if weights is None else weights.to(self.device)
+        self.loss_of = build_loss(self.solver.LOSS, weights, self.solver.LABEL_SMOOTHING)
+        self.optimizer = build_optimizer(model.named_parameters(), self.solver, fused=self.device.type == "cuda")
+        self.epochs = min(self.solver.SEARCH_EPOCH or self.solver.TOTAL_EPOCH, self.solver.TOTAL_EPOCH)
+        self.stops_early = self.val is not None and self.epochs > self.solver.PATIENCE
+        self.step = TrainingStep(cfg, model, self.optimizer, self.loss_of, self.device)
+        self.rows, self.best = [], {"epoch": -1, "top1": -1.0, "state": None}
+        self.steps, self.epoch_seconds, self.losses = 0, 0.0, torch.zeros(0)
+        self.seconds = {"features": 0.0, "first_step": 0.0, "train": 0.0, "validate": 0.0}
+        self.started = False
 
+    def prepare(self) -> None:
+        """Compute what is the same in every epoch, compile the rest, and share it between processes."""
+        start, cfg = time.perf_counter(), self.cfg
+        self.network, self.loader, self.val = reuse_features(
+            self.model, self.loader, self.val, autocast(cfg, self.device)
+        )
+        self.seconds["features"] += time.perf_counter() - start
+        self.network = compiled(self.network, cfg)
+        self.step.network = over_processes(self.network, self.device)
 
-def autocast(cfg: CfgNode, device: torch.device) -> torch.autocast:
-    """The precision of ``SOLVER.AMP``, as a context."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=cfg.SOLVER.AMP == "bf16")
+    # --- stopping and going on
 
+    def save(self) -> None:
+        """Write ``run.last``, from which ``resume`` goes on to the very same end."""
+        if not self.cfg.MODEL.SAVE_CKPT:
+            return
+        names = ("rows", "best", "steps", "epoch_seconds", "losses", "seconds")
+        progress = {name: getattr(self, name) for name in names} | {"made": self._circumstances()}
+        try:
+            save_last(self.run_folder.last, self.model, self.optimizer, self.step.scaler, progress)
+        except WriteError as error:
+            raise WriteError(f"{error}. Make room there, then go on with --resume") from error
 
-def _check_finite(losses: list[Tensor], epoch: int, first_step: int, lr: float) -> None:
-    values = torch.stack(losses).tolist()
-    for step, value in enumerate(values, start=first_step):
-        if not math.isfinite(value):
-            raise NonFiniteLoss(
-                f"the loss is {value} in epoch {epoch + 1}, step {step + 1}, with learning rate {lr:.3g}. Try a "
-                "smaller SOLVER.BASE_LR, a longer SOLVER.WARMUP_EPOCH, SOLVER.CLIP_GRAD 1.0, or SOLVER.AMP off"
-            )
+    def resume(self) -> None:
+        """Go on from ``run.last``, if it is there, and say from where and what is different now."""
+        if not self.run_folder.last.is_file():
+            return
+        progress = load_last(self.run_folder.last, self.model, self.optimizer, self.step.scaler)
+        made, now = progress.pop("made"), self._circumstances()
+        for name, value in progress.items():
+            setattr(self, name, value)
+        where = f"after epoch {len(self.rows)}/{self.epochs}" + (f", step {self.steps}" if self.steps else "")
+        logger.info("resuming %s", where)
+        if other := [f"{name} {made[name]} before, {now[name]} now" for name in now if made.get(name) != now[name]]:
+            logger.info("note: %s; the result can differ in its last digits", "; ".join(other))
 
+    def _circumstances(self) -> dict:
+        """What may differ between the parts of an interrupted run."""
+        device = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
+        return {"device": device, "processes": distributed.count(), "torch": torch.__version__}
 
-def _report(row: dict, epochs: int, left: float, board: SummaryWriter) -> None:
-    """The epoch's line, with the seconds that are left, and the same numbers for TensorBoard."""
-    val = f" val {100 * row['val_top1']:.2f} %" if "val_top1" in row else ""
-    said = f"epoch {row['epoch']}/{epochs} loss {row['loss']:.4g} lr {row['lr']:.3g}{val} {row['seconds']:.1f} s"
-    logger.info("%s, %s left", said, tqdm.format_interval(left))
-    for name, value in row.items():
-        if name != "epoch":
-            board.add_scalar(name, value, row["epoch"])
+    # --- the epochs
 
+    def run(self, stop: StopSignals) -> None:
+        with self._tensorboard() as board, self._progress_bar() as bar:
+            for epoch in range(len(self.rows), self.epochs):
+                if self.stops_early and epoch - 1 - self.best["epoch"] >= self.solver.PATIENCE:
+                    logger.info("no better validation accuracy for %d epochs: stopping", self.solver.PATIENCE)
+                    break
+                lr = self._train_epoch(epoch, stop, bar)
+                row = {"epoch": epoch + 1, "loss": self._mean_loss(), "lr": lr} | self._validate(epoch)
+                row["seconds"] = self.epoch_seconds
+                self.rows.append(row)
+                self.steps, self.epoch_seconds, self.losses = 0, 0.0, torch.zeros(0)
+                self._report(row, board)
+                self.save()
+                if any(distributed.gather(bool(stop.asked))):
+                    raise Interrupted(self._where(stop))
 
-@contextmanager
-def _tensorboard(run: RunFolder, done: int) -> Iterator[SummaryWriter]:
-    """TensorBoard events in the run's folder; those after the last finished epoch are taken back on resuming."""
-    with SummaryWriter(str(run.path), purge_step=done + 1 if done else None) as board:
-        yield board
+    def _train_epoch(self, epoch: int, stop: StopSignals, bar: tqdm) -> float:
+        """One pass over the training images, or the rest of one; the last step's learning rate."""
+        self.step.network.train()
+        solver, sizes, agreed, lr = self.solver, self.loader.batch_sizes, distributed.Agreement(), 0.0
+        start, fresh = time.perf_counter(), []
+        batches = self.loader.epoch(epoch, self.steps, distributed.part())
+        for step, (images, targets) in enumerate(batches, start=self.steps):
+            at = epoch if solver.SCHEDULE_PER == "epoch" else epoch + (step + 0.5) / len(sizes)
+            lr = learning_rate(solver.SCHEDULER, solver.BASE_LR, solver.WARMUP_EPOCH, solver.TOTAL_EPOCH, at)
+            set_learning_rate(self.optimizer, lr)
+            fresh.append(self.step(images, targets, sizes[step]))
+            if not self.started:
+                fresh[-1].item()  # waits for a GPU, and for the compiler
+                self.seconds["first_step"] += time.perf_counter() - start
+                self.started = True
+            if (
+                self.device.type == "cpu" and distributed.count() == 1
+            ):  # on a GPU, looking at the loss would wait for it
+                self._check_finite(fresh[-1:], epoch, step, lr)
+            bar.update()
+            last = step + 1 == len(sizes)
+            asked = agreed(bool(stop.asked)) and not last
+            if asked or (solver.SAVE_EVERY and (step + 1) % solver.SAVE_EVERY == 0 and not last):
+                self._collect(fresh, epoch, lr)
+                self.steps, start, fresh = step + 1, self._tick(start), []
+                self.save()
+            if asked:
+                agreed.settle()
+                raise Interrupted(self._where(stop))
+        agreed.settle()
+        self._collect(fresh, epoch, lr)
+        self._tick(start)
+        return lr
 
+    def _tick(self, start: float) -> float:
+        """Count the time since ``start``; the time now."""
+        now = time.perf_counter()
+        self.epoch_seconds += now - start
+        self.seconds["train"] += now - start
+        return now
 
-@contextmanager
-def _progress_bar(epochs: int, steps: int, done: int) -> Iterator[tqdm]:
-    """A bar over all steps of the run, with the time that is left; now and then a line where there is no terminal."""
-    every = 0.2 if sys.stderr.isatty() else 10
-    settings = dict(total=epochs * steps, initial=done * steps, mininterval=every, dynamic_ncols=True)
-    with tqdm(desc="training", unit="step", leave=False, **settings) as bar:
-        yield bar
+    def _collect(self, fresh: list[Tensor], epoch: int, lr: float) -> None:
+        """Add this process's losses of some steps to those of all."""
+        if fresh:
+            losses = distributed.add_up(torch.stack(fresh).float()).cpu()
+            self._check_finite(losses, epoch, len(self.losses), lr)
+            self.losses = torch.cat((self.losses, losses))
+
+    def _mean_loss(self) -> float:
+        """Per image of the present epoch."""
+        weights = torch.tensor(self.loader.batch_sizes, dtype=torch.float64)
+        return (self.losses.double() @ weights / weights.sum()).item()
+
+    def _validate(self, epoch: int) -> dict:
+        """Metrics of val for the epoch's row, where there is val and EVAL_EVERY says so; keeps the best state."""
+        every = self.solver.EVAL_EVERY
+        if self.val is None or not (epoch + 1 == self.epochs or (every and (epoch + 1) % every == 0)):
+            return {}
+        start = time.perf_counter()
+        metrics = evaluate(self.network, self.val, autocast(self.cfg, self.device), padded=self.cfg.MODEL.COMPILE)
+        if metrics.top1 > self.best["top1"]:
+            state = copy_of_tuned(self.model) if self.stops_early else None
+            self.best = {"epoch": epoch, "top1": metrics.top1, "state": state}
+        self.seconds["validate"] += time.perf_counter() - start
+        self.epoch_seconds += time.perf_counter() - start
+        return {f"val_{name}": value for name, value in metrics.as_dict().items()}
+
+    def finish(self) -> dict:
+        """Leave the model with the weights to be tested; what the result says of training."""
+        used = self.rows[-1]
+        if self.stops_early:
+            self.model.load_tuned_state_dict(self.best["state"])
+            used = self.rows[self.best["epoch"]]
+        images = len(self.loader.labels) * len(self.rows) - self.loader.batch_sizes[0]  # without the first step
+        seconds = self.seconds["train"] - self.seconds["first_step"]
+        return {
+            "epochs": len(self.rows),
+            "epoch_used": used["epoch"],
+            "train_loss": used["loss"],
+            "val": {name.removeprefix("val_"): value for name, value in used.items() if name.startswith("val_")}
+            or None,
+            "train_images_per_second": images / seconds if images and seconds > 0 else None,
+            "seconds": self.seconds,
+        }
+
+    # --- what is said meanwhile
+
+    @staticmethod
+    def _check_finite(losses: list[Tensor] | Tensor, epoch: int, first_step: int, lr: float) -> None:
+        for step, value in enumerate(torch.stack(list(losses)).tolist(), start=first_step):
+            if not math.isfinite(value):
+                raise NonFiniteLoss(
+                    f"the loss is {value} in epoch {epoch + 1}, step {step + 1}, with learning rate {lr:.3g}. Try a "
+                    "smaller SOLVER.BASE_LR, a longer SOLVER.WARMUP_EPOCH, SOLVER.CLIP_GRAD 1.0, or SOLVER.AMP off"
+                )
+
+    def _where(self, stop: StopSignals) -> str:
+        where = f"epoch {len(self.rows)}" + (f", step {self.steps}" if self.steps else "")
+        return f"{stop.asked or 'another process'} after {where}"
+
+    def _report(self, row: dict, board: SummaryWriter | None) -> None:
+        """The epoch's line, with the seconds that are left, and the same numbers for TensorBoard and metrics.jsonl."""
+        val = f" val {100 * row['val_top1']:.2f} %" if "val_top1" in row else ""
+        said = f"epoch {row['epoch']}/{self.epochs} loss {row['loss']:.4g} lr {row['lr']:.3g}{val}"
+        left = tqdm.format_interval((self.epochs - row["epoch"]) * row["seconds"])
+        logger.info("%s %.1f s, %s left", said, row["seconds"], left)
+        if board is not None:
+            for name, value in row.items():
+                if name != "epoch":
+                    board.add_scalar(name, value, row["epoch"])
+            write_json_lines(self.run_folder.metrics, self.rows)
+
+    @contextmanager
+    def _tensorboard(self) -> Iterator[SummaryWriter | None]:
+        """TensorBoard events in the run's folder; those after the last finished epoch are taken back on resuming."""
+        if not distributed.is_first():
+            yield None
+            return
+        done = len(self.rows)
+        with SummaryWriter(str(self.run_folder.path), purge_step=done + 1 if done else None) as board:
+            yield board
+
+    @contextmanager
+    def _progress_bar(self) -> Iterator[tqdm]:
+        """A bar over all steps of the run, with the time that is left; now and then a line where is no terminal."""
+        every, steps = 0.2 if sys.stderr.isatty() else 10, len(self.loader)
+        done = len(self.rows) * steps + self.steps
+        settings = dict(total=self.epochs * steps, initial=done, mininterval=every, dynamic_ncols=True)
+        with tqdm(desc="training", unit="step", leave=False, **settings) as bar:
+            yield bar

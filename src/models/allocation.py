@@ -15,7 +15,7 @@ from pathlib import Path
 import simplejson
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from ..utils.io import write_atomic
@@ -145,7 +145,7 @@ class Allocation:
     def save(self, path: Path) -> None:
         tensors = {"structured": self.structured, "masked": self.masked, "fits": self.fits}
         metadata = {"format": FORMAT, "about": simplejson.dumps(self.about)}
-        write_atomic(path, lambda temporary: save_file(tensors, temporary, metadata))
+        write_atomic(path, lambda temporary: temporary.write_bytes(save(tensors, metadata)))
 
     @staticmethod
     def load(path: Path) -> "Allocation":

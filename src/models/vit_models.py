@@ -253,4 +253,7 @@ def build_model(cfg: CfgNode, num_classes: int) -> TunedViT:
     model = cfg.MODEL
     vit = build_backbone(cfg.DATA.FEATURE, model.MODEL_ROOT, size, model.WEIGHT_PATH, model.POS_EMBED_RESIZE)
     torch.manual_seed(cfg.SEED)  # here: how much the ViT draws before its weights are loaded depends on timm's version
-    return TunedViT(vit, methods, model, num_classes)
+    tuned = TunedViT(vit, methods, model, num_classes)
+    if model.GRAD_CHECKPOINT:
+        vit.set_grad_checkpointing()
+    return tuned

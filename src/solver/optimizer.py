@@ -10,12 +10,17 @@ from torch import nn
 LAST_BIAS = "head.last_layer.bias"
 
 
-def build_optimizer(named: Iterable[tuple[str, nn.Parameter]], solver: CfgNode) -> torch.optim.Optimizer:
+def build_optimizer(
+    named: Iterable[tuple[str, nn.Parameter]], solver: CfgNode, fused: bool = False
+) -> torch.optim.Optimizer:
     """torch's SGD, Adam or AdamW over the parameters that train; a group's ``lr_scale`` multiplies its learning rate.
 
     VPT's rules. sgd, adam: everything decays but the head's last bias; biases, the same one excepted, learn
     BIAS_MULTIPLIER times as fast. adamw: biases do not decay; its epsilon is 1e-6. Where VPT's code does not do what
     the config says, ours does: its AdamW always decays by 0.01, is SGD without decay, and ignores BIAS_MULTIPLIER.
+
+    Args:
+        fused: one kernel for all parameters, on a GPU.
     """
     groups = defaultdict(list)
     for name, param in named:
@@ -26,10 +31,10 @@ def build_optimizer(named: Iterable[tuple[str, nn.Parameter]], solver: CfgNode) 
         for (scale, decay), params in groups.items()
     ]
     if solver.OPTIMIZER == "sgd":
-        return torch.optim.SGD(groups, solver.BASE_LR, momentum=solver.MOMENTUM)
+        return torch.optim.SGD(groups, solver.BASE_LR, momentum=solver.MOMENTUM, fused=fused or None)
     if solver.OPTIMIZER == "adam":
-        return torch.optim.Adam(groups, solver.BASE_LR)
-    return torch.optim.AdamW(groups, solver.BASE_LR, eps=1e-6)
+        return torch.optim.Adam(groups, solver.BASE_LR, fused=fused or None)
+    return torch.optim.AdamW(groups, solver.BASE_LR, eps=1e-6, fused=fused or None)
 
 
 def _rules(name: str, solver: CfgNode) -> tuple[float, float]:

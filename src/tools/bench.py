@@ -15,6 +15,7 @@ import torch
 
 from ..configs.config import ConfigError
 from ..engine.results import environment
+from ..engine.run import choose_device
 from ..utils.io import write_json, write_text
 from ..utils.logging import setup_logging
 from .benchmarks import data, evaluation, freqfit, linear, step
@@ -60,7 +61,8 @@ def _main(what: str, args: argparse.Namespace) -> None:
     out = Path(args.out)
     files = [out / f"{what}{suffix}" for suffix in (".md", ".json", ".png")]
     write_text(files[0], report.text)
-    write_json(files[1], {**report.values, "environment": environment()})
+    device = choose_device(getattr(args, "device", "cpu"))  # reading images is the CPU's work
+    write_json(files[1], {**report.values, "environment": environment(device)})
     report.draw(files[2])
     print("result: " + ", ".join(map(str, files)))
 

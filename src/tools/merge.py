@@ -22,7 +22,7 @@ from pathlib import Path
 
 import timm
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from ..configs.config import ConfigError
@@ -141,15 +141,15 @@ def check_free(out: Path, force: bool) -> None:
 def write(plain: Plain, out: Path) -> None:
     """Write ``out``, a file or a folder by its name, whole or not at all."""
 
-    def save(path: Path) -> None:
-        save_file(plain.state, path, {"format": "pt"})
+    def write_tensors(path: Path) -> None:
+        path.write_bytes(save(plain.state, {"format": "pt"}))
 
     def fill(folder: Path) -> None:
         write_json(folder / FOLDER[0], plain.config)
-        write_atomic(folder / FOLDER[1], save)
+        write_atomic(folder / FOLDER[1], write_tensors)
 
     if out.suffix == ".safetensors":
-        write_atomic(out, save)
+        write_atomic(out, write_tensors)
     elif out.suffix in FILES:
         write_atomic(out, lambda temporary: torch.save(plain.state, temporary))
     else:

@@ -22,10 +22,10 @@ from scipy.ndimage import distance_transform_edt
 from timm.layers import build_sincos2d_pos_embed
 from timm.models.vision_transformer import Attention, VisionTransformer
 from torch import Generator, Tensor, nn
-from tqdm import tqdm
 
 from ..models.vit_backbones.zoo import MODEL_ZOO
 from ..utils.io import write_atomic
+from ..utils.progress import tqdm
 
 ARCH = MODEL_ZOO["vit_micro_glyphs"].arch
 

@@ -45,7 +45,7 @@ class Row:
     @property
     def seconds(self) -> float:
         """Mean training time of a run."""
-        return statistics.mean(result["seconds"]["train"] for result in self.results)
+        return statistics.mean(result["cost"]["seconds"]["train"] for result in self.results)
 
 
 def run_all(wanted: list[tuple[str, CfgNode]]) -> list[Row]:

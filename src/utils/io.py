@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +23,34 @@ def remove_partial(folder: Path) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
+class WriteError(OSError):
+    """A file could not be written; the message says which and why, and that what was there before is intact."""
+
+
 def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` make a file beside ``path``, then put it there in one step."""
+    """Let ``write`` make a file beside ``path``, then put it there in one step.
+
+    Raises:
+        WriteError: the disk is full, gone, or may not be written to.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(PARTIAL, f".{path.name}.", path.parent)
-    os.close(handle)
+    temporary = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(PARTIAL, f".{path.name}.", path.parent)
+        os.close(handle)
         write(Path(temporary))
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)  # mkstemp makes it private
         os.replace(temporary, path)
+    except OSError as error:
+        kept = "; what it held before is intact" if path.exists() else ""
+        raise WriteError(f"{path} cannot be written: {error.strerror or error}{kept}") from error
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        if temporary is not None:
+            with suppress(OSError):  # a disk that is gone; remove_partial finds it later
+                Path(temporary).unlink(missing_ok=True)
 
 
 def replace_folder(path: Path, fill: Callable[[Path], None]) -> None:

@@ -4,7 +4,8 @@ import logging
 import sys
 from pathlib import Path
 
-from tqdm import tqdm
+from . import distributed
+from .progress import tqdm
 
 
 class _AboveBar(logging.Handler):
@@ -15,7 +16,9 @@ class _AboveBar(logging.Handler):
 
 
 def setup_logging(level: int = logging.INFO) -> None:
-    """Log to the terminal; call once per process."""
+    """Log to the terminal; call once per process. Of several that train together only the first talks."""
+    if distributed.expected_rank() > 0:
+        level = logging.ERROR
     root = logging.getLogger()
     if not any(isinstance(handler, _AboveBar) for handler in root.handlers):
         handler = _AboveBar()

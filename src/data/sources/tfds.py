@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-from tqdm import tqdm
 
+from ...utils.progress import tqdm
 from . import labels
 from .base import DataError, Layout, RawImage, Source, Split, Wanted
 from .labels import Rule

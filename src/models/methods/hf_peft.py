@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 from fvcore.common.config import CfgNode
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from ...utils.io import read_json, replace_folder
@@ -379,7 +379,7 @@ class Injected(Method):
 
         def write(temporary: Path) -> None:
             config.save_pretrained(temporary)
-            save_file(state, temporary / "adapter_model.safetensors", {"format": "pt"})
+            (temporary / "adapter_model.safetensors").write_bytes(save(state, {"format": "pt"}))
 
         replace_folder(folder, write)
         logger.info("%s: what peft learned in its own format, without the head and what other methods learned", folder)

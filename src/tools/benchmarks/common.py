@@ -13,11 +13,11 @@ import timm
 import torch
 from fvcore.common.config import CfgNode
 from torch import nn
-from tqdm import tqdm
 
 from ...configs.config import load_cfg
 from ...engine.run import choose_device
 from ...models.vit_backbones.zoo import create_vit, find_backbone
+from ...utils.progress import tqdm
 
 CLASSES = 100
 # A turn lasts at least this long, so that a clock tick or a kernel launch is nothing to it.
@@ -94,7 +94,7 @@ def use(args: argparse.Namespace) -> torch.device:
     return choose_device(args.device)
 
 
-def config(args: argparse.Namespace, defaults: list[str], forced: list[str] | tuple[str, ...] = ()) -> CfgNode:
+def config(args: argparse.Namespace, defaults: list[str], forced: tuple[str, ...] = ()) -> CfgNode:
     """A config from ``defaults``, then the command line's KEY VALUE pairs, then what makes a contender what it is."""
     named = [
         "DATA.NAME",

@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from PIL import Image
 from torchvision import transforms as tv
-from tqdm import tqdm
 
 from ...data.cache import Cache
 from ...data.loader import Images, Loader
@@ -27,6 +26,7 @@ from ...data.pixels import Pixels
 from ...data.sources.base import FileSplit
 from ...models.vit_backbones.zoo import IMAGENET
 from ...utils.plots import bar_chart
+from ...utils.progress import tqdm
 from .common import Report, positive
 
 SIDE, SIZE, BATCH = (500, 375), (224, 224), 64

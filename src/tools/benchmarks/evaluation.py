@@ -12,10 +12,10 @@ from functools import partial
 
 import torch
 from fvcore.common.config import CfgNode
-from torch import Tensor, nn
 
 from ...engine.evaluator import predict
-from ...engine.trainer import autocast
+from ...engine.precision import autocast, set_backends
+from ...engine.step import compiled
 from ...models.vit_models import TunedViT, parse
 from ...utils.plots import bar_chart
 from . import common
@@ -23,7 +23,16 @@ from .common import CLASSES, Report, Work
 
 PRECISIONS = {"fp32": ("SOLVER.AMP", "off"), "bf16": ("SOLVER.AMP", "bf16")}
 
-Batches = list[tuple[Tensor, Tensor]]
+
+class Batches(list):
+    """(images, labels), all on the device; what ``predict`` wants of a loader."""
+
+    def __init__(self, cfg: CfgNode, count: int, batch_size: int, device: torch.device):
+        super().__init__(common.image_batch(cfg, batch_size, device) for _ in range(count))
+        self.batch_size, self.device = batch_size, device
+
+    def in_order(self, part: tuple[int, int]) -> "Batches":
+        return self
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -35,14 +44,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> Report:
     device = common.use(args)
-    batches = [common.image_batch(common.config(args, []), args.batch, device) for _ in range(args.batches)]
+    shared = common.config(args, [])
+    set_backends(shared, device)
+    batches = Batches(shared, args.batches, args.batch, device)
     makers, references = {}, {}
     for precision, forced in PRECISIONS.items():
         cfg, plain = common.config(args, [], forced), f"plain loop over timm, {precision}"
         makers[plain] = partial(_plain_loop, cfg, batches)
-        makers[f"ours, {precision}"] = partial(_ours, cfg, batches, False)
+        makers[f"ours, {precision}"] = partial(_ours, cfg, batches)
         if not args.no_compile:
-            makers[f"ours, {precision}, compiled"] = partial(_ours, cfg, batches, True)
+            forced = (*forced, "MODEL.COMPILE", "True")
+            makers[f"ours, {precision}, compiled"] = partial(_ours, common.config(args, [], forced), batches)
         references |= dict.fromkeys(makers.keys() - references.keys(), plain)
     timings = common.take_turns(makers, args.rounds, device)
     rows = {
@@ -79,7 +91,7 @@ def run(args: argparse.Namespace) -> Report:
 
 
 def _plain_loop(cfg: CfgNode, batches: Batches) -> Work:
-    device = batches[0][0].device
+    device = batches.device
     vit = common.random_vit(cfg, CLASSES).to(device)
 
     @torch.no_grad()
@@ -93,9 +105,8 @@ def _plain_loop(cfg: CfgNode, batches: Batches) -> Work:
     return accuracy
 
 
-def _ours(cfg: CfgNode, batches: Batches, compiled: bool) -> Work:
-    device = batches[0][0].device
+def _ours(cfg: CfgNode, batches: Batches) -> Work:
     methods = parse(cfg.MODEL.TRANSFER_TYPE, cfg.FREQFIT)
-    model: nn.Module = TunedViT(common.random_vit(cfg), methods, cfg.MODEL, CLASSES).to(device)
-    network = torch.compile(model) if compiled else model
-    return lambda: predict(network, batches, autocast(cfg, device))
+    model = TunedViT(common.random_vit(cfg), methods, cfg.MODEL, CLASSES).to(batches.device)
+    network, context = compiled(model, cfg), autocast(cfg, batches.device)
+    return lambda: predict(network, batches, context, padded=cfg.MODEL.COMPILE)

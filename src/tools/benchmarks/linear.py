@@ -20,8 +20,9 @@ from PIL import Image
 
 from ...data.loader import Loader
 from ...data.opened import open_data
-from ...engine import trainer
+from ...engine.precision import autocast, set_backends
 from ...engine.results import RunFolder
+from ...engine.trainer import train
 from ...models.vit_models import TunedViT
 from ...utils.plots import bar_chart
 from . import common
@@ -47,6 +48,7 @@ def run(args: argparse.Namespace) -> Report:
             "MODEL.SAVE_CKPT", "False",
         ]  # fmt: skip
         cfg = common.config(args, defaults)
+        set_backends(cfg, device)
         write_images(Path(folder), args.images, cfg.DATA.CROPSIZE)
         data = open_data(cfg)
         with _quiet():
@@ -100,7 +102,7 @@ def _write(path: Path, rng: np.random.RandomState, side: int) -> None:
 @torch.no_grad()
 def one_pass(cfg, model: TunedViT, loader: Loader) -> None:
     model.eval()
-    with trainer.autocast(cfg, loader.device):
+    with autocast(cfg, loader.device):
         for images, _ in loader:
             model.features(images)
 
@@ -108,7 +110,7 @@ def one_pass(cfg, model: TunedViT, loader: Loader) -> None:
 def probe(cfg, model: TunedViT, loaders: dict[str, Loader]) -> None:
     """A training from the start, in a folder of its own: an interrupted one would be gone on with."""
     with tempfile.TemporaryDirectory() as folder:
-        trainer.train(cfg, model, loaders, RunFolder(Path(folder)))
+        train(cfg, model, loaders, RunFolder(Path(folder)))
 
 
 @contextmanager

@@ -1,0 +1,88 @@
+"""What a run costs: parameters, arithmetic, speed, memory, disk and time, as a card for people and for result.json."""
+
+import logging
+import resource
+import sys
+import warnings
+
+import torch
+from fvcore.nn import FlopCountAnalysis
+from torch import nn
+
+from ..models.vit_models import TunedViT
+from ..utils import distributed
+from .checkpoint import learned_size
+
+logger = logging.getLogger(__name__)
+
+
+def cost_card(
+    model: TunedViT, size: tuple[int, int], rates: dict[str, float | None], seconds: dict[str, float]
+) -> dict:
+    """Everything a table of costs needs.
+
+    Args:
+        size: of an image, height and width in pixels.
+        rates: images per second, by phase; over all processes.
+        seconds: wall time, by phase.
+    """
+    trained = model.num_trained()
+    device = next(model.parameters()).device
+    return {
+        "parameters": {"with_head": sum(trained.values()), "without_head": sum(trained.values()) - trained["head"]},
+        "flops_per_image": flops(model, size),
+        "images_per_second": rates,
+        "peak_memory_bytes": peak_memory(device),
+        "learned_bytes": learned_size(model),
+        "processes": distributed.count(),
+        "seconds": seconds,
+    }
+
+
+def describe(cost: dict) -> str:
+    """The card in a few lines."""
+    arithmetic = f"{cost['flops_per_image'] / 1e9:.3g} GFLOPs an image" if cost["flops_per_image"] else "FLOPs unknown"
+    rates = [f"{rate:,.0f} images/s in {name}" for name, rate in cost["images_per_second"].items() if rate]
+    spent = [f"{name.replace('_', ' ')} {value:.1f} s" for name, value in cost["seconds"].items() if value >= 0.05]
+    parameters = cost["parameters"]
+    lines = [
+        f"{parameters['without_head']:,} trained parameters, {parameters['with_head']:,} with the head; "
+        f"{cost['learned_bytes'] / 2**20:.2f} MiB learned; {arithmetic}",
+        ", ".join([*rates, f"peak memory {cost['peak_memory_bytes'] / 2**30:.2f} GiB"]),
+        ", ".join(spent),
+    ]
+    return "\n".join(f"cost: {line}" for line in lines if line)
+
+
+def flops(model: nn.Module, size: tuple[int, int]) -> int | None:
+    """Multiply-adds of one image's forward pass, which papers call FLOPs, as fvcore counts them: those of matrix
+    products, convolutions and attention. None where the model cannot be traced."""
+    training, param = model.training, next(model.parameters())
+    model.eval()
+    image = torch.zeros(1, 3, *size, device=param.device)  # one: fvcore would count a matrix for all images once
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            count = FlopCountAnalysis(model, image).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+            count.tracer_warnings("none").set_op_handle("aten::scaled_dot_product_attention", _attention)
+            return int(count.total())
+    except Exception as error:  # whatever tracing finds in other people's modules; no reason to lose a finished run
+        logger.warning("note: FLOPs are not counted: %s", str(error).splitlines()[0] if str(error) else repr(error))
+        return None
+    finally:
+        model.train(training)
+
+
+def _attention(inputs: list, outputs: list) -> int:
+    """Queries with keys, then weights with values: (B, heads, N, d) with (B, heads, M, d)."""
+    *batch, queries, dim = inputs[0].type().sizes()
+    keys = inputs[1].type().sizes()[-2]
+    return 2 * torch.Size(batch).numel() * queries * keys * dim
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: on a GPU, the most that tensors took at once; on a CPU, the most that this process ever had."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

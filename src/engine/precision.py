@@ -1,0 +1,50 @@
+"""In which precision a run computes, and whether it must repeat itself to the bit."""
+
+import os
+import warnings
+
+import torch
+from fvcore.common.config import CfgNode
+
+TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def resolve_amp(amp: str, device: torch.device) -> str:
+    """``SOLVER.AMP`` with "auto" replaced by what this device is good at: "bf16", "fp16" or "off".
+
+    Raises:
+        ValueError: bf16 on a GPU that has none.
+    """
+    if amp == "auto" and device.type == "cpu":
+        fast = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+        return "bf16" if fast else "off"
+    has_bf16 = device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
+    if amp == "auto":
+        return "bf16" if has_bf16 else "fp16"
+    if amp == "bf16" and not has_bf16:
+        raise ValueError(f"SOLVER.AMP bf16: {torch.cuda.get_device_name(device)} has no bfloat16; use fp16, or auto")
+    return amp
+
+
+def autocast(cfg: CfgNode, device: torch.device) -> torch.autocast:
+    """The precision of ``SOLVER.AMP``, as a context that can be entered again and again."""
+    amp = resolve_amp(cfg.SOLVER.AMP, device)
+    return torch.autocast(device.type, TYPES.get(amp), enabled=amp in TYPES)
+
+
+def gradient_scaler(cfg: CfgNode, device: torch.device) -> torch.amp.GradScaler:
+    """Keeps float16 gradients from vanishing; does nothing in other precisions."""
+    return torch.amp.GradScaler(device.type, enabled=resolve_amp(cfg.SOLVER.AMP, device) == "fp16")
+
+
+def set_backends(cfg: CfgNode, device: torch.device) -> None:
+    """``SOLVER.TF32``, ``DETERMINISTIC`` and ``CUDNN_BENCHMARK`` for this process."""
+    if cfg.DETERMINISTIC:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the GPU is used first
+    torch.use_deterministic_algorithms(cfg.DETERMINISTIC)
+    torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK and not cfg.DETERMINISTIC
+    if device.type == "cuda":
+        with warnings.catch_warnings():  # newer names for the same, that torch 2.6 does not know
+            warnings.simplefilter("ignore")
+            torch.backends.cuda.matmul.allow_tf32 = cfg.SOLVER.TF32
+            torch.backends.cudnn.allow_tf32 = cfg.SOLVER.TF32

@@ -1,0 +1,73 @@
+"""One training step: forward, loss, backward, optimizer; the same code for training and for measuring it."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+
+import torch
+from fvcore.common.config import CfgNode
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ..utils import distributed
+from .precision import autocast, gradient_scaler
+
+
+class TrainingStep:
+    """Callable: one optimizer step on one batch; the batch's mean loss, still on the device.
+
+    Nothing in it waits for a GPU. With several processes each gives its part of the batch, gets its part of the loss,
+    and all take the same step.
+
+    Args:
+        network: whose trained parameters ``optimizer`` has; on ``device``.
+        loss_of: (logits, targets) -> their mean loss.
+    """
+
+    def __init__(self, cfg: CfgNode, network: nn.Module, optimizer: torch.optim.Optimizer, loss_of: Callable, device):
+        self.network, self.optimizer, self.loss_of = network, optimizer, loss_of
+        self.accumulate, self.clip = cfg.SOLVER.ACCUMULATE, cfg.SOLVER.CLIP_GRAD
+        self.autocast, self.scaler = autocast(cfg, device), gradient_scaler(cfg, device)
+        self.trained = [p for group in optimizer.param_groups for p in group["params"]]
+
+    def __call__(self, images: Tensor, targets: Tensor, batch_size: int = 0) -> Tensor:
+        """``batch_size``: images in the whole batch, where these are a part of it."""
+        which, processes = distributed.part()
+        whole = batch_size or len(targets)
+        mine = len(range(which, whole, processes)) if batch_size else len(targets)  # none: an image that does not count
+        self.optimizer.zero_grad(set_to_none=True)
+        total = torch.zeros((), device=images.device)
+        count = max(1, min(self.accumulate, len(targets) // 2))  # no piece of a single image, as in split_batches
+        pieces = zip(images.tensor_split(count), targets.tensor_split(count), strict=True)
+        for number, (some_images, some_targets) in enumerate(pieces, start=1):
+            with self._synchronised(number == count):
+                with self.autocast:
+                    logits = self.network(some_images)
+                share = mine / whole * len(some_targets) / len(targets)
+                loss = self.loss_of(logits.float(), some_targets) * share
+                self.scaler.scale(loss * processes).backward()  # gradients are averaged over processes
+            total += loss.detach()
+        if self.clip:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.trained, self.clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return total
+
+    def _synchronised(self, last: bool):
+        """Gradients of all processes are averaged with the last piece of a batch."""
+        wrapped = isinstance(self.network, DistributedDataParallel)
+        return self.network.no_sync() if wrapped and not last else nullcontext()
+
+
+def compiled(network: nn.Module, cfg: CfgNode) -> nn.Module:
+    """The network, compiled as ``MODEL.COMPILE`` and ``MODEL.COMPILE_MODE`` say; batches of each size are compiled."""
+    return torch.compile(network, mode=cfg.MODEL.COMPILE_MODE, dynamic=False) if cfg.MODEL.COMPILE else network
+
+
+def over_processes(network: nn.Module, device: torch.device) -> nn.Module:
+    """The network with gradients averaged over all processes; alone, the network itself."""
+    if distributed.count() == 1:
+        return network
+    devices = [device] if device.type == "cuda" else None
+    # Parameters that nothing reaches (FreqFit's last filter under a class token) get no gradient, as in one process.
+    return DistributedDataParallel(network, devices, broadcast_buffers=False, find_unused_parameters=True)

@@ -1,0 +1,12 @@
+"""Progress bars, of which several processes that train together show one."""
+
+from tqdm import tqdm as _tqdm
+
+from . import distributed
+
+
+class tqdm(_tqdm):
+    """tqdm, silent in all but the first process."""
+
+    def __init__(self, *args, **settings):
+        super().__init__(*args, **{"disable": distributed.expected_rank() > 0} | settings)

@@ -115,7 +115,7 @@ def _both_ways(tap: SpectralFilter, precision: str, tokens: Tensor, upstream: Te
 def errors(fourier: Forced, precision: str, dim: int, device: torch.device) -> dict[str, dict]:
     """Of what is added and every gradient: the largest difference from float64 FFTs, also over the largest value."""
     torch.manual_seed(0)
-    tap = SpectralFilter(fourier, dim).cpu()
+    tap = SpectralFilter(fourier, dim)
     tokens, upstream = torch.randn(2, 2, fourier.size, dim)
     exact = {name: value.detach().double().requires_grad_() for name, value in tap.named_parameters()}
     exact = {"tokens": tokens.double().requires_grad_()} | exact

@@ -97,15 +97,8 @@ def use(args: argparse.Namespace) -> torch.device:
 def config(args: argparse.Namespace, defaults: list[str], forced: tuple[str, ...] = ()) -> CfgNode:
     """A config from ``defaults``, then the command line's KEY VALUE pairs, then what makes a contender what it is."""
     named = [
-        "DATA.NAME",
-        "digits",
-        "DATA.FEATURE",
-        args.backbone,
-        "SOLVER.OPTIMIZER",
-        "adamw",
-        "SOLVER.BASE_LR",
-        "1e-3",
-    ]
+        "DATA.NAME", "digits", "DATA.FEATURE", args.backbone, "SOLVER.OPTIMIZER", "adamw", "SOLVER.BASE_LR", "1e-3"
+    ]  # fmt: skip
     return load_cfg("", [*named, *defaults, *args.opts, *forced])
 
 

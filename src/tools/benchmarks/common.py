@@ -63,7 +63,13 @@ def add_options(parser: argparse.ArgumentParser, batch: int, rounds: int) -> Non
     parser.add_argument("--batch", type=positive, default=batch, help="images in a batch (default: %(default)s)")
     parser.add_argument("--rounds", type=positive, default=rounds, help="turns that each takes (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:<n> (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=0, help="of torch on the CPU; 0: as many as torch likes")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=0,
+        help="of torch on the CPU; 0: as many as it likes. With 1, on the CPU, the processor's time is measured, which "
+        "busy neighbours change little",
+    )
 
 
 def add_network_options(parser: argparse.ArgumentParser) -> None:
@@ -154,12 +160,18 @@ def take_turns(contenders: dict[str, Callable[[], Work]], rounds: int, device: t
 
 def _timed(work: Work, calls: int, device: torch.device) -> float:
     """Seconds of one of ``calls`` calls, all of their GPU work done."""
+    clock = time.process_time if _alone(device) else time.perf_counter
     _synchronize(device)
-    start = time.perf_counter()
+    start = clock()
     for _ in range(calls):
         work()
     _synchronize(device)
-    return (time.perf_counter() - start) / calls
+    return (clock() - start) / calls
+
+
+def _alone(device: torch.device) -> bool:
+    """Whether one thread does all the work, so that its processor time is what it takes on an idle machine."""
+    return device.type == "cpu" and torch.get_num_threads() == 1
 
 
 def _synchronize(device: torch.device) -> None:
@@ -173,8 +185,24 @@ def _allocated(device: torch.device) -> int:
 
 def times_as_fast(timings: dict[str, Timing], name: str, reference: str) -> float:
     """The median over the rounds of how many times as fast as ``reference`` a contender was in the same round."""
-    pairs = zip(timings[name].rounds, timings[reference].rounds, strict=True)
-    return median(other / own for own, other in pairs)
+    return median(_ratios(timings, name, reference))
+
+
+def compared(timings: dict[str, Timing], name: str, reference: str) -> dict:
+    """The same, with the lowest and highest of the rounds."""
+    found = _ratios(timings, name, reference)
+    spread = {"times_as_fast_lowest": min(found), "times_as_fast_highest": max(found)}
+    return {"reference": reference, "times_as_fast": median(found), **spread}
+
+
+def _ratios(timings: dict[str, Timing], name: str, reference: str) -> list[float]:
+    return [other / own for own, other in zip(timings[name].rounds, timings[reference].rounds, strict=True)]
+
+
+def said(row: dict) -> str:
+    """What ``compared`` found, for a table: "1.20 (1.10-1.31)"."""
+    lowest, highest = row["times_as_fast_lowest"], row["times_as_fast_highest"]
+    return f"{row['times_as_fast']:.2f}" + (f" ({lowest:.2f}-{highest:.2f})" if lowest < highest else "")
 
 
 def markdown(header: list[str], rows: list[list[str]]) -> str:
@@ -186,6 +214,7 @@ def markdown(header: list[str], rows: list[list[str]]) -> str:
 def conditions(args: argparse.Namespace, device: torch.device) -> str:
     """The line below a table: what was measured on what."""
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    where = "CPU, processor time of 1 thread" if _alone(device) else where
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     return (
         f"{where}, torch {torch.__version__}, batches of {args.batch}, medians of {args.rounds} rounds in which all "

@@ -59,8 +59,7 @@ def run(args: argparse.Namespace) -> Report:
     timings = common.take_turns(makers, args.rounds, device)
     rows = {
         name: {
-            "reference": references[name],
-            "times_as_fast": common.times_as_fast(timings, name, references[name]),
+            **common.compared(timings, name, references[name]),
             "images_per_second": args.batch * args.batches / timing.seconds,
             **timing.as_dict(),
             "compile_seconds": timing.compile_seconds if name.endswith("compiled") else None,
@@ -71,7 +70,7 @@ def run(args: argparse.Namespace) -> Report:
     lines = [
         [
             name,
-            f"{row['times_as_fast']:.2f}",
+            common.said(row),
             f"{row['images_per_second']:,.4g}",
             "" if row["peak_memory_bytes"] is None else f"{row['peak_memory_bytes'] / 2**30:.2f}",
             "" if row["compile_seconds"] is None else f"{row['compile_seconds']:.0f}",

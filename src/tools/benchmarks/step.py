@@ -219,8 +219,7 @@ def step_operations(model: nn.Module, images: Tensor, labels: Tensor) -> int:
 def _row(name: str, one: Contender, timings: dict[str, Timing], work: dict, peaks: dict, batch: int) -> dict:
     timing = timings[name]
     return {
-        "reference": one.reference,
-        "times_as_fast": common.times_as_fast(timings, name, one.reference),
+        **common.compared(timings, name, one.reference),
         "images_per_second": batch / timing.seconds,
         **timing.as_dict(),
         "compile_seconds": timing.compile_seconds if one.compiled else None,
@@ -236,7 +235,7 @@ def _text(rows: dict[str, dict], peaks: dict[str, float], conditions: str) -> st
     lines = [
         [
             name,
-            f"{row['times_as_fast']:.2f}",
+            common.said(row),
             f"{row['seconds']:.4g}",
             f"{row['images_per_second']:,.4g}",
             f"{row['trained_parameters']:,}",

@@ -110,7 +110,8 @@ def test_the_crossover_is_between_the_sizes_around_it():
 
     assert crossover(rows(2, 2, 0.5), "fp32") == pytest.approx(14 * 28)
     assert crossover(rows(3, 2, 1.5), "fp32") is None
-    assert crossover(rows(0.9, 0.8, 0.7), "fp32") == 0
+    assert crossover(rows(0.9, 0.8, 0.7), "fp32") == 49
+    assert crossover(rows(2, 0.5, 2), "fp32") == pytest.approx(7 * 14)
 
 
 def test_bench_linear_compares_with_one_pass(measure):

@@ -3,8 +3,8 @@
     python -m src.tools.bench freqfit
     python -m src.tools.bench freqfit --dim 384 --batch 32 --rounds 10
 
-Beside the times: how far what is added to the tokens, and each gradient, are from FFTs in float64, and from how many
-tokens the FFTs win. bf16 is autocast; without instructions for it a CPU multiplies the matrices in float32.
+Beside the times: how far what is added to the tokens, and each gradient, are from FFTs in float64, and where the
+FFTs win. bf16 is autocast; without instructions for it a CPU multiplies the matrices in float32.
 """
 
 import argparse
@@ -142,21 +142,17 @@ def _difference(got: Tensor, want: Tensor) -> dict[str, float]:
 
 
 def crossover(rows: list[dict], precision: str) -> float | None:
-    """From how many tokens of a square grid the FFTs are faster, between two sizes by a straight line in logarithms.
+    """At how many tokens of a square grid the FFTs first win, between two sizes by a straight line in logarithms.
 
-    None: the matrices win at every size that was measured; 0: the FFTs do.
+    None: at none of the sizes; the smallest, if they win there. Beyond it the matrices may win again: FFTs like powers
+    of two and dislike primes.
     """
     grids = [row for row in rows if row["precision"] == precision and len(row["shape"]) == 2]
-    won = [row["fft_over_matrices"] > 1 for row in grids]
-    if all(won):
-        return None
-    last = max((i for i, yes in enumerate(won) if yes), default=-1)
-    if last == -1:
-        return 0.0
-    if last == len(grids) - 1:
-        return None
-    advantage = [math.log(row["fft_over_matrices"]) for row in grids[last : last + 2]]
-    tokens = [math.log(row["tokens"]) for row in grids[last : last + 2]]
+    first = next((i for i, row in enumerate(grids) if row["fft_over_matrices"] < 1), None)
+    if not first:
+        return None if first is None else float(grids[0]["tokens"])
+    advantage = [math.log(row["fft_over_matrices"]) for row in grids[first - 1 : first + 1]]
+    tokens = [math.log(row["tokens"]) for row in grids[first - 1 : first + 1]]
     return math.exp(np.interp(0, advantage[::-1], tokens[::-1]))
 
 
@@ -179,18 +175,17 @@ def _text(rows: list[dict], crossovers: dict[str, float | None], limit: int, con
         ]
         for row in rows
     ]
-    said = "; ".join(f"{precision}: {_crossing(tokens)}" for precision, tokens in crossovers.items())
+    said = "; ".join(f"{precision}: {_winning(rows, precision, tokens)}" for precision, tokens in crossovers.items())
     return (
-        f"{common.markdown(header, lines)}\n\nThe FFTs are faster on square grids: {said} (the model changes over "
-        f"behind {limit}). bf16 is autocast. Errors: the largest difference from float64 FFTs over the largest value, "
+        f"{common.markdown(header, lines)}\n\nThe FFTs are faster here: {said}; the model changes over behind "
+        f"{limit}. bf16 is autocast. Errors: the largest difference from float64 FFTs over the largest value, "
         f"output being what is added to the tokens; of the gradients the worst. {conditions}.\n"
     )
 
 
-def _crossing(tokens: float | None) -> str:
-    return (
-        "at none of these sizes" if tokens is None else f"from about {tokens:.0f} tokens" if tokens else "at all sizes"
-    )
+def _winning(rows: list[dict], precision: str, tokens: float | None) -> str:
+    won = [_said(row["shape"]) for row in rows if row["precision"] == precision and row["fft_over_matrices"] < 1]
+    return f"{', '.join(won)} (from about {tokens:.0f} tokens)" if tokens else ", ".join(won) or "nowhere"
 
 
 def _largest_gradient_error(errors: dict[str, dict]) -> float:

@@ -102,7 +102,7 @@ def test_the_result_says_what_was_done(finished):
     parts = result["parameters"]["by_part"]
     # 5 filters of 8 x 5 x 64 complex weights, 64 scales and 64 shifts; 18 L r D for LoRA.
     assert parts == {"freqfit": 5 * (8 * 5 * 64 * 2 + 128), "lora": 18 * 4 * 8 * 64, "vit": 0, "head": 650}
-    assert result["learned_bytes"] == 4 * sum(parts.values())
+    assert result["cost"]["learned_bytes"] == 4 * sum(parts.values())
 
 
 def test_eval_only_gives_the_same_accuracy(finished, main):
@@ -357,9 +357,9 @@ def test_the_test_set_is_read_once(tmp_path, monkeypatch):
 
     seen = []
 
-    def spy(model, loader, context):
+    def spy(model, loader, context, **more):
         seen.append(len(loader.labels))
-        return original(model, loader, context)
+        return original(model, loader, context, **more)
 
     original = trainer.evaluate
     monkeypatch.setattr(trainer, "evaluate", spy)

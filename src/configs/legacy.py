@@ -11,7 +11,7 @@ RETIRED = {
     "DIST_BACKEND": "torchrun starts several processes; the device decides how they talk",
     "DIST_INIT_FILE": "torchrun says where processes meet",
     "DIST_INIT_PATH": "torchrun says where processes meet",
-    "NUM_GPUS": "torchrun --nproc_per_node says how many GPUs a run uses",
+    "NUM_GPUS": "DEVICE chooses where a run computes, torchrun --nproc_per_node on how many GPUs",
     "NUM_SHARDS": "torchrun --nnodes says how many machines a run uses",
     "RUN_N_TIMES": "a finished run is never repeated or overwritten; SEED makes another one",
     "DATA.PIN_MEMORY": "decoded images are kept as bytes (DATA.CACHE)",

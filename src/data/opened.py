@@ -41,7 +41,7 @@ class Data:
     class_mask: np.ndarray | None = None
     notes: list[str] = field(default_factory=list)
 
-    def loaders(self, cfg: CfgNode, device: torch.device) -> tuple[dict[str, Loader], list[str]]:
+    def loaders(self, cfg: CfgNode, device: torch.device | str) -> tuple[dict[str, Loader], list[str]]:
         """A loader per split, and the files left out because they cannot be decoded.
 
         Every image is decoded once, unless a run before has done that: its pixels may be on disk (DATA.CACHE).
@@ -49,7 +49,7 @@ class Data:
         Raises:
             DataError: such files and DATA.CORRUPT "stop", or a split of which nothing is left.
         """
-        data, known = cfg.DATA, {}
+        data, known, device = cfg.DATA, {}, torch.device(device)
         cache = Cache(cache_folder(data.CACHE_DIR), data.CACHE_GB * GIB, data.NUM_WORKERS)
         for name, split in self.splits.items():
             keep = data.CACHE == "all" or (data.CACHE == "train" and name != "test")

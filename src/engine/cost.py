@@ -6,7 +6,6 @@ import sys
 import warnings
 
 import torch
-from fvcore.nn import FlopCountAnalysis
 from torch import nn
 
 from ..models.vit_models import TunedViT
@@ -62,7 +61,9 @@ def flops(model: nn.Module, size: tuple[int, int]) -> int | None:
     image = torch.zeros(1, 3, *size, device=param.device)  # one: fvcore would count a matrix for all images once
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+            warnings.simplefilter("ignore")  # torch deprecates what fvcore traces with
+            from fvcore.nn import FlopCountAnalysis
+
             count = FlopCountAnalysis(model, image).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
             count.tracer_warnings("none").set_op_handle("aten::scaled_dot_product_attention", _attention)
             return int(count.total())

@@ -64,10 +64,33 @@ def compiled(network: nn.Module, cfg: CfgNode) -> nn.Module:
     return torch.compile(network, mode=cfg.MODEL.COMPILE_MODE, dynamic=False) if cfg.MODEL.COMPILE else network
 
 
-def over_processes(network: nn.Module, device: torch.device) -> nn.Module:
+def over_processes(network: nn.Module, device: torch.device, some_unreached: bool) -> nn.Module:
     """The network with gradients averaged over all processes; alone, the network itself."""
     if distributed.count() == 1:
         return network
     devices = [device] if device.type == "cuda" else None
-    # Parameters that nothing reaches (FreqFit's last filter under a class token) get no gradient, as in one process.
-    return DistributedDataParallel(network, devices, broadcast_buffers=False, find_unused_parameters=True)
+    return DistributedDataParallel(network, devices, broadcast_buffers=False, find_unused_parameters=some_unreached)
+
+
+def some_unreached(network: nn.Module, images: Tensor, trained: list[nn.Parameter]) -> bool:
+    """Whether there are trained parameters that no gradient reaches, for which other processes must not wait."""
+    network.eval()
+    network(images).float().sum().backward()
+    found = any(param.grad is None for param in trained)
+    for param in trained:
+        param.grad = None
+    return found
+
+
+def with_shared_norms(network: nn.Module, device: torch.device) -> nn.Module:
+    """The network with batch norms that see the images of all processes.
+
+    Raises:
+        ValueError: there are batch norms, and torch cannot do that on a CPU.
+    """
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm1d)]
+    if distributed.count() == 1 or not norms:
+        return network
+    if device.type == "cpu":
+        raise ValueError("MODEL.MLP_NUM gives the head batch norms, which several processes share on GPUs only")
+    return nn.SyncBatchNorm.convert_sync_batchnorm(network)

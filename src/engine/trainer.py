@@ -26,7 +26,7 @@ from .evaluator import evaluate
 from .features import reuse_features
 from .precision import autocast
 from .results import RunFolder
-from .step import TrainingStep, compiled, over_processes
+from .step import TrainingStep, compiled, over_processes, some_unreached, with_shared_norms
 
 logger = logging.getLogger(__name__)
 
@@ -91,8 +91,13 @@ class Training:
             self.model, self.loader, self.val, autocast(cfg, self.device)
         )
         self.seconds["features"] += time.perf_counter() - start
+        unreached = False
+        if distributed.count() > 1:
+            self.network = with_shared_norms(self.network, self.device)
+            images, _ = next(self.loader.epoch(0, 0, distributed.part()))
+            unreached = some_unreached(self.network, images, self.step.trained)
         self.network = compiled(self.network, cfg)
-        self.step.network = over_processes(self.network, self.device)
+        self.step.network = over_processes(self.network, self.device, unreached)
 
     # --- stopping and going on
 
@@ -123,7 +128,7 @@ class Training:
     def _circumstances(self) -> dict:
         """What may differ between the parts of an interrupted run."""
         device = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
-        return {"device": device, "processes": distributed.count(), "torch": torch.__version__}
+        return {"device": device, "processes": distributed.count(), "torch": str(torch.__version__)}
 
     # --- the epochs
 

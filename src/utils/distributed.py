@@ -18,6 +18,10 @@ from torch import Tensor
 PATIENCE = timedelta(minutes=30)
 
 
+class ProcessLost(OSError):
+    """Another process of this run is gone."""
+
+
 def expected() -> int:
     """How many processes the environment speaks of."""
     return int(os.environ.get("WORLD_SIZE", "1"))
@@ -52,6 +56,7 @@ def together(device: torch.device) -> Iterator[None]:
 
     Raises:
         ValueError: the environment names processes but not where to meet them.
+        ProcessLost: one of them ended before the others.
     """
     if expected() == 1 or dist.is_initialized():
         yield
@@ -61,7 +66,12 @@ def together(device: torch.device) -> Iterator[None]:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
-    yield
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, dist.DistError) or "gloo" in str(error).lower():
+            raise ProcessLost("another process of this run ended; what it printed says why") from error
+        raise
     dist.destroy_process_group()  # not after an error: the others may be gone, and it would wait for them
 
 

@@ -37,3 +37,44 @@ def heat_map(
     axes.set_title(title, fontsize=10)
     figure.colorbar(image, label="sensitive parameters")
     write_atomic(path, lambda temporary: figure.savefig(temporary, dpi=150, format="png"))
+
+
+def bar_chart(values: dict[str, float], title: str, xlabel: str, path: Path, logarithmic: bool = False) -> None:
+    """A PNG of one horizontal bar per name, the first on top, each with its number."""
+    figure = Figure(figsize=(8, 1.2 + 0.4 * len(values)), layout="constrained")
+    axes = figure.subplots()
+    bars = axes.barh(list(values), list(values.values()), color="#31688e")
+    axes.bar_label(bars, [f"{value:,.3g}" if value < 1000 else f"{value:,.0f}" for value in values.values()], padding=3)
+    axes.invert_yaxis()
+    axes.set_xscale("log" if logarithmic else "linear")
+    axes.margins(x=0.12)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_xlabel(xlabel)
+    axes.set_title(title, fontsize=10)
+    write_atomic(path, lambda temporary: figure.savefig(temporary, dpi=150, format="png"))
+
+
+def line_chart(
+    lines: dict[str, tuple[list[float], list[float]]], title: str, xlabel: str, ylabel: str, path: Path
+) -> None:
+    """A PNG of lines (x, y) with their points, both axes logarithmic; names that begin alike share a colour.
+
+    The part of a name before its last comma gives the colour, the part behind it the style.
+    """
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
+    colours, styles = {}, {}
+    for name, (x, y) in lines.items():
+        group, _, kind = name.rpartition(", ")
+        colour = colours.setdefault(group, f"C{len(colours)}")
+        style = styles.setdefault(kind, ("o-", "s--", "^:", "x-.")[len(styles)])
+        axes.loglog(x, y, style, color=colour, label=name)
+    ticks = sorted({value for x, _ in lines.values() for value in x})
+    axes.set_xticks(ticks, [f"{value:g}" for value in ticks], rotation=60, fontsize=8)
+    axes.minorticks_off()
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel(ylabel)
+    axes.set_title(title, fontsize=10)
+    write_atomic(path, lambda temporary: figure.savefig(temporary, dpi=150, format="png"))

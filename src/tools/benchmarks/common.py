@@ -1,0 +1,222 @@
+"""What the benchmarks share: options, rounds in which all contenders take turns, a network with random weights."""
+
+import argparse
+import math
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+import timm
+import torch
+from fvcore.common.config import CfgNode
+from torch import nn
+
+from ...configs.config import load_cfg
+from ...engine.run import choose_device
+from ...models.vit_backbones.zoo import create_vit, find_backbone
+from ...utils.progress import tqdm
+
+CLASSES = 100
+# A turn lasts at least this long, so that a clock tick or a kernel launch is nothing to it.
+TURN_SECONDS = 0.2
+
+Work = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a benchmark found: a Markdown table with its notes, the figures for the JSON file, and a picture."""
+
+    text: str
+    values: dict
+    draw: Callable[[Path], None]
+
+
+@dataclass
+class Timing:
+    """Seconds of one call, the median of each round's turn; ``first`` is the very first call, with compilation.
+
+    ``peak`` is what the contender adds to the GPU's memory, in bytes: what it holds and what a call needs on top.
+    """
+
+    first: float = 0.0
+    peak: int | None = None
+    rounds: list[float] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        return median(self.rounds)
+
+    @property
+    def compile_seconds(self) -> float:
+        return max(0.0, self.first - self.seconds)
+
+    def as_dict(self) -> dict:
+        spread = {"lowest": min(self.rounds), "highest": max(self.rounds)}
+        return {"seconds": self.seconds, **spread, "rounds": self.rounds, "first_call_seconds": self.first}
+
+
+def add_options(parser: argparse.ArgumentParser, batch: int, rounds: int) -> None:
+    parser.add_argument("--batch", type=positive, default=batch, help="images in a batch (default: %(default)s)")
+    parser.add_argument("--rounds", type=positive, default=rounds, help="turns that each takes (default: %(default)s)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:<n> (default: %(default)s)")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=0,
+        help="of torch on the CPU; 0: as many as it likes. With 1, on the CPU, the processor's time is measured, which "
+        "busy neighbours change little",
+    )
+
+
+def add_network_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--backbone",
+        default="timm:vit_base_patch16_224",
+        help="timm:<name>, or a name of the zoo; its weights are random (default: %(default)s)",
+    )
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config keys, such as DATA.CROPSIZE 384")
+
+
+def add_compile_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--no-compile", action="store_true", help="leave out what torch.compile takes minutes for")
+
+
+def positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return number
+
+
+def use(args: argparse.Namespace) -> torch.device:
+    """The device of ``--device``, with ``--threads`` set and the same random numbers as in every run."""
+    if args.threads > 0:
+        torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    return choose_device(args.device)
+
+
+def config(args: argparse.Namespace, defaults: list[str], forced: tuple[str, ...] = ()) -> CfgNode:
+    """A config from ``defaults``, then the command line's KEY VALUE pairs, then what makes a contender what it is."""
+    named = [
+        "DATA.NAME", "digits", "DATA.FEATURE", args.backbone, "SOLVER.OPTIMIZER", "adamw", "SOLVER.BASE_LR", "1e-3"
+    ]  # fmt: skip
+    return load_cfg("", [*named, *defaults, *args.opts, *forced])
+
+
+def random_vit(cfg: CfgNode, num_classes: int = 0) -> nn.Module:
+    """The backbone of ``DATA.FEATURE`` with random weights; nothing is downloaded.
+
+    Raises:
+        ValueError: unknown name, or an image size that does not fit.
+    """
+    size = tuple(cfg.DATA.IMAGE_SIZE) or (cfg.DATA.CROPSIZE, cfg.DATA.CROPSIZE)
+    row, name = find_backbone(cfg.DATA.FEATURE), cfg.DATA.FEATURE.removeprefix("timm:")
+    if row is None:
+        sized = {} if name.split(".")[0] in timm.list_models(module="convnext") else {"img_size": size}
+        return timm.create_model(name, pretrained=False, num_classes=num_classes, **sized).eval()
+    vit = create_vit(row, size)
+    vit.reset_classifier(num_classes)
+    return vit.eval()
+
+
+def image_batch(cfg: CfgNode, count: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Random images (count, 3, H, W) and labels (count,)."""
+    size = tuple(cfg.DATA.IMAGE_SIZE) or (cfg.DATA.CROPSIZE, cfg.DATA.CROPSIZE)
+    return torch.randn(count, 3, *size, device=device), torch.randint(CLASSES, (count,), device=device)
+
+
+def take_turns(contenders: dict[str, Callable[[], Work]], rounds: int, device: torch.device) -> dict[str, Timing]:
+    """Time every contender in every round; ``contenders`` make what is timed, one after the other.
+
+    Odd rounds go backwards, so that nobody always follows the same neighbour.
+    """
+    timings, works, calls = {name: Timing() for name in contenders}, {}, {}
+    with tqdm(total=len(contenders) * (rounds + 1), unit="turn", leave=False, dynamic_ncols=True) as bar:
+        for name, make in contenders.items():
+            bar.set_description(f"{name}: first calls")
+            before = _allocated(device)
+            works[name] = make()
+            timings[name].first = _timed(works[name], 1, device)
+            calls[name] = math.ceil(TURN_SECONDS / max(_timed(works[name], 1, device), 1e-6))
+            held = _allocated(device) - before
+            if device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats(device)
+                start = _allocated(device)
+                works[name]()
+                timings[name].peak = held + torch.cuda.max_memory_allocated(device) - start
+            bar.update()
+        for number in range(rounds):
+            for name in list(works)[:: -1 if number % 2 else 1]:
+                bar.set_description(f"round {number + 1}/{rounds}, {name}")
+                timings[name].rounds.append(_timed(works[name], calls[name], device))
+                bar.update()
+    return timings
+
+
+def _timed(work: Work, calls: int, device: torch.device) -> float:
+    """Seconds of one of ``calls`` calls, all of their GPU work done."""
+    clock = time.process_time if _alone(device) else time.perf_counter
+    _synchronize(device)
+    start = clock()
+    for _ in range(calls):
+        work()
+    _synchronize(device)
+    return (clock() - start) / calls
+
+
+def _alone(device: torch.device) -> bool:
+    """Whether one thread does all the work, so that its processor time is what it takes on an idle machine."""
+    return device.type == "cpu" and torch.get_num_threads() == 1
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _allocated(device: torch.device) -> int:
+    return torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
+
+
+def times_as_fast(timings: dict[str, Timing], name: str, reference: str) -> float:
+    """The median over the rounds of how many times as fast as ``reference`` a contender was in the same round."""
+    return median(_ratios(timings, name, reference))
+
+
+def compared(timings: dict[str, Timing], name: str, reference: str) -> dict:
+    """The same, with the lowest and highest of the rounds."""
+    found = _ratios(timings, name, reference)
+    spread = {"times_as_fast_lowest": min(found), "times_as_fast_highest": max(found)}
+    return {"reference": reference, "times_as_fast": median(found), **spread}
+
+
+def _ratios(timings: dict[str, Timing], name: str, reference: str) -> list[float]:
+    return [other / own for own, other in zip(timings[name].rounds, timings[reference].rounds, strict=True)]
+
+
+def said(row: dict) -> str:
+    """What ``compared`` found, for a table: "1.20 (1.10-1.31)"."""
+    lowest, highest = row["times_as_fast_lowest"], row["times_as_fast_highest"]
+    return f"{row['times_as_fast']:.2f}" + (f" ({lowest:.2f}-{highest:.2f})" if lowest < highest else "")
+
+
+def markdown(header: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table; the first column is text, the others numbers."""
+    lines = [header, ["---", *["--:"] * (len(header) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def conditions(args: argparse.Namespace, device: torch.device) -> str:
+    """The line below a table: what was measured on what."""
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    where = "CPU, processor time of 1 thread" if _alone(device) else where
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return (
+        f"{where}, torch {torch.__version__}, batches of {args.batch}, medians of {args.rounds} rounds in which all "
+        f"take turns; the process, with all contenders in it, used at most {peak:.2f} GiB of main memory (ru_maxrss)"
+    )

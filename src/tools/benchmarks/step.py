@@ -1,0 +1,255 @@
+"""One training step of a ViT with LoRA and FreqFit: ours, and timm with Hugging Face peft in a plain loop.
+
+    python -m src.tools.bench step
+    python -m src.tools.bench step --backbone timm:vit_large_patch16_224 --batch 64 --rounds 10 SOLVER.OPTIMIZER sgd
+
+A step is forward, loss, backward and optimizer, on one batch that is already on the device. LoRA has rank 8 on
+attn.qkv everywhere. "peft + FFT hooks" filters as FreqFit's original code does (rfft2, filter, irfft2, scale and shift
+in float32). Every row is compared with peft doing the same: LoRA, or LoRA and FreqFit.
+
+"G multiply-adds" is fvcore's count for one image forward. "step GFLOP" is torch's FlopCounterMode over forward and
+backward of one image, two operations for a multiply-add: gradients of activations, and of the weights that train.
+"of peak" is that work per second, over what one large square matrix product reaches in the same precision and run.
+"""
+
+import argparse
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from fvcore.common.config import CfgNode
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from ...engine.cost import flops
+from ...engine.precision import set_backends
+from ...engine.step import TrainingStep, compiled
+from ...models.vit_models import TunedViT, parse
+from ...solver.losses import build_loss
+from ...solver.optimizer import build_optimizer
+from ...utils.plots import bar_chart
+from . import common
+from .common import CLASSES, Report, Timing, Work
+
+RANK = 8
+DEFAULTS = [
+    "MODEL.TRANSFER_TYPE", "lora", "MODEL.LORA.TARGETS", "[attn.qkv]", "MODEL.LORA.RANK", str(RANK),
+    "MODEL.LORA.ALPHA", str(RANK), "FREQFIT", "freqfit",
+]  # fmt: skip
+PEFT, PEFT_FREQFIT = "peft LoRA, fp32", "peft LoRA + FFT hooks, fp32"
+PEAK = "a square matrix product, "
+
+
+@dataclass(frozen=True)
+class Contender:
+    """What is measured: a kind of network (which has one count of work), its precision, and what it is held against."""
+
+    kind: str
+    forced: tuple[str, ...] = ()
+    precision: str = "fp32"
+    reference: str = PEFT_FREQFIT
+
+    @property
+    def compiled(self) -> bool:
+        return "MODEL.COMPILE" in self.forced
+
+
+OURS = "LoRA + FreqFit"
+BF16, COMPILED, ALONE = ("SOLVER.AMP", "bf16"), ("MODEL.COMPILE", "True"), ("FREQFIT", "")
+CONTENDERS = {
+    PEFT: Contender("peft LoRA", reference=PEFT),
+    PEFT_FREQFIT: Contender("peft LoRA + FFT hooks"),
+    f"ours, {OURS}, fp32": Contender(OURS),
+    f"ours, {OURS}, bf16": Contender(OURS, BF16, "bf16"),
+    f"ours, {OURS}, fp32, compiled": Contender(OURS, COMPILED),
+    f"ours, {OURS}, bf16, compiled": Contender(OURS, (*BF16, *COMPILED), "bf16"),
+    "ours, LoRA, bf16": Contender("LoRA", (*ALONE, *BF16), "bf16", reference=PEFT),
+}
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    common.add_options(parser, batch=8, rounds=5)
+    common.add_network_options(parser)
+    common.add_compile_option(parser)
+
+
+def run(args: argparse.Namespace) -> Report:
+    device = common.use(args)
+    cfg = common.config(args, DEFAULTS)
+    set_backends(cfg, device)
+    images, labels = common.image_batch(cfg, args.batch, device)
+    chosen = {name: one for name, one in CONTENDERS.items() if not (one.compiled and args.no_compile)}
+    cfgs = {name: common.config(args, DEFAULTS, one.forced) for name, one in chosen.items()}
+    of_kind = {one.kind: cfgs[name] for name, one in chosen.items()}
+    work = {kind: _count(kind, one, images[:1], labels[:1]) for kind, one in of_kind.items()}
+    makers = {name: partial(_make, one, cfgs[name], images, labels) for name, one in chosen.items()}
+    products = {f"{PEAK}{name}": partial(_product, dtype, device) for name, dtype in DTYPES.items()}
+    timings = common.take_turns(makers | products, args.rounds, device)
+    peaks = {name: 2 * _side(device) ** 3 / timings[f"{PEAK}{name}"].seconds for name in DTYPES}
+    rows = {name: _row(name, one, timings, work[one.kind], peaks, args.batch) for name, one in chosen.items()}
+    ratios = {name: row["times_as_fast"] for name, row in rows.items()}
+    return Report(
+        _text(rows, peaks, common.conditions(args, device)),
+        {
+            "backbone": args.backbone,
+            "batch": args.batch,
+            "contenders": rows,
+            "matrix_peak_flop_per_second": peaks,
+            "matrix_side": _side(device),
+            "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        },
+        lambda path: bar_chart(
+            ratios, f"A training step of {args.backbone}", "times as fast as peft doing the same in fp32", path
+        ),
+    )
+
+
+# --- the contenders
+
+
+def _make(one: Contender, cfg: CfgNode, images: Tensor, labels: Tensor) -> Work:
+    model = build(one.kind, cfg).to(images.device)
+    if one.kind.startswith("peft"):
+        return _plain_step(model, cfg, images, labels)
+    return _our_step(model, cfg, images, labels)
+
+
+def build(kind: str, cfg: CfgNode) -> nn.Module:
+    """A network of this kind, with random weights, in training mode."""
+    if not kind.startswith("peft"):
+        return TunedViT(common.random_vit(cfg), parse(cfg.MODEL.TRANSFER_TYPE, cfg.FREQFIT), cfg.MODEL, CLASSES)
+    from peft import LoraConfig, get_peft_model  # here: it brings transformers along
+
+    vit = common.random_vit(cfg, CLASSES)
+    lora = LoraConfig(r=RANK, lora_alpha=RANK, target_modules=["qkv"], modules_to_save=["head"])
+    model = get_peft_model(vit, lora)
+    if "FFT" in kind:
+        add_fft_hooks(vit)
+    return model.train()
+
+
+class OriginalFilter(nn.Module):
+    """x + scale * irfft2(rfft2(x) * filter) + shift over the patches, as FreqFit's code has it: (B, N, D), float32."""
+
+    def __init__(self, prefix: int, grid: tuple[int, int], dim: int):
+        super().__init__()
+        self.prefix, self.grid = prefix, grid
+        self.filter = nn.Parameter(0.02 * torch.randn(grid[0], grid[1] // 2 + 1, dim, 2))
+        self.scale = nn.Parameter(1 + 0.02 * torch.randn(dim))
+        self.shift = nn.Parameter(0.02 * torch.randn(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        prefix, patches = x[:, : self.prefix], x[:, self.prefix :]
+        image = patches.float().unflatten(1, self.grid)  # (B, rows, cols, D)
+        spectrum = torch.fft.rfft2(image, dim=(1, 2), norm="ortho") * torch.view_as_complex(self.filter)
+        filtered = torch.fft.irfft2(spectrum, s=self.grid, dim=(1, 2), norm="ortho").flatten(1, 2)
+        return torch.cat((prefix, patches + filtered * self.scale + self.shift), dim=1)
+
+
+def add_fft_hooks(vit: nn.Module) -> None:
+    """A filter before every block and one after the last, each called by a forward hook."""
+    sizes = (vit.num_prefix_tokens, vit.patch_embed.grid_size, vit.embed_dim)
+    vit.filters = nn.ModuleList(OriginalFilter(*sizes) for _ in range(len(vit.blocks) + 1))
+    for block, one in zip(vit.blocks, vit.filters, strict=False):
+        block.register_forward_pre_hook(lambda _, inputs, one=one: one(inputs[0]))
+    vit.blocks[-1].register_forward_hook(lambda _, inputs, output: vit.filters[-1](output))
+
+
+def _plain_step(model: nn.Module, cfg: CfgNode, images: Tensor, labels: Tensor) -> Work:
+    """The loop that one would write."""
+    trained = [param for param in model.parameters() if param.requires_grad]
+    optimizer = torch.optim.AdamW(trained, cfg.SOLVER.BASE_LR, weight_decay=cfg.SOLVER.WEIGHT_DECAY)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(images), labels).backward()
+        optimizer.step()
+
+    return step
+
+
+def _our_step(model: TunedViT, cfg: CfgNode, images: Tensor, labels: Tensor) -> Work:
+    """The trainer's step."""
+    optimizer = build_optimizer(model.named_parameters(), cfg.SOLVER, fused=images.device.type == "cuda")
+    loss_of = build_loss(cfg.SOLVER.LOSS, None, cfg.SOLVER.LABEL_SMOOTHING)
+    step = TrainingStep(cfg, compiled(model, cfg), optimizer, loss_of, images.device)
+    return lambda: step(images, labels)
+
+
+# --- what a machine could do
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def _side(device: torch.device) -> int:
+    return 8192 if device.type == "cuda" else 2048
+
+
+def _product(dtype: torch.dtype, device: torch.device) -> Work:
+    square = torch.randn(_side(device), _side(device), device=device).to(dtype)
+    return lambda: square @ square
+
+
+# --- what is said of it
+
+
+def _count(kind: str, cfg: CfgNode, image: Tensor, label: Tensor) -> dict:
+    """Trained parameters and the work of one image, of an eager network of this kind in float32."""
+    model = build(kind, cfg).to(image.device)
+    return {
+        "trained_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "forward_multiply_adds": flops(model, image.shape[-2:]),
+        "step_operations": step_operations(model, image, label),
+    }
+
+
+def step_operations(model: nn.Module, images: Tensor, labels: Tensor) -> int:
+    """Operations (a multiply-add is two) of one forward and backward, as torch dispatches them.
+
+    So frozen weights cost no gradient of their own, while the gradients of activations that pass them are paid for.
+    Matrix products and convolutions only; attention as its products, so without what a fused kernel computes twice.
+    """
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        nn.functional.cross_entropy(model(images), labels).backward()
+    model.zero_grad(set_to_none=True)
+    return counter.get_total_flops()
+
+
+def _row(name: str, one: Contender, timings: dict[str, Timing], work: dict, peaks: dict, batch: int) -> dict:
+    timing = timings[name]
+    return {
+        **common.compared(timings, name, one.reference),
+        "images_per_second": batch / timing.seconds,
+        **timing.as_dict(),
+        "compile_seconds": timing.compile_seconds if one.compiled else None,
+        **work,
+        "of_matrix_peak": work["step_operations"] * batch / timing.seconds / peaks[one.precision],
+        "peak_memory_bytes": timing.peak,
+    }
+
+
+def _text(rows: dict[str, dict], peaks: dict[str, float], conditions: str) -> str:
+    header = ["one training step", "times peft", "s", "images/s", "trained parameters", "G multiply-adds"]
+    header += ["step GFLOP", "of peak", "peak GPU memory, GiB", "compile s"]
+    lines = [
+        [
+            name,
+            common.said(row),
+            f"{row['seconds']:.4g}",
+            f"{row['images_per_second']:,.4g}",
+            f"{row['trained_parameters']:,}",
+            f"{row['forward_multiply_adds'] / 1e9:.2f}",
+            f"{row['step_operations'] / 1e9:.1f}",
+            f"{row['of_matrix_peak']:.0%}",
+            "" if row["peak_memory_bytes"] is None else f"{row['peak_memory_bytes'] / 2**30:.2f}",
+            "" if row["compile_seconds"] is None else f"{row['compile_seconds']:.0f}",
+        ]
+        for name, row in rows.items()
+    ]
+    measured = ", ".join(f"{name} {peak / 1e9:,.0f} GFLOP/s" for name, peak in peaks.items())
+    return (
+        f"{common.markdown(header, lines)}\n\nTimes peft: each against peft without, or with, FreqFit. "
+        "G multiply-adds: one image forward, by fvcore. Step GFLOP: one image forward and backward, by torch, two "
+        f"operations for a multiply-add. Peak: of a matrix product here, {measured}. {conditions}.\n"
+    )

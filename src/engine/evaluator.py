@@ -41,16 +41,17 @@ def predict(model: nn.Module, loader: Loader, autocast: torch.autocast, padded: 
         with autocast:
             logits.append(model(images)[:count].float())
         labels.append(targets)
-    for _ in range(len(logits), longest(loader)):  # the others wait for this one where a model is spread over them
-        with autocast:
-            model(next(iter(loader.in_order()))[0])
+    if distributed.count() > 1:
+        for _ in range(len(logits), _most_batches(loader)):  # where a model is spread over processes, others wait
+            with autocast:
+                model(next(iter(loader.in_order()))[0])
     mine = (torch.cat(logits).cpu(), torch.cat(labels).cpu()) if logits else None
     parts = [part for part in distributed.gather(mine) if part is not None]
     return tuple(distributed.interleave([part[i] for part in parts]) for i in (0, 1))
 
 
-def longest(loader: Loader) -> int:
-    """Batches of the process that has most of them."""
+def _most_batches(loader: Loader) -> int:
+    """How many batches the process with the most of them has."""
     most = -(-len(loader.labels) // distributed.count())
     return -(-most // loader.batch_size)
 

@@ -18,6 +18,8 @@ from src.configs.config import get_cfg
 from src.models.allocation import Rules, allocate, pieces
 from src.models.vit_models import METHODS, TunedViT, parse
 
+DEVICE = os.environ.get("TEST_DEVICE", "cpu")  # where the parity cases and FreqFit's two forms are computed
+
 
 def make_vit(**arguments) -> VisionTransformer:
     """The tiny ViT with weights of its own kind of randomness: no bias or norm is left at its initial 0 or 1."""

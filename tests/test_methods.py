@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from conftest import make_cfg, make_model, make_vit, randomise
+from conftest import DEVICE, make_cfg, make_model, make_vit, randomise
 from test_parity import PARITY
 from timm.models.convnext import ConvNeXt
 from timm.models.swin_transformer import SwinTransformer
@@ -489,10 +489,12 @@ def test_filter_is_a_circular_convolution():
 def both_forms(tap: SpectralFilter, x: torch.Tensor) -> list[tuple[torch.Tensor, ...]]:
     """What is added to ``x``, and the gradients of its squared sum, by matrices and by FFT."""
     found = []
-    for form in (tap.change_by_matrix, tap.change_by_fft):
-        inputs = x.clone().requires_grad_()
+    for form in (tap.to(DEVICE).change_by_matrix, tap.change_by_fft):
+        inputs = x.to(DEVICE, copy=True).requires_grad_()
         y = form(inputs)
-        found.append((y, *torch.autograd.grad(y.square().sum(), (inputs, *tap.parameters()))))
+        tensors = (y, *torch.autograd.grad(y.square().sum(), (inputs, *tap.parameters())))
+        found.append([tensor.cpu() for tensor in tensors])
+    tap.cpu()
     return found
 
 

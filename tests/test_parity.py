@@ -1,7 +1,8 @@
 """Numbers from the original research code: every case in the folder PARITY_DIR (default: the copy beside this file).
 
 Each case was computed with the original repository's code on a tiny ViT. Cases of the same schema with other sizes,
-seeds and options can be put into a folder and run with ``PARITY_DIR=<folder> pytest tests/test_parity.py``.
+seeds and options can be put into a folder and run with ``PARITY_DIR=<folder> pytest tests/test_parity.py``. With
+``TEST_DEVICE=cuda`` models compute on a GPU, in float32 with all its bits.
 """
 
 import json
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 import timm
 import torch
-from conftest import scratch_file
+from conftest import DEVICE, scratch_file
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
@@ -75,6 +76,7 @@ class Case:
         self.params = named_as_in_case(self.model, path.parent.name)
         for name, value in self.part("tuned/").items() | self.part("head/", "head.").items():
             assign(self.params[name], value)
+        self.model.to(DEVICE)
 
     def allocation(self, vit: VisionTransformer) -> str:
         """The file that says where SPT's modules, whole vectors and single entries are in this case."""
@@ -473,7 +475,7 @@ def assign(params: list[nn.Parameter | Part], value: torch.Tensor) -> None:
 
 
 def gather(params: list[nn.Parameter | Part], like: torch.Tensor) -> torch.Tensor:
-    grads = [torch.zeros_like(p.data) if p.grad is None else p.grad for p in params]
+    grads = [(torch.zeros_like(p.data) if p.grad is None else p.grad).cpu() for p in params]
     return torch.stack([g.reshape(-1) for g in grads]).reshape(like.shape)
 
 
@@ -493,13 +495,13 @@ SPT = [case for case in cases("spt") if has_logits(case.values[0])]
 @pytest.mark.parametrize("path", cases("freqfit") + STUDY + SPT)
 def test_case(path):
     case = Case(path)
-    images, targets = case.npz["input"], case.npz["target"]
+    images, targets = case.npz["input"].to(DEVICE), case.npz["target"].to(DEVICE)
     features = case.model.features(images)
     logits = case.model.head(features)
     nn.functional.cross_entropy(logits, targets).backward()
 
-    torch.testing.assert_close(features, case.npz["features"], atol=ATOL, rtol=0)
-    torch.testing.assert_close(logits, case.npz["logits"], atol=ATOL, rtol=0)
+    torch.testing.assert_close(features.cpu(), case.npz["features"], atol=ATOL, rtol=0)
+    torch.testing.assert_close(logits.cpu(), case.npz["logits"], atol=ATOL, rtol=0)
     for name, grad in case.part("grad/").items():
         torch.testing.assert_close(
             gather(case.params[name], grad), grad, atol=ATOL, rtol=0, msg=lambda m, n=name: n + m
@@ -516,7 +518,7 @@ def test_case(path):
         merged = merged_state_dict(case.model)
         assert merged.keys() == theirs.keys()
         for name, weight in theirs.items():
-            torch.testing.assert_close(merged[name], weight, atol=ATOL, rtol=0, msg=lambda m, n=name: n + m)
+            torch.testing.assert_close(merged[name].cpu(), weight, atol=ATOL, rtol=0, msg=lambda m, n=name: n + m)
 
 
 @pytest.mark.parametrize("path", WISE)

@@ -52,23 +52,31 @@ def describe(cost: dict) -> str:
 
 def flops(model: nn.Module, size: tuple[int, int]) -> int | None:
     """Multiply-adds of one image's forward pass, which papers call FLOPs, as fvcore counts them: those of matrix
-    products, convolutions and attention. None where the model cannot be traced."""
-    training, param = model.training, next(model.parameters())
-    model.eval()
-    image = torch.zeros(1, 3, *size, device=param.device)  # one: fvcore would count a matrix for all images once
+    products, convolutions, norms and attention. None where the model cannot be traced."""
+    training, trained = model.training, [param for param in model.parameters() if param.requires_grad]
+    model.eval().requires_grad_(False)  # tracing takes what modules keep outside of themselves for constants
+    image = torch.zeros(1, 3, *size, device=next(model.parameters()).device)  # one: fvcore counts a matrix for all once
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch deprecates what fvcore traces with
             from fvcore.nn import FlopCountAnalysis
 
             count = FlopCountAnalysis(model, image).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-            count.tracer_warnings("none").set_op_handle("aten::scaled_dot_product_attention", _attention)
-            return int(count.total())
+            count.set_op_handle("aten::scaled_dot_product_attention", _attention)
+            count.set_op_handle("prim::PythonOp.SparseLinear", _linear)
+            return int(count.tracer_warnings("none").total())
     except Exception as error:  # whatever tracing finds in other people's modules; no reason to lose a finished run
         logger.warning("note: FLOPs are not counted: %s", str(error).splitlines()[0] if str(error) else repr(error))
         return None
     finally:
         model.train(training)
+        for param in trained:
+            param.requires_grad = True
+
+
+def _linear(inputs: list, outputs: list) -> int:
+    """(..., in) -> (..., out)."""
+    return torch.Size(inputs[0].type().sizes()).numel() * outputs[0].type().sizes()[-1]
 
 
 def _attention(inputs: list, outputs: list) -> int:

@@ -53,7 +53,10 @@ def main(argv: list[str]) -> int:
         return _main(args)
     except ConfigError as error:
         return _fail(error, 2)
-    except (ValueError, OSError, FloatingPointError, torch.OutOfMemoryError, dist.DistBackendError) as error:
+    except torch.OutOfMemoryError as error:
+        hint = "less memory: SOLVER.AMP auto, MODEL.GRAD_CHECKPOINT True, SOLVER.ACCUMULATE 4, DATA.EVAL_BATCH_SIZE 32"
+        return _fail(f"{error}\n{hint}", 1)
+    except (ValueError, OSError, FloatingPointError, dist.DistBackendError) as error:
         if os.environ.get("VITUNE_DEBUG"):
             raise
         return _fail(error, 1)
@@ -88,7 +91,7 @@ def _main(args: argparse.Namespace) -> int:
     return 0
 
 
-def _fail(error: Exception, status: int) -> int:
+def _fail(error: Exception | str, status: int) -> int:
     rank, count = distributed.expected_rank(), distributed.expected()
     who = f"process {rank} of {count}: " if count > 1 else ""
     print(f"error: {who}{error}", file=sys.stderr)

@@ -137,6 +137,14 @@ def test_a_run_compiled_by_inductor_comes_out_alike(tmp_path):
     assert fast["val"]["top1"] == pytest.approx(eager["val"]["top1"], abs=0.006)
 
 
+def test_a_machine_without_a_compiler_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.delenv("CC", raising=False)
+    with pytest.raises(ValueError, match=r"MODEL\.COMPILE needs a C\+\+ compiler"):
+        run(load_cfg("", [*QUICK, "MODEL.COMPILE", "True"]), RunFolder(tmp_path / "run"))
+
+
 # --- precision
 
 

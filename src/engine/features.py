@@ -8,7 +8,7 @@ import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
-from ..data.loader import ALL, Loader, Part, batch_order, part_of, split_batches
+from ..data.loader import ALL, Loader, Part, batch_order, on_device, part_of, split_batches
 from ..data.opened import cache_folder
 from ..data.rows import GIB, RowCache, Rows, quarter_of_memory
 from ..models.prefix import Prefix, frozen_prefix
@@ -38,7 +38,7 @@ class FeatureLoader:
             loader.batch_size,
             loader.seed,
         )
-        self.records, self.targets = records, loader.labels.to(records.device)
+        self.records, self.targets = records, loader.device_labels
 
     @property
     def batch_sizes(self) -> list[int]:
@@ -61,8 +61,12 @@ class FeatureLoader:
         return self._batches([part_of(batch, part) for batch in batches[first:]])
 
     def _batches(self, batches: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        for indices in batches:
-            yield self.records[indices].to(self.device), self.targets[indices].to(self.device)
+        if not batches:
+            return
+        where = torch.cat(list(batches)).to(self.device).split([len(indices) for indices in batches])  # one copy
+        records = on_device((self.records[indices] for indices in batches), self.device)
+        for some, indices in zip(records, where, strict=True):
+            yield some, self.targets[indices]
 
 
 def reuse_features(

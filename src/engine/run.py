@@ -26,7 +26,7 @@ from .evaluator import evaluate
 from .precision import autocast, resolve_amp, set_backends
 from .results import MAY_MOVE, NOT_THE_EXPERIMENT, RunFolder, environment
 from .sensitivity import about_allocation, with_allocation
-from .step import compiled
+from .step import compiled, require_compiler
 from .trainer import train
 
 logger = logging.getLogger(__name__)
@@ -55,6 +55,7 @@ def run(cfg: CfgNode, folder: RunFolder, resume: bool = False) -> dict:
     device = choose_device(cfg.DEVICE)
     set_backends(cfg, device)
     resolve_amp(cfg.SOLVER.AMP, device)
+    require_compiler(cfg)
     find_weights(cfg.DATA.FEATURE, cfg.MODEL.MODEL_ROOT, cfg.MODEL.WEIGHT_PATH)
     data = open_data(cfg)
     with StopSignals() as stop, distributed.together(device):

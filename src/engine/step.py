@@ -1,5 +1,7 @@
 """One training step: forward, loss, backward, optimizer; the same code for training and for measuring it."""
 
+import os
+import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
 
@@ -68,6 +70,15 @@ class TrainingStep:
 def compiled(network: nn.Module, cfg: CfgNode) -> nn.Module:
     """The network, compiled as ``MODEL.COMPILE`` and ``MODEL.COMPILE_MODE`` say; batches of each size are compiled."""
     return torch.compile(network, mode=cfg.MODEL.COMPILE_MODE, dynamic=False) if cfg.MODEL.COMPILE else network
+
+
+def require_compiler(cfg: CfgNode) -> None:
+    """Raise ValueError if ``MODEL.COMPILE`` asks for what cannot be done here."""
+    names = (os.environ.get("CXX"), os.environ.get("CC"), "g++", "clang++", "c++", "gcc", "clang", "cc")
+    if cfg.MODEL.COMPILE and not any(shutil.which(name) for name in names if name):
+        raise ValueError(
+            "MODEL.COMPILE needs a C++ compiler, and there is none on the PATH: install g++, or leave it out"
+        )
 
 
 def over_processes(network: nn.Module, device: torch.device, some_unreached: bool) -> nn.Module:

@@ -18,7 +18,8 @@ from matplotlib import pyplot as plt
 from ..configs.config import ConfigError, load_cfg
 from ..utils.io import write_atomic
 from ..utils.logging import setup_logging
-from .runs import Row, report, run_all
+from ..utils.signals import Interrupted
+from .runs import Row, report, run_all, say_stopped
 
 CONFIG = Path(__file__).parents[2] / "configs" / "digits.yaml"
 
@@ -66,7 +67,10 @@ def main(argv: list[str]) -> int:
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    rows = run_all(wanted)
+    try:
+        rows = run_all(wanted)
+    except Interrupted as stopped:
+        return say_stopped(stopped)
     status = report(rows)
     if done := [row for row in rows if row.results]:
         picture = Path(wanted[0][1].OUTPUT_DIR) / "digits" / "demo.png"

@@ -1,7 +1,7 @@
 """Several processes that train one model together: who this one is, and what they tell each other.
 
 ``torchrun --nproc_per_node N train.py ...`` starts them and says so in RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and
-MASTER_PORT; so can ``srun`` (see slurm.sh). A process that is alone is the first of one, and tells nobody anything.
+MASTER_PORT; so can ``srun`` (configs/slurm.sh). A process that is alone is the first of one, and tells nobody anything.
 """
 
 import os

@@ -72,9 +72,14 @@ def exclusive(path: Path) -> Iterator[None]:
 
     Raises:
         FileExistsError: another process is in.
+        WriteError: there is no writing to the folder of ``path``.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a", encoding="utf-8") as file:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise WriteError(f"{path.parent} cannot be written to: {error.strerror or error}") from error
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -28,6 +28,13 @@ def setup_logging(level: int = logging.INFO) -> None:
     logging.getLogger("absl").setLevel(logging.WARNING)  # tensorflow-datasets tells of every file it opens
 
 
+class _File(logging.FileHandler):
+    """A log file that may fail: the terminal has the lines too, and a full disk ends a run where it matters."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        pass
+
+
 class LogFile:
     """``with LogFile(path):`` everything logged inside also goes to this file, with times."""
 
@@ -35,7 +42,7 @@ class LogFile:
         self.path = path
 
     def __enter__(self) -> None:
-        self.handler = logging.FileHandler(self.path, encoding="utf-8")
+        self.handler = _File(self.path, encoding="utf-8")
         self.handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logging.getLogger().addHandler(self.handler)
 

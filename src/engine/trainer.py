@@ -114,7 +114,12 @@ class Training:
 
     def resume(self) -> None:
         """Go on from ``run.last``, if it is there, and say from where and what is different now."""
-        if not self.run_folder.last.is_file():
+        found = distributed.gather(self.run_folder.last.is_file())
+        if len(set(found)) > 1:
+            raise FileNotFoundError(
+                f"{self.run_folder.last} is not seen by every process: they need to share this folder"
+            )
+        if not found[0]:
             return
         progress = load_last(self.run_folder.last, self.model, self.optimizer, self.step.scaler)
         made, now = progress.pop("made"), self._circumstances()

@@ -231,7 +231,7 @@ def test_mixes_and_other_precisions_too(tmp_path, transfer_type, pairs):
 
 
 def test_activations_are_computed_in_batches_as_large_as_those_of_the_run(tmp_path, monkeypatch):
-    """One image alone gets other bits where channels are many and threads several."""
+    """Or nearly: one image alone gets other bits where channels are many and threads several."""
     computed = counting(monkeypatch, Prefix, "__call__")
     reused(tmp_path)
     assert [len(images) for (images,) in computed] == [8, 8, 8, 8, 1]  # 18 that train, 9 as evaluation takes them

@@ -39,7 +39,7 @@ def predict(model: nn.Module, loader: Loader, autocast: torch.autocast, padded: 
         if padded and count < loader.batch_size:
             images = torch.cat((images, images[-1:].expand(loader.batch_size - count, *images.shape[1:])))
         with autocast:
-            logits.append(model(images)[:count].float())
+            logits.append(model(images)[:count].float().clone())  # a CUDA graph's output is the next one's too
         labels.append(targets)
     if distributed.count() > 1:
         for _ in range(len(logits), _most_batches(loader)):  # where a model is spread over processes, others wait

@@ -20,6 +20,9 @@ from .precision import resolve_amp
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
+# Matrix products of fewer images than this can give other last bits (seen with 1 and 2 images, 768 channels and several
+# threads); in training an image is rarely in so small a batch.
+FEW = 8
 ON_DEVICE = GIB  # bytes of records up to which a split's are on the GPU, whatever DATA.CACHE_PLACE says
 
 
@@ -161,8 +164,8 @@ def _compute(prefix: Prefix, loader: Loader, name: str, autocast: torch.autocast
         before = None
         for images, _ in loader:
             new = len(images)
-            if before is not None and new < loader.batch_size and loader.images.train:
-                images = torch.cat((before[new - loader.batch_size :], images))  # as it mostly is in when it trains
+            if before is not None and new < min(FEW, loader.batch_size) and loader.images.train:
+                images = torch.cat((before[new - min(FEW, loader.batch_size) :], images))
             with autocast:
                 records = prefix(images)
             yield records[-new:].cpu()

@@ -90,8 +90,7 @@ def _run(
         _announce(cfg, model, data, device)
         flops_per_image = flops(model, data.pixels.size)  # now, while the model is in one piece
         start = time.perf_counter()
-        with distributed.first_before_others():
-            loaders, corrupt = data.loaders(cfg, device)
+        loaders, corrupt = data.loaders(cfg, device)  # of several processes one decodes, the others wait for its files
         seconds = {"read": time.perf_counter() - start}
         trained = train(cfg, model, loaders, folder, stop)
         seconds |= trained.pop("seconds")
@@ -159,8 +158,7 @@ def evaluate_run(folder: RunFolder, cfg: CfgNode) -> dict:
         raise ValueError(f"{folder.path} was trained without a test set (DATA.NO_TEST, or none on disk)")
     set_backends(cfg, device)
     with distributed.together(device):
-        with distributed.first_before_others():
-            loaders, _ = data.loaders(cfg, device)
+        loaders, _ = data.loaders(cfg, device)
         network = compiled(tuned.model.to(device), cfg)
         return evaluate(network, loaders["test"], autocast(cfg, device), padded=cfg.MODEL.COMPILE).as_dict()
 

@@ -112,6 +112,12 @@ class Training:
         except WriteError as error:
             raise WriteError(f"{error}. Make room there, then go on with --resume") from error
 
+    def _stop(self, stop: StopSignals) -> None:
+        """Raise Interrupted, when the first process has written: whoever ends before makes a scheduler end the rest."""
+        distributed.meet()
+        where = f"epoch {len(self.rows)}" + (f", step {self.steps}" if self.steps else "")
+        raise Interrupted(f"{stop.asked or 'another process'} after {where}")
+
     def resume(self) -> None:
         """Go on from ``run.last``, if it is there, and say from where and what is different now."""
         found = distributed.gather(self.run_folder.last.is_file())
@@ -151,7 +157,7 @@ class Training:
                 self._report(row, board)
                 self.save()
                 if any(distributed.gather(bool(stop.asked))):
-                    raise Interrupted(self._where(stop))
+                    self._stop(stop)
 
     def _train_epoch(self, epoch: int, stop: StopSignals, bar: tqdm) -> float:
         """One pass over the training images, or the rest of one; the last step's learning rate."""
@@ -181,7 +187,7 @@ class Training:
                 self.save()
             if asked:
                 agreed.settle()
-                raise Interrupted(self._where(stop))
+                self._stop(stop)
         agreed.settle()
         self._collect(fresh, epoch, lr)
         self._tick(start)
@@ -248,10 +254,6 @@ class Training:
                     f"the loss is {value} in epoch {epoch + 1}, step {step + 1}, with learning rate {lr:.3g}. Try a "
                     "smaller SOLVER.BASE_LR, a longer SOLVER.WARMUP_EPOCH, SOLVER.CLIP_GRAD 1.0, or SOLVER.AMP off"
                 )
-
-    def _where(self, stop: StopSignals) -> str:
-        where = f"epoch {len(self.rows)}" + (f", step {self.steps}" if self.steps else "")
-        return f"{stop.asked or 'another process'} after {where}"
 
     def _report(self, row: dict, board: SummaryWriter | None) -> None:
         """The epoch's line, with the seconds that are left, and the same numbers for TensorBoard and metrics.jsonl."""

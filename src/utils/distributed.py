@@ -76,14 +76,20 @@ def together(device: torch.device) -> Iterator[None]:
     dist.destroy_process_group()  # not after an error: the others may be gone, and it would wait for them
 
 
+def meet() -> None:
+    """Wait until every process is here."""
+    if count() > 1:
+        dist.barrier()
+
+
 @contextmanager
 def first_before_others() -> Iterator[None]:
     """Let the first process do something that the others then find done."""
-    if count() > 1 and not is_first():
-        dist.barrier()
+    if not is_first():
+        meet()
     yield
-    if count() > 1 and is_first():
-        dist.barrier()
+    if is_first():
+        meet()
 
 
 def add_up(values: Tensor) -> Tensor:

@@ -104,7 +104,7 @@ def test_compiled_steps_train_as_eager_ones():
     torch._dynamo.reset()
     losses = []
     for on in (False, True):
-        step = make_step(make_model("lora+prompt", "freqfit").train())
+        step = make_step(make_model("lora+prompt", "freqfit", vit=make_vit(depth=1)).train())
         network = step.network
         if on:
             network = step.network = torch.compile(network, fullgraph=True, dynamic=False, backend="aot_eager")

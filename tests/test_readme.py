@@ -1,6 +1,7 @@
 """The README keeps its word: its commands parse, its counts are right, its worked example runs as it stands."""
 
 import importlib
+import os
 import re
 import shlex
 import subprocess
@@ -36,10 +37,36 @@ COMMANDS = [
 
 @pytest.mark.parametrize("line", [c for c in COMMANDS if "train.py" in c])
 def test_train_commands_parse(line):
-    args = train.parse_args(shlex.split(line)[2:])
+    words = shlex.split(line)
+    args = train.parse_args(words[words.index("train.py") + 1 :])
     assert args.run_dir or args.list_tasks or Path(args.config_file).is_file()
     if args.config_file:
         load_cfg(args.config_file, args.opts)
+
+
+@pytest.mark.parametrize("status", [0, 1, 75])
+def test_the_slurm_script_starts_every_process_and_requeues_on_75(tmp_path, status):
+    """With an srun and a scontrol that do what Slurm's do, and a Python that says how it was called."""
+    stubs = {
+        "bin/scontrol": 'if [ "$1" = show ]; then echo node1; echo node2; else echo "$@" >> requeued; fi',
+        "bin/srun": 'shift; for i in 0 1; do SLURM_PROCID=$i SLURM_LOCALID=$i SLURM_NTASKS=2 "$@" || s=$?; done; exit $s',
+        ".venv/bin/python": 'echo "$RANK/$WORLD_SIZE $LOCAL_RANK $MASTER_ADDR:$MASTER_PORT $*" >> started; s=$STATUS',
+    }
+    for name, text in stubs.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"#!/usr/bin/env bash\ns=0\n{text}\nexit $s\n")
+        (tmp_path / name).chmod(0o755)
+    environment = {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "SLURM_JOB_NODELIST": "node[1-2]"}
+    environment |= {"SLURM_JOB_ID": "12345", "STATUS": str(status)}
+    script = Path("configs/slurm.sh").absolute()
+    assert os.access(script, os.X_OK)
+    done = subprocess.run([script, "SEED", "4", "OUTPUT_DIR", "my runs"], cwd=tmp_path, env=environment, check=False)
+    assert done.returncode == status
+    started = (tmp_path / "started").read_text().splitlines()
+    assert started == [f"{i}/2 {i} node1:32345 train.py SEED 4 OUTPUT_DIR my runs --resume" for i in (0, 1)]
+    assert (tmp_path / "requeued").is_file() == (status == 75)
+    if status == 75:
+        assert (tmp_path / "requeued").read_text() == "requeue 12345\n"
 
 
 @pytest.fixture

@@ -49,7 +49,7 @@ def test_the_slurm_script_starts_every_process_and_requeues_on_75(tmp_path, stat
     """With an srun and a scontrol that do what Slurm's do, and a Python that says how it was called."""
     stubs = {
         "bin/scontrol": 'if [ "$1" = show ]; then echo node1; echo node2; else echo "$@" >> requeued; fi',
-        "bin/srun": 'shift; for i in 0 1; do SLURM_PROCID=$i SLURM_LOCALID=$i SLURM_NTASKS=2 "$@" || s=$?; done; exit $s',
+        "bin/srun": 'shift; for i in 0 1; do SLURM_PROCID=$i SLURM_LOCALID=$i SLURM_NTASKS=2 "$@" || s=$?; done',
         ".venv/bin/python": 'echo "$RANK/$WORLD_SIZE $LOCAL_RANK $MASTER_ADDR:$MASTER_PORT $*" >> started; s=$STATUS',
     }
     for name, text in stubs.items():

@@ -1,10 +1,15 @@
 """In which precision a run computes, and whether it must repeat itself to the bit."""
 
+import logging
 import os
 import warnings
 
 import torch
 from fvcore.common.config import CfgNode
+
+from ..utils.hardware import cpu_has_bfloat16
+
+logger = logging.getLogger(__name__)
 
 TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -16,8 +21,7 @@ def resolve_amp(amp: str, device: torch.device) -> str:
         ValueError: bf16 on a GPU that has none.
     """
     if amp == "auto" and device.type == "cpu":
-        fast = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
-        return "bf16" if fast else "off"
+        return "bf16" if cpu_has_bfloat16() else "off"
     has_bf16 = device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
     if amp == "auto":
         return "bf16" if has_bf16 else "fp16"
@@ -39,6 +43,8 @@ def gradient_scaler(cfg: CfgNode, device: torch.device) -> torch.amp.GradScaler:
 
 def set_backends(cfg: CfgNode, device: torch.device) -> None:
     """``SOLVER.TF32``, ``DETERMINISTIC`` and ``CUDNN_BENCHMARK`` for this process."""
+    if resolve_amp(cfg.SOLVER.AMP, device) != "off" and device.type == "cpu" and not cpu_has_bfloat16():
+        logger.warning("note: this CPU only emulates SOLVER.AMP %s: off, or auto, is faster", cfg.SOLVER.AMP)
     if cfg.DETERMINISTIC:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the GPU is used first
     torch.use_deterministic_algorithms(cfg.DETERMINISTIC)

@@ -54,7 +54,6 @@ def run(cfg: CfgNode, folder: RunFolder, resume: bool = False) -> dict:
     _require_free(cfg, folder, resume)
     device = choose_device(cfg.DEVICE)
     set_backends(cfg, device)
-    resolve_amp(cfg.SOLVER.AMP, device)
     require_compiler(cfg)
     find_weights(cfg.DATA.FEATURE, cfg.MODEL.MODEL_ROOT, cfg.MODEL.WEIGHT_PATH)
     data = open_data(cfg)

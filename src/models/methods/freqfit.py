@@ -11,6 +11,7 @@ from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...utils.hardware import cpu_has_bfloat16
 from ..method import Method, Tokens, normal
 
 # Tokens up to which two matrix products beat two FFTs. CPU: measured, forward and backward, time of the matrices / time
@@ -36,8 +37,7 @@ class Fourier(nn.Module):
         self.skip, self.shape = skip, shape
         self.size = skip + math.prod(shape)
         self.frequencies = math.prod(shape[:-1]) * (shape[-1] // 2 + 1)
-        # Elsewhere products in bfloat16 are emulated: twice the time of float32.
-        self.cpu_has_bfloat16 = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+        self.cpu_has_bfloat16 = cpu_has_bfloat16()
         if math.prod(shape) <= max(MATRIX_LIMIT.values()):
             root = math.prod(shape) ** 0.5
             self.gain = root / 2 ** round(math.log2(root))

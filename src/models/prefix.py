@@ -117,8 +117,9 @@ class Layout:
 
     def unpack(self, records: Tensor) -> list[Tensor]:
         """Records (B, W) -> the tensors that were packed."""
-        parts, found = records.view(torch.uint8).split([*self.sizes, self.width * WORD - sum(self.sizes)], dim=1), []
-        for part, shape, order, dtype in zip(parts, self.shapes, self.orders, self.dtypes, strict=False):
+        *parts, _ = records.view(torch.uint8).split([*self.sizes, self.width * WORD - sum(self.sizes)], dim=1)
+        found = []
+        for part, shape, order, dtype in zip(parts, self.shapes, self.orders, self.dtypes, strict=True):
             tensor = part.contiguous().view(dtype).unflatten(1, shape)
             found.append(tensor.permute([order.index(axis) for axis in range(tensor.ndim)]))
         return found

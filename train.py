@@ -56,7 +56,7 @@ def main(argv: list[str]) -> int:
     except torch.OutOfMemoryError as error:
         hint = "less memory: SOLVER.AMP auto, MODEL.GRAD_CHECKPOINT True, SOLVER.ACCUMULATE 4, DATA.EVAL_BATCH_SIZE 32"
         return _fail(f"{error}\n{hint}", 1)
-    except (ValueError, OSError, FloatingPointError, dist.DistBackendError) as error:
+    except (ValueError, OSError, FloatingPointError, dist.DistError) as error:
         if os.environ.get("VITUNE_DEBUG"):
             raise
         return _fail(error, 1)

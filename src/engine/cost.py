@@ -65,7 +65,7 @@ def flops(model: nn.Module, size: tuple[int, int]) -> int | None:
             count.set_op_handle("aten::scaled_dot_product_attention", _attention)
             count.set_op_handle("prim::PythonOp.SparseLinear", _linear)
             return int(count.tracer_warnings("none").total())
-    except Exception as error:  # whatever tracing finds in other people's modules; no reason to lose a finished run
+    except Exception as error:  # whatever tracing finds in other people's modules; no reason to stop a run
         logger.warning("note: FLOPs are not counted: %s", str(error).splitlines()[0] if str(error) else repr(error))
         return None
     finally:

@@ -174,9 +174,8 @@ class Training:
                 fresh[-1].item()  # waits for a GPU, and for the compiler
                 self.seconds["first_step"] += time.perf_counter() - start
                 self.started = True
-            if (
-                self.device.type == "cpu" and distributed.count() == 1
-            ):  # on a GPU, looking at the loss would wait for it
+            # Where looking at the loss waits for nobody; elsewhere all losses are looked at behind the epoch.
+            if self.device.type == "cpu" and distributed.count() == 1:
                 self._check_finite(fresh[-1:], epoch, step, lr)
             bar.update()
             last = step + 1 == len(sizes)

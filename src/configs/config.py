@@ -5,6 +5,7 @@ that no longer mean anything is in legacy.py, what types cannot say in checks.py
 """
 
 import difflib
+import functools
 import logging
 from ast import literal_eval
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from . import checks, legacy
 logger = logging.getLogger(__name__)
 
 Check = Callable[[CfgNode], list[str]]  # a config -> what is wrong with it, one sentence each
+Setting = tuple[str, Any, str]  # key, value, and where it was said
 
 
 class ConfigError(ValueError):
@@ -230,14 +232,15 @@ def load_cfg(
         ConfigError: unknown keys, wrong types or values that cannot work together, all of them in one message.
     """
     problems: list[str] = []
-    return _build([*_from_file(config_file, problems), *_from_pairs(overrides, problems)], problems, check)
+    settings, _ = file_settings(config_file, problems)
+    return load_settings([*settings, *pair_settings(overrides, problems)], problems, check)
 
 
 def load_cfg_text(text: str, overrides: list[str] | tuple[str, ...] = (), check: Check = checks.problems) -> CfgNode:
     """The same from YAML text, a finished run's config, without its warnings."""
     problems: list[str] = []
     saved = [(key, value, "the saved config") for key, value in flatten(yaml.safe_load(text)).items()]
-    return _build([*saved, *_from_pairs(overrides, problems)], problems, check, quiet=True)
+    return load_settings([*saved, *pair_settings(overrides, problems)], problems, check, quiet=True)
 
 
 def model_cfg(transfer_type: str, keys: dict[str, Any]) -> CfgNode:
@@ -247,11 +250,21 @@ def model_cfg(transfer_type: str, keys: dict[str, Any]) -> CfgNode:
         ConfigError: as ``load_cfg``.
     """
     settings = flatten({"MODEL": keys} | {"MODEL.TRANSFER_TYPE": transfer_type})
-    return _build([(key, value, "the call") for key, value in settings.items()], [], checks.methods, quiet=True)
+    return load_settings([(key, value, "the call") for key, value in settings.items()], [], checks.methods, quiet=True)
 
 
-def _build(settings: list[tuple[str, Any, str]], problems: list[str], check: Check, quiet: bool = False) -> CfgNode:
-    """Defaults with (key, value, where it was said) on top, checked and frozen."""
+def load_settings(
+    settings: list[Setting], problems: list[str], check: Check = checks.problems, quiet: bool = False
+) -> CfgNode:
+    """Defaults with ``settings`` on top, checked and frozen.
+
+    Args:
+        problems: found before.
+        quiet: log no notes.
+
+    Raises:
+        ConfigError: as ``load_cfg``.
+    """
     cfg, notes = get_cfg(), []
     for key, value, where in settings:
         key, value, note = legacy.translate(key, value)
@@ -270,8 +283,13 @@ def _build(settings: list[tuple[str, Any, str]], problems: list[str], check: Che
 
 def changed(cfg: CfgNode) -> dict[str, Any]:
     """The keys of ``cfg`` that are not at their default: ``{"SOLVER.BASE_LR": 0.1, ...}``."""
-    defaults = flatten(get_cfg())
+    defaults = _defaults()
     return {key: value for key, value in flatten(cfg).items() if defaults[key] != value}
+
+
+@functools.cache
+def _defaults() -> dict[str, Any]:
+    return flatten(get_cfg())
 
 
 def flatten(cfg: dict, prefix: str = "") -> dict[str, Any]:
@@ -283,21 +301,29 @@ def flatten(cfg: dict, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _from_file(config_file: str | Path, problems: list[str]) -> list[tuple[str, Any, str]]:
+def file_settings(
+    config_file: str | Path, problems: list[str], section: str = ""
+) -> tuple[list[Setting], dict[str, Any]]:
+    """What a YAML file with its ``_BASE_`` chain says, and its top-level ``section``, which is no settings."""
     if not config_file:
-        return []
+        return [], {}
     try:
         content = CfgNode.load_yaml_with_base(str(config_file))
     except (OSError, AssertionError, RecursionError, TypeError, ValueError, yaml.YAMLError) as error:
         problems.append(f"{config_file} cannot be read as YAML settings: {error}")
-        return []
+        return [], {}
     if not isinstance(content, dict):
         problems.append(f"{config_file} holds no settings, but {content!r}")
-        return []
-    return [(key, value, str(config_file)) for key, value in flatten(content).items()]
+        return [], {}
+    taken = content.pop(section, None) or {}
+    if "SWEEP" in content:
+        del content["SWEEP"]
+        problems.append(f"{config_file} describes a sweep: python -m src.tools.tune --config-file {config_file}")
+    return [(key, value, str(config_file)) for key, value in flatten(content).items()], taken
 
 
-def _from_pairs(overrides, problems: list[str]) -> list[tuple[str, Any, str]]:
+def pair_settings(overrides: list[str] | tuple[str, ...], problems: list[str]) -> list[Setting]:
+    """KEY VALUE pairs of a command line."""
     if len(overrides) % 2:
         problems.append(f"the command line needs pairs of KEY VALUE, but {overrides[-1]!r} has no value")
     pairs = zip(overrides[::2], overrides[1::2], strict=False)
@@ -306,27 +332,28 @@ def _from_pairs(overrides, problems: list[str]) -> list[tuple[str, Any, str]]:
 
 def _assign(cfg: CfgNode, key: str, value: Any, where: str) -> list[str]:
     """Set one key, converting ``value`` to the type of its default; what went wrong, if anything."""
-    known = flatten(cfg)
+    known = _defaults()
     if value is None and any(name.startswith(f"{key}.") for name in known):  # an empty section
         return []
     if key not in known:
         node, _, last = key.rpartition(".")
         if isinstance(known.get(node), dict):  # KWARGS.r 8
-            return _assign(
-                cfg, node, {**known[node], last: _parse(value, {}) if isinstance(value, str) else value}, where
-            )
+            value = _parse(value, {}) if isinstance(value, str) else value
+            return _assign(cfg, node, {**_at(cfg, node), last: value}, where)
         return [f"unknown key {key} in {where}{_nearest(key, known)}"]
     default = known[key]
     try:
         value = _convert(value, default)
     except (TypeError, ValueError, SyntaxError, yaml.YAMLError):
         return [f"{key} in {where} is {value!r}; it must be {_describe(default)}"]
-    *path, last = key.split(".")
-    node = cfg
-    for part in path:
-        node = node[part]
-    node[last] = value
+    node, _, last = key.rpartition(".")
+    _at(cfg, node)[last] = value
     return []
+
+
+def _at(cfg: CfgNode, key: str) -> CfgNode:
+    """The section ``key`` of ``cfg``, "" for all of it."""
+    return functools.reduce(lambda node, part: node[part], key.split(".") if key else (), cfg)
 
 
 def _nearest(key: str, known: dict) -> str:

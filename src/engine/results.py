@@ -75,9 +75,31 @@ class RunFolder:
     def log(self) -> Path:
         return self.path / "log.txt"
 
+    @property
+    def sweep(self) -> Path:
+        """Of which sweep the run is part, and what it is there."""
+        return self.path / "sweep.json"
+
+    @property
+    def stopped(self) -> Path:
+        """Why and after which epoch a sweep ended the run before its end."""
+        return self.path / "stopped.json"
+
     def read_result(self) -> dict | None:
-        """The finished run's result, None for an unfinished one."""
-        return read_json(self.result) if self.result.is_file() else None
+        """The finished run's result, None for an unfinished one.
+
+        Raises:
+            ValueError: the file is broken.
+        """
+        if not self.result.is_file():
+            return None
+        try:
+            result = read_json(self.result)
+        except ValueError as error:
+            raise ValueError(f"{self.result} is broken ({error}): remove it, and the run is done again") from error
+        if not isinstance(result, dict) or not {"test", "val", "config", "seed"} <= result.keys():
+            raise ValueError(f"{self.result} is no result of a run: remove it, and the run is done again")
+        return result
 
 
 def run_folder(cfg: CfgNode) -> RunFolder:

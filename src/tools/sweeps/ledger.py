@@ -1,0 +1,186 @@
+"""Where a sweep stands: what is finished, what is next, what validation chose. The runs' folders are its only state."""
+
+import itertools
+from collections import deque
+
+from ...configs.config import flatten, load_settings
+from ...engine.results import RunFolder
+from ...utils.io import read_json, waiting_for, write_json
+from .plan import Cell, Plan, Run
+
+LR, DECAY = "SOLVER.BASE_LR", "SOLVER.WEIGHT_DECAY"
+RULE = f"highest validation top-1 of the weights that a run ends with; ties: smaller {LR}, smaller {DECAY}, first"
+NOT_FINITE = "the loss is"  # how the message of a run that diverged starts
+NEAR = 200  # waiting runs among which an alike one is looked for
+
+
+class Ledger:
+    """Reads from the folders what was done before, hands out runs, and chooses where all tuning of a cell has ended.
+
+    Args:
+        command: which goes on with the sweep, for the report.
+        without_failed: choose among the other tuning runs where some failed. Those whose loss was not finite are out
+            in any case: that is a property of what was tried.
+    """
+
+    def __init__(self, plan: Plan, command: str, without_failed: bool = False):
+        self.plan, self.command, self.without_failed = plan, command, without_failed
+        self.file = plan.root / "sweeps" / f"{plan.sweep.name}.json"
+        self.ready: deque[Run] = deque()
+        for cell in plan.cells:
+            for run in cell.tuning:
+                self._read(run)
+            self.ready.extend(run for run in cell.tuning if not run.over)
+        for cell in reversed(plan.cells):
+            self._choose(cell)
+
+    # --- handing out
+
+    def next(self, alike: tuple = ()) -> Run | None:
+        """The next run to start, one that is ``alike`` if there is one near; None: nothing can start now."""
+        if not self.ready:
+            return None
+        run = next((run for run in itertools.islice(self.ready, NEAR) if run.alike == alike), self.ready[0])
+        self.ready.remove(run)
+        run.state = "running"
+        return run
+
+    def again(self, run: Run) -> None:
+        """Take back a run that was not finished."""
+        run.state = "waiting"
+        self.ready.appendleft(run)
+
+    def ended(self, run: Run, failure: str = "") -> bool:
+        """Note how a run ended; whether that decided about its cell, by choice or by failure."""
+        if failure:
+            run.state, run.reason = "failed", failure
+        else:
+            self._read(run)
+            if not run.over:
+                run.state, run.reason = "failed", f"it ended without a result, see {run.folder.log}"
+        if run.stage == "final":
+            if run.state == "failed":
+                self.write()
+            return False
+        decided = self._choose(run.cell)
+        if decided:
+            self.write()
+        return decided
+
+    # --- what the folders say
+
+    def _read(self, run: Run) -> None:
+        try:
+            result = run.folder.read_result()
+            if result:
+                run.seconds = sum(result["cost"]["seconds"].values())
+                run.val = result["val"] and result["val"]["top1"]
+                run.test = result["test"] and result["test"]["top1"]
+                run.state = "done"
+            elif run.folder.stopped.is_file() and run.rungs:
+                stopped = read_json(run.folder.stopped)
+                run.val, run.seconds, run.state = stopped["val"], stopped["seconds"], "stopped"
+        except (ValueError, KeyError, TypeError) as error:
+            run.state, run.reason = "failed", str(error)
+
+    def _choose(self, cell: Cell) -> bool:
+        """Once all tuning runs of ``cell`` have ended: choose, and queue what is tested then; whether it was now."""
+        if cell.selection is not None or cell.reason or not all(run.over for run in cell.tuning):
+            return False
+        candidates = [run for run in cell.tuning if run.state == "done" and run.val is not None]
+        failed = [run for run in cell.tuning if run.state == "failed"]
+        unknown = [run for run in failed if not run.reason.startswith(NOT_FINITE)]
+        if cell.tuning and not candidates:
+            cell.reason = "none of its tuning runs was finished"
+        elif unknown and not self.without_failed:
+            cell.reason = (
+                f"{len(unknown)} of its {len(cell.tuning)} tuning runs failed: repeat the command when the cause is "
+                "gone, or choose among the others with --without-failed"
+            )
+        if cell.reason:
+            return True
+        cell.selection = {}
+        if cell.tuning:
+            best = min(candidates, key=_order)
+            cell.selection = {
+                "rule": RULE,
+                "search": self.plan.sweep.search,
+                "chosen": best.tuned,
+                "val": best.val,
+                "ties": sum(run.val == best.val for run in candidates),
+                "candidates": [{"tuned": run.tuned, "val": run.val, "folder": self._name(run)} for run in candidates],
+                "stopped": sum(run.state == "stopped" for run in cell.tuning),
+                "failed": [{"tuned": run.tuned, "reason": run.reason} for run in failed],
+            }
+            cell.finals = self.plan.finals(cell, best.tuned, best.choice)
+        for run in cell.finals:
+            self._read(run)
+        self.ready.extendleft(reversed([run for run in cell.finals if not run.over]))
+        return bool(cell.tuning)
+
+    # --- what is written
+
+    def record(self, run: Run) -> dict:
+        """sweep.json of a run: what it is in this sweep."""
+        final = run.stage == "final"
+        return {
+            "sweep": self.plan.sweep.name,
+            "stage": run.stage,
+            "protocol": self.plan.sweep.protocol,
+            "row": run.cell.row,
+            "over": run.cell.over,
+            "seed": run.label.removeprefix("seed ") if final else None,
+            "tuned": run.tuned,
+            "selection": (run.cell.selection or None) if final else None,
+            "published": self.plan.sweep.published or None,
+        }
+
+    def write(self) -> None:
+        """The cells and what failed, beside what other command lines of the same sweep wrote."""
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        with waiting_for(self.file.with_suffix(".lock"), f"waiting for {self.file}"):
+            before = read_json(self.file) if self.file.is_file() else {"cells": [], "failed": []}
+            cells = {str(cell["over"]): cell for cell in before["cells"]}
+            for cell in self.plan.cells:
+                if cell.selection is not None:
+                    self._supersede(cells.get(str(cell.over), {}).get("finals", {}), cell)
+                cells[str(cell.over)] = self._about(cell)
+            mine = {str(run.folder.path) for run in self.plan.runs}
+            failed = [one for one in before["failed"] if one["folder"] not in mine]
+            failed += [
+                {"folder": str(run.folder.path), "run": str(run), "reason": run.reason}
+                for run in self.plan.runs
+                if run.state == "failed"
+            ]
+            about = {"sweep": self.plan.sweep.name, "command": self.command, "cells": list(cells.values())}
+            write_json(self.file, about | {"published": self.plan.sweep.published or None, "failed": failed})
+
+    def _about(self, cell: Cell) -> dict:
+        finals = {
+            run.label.removeprefix("seed "): str(run.folder.path.relative_to(self.plan.root)) for run in cell.finals
+        }
+        return {
+            "over": cell.over,
+            "row": cell.row,
+            "task": cell.task,
+            "seeds": list(finals),
+            "tuning_runs": len(cell.tuning),
+            "finals": finals if cell.selection is not None else {},
+            "reason": cell.reason,
+        }
+
+    def _name(self, run: Run) -> str:
+        return str(run.folder.path.relative_to(self.plan.root))
+
+    def _supersede(self, before: dict[str, str], cell: Cell) -> None:
+        """Mark what was tested with an earlier choice: the grid has grown since, or a run that failed was repeated."""
+        now = {run.folder.path for run in cell.finals}
+        for name in before.values():
+            folder = RunFolder(self.plan.root / name)
+            if folder.path not in now and folder.sweep.is_file():
+                write_json(folder.sweep, read_json(folder.sweep) | {"stage": "superseded"})
+
+
+def _order(run: Run) -> tuple:
+    cfg = flatten(load_settings(run.settings, [], quiet=True))
+    return -run.val, cfg[LR], cfg[DECAY]

@@ -1,0 +1,319 @@
+"""What a sweep file says: a run's settings, and a section SWEEP with the axes, the protocol and the seeds.
+
+The section's keys, their defaults and what they mean are in ``DEFAULTS``. An axis is a config key with its values, or
+a name of one's own whose labels stand for settings; either may be among the axes that make the table (OVER) or among
+those that validation chooses from (TUNE).
+"""
+
+import difflib
+import math
+from ast import literal_eval
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ...configs.config import ConfigError, Setting, file_settings, pair_settings
+from ...data.tasks import TASKS
+
+SEEDS = [42, 44, 82, 100, 800]  # VPT's and FreqFiT's
+
+DEFAULTS: dict[str, Any] = {
+    # "select": tune on validation, then train again with every seed and test once; "fixed": only the latter.
+    "PROTOCOL": "select",
+    # Axes of the table: every combination of their values is a cell, tuned on its own.
+    "OVER": {},
+    # Axes that validation accuracy chooses from, in every cell.
+    "TUNE": {},
+    # Seeds of the runs that are tested; an entry may also be settings: {SEED: 1, DATA.SPLIT_SEED: 1}.
+    "SEEDS": SEEDS,
+    # "grid": all points; "random": SAMPLES of them; "asha": those, the worse ones stopped early.
+    "SEARCH": "grid",
+    # Points drawn for each cell by random and asha.
+    "SAMPLES": 16,
+    # Seed of that drawing; every cell with the same axes gets the same points.
+    "SEARCH_SEED": 0,
+    # After MIN_EPOCHS, and FACTOR times as many, and so on, only the best 1 / FACTOR of the points go on (asha).
+    "ASHA": {"MIN_EPOCHS": 5, "FACTOR": 3},
+    # Settings of the tuning runs alone.
+    "TUNING": {"DATA.TRAIN_SPLIT": "train", "DATA.NO_TEST": True},
+    # Settings of the runs that are tested alone.
+    "FINAL": {},
+    # Which published figures the sweep repeats, for the report.
+    "PUBLISHED": {},
+}
+CHOICES = {"PROTOCOL": ("select", "fixed"), "SEARCH": ("grid", "random", "asha")}
+RANGES = ("uniform", "log_uniform", "integer")
+
+# Names that stand for several tasks -> the tasks' groups in src/data/tasks.py.
+GROUPS = {
+    "vtab-1k": ("Natural", "Specialized", "Structured"),
+    "natural": ("Natural",),
+    "specialized": ("Specialized",),
+    "structured": ("Structured",),
+    "fgvc": ("FGVC",),
+    "few-shot": ("few-shot",),
+    "many-shot": ("many-shot",),
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A value of an axis: the settings it stands for, and axes that it brings along."""
+
+    label: Any
+    settings: dict[str, Any]
+    tune: "dict[str, Axis]" = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Range:
+    """Values of ``key`` between two bounds, to draw from: "uniform", "log_uniform" or "integer"."""
+
+    key: str
+    kind: str
+    low: float
+    high: float
+
+    def draw(self, rng) -> Choice:
+        if self.kind == "integer":
+            value = int(rng.integers(int(self.low), int(self.high) + 1))
+        elif self.kind == "uniform":
+            value = float(rng.uniform(self.low, self.high))
+        else:
+            value = math.exp(rng.uniform(math.log(self.low), math.log(self.high)))
+        value = value if self.kind == "integer" else float(f"{value:.4g}")
+        return Choice(value, {self.key: value})
+
+
+Axis = list[Choice] | Range
+
+
+@dataclass(frozen=True)
+class Seed:
+    """Settings of one repetition, and how it is called: "42", or "SEED 1, DATA.SPLIT_SEED 1"."""
+
+    label: str
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep file and what the command line changed of it; see ``DEFAULTS``."""
+
+    name: str
+    settings: list[Setting]
+    protocol: str
+    over: dict[str, list[Choice]]
+    tune: dict[str, Axis]
+    seeds: list[Seed]
+    search: str
+    samples: int
+    search_seed: int
+    min_epochs: int
+    factor: int
+    tuning: dict[str, Any]
+    final: dict[str, Any]
+    published: dict[str, Any]
+
+
+def load_sweep(config_file: str | Path, overrides: list[str] = ()) -> Sweep:
+    """The sweep of a file, with KEY VALUE pairs on top: a KEY that is an axis has that one value then.
+
+    Raises:
+        ConfigError: the file cannot be read, or SWEEP holds something unknown or impossible; all problems at once.
+    """
+    problems: list[str] = []
+    settings, section = file_settings(config_file, problems, section="SWEEP")
+    if not section and not problems:
+        problems.append(f"{config_file} has no section SWEEP: python train.py --config-file {config_file} runs it")
+    said = DEFAULTS | {"OVER": {}, "TUNE": {}} | _known(section, DEFAULTS, "SWEEP", problems)
+    pairs = pair_settings(overrides, problems)
+    for key, value, _ in pairs:
+        if key.startswith("SWEEP."):
+            _override(said, key.removeprefix("SWEEP."), value, problems)
+    plain = [(key, value, where) for key, value, where in pairs if not key.startswith("SWEEP.")]
+    for key, value, _ in plain:
+        _fix(said, key, value, problems)
+    settings += [setting for setting in plain if not any(setting[0] in said[name] for name in ("OVER", "TUNE"))]
+    for name, allowed in CHOICES.items():
+        if said[name] not in allowed:
+            problems.append(f"SWEEP.{name} is {said[name]!r}; known: {', '.join(allowed)}")
+    for name, lowest in (("SAMPLES", 1), ("SEARCH_SEED", 0)):
+        if not isinstance(said[name], int) or said[name] < lowest:
+            problems.append(f"SWEEP.{name} is {said[name]!r}; it must be a whole number, at least {lowest}")
+    asha = DEFAULTS["ASHA"] | _known(said["ASHA"], DEFAULTS["ASHA"], "SWEEP.ASHA", problems)
+    for name, lowest in (("MIN_EPOCHS", 1), ("FACTOR", 2)):
+        if not isinstance(asha[name], int) or asha[name] < lowest:
+            problems.append(f"SWEEP.ASHA.{name} is {asha[name]!r}; it must be a whole number, at least {lowest}")
+    over, tune = _axes(said["OVER"], "SWEEP.OVER", problems), _axes(said["TUNE"], "SWEEP.TUNE", problems)
+    problems += [f"SWEEP.OVER {name} is a range; a table needs a list of values" for name in over if _range(over[name])]
+    ranges = [name for name, axis in _all_axes(over, tune) if _range(axis)]
+    if said["SEARCH"] == "grid" and ranges:
+        problems.append(f"{', '.join(ranges)}: a range needs SWEEP.SEARCH random or asha; a grid needs a list")
+    problems += [f"{name} is an axis of both SWEEP.OVER and SWEEP.TUNE" for name in over.keys() & tune.keys()]
+    if said["PROTOCOL"] == "fixed" and (unused := [name for name, _ in _all_axes({}, tune)]):
+        problems.append(f"SWEEP.PROTOCOL fixed chooses nothing, but SWEEP.TUNE has {', '.join(unused)}")
+    for name in ("TUNING", "FINAL", "PUBLISHED"):
+        if not isinstance(said[name], dict):
+            problems.append(f"SWEEP.{name} is {said[name]!r}; it must be keys and values")
+    seeds = _seeds(said["SEEDS"], problems)
+    if problems:
+        raise ConfigError("the sweep has problems:\n" + "\n".join(f"  - {p}" for p in dict.fromkeys(problems)))
+    return Sweep(
+        name=Path(config_file).stem,
+        settings=settings,
+        protocol=said["PROTOCOL"],
+        over=over,
+        tune=tune,
+        seeds=seeds,
+        search=said["SEARCH"],
+        samples=said["SAMPLES"],
+        search_seed=said["SEARCH_SEED"],
+        min_epochs=asha["MIN_EPOCHS"],
+        factor=asha["FACTOR"],
+        tuning=said["TUNING"],
+        final=said["FINAL"],
+        published=said["PUBLISHED"],
+    )
+
+
+def _known(section: Any, defaults: dict, where: str, problems: list[str]) -> dict:
+    """``section`` without what is unknown."""
+    if not isinstance(section, dict):
+        problems.append(f"{where} is {section!r}; it must have keys: {', '.join(defaults)}")
+        return {}
+    for key in section.keys() - defaults.keys():
+        near = difflib.get_close_matches(str(key), defaults, n=1)
+        problems.append(f"unknown key {where}.{key}" + (f"; did you mean {where}.{near[0]}?" if near else ""))
+    return {key: value for key, value in section.items() if key in defaults and value is not None}
+
+
+def _override(said: dict, key: str, value: Any, problems: list[str]) -> None:
+    """``SWEEP.SEEDS "[42, 44]"``, ``SWEEP.OVER.DATA.NAME "[dtd, pets]"``, ``SWEEP.OVER.method "[lora]"``."""
+    name, _, rest = key.partition(".")
+    if name not in DEFAULTS or (rest and not isinstance(DEFAULTS[name], dict)):
+        near = difflib.get_close_matches(name, DEFAULTS, n=1)
+        problems.append(f"unknown key SWEEP.{key}" + (f"; did you mean SWEEP.{near[0]}?" if near else ""))
+        return
+    try:
+        value = literal_eval(value)
+    except (ValueError, SyntaxError):
+        try:
+            value = yaml.safe_load(value)
+        except yaml.YAMLError:
+            problems.append(f"SWEEP.{key} {value!r} cannot be read")
+            return
+    if not rest:
+        said[name] = value
+        return
+    own = said[name].get(rest)
+    if name in ("OVER", "TUNE") and isinstance(own, dict) and not _looks_like_range(own):
+        labels = {str(label): label for label in own}
+        wanted = [str(label) for label in (value if isinstance(value, list) else [value])]
+        if unknown := [label for label in wanted if label not in labels]:
+            problems.append(f"SWEEP.{key} has no {', '.join(unknown)}; known: {', '.join(labels)}")
+        value = {labels[label]: own[labels[label]] for label in wanted if label in labels}
+    elif name in ("OVER", "TUNE") and not isinstance(value, (list, dict)):
+        value = [value]
+    said[name] = {**said[name], rest: value}
+
+
+def _fix(said: dict, key: str, value: Any, problems: list[str]) -> None:
+    """Give an axis the one value of the command line, or say that an axis of one's own sets this key."""
+    for name in ("OVER", "TUNE"):
+        for axis, content in said[name].items():
+            if axis == key:
+                said[name] = {**said[name], key: [value]}
+            elif isinstance(content, dict) and any(isinstance(e, dict) and key in e for e in content.values()):
+                problems.append(f'{key} is set by the axis {axis}: choose from it with SWEEP.{name}.{axis} "[...]"')
+
+
+def _axes(section: Any, where: str, problems: list[str]) -> dict[str, Axis]:
+    if not isinstance(section, dict):
+        problems.append(f"{where} is {section!r}; it must be axes and their values")
+        return {}
+    return {str(name): _axis(str(name), content, where, problems) for name, content in section.items()}
+
+
+def _axis(name: str, content: Any, where: str, problems: list[str]) -> Axis:
+    if _looks_like_range(content):
+        ((kind, bounds),) = content.items()
+        good = isinstance(bounds, list) and len(bounds) == 2
+        try:
+            low, high = (float(bound) for bound in bounds) if good else (0.0, 0.0)
+        except (TypeError, ValueError):
+            low, high = 0.0, 0.0
+        if not low < high or (kind == "log_uniform" and low <= 0):
+            positive = " above 0" if kind == "log_uniform" else ""
+            problems.append(f"{where} {name}: {kind} is {bounds!r}; it must be [lowest, highest]{positive}")
+        return Range(name, kind, low, high)
+    if isinstance(content, dict):
+        choices = [_own(name, label, entry, where, problems) for label, entry in content.items()]
+    elif isinstance(content, list):
+        choices = [Choice(value, {name: value}) for value in _expanded(name, content)]
+    else:
+        problems.append(f"{where} {name} is {content!r}; it must be a list of values, or labels and their settings")
+        return []
+    if not choices:
+        problems.append(f"{where} {name} is empty: the sweep has no runs")
+    labels = [str(choice.label) for choice in choices]
+    for twice in dict.fromkeys(label for label in labels if labels.count(label) > 1):
+        problems.append(f"{where} {name} has {twice} twice")
+    return choices
+
+
+def _own(axis: str, label: Any, entry: Any, where: str, problems: list[str]) -> Choice:
+    """A label of an own axis: its settings, with the axes it brings along taken out."""
+    if entry is None:
+        return Choice(label, {})
+    if not isinstance(entry, dict):
+        problems.append(f"{where} {axis}: {label} is {entry!r}; it must be settings, such as {{SOLVER.BASE_LR: 0.1}}")
+        return Choice(label, {})
+    settings = {key: value for key, value in entry.items() if key != "TUNE"}
+    return Choice(label, settings, _axes(entry.get("TUNE") or {}, f"{where} {axis}, {label}: TUNE", problems))
+
+
+def _expanded(key: str, values: list) -> list:
+    """Groups of tasks in their place: [vtab-1k, digits] -> 19 names and digits."""
+    if key != "DATA.NAME":
+        return values
+    names = []
+    for value in values:
+        groups = GROUPS.get(str(value).lower().replace("_", "-"))
+        names += [task.name for task in TASKS.values() if task.group in groups] if groups else [value]
+    return names
+
+
+def _seeds(content: Any, problems: list[str]) -> list[Seed]:
+    seeds = []
+    for entry in content if isinstance(content, list) else [content]:
+        if isinstance(entry, dict) and entry:
+            seeds.append(Seed(", ".join(f"{key} {value}" for key, value in entry.items()), entry))
+        elif isinstance(entry, int) and not isinstance(entry, bool):
+            seeds.append(Seed(str(entry), {"SEED": entry}))
+        else:
+            problems.append(f"SWEEP.SEEDS has {entry!r}; it must list whole numbers, or settings such as {{SEED: 1}}")
+    labels = [seed.label for seed in seeds]
+    if not seeds:
+        problems.append("SWEEP.SEEDS is empty: nothing would be tested")
+    problems += [f"SWEEP.SEEDS has {one} twice" for one in dict.fromkeys(labels) if labels.count(one) > 1]
+    return seeds
+
+
+def _looks_like_range(content: Any) -> bool:
+    return isinstance(content, dict) and len(content) == 1 and next(iter(content)) in RANGES
+
+
+def _range(axis: Axis) -> bool:
+    return isinstance(axis, Range)
+
+
+def _all_axes(over: dict[str, Axis], tune: dict[str, Axis]) -> Iterator[tuple[str, Axis]]:
+    """The tuned axes, those that an entry of another brings along too."""
+    yield from tune.items()
+    for axis in (*over.values(), *tune.values()):
+        for choice in axis if isinstance(axis, list) else ():
+            yield from choice.tune.items()

@@ -91,6 +91,9 @@ def get_cfg() -> CfgNode:
     cfg.DATA.PIXELS = "vpt"
     # How JPEG files are decoded: "tf" (TensorFlow's fast inverse DCT), "pil" (Pillow's accurate one), "": by PIXELS.
     cfg.DATA.DECODER = ""
+    # Encode every image as JPEG with this quality first (1 to 100, colours at half the resolution), as was done to the
+    # VTAB-1k folders that circulate (75); 0: images as they are.
+    cfg.DATA.JPEG_QUALITY = 0
     # In evaluation: "squash" (to the input size), "crop" (the shorter side to 8/7 of it, the middle), "squash_crop" (to
     # 8/7 of it, the middle), "": by the task, and "crop" with AUGMENT crop_flip.
     cfg.DATA.RESIZE = ""

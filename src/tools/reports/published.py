@@ -84,19 +84,22 @@ def find(benchmark: str, methods: Iterable[str] = (), backbone: str = "") -> lis
 
 
 def named(spec: dict) -> list[Published]:
-    """What a sweep's PUBLISHED means: METHOD (a name or a list), BACKBONE, SOURCE (a part of it) and BENCHMARK.
+    """What a sweep's PUBLISHED means: METHOD (a name or a list), BACKBONE, SOURCE (a part of it), BENCHMARK, and EPOCH
+    ("last" or "best on test") where a source prints both.
 
     Raises:
         ValueError: an unknown key, or nothing fits; the message has the nearest.
     """
-    known = ("METHOD", "BACKBONE", "SOURCE", "BENCHMARK")
+    known = ("METHOD", "BACKBONE", "SOURCE", "BENCHMARK", "EPOCH")
     _require([str(key).lower() for key in spec], known, "key of PUBLISHED")
     methods = spec.get("METHOD", [])
     methods = [methods] if isinstance(methods, str) else methods
     benchmarks = [spec["BENCHMARK"]] if spec.get("BENCHMARK") else ("vtab-1k", "fgvc", "few-shot", "many-shot")
     fitting = [one for name in benchmarks for one in find(name, methods, spec.get("BACKBONE", ""))]
-    part = spec.get("SOURCE", "").lower()
-    if found := [one for one in fitting if part in one.source.lower()]:
+    names = {name.lower() for name in methods}
+    fitting = [one for one in fitting if one.method.lower() in names] or fitting  # before our names for several of them
+    part, epoch = spec.get("SOURCE", "").lower(), spec.get("EPOCH", "")
+    if found := [one for one in fitting if part in one.source.lower() and epoch in ("", one.protocol["epoch"])]:
         return found
     sources = ", ".join(dict.fromkeys(one.source for one in fitting)) or "none"
     raise ValueError(f"no published figures fit PUBLISHED {spec}; sources that have the method: {sources}")

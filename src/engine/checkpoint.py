@@ -130,7 +130,14 @@ def _without_files(model: TunedViT) -> dict:
 def fingerprint(model: TunedViT) -> str:
     """A hash of the ViT's frozen weights, the part of the model that tuned.safetensors does not hold."""
     trained = {name for name, param in model.vit.named_parameters() if param.requires_grad}
-    return hash_of({name: tensor for name, tensor in model.vit.state_dict().items() if name not in trained})
+    return hash_of_frozen(model, {name for name in model.vit.state_dict() if name not in trained})
+
+
+def hash_of_frozen(model: TunedViT, names: set[str]) -> str:
+    """A hash of those of the ViT's weights, none of which trains."""
+    return model.once(
+        ("hash", frozenset(names)), lambda: hash_of({n: t for n, t in model.vit.state_dict().items() if n in names})
+    )
 
 
 def hash_of(tensors: dict[str, torch.Tensor]) -> str:

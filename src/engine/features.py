@@ -14,7 +14,7 @@ from ..data.rows import GIB, RowCache, Rows, quarter_of_memory
 from ..models.prefix import Prefix, frozen_prefix
 from ..models.vit_models import TunedViT
 from ..utils.progress import tqdm
-from .checkpoint import hash_of
+from .checkpoint import hash_of, hash_of_frozen
 from .precision import resolve_amp
 
 logger = logging.getLogger(__name__)
@@ -111,7 +111,8 @@ def reuse_features(
         time.perf_counter() - start,
     )
     features = {name: FeatureLoader(loader, _placed(cfg, loader, records[name])) for name, loader in mine.items()}
-    return prefix.suffix, features["train"], features.get("val")
+    # A shared model's suffix may be compiled already.
+    return model.once(("suffix", prefix.name), lambda: prefix.suffix), features["train"], features.get("val")
 
 
 def _example(loader: Loader) -> Tensor:
@@ -132,12 +133,12 @@ def _facts(cfg: CfgNode, model: TunedViT, prefix: Prefix) -> dict:
 
     The records of two images say what weights do not: how many heads there are, how this machine computes.
     """
-    own = {name: t for name, t in model.vit.state_dict().items() if any(s.has(name) for s in prefix.stages)}
+    own = {name for name in model.vit.state_dict() if any(stage.has(name) for stage in prefix.stages)}
     return {
         "format": FORMAT,
         "up_to": prefix.name,
         "layout": repr(prefix.layout),
-        "weights": hash_of(own),
+        "weights": hash_of_frozen(model, own),
         "example": hash_of({"": prefix.example}),
         "precision": resolve_amp(cfg.SOLVER.AMP, prefix.example.device),
         "matmul": torch.get_float32_matmul_precision(),

@@ -14,7 +14,7 @@ from ..configs.config import changed, flatten, load_cfg_text
 from ..data.opened import Data, open_data
 from ..models.method import wiring
 from ..models.vit_backbones.zoo import find_weights
-from ..models.vit_models import TunedViT, build_model
+from ..models.vit_models import TunedViT
 from ..utils import distributed
 from ..utils.io import exclusive, remove_partial, write_json, write_text
 from ..utils.logging import LogFile
@@ -26,19 +26,21 @@ from .evaluator import evaluate
 from .precision import autocast, resolve_amp, set_backends
 from .results import MAY_MOVE, NOT_THE_EXPERIMENT, RunFolder, environment
 from .sensitivity import about_allocation, with_allocation
+from .shared import Shared
 from .step import compiled, require_compiler
 from .trainer import train
 
 logger = logging.getLogger(__name__)
 
 
-def run(cfg: CfgNode, folder: RunFolder, resume: bool = False) -> dict:
+def run(cfg: CfgNode, folder: RunFolder, resume: bool = False, shared: Shared | None = None) -> dict:
     """Train and test as ``cfg`` says, and write everything into ``folder``; the result, as in result.json.
 
     Under ``torchrun`` all processes call this together; the first one writes.
 
     Args:
         resume: go on with an interrupted run; a finished one just gives its result.
+        shared: with other runs of this process.
 
     Raises:
         FileExistsError: the folder holds a run, and ``resume`` is not set or its config is another.
@@ -56,14 +58,15 @@ def run(cfg: CfgNode, folder: RunFolder, resume: bool = False) -> dict:
     set_backends(cfg, device)
     require_compiler(cfg)
     find_weights(cfg.DATA.FEATURE, cfg.MODEL.MODEL_ROOT, cfg.MODEL.WEIGHT_PATH)
-    data = open_data(cfg)
+    shared = shared or Shared()
+    data = shared.data(cfg)
     with StopSignals() as stop, distributed.together(device):
         with distributed.first_before_others():
             whole = with_allocation(cfg, data, device, folder, resume or not distributed.is_first())
-        model = build_model(whole, len(data.class_names)).to(device)
+        model = shared.model(whole, len(data.class_names), device)
         seed_everything(cfg.SEED + distributed.rank())
         with exclusive(folder.log) if distributed.is_first() else nullcontext():
-            return _run(cfg, folder, resume, data, model, about_allocation(whole), stop)
+            return _run(cfg, folder, resume, data, model, about_allocation(whole), stop, shared)
 
 
 def _run(
@@ -74,6 +77,7 @@ def _run(
     model: TunedViT,
     allocation: dict | None,
     stop: StopSignals,
+    shared: Shared,
 ) -> dict:
     """The run itself, in a folder that is this process's own."""
     device, first = next(model.parameters()).device, distributed.is_first()
@@ -87,16 +91,17 @@ def _run(
     with LogFile(folder.log) if first else nullcontext():
         logger.info("run folder: %s", folder.path)
         _announce(cfg, model, data, device)
-        flops_per_image = flops(model, data.pixels.size)  # now, while the model is in one piece
+        flops_per_image = model.once("flops", lambda: flops(model, data.pixels.size))  # while it is in one piece
         start = time.perf_counter()
-        loaders, corrupt = data.loaders(cfg, device)  # of several processes one decodes, the others wait for its files
+        # Of several processes one decodes, the others wait for its files.
+        loaders, corrupt = shared.loaders(cfg, data, device)
         seconds = {"read": time.perf_counter() - start}
-        trained = train(cfg, model, loaders, folder, stop)
+        trained = train(cfg, model, loaders, folder, stop, shared)
         seconds |= trained.pop("seconds")
 
         start, test = time.perf_counter(), None
         if "test" in loaders:
-            network = compiled(model, cfg)
+            network = compiled(model, cfg, model)
             test = evaluate(network, loaders["test"], autocast(cfg, device), padded=cfg.MODEL.COMPILE).as_dict()
         seconds["test"] = time.perf_counter() - start
         if cfg.MODEL.SAVE_CKPT:
@@ -158,7 +163,7 @@ def evaluate_run(folder: RunFolder, cfg: CfgNode) -> dict:
     set_backends(cfg, device)
     with distributed.together(device):
         loaders, _ = data.loaders(cfg, device)
-        network = compiled(tuned.model.to(device), cfg)
+        network = compiled(tuned.model.to(device), cfg, tuned.model)
         return evaluate(network, loaders["test"], autocast(cfg, device), padded=cfg.MODEL.COMPILE).as_dict()
 
 

@@ -1,5 +1,6 @@
 """One training step: forward, loss, backward, optimizer; the same code for training and for measuring it."""
 
+import functools
 import os
 import shutil
 from collections.abc import Callable
@@ -67,9 +68,16 @@ class TrainingStep:
         return nullcontext()
 
 
-def compiled(network: nn.Module, cfg: CfgNode) -> nn.Module:
-    """The network, compiled as ``MODEL.COMPILE`` and ``MODEL.COMPILE_MODE`` say; batches of each size are compiled."""
-    return torch.compile(network, mode=cfg.MODEL.COMPILE_MODE, dynamic=False) if cfg.MODEL.COMPILE else network
+def compiled(network: nn.Module, cfg: CfgNode, model: TunedViT | None = None) -> nn.Module:
+    """The network, compiled as ``MODEL.COMPILE`` and ``MODEL.COMPILE_MODE`` say; batches of each size are compiled.
+
+    Args:
+        model: whose part the network is, and which may be shared with other runs.
+    """
+    if not cfg.MODEL.COMPILE:
+        return network
+    compile_it = functools.partial(torch.compile, network, mode=cfg.MODEL.COMPILE_MODE, dynamic=False)
+    return model.once(("compiled", id(network)), compile_it) if model else compile_it()
 
 
 def require_compiler(cfg: CfgNode) -> None:

@@ -26,6 +26,7 @@ from .evaluator import evaluate
 from .features import reuse_features
 from .precision import autocast
 from .results import RunFolder
+from .shared import Shared
 from .step import TrainingStep, compiled, over_processes, shard, some_unreached, with_shared_norms
 
 logger = logging.getLogger(__name__)
@@ -36,7 +37,12 @@ class NonFiniteLoss(FloatingPointError):
 
 
 def train(
-    cfg: CfgNode, model: TunedViT, loaders: dict[str, Loader], run: RunFolder, stop: StopSignals | None = None
+    cfg: CfgNode,
+    model: TunedViT,
+    loaders: dict[str, Loader],
+    run: RunFolder,
+    stop: StopSignals | None = None,
+    shared: Shared | None = None,
 ) -> dict:
     """Train ``model`` on ``loaders["train"]`` and leave it with the weights to be tested.
 
@@ -48,9 +54,10 @@ def train(
 
     Raises:
         NonFiniteLoss: the loss is infinite or not a number.
+        StoppedEarly: whoever watches (``shared.watch``) has seen enough.
         Interrupted: ``stop`` was asked for; what was done is in ``run.last``.
     """
-    training = Training(cfg, model, loaders, run)
+    training = Training(cfg, model, loaders, run, shared or Shared())
     training.resume()
     training.prepare()
     with stop.deferred() if stop else nullcontext():
@@ -68,8 +75,9 @@ class Training:
         best: the epoch with the best validation accuracy so far.
     """
 
-    def __init__(self, cfg: CfgNode, model: TunedViT, loaders: dict[str, Loader], run: RunFolder):
+    def __init__(self, cfg: CfgNode, model: TunedViT, loaders: dict[str, Loader], run: RunFolder, shared: Shared):
         self.cfg, self.solver, self.model, self.run_folder = cfg, cfg.SOLVER, model, run
+        self.shared, self.saved = shared, time.perf_counter()
         self.loader, self.val = loaders["train"], loaders.get("val")
         self.device, labels = self.loader.device, self.loader.labels.numpy()
         weights = class_weights(labels, model.head.last_layer.out_features, cfg.DATA.CLASS_WEIGHTS_TYPE)
@@ -96,7 +104,7 @@ class Training:
             self.network = with_shared_norms(self.network, self.device)
             images, _ = next(self.loader.epoch(0, 0, distributed.part()))
             unreached = some_unreached(self.network, images, self.step.trained)
-        self.network = compiled(self.network, cfg)
+        self.network = compiled(self.network, cfg, self.model)
         self.step.network = over_processes(self.network, self.device, unreached)
 
     # --- stopping and going on
@@ -111,6 +119,7 @@ class Training:
             save_last(self.run_folder.last, self.model, self.optimizer, self.step.scaler, progress)
         except WriteError as error:
             raise WriteError(f"{error}. Make room there, then go on with --resume") from error
+        self.saved = time.perf_counter()
 
     def _stop(self, stop: StopSignals) -> None:
         """Raise Interrupted, when the first process has written: whoever ends before makes a scheduler end the rest."""
@@ -155,9 +164,12 @@ class Training:
                 self.rows.append(row)
                 self.steps, self.epoch_seconds, self.losses = 0, 0.0, torch.zeros(0)
                 self._report(row, board)
-                self.save()
-                if any(distributed.gather(bool(stop.asked))):
+                asked = any(distributed.gather(bool(stop.asked)))
+                if asked or time.perf_counter() - self.saved >= self.shared.save_seconds:
+                    self.save()
+                if asked:
                     self._stop(stop)
+                self.shared.watch(self.rows)
 
     def _train_epoch(self, epoch: int, stop: StopSignals, bar: tqdm) -> float:
         """One pass over the training images, or the rest of one; the last step's learning rate."""

@@ -138,10 +138,14 @@ class Prefix:
     def __init__(self, model: TunedViT, inside: list[Stage], rest: list[Stage], readers: list[Reader], images: Tensor):
         self.name = inside[-1].name if rest else "the pooled features"
         self.stages, self.readers = inside, readers
+        self.layout, order, self.example = model.once(("records up to", self.name), lambda: self._look(images))
+        self.suffix = Suffix(model, rest, [readers[i] for i in order], self.layout)
+
+    def _look(self, images: Tensor) -> tuple[Layout, list[int], Tensor]:
+        """How records lie, which readers read in which order, and the records of ``images``."""
         tensors, order = self._run(images)
-        self.layout = Layout.of(tensors)
-        self.suffix = Suffix(model, rest, order, self.layout)
-        self.example = self.layout.pack(tensors)
+        layout = Layout.of(tensors)
+        return layout, [self.readers.index(reader) for reader in order], layout.pack(tensors)
 
     def __call__(self, images: Tensor) -> Tensor:
         tensors, _ = self._run(images)
@@ -195,8 +199,12 @@ def frozen_prefix(model: TunedViT, images: Tensor) -> Prefix | None:
         return None
     readers = [tap for site, tap in reading if any(stage.has(site) for stage in inside)]
     prefix = Prefix(model, inside, rest, readers, images)
-    expected, found = model(images), prefix.suffix(prefix.example)
-    return prefix if (found - expected).abs().max() <= 1e-3 * expected.abs().max() else None
+
+    def agrees() -> bool:
+        expected, found = model(images), prefix.suffix(prefix.example)
+        return bool((found - expected).abs().max() <= 1e-3 * expected.abs().max())
+
+    return prefix if model.once(("agrees up to", prefix.name), agrees) else None
 
 
 def _acting(model: TunedViT) -> set[str]:

@@ -1,6 +1,8 @@
 """The tuned model: one frozen timm ViT, the methods attached to it, and a new head."""
 
 import difflib
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
 
 import torch
 from fvcore.common.config import CfgNode
@@ -37,6 +39,8 @@ from .methods.spt import SPTAdapter, SPTLoRA
 from .methods.ssf import SSF
 from .methods.vqt import VQT
 from .vit_backbones.zoo import build_backbone
+
+T = TypeVar("T")
 
 # To add a method: write src/models/methods/<name>.py and add its line here. Nothing else changes.
 # Order is nesting, from the outside in: a method's taps go around those of the methods below it.
@@ -188,7 +192,9 @@ class TunedViT(nn.Module):
             dim = method.num_features(dim)
         self.num_classes = num_classes
         self.head = Head(dim, num_classes, cfg.MLP_NUM, cfg.HEAD_INIT) if num_classes else nn.Identity()
+        self.vit.eval()  # all of it, what methods put into it too
         self.train()
+        self._known: dict[Hashable, Any] | None = None
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.features(images))
@@ -205,10 +211,25 @@ class TunedViT(nn.Module):
 
     def train(self, mode: bool = True) -> "TunedViT":
         """As always, but a frozen ViT stays in eval mode: its dropout and drop-path act only if a method says so."""
-        super().train(mode)
-        if not any(method.vit_in_train_mode for method in self.methods.values()):
-            self.vit.eval()
+        self.training = mode
+        self.methods.train(mode)
+        self.head.train(mode)
+        vit_mode = mode and any(method.vit_in_train_mode for method in self.methods.values())
+        if self.vit.training != vit_mode:  # hundreds of modules, twice in every epoch
+            self.vit.train(vit_mode)
         return self
+
+    def share(self, known: dict[Hashable, Any]) -> None:
+        """Let ``once`` use what is known of other models that start as this one does."""
+        self._known = known
+
+    def once(self, what: Hashable, compute: Callable[[], T]) -> T:
+        """``compute()``, which finds something about the model as it starts, unless it is shared and known."""
+        if self._known is None:
+            return compute()
+        if what not in self._known:
+            self._known[what] = compute()
+        return self._known[what]
 
     def tuned_state_dict(self) -> dict[str, Tensor]:
         """All that differs from the pre-trained ViT: methods and head whole, and the ViT's trained parameters."""
@@ -239,8 +260,11 @@ class TunedViT(nn.Module):
         return {name: sum(p.numel() for p in part.parameters() if p.requires_grad) for name, part in parts.items()}
 
 
-def build_model(cfg: CfgNode, num_classes: int) -> TunedViT:
+def build_model(cfg: CfgNode, num_classes: int, backbone: Callable[..., nn.Module] = build_backbone) -> TunedViT:
     """The whole model that a config describes: backbone with its weights, methods and head as SEED starts them.
+
+    Args:
+        backbone: makes a backbone that is this model's own.
 
     Raises:
         FileNotFoundError: the backbone's weights are missing; the message says where to get them.
@@ -249,7 +273,7 @@ def build_model(cfg: CfgNode, num_classes: int) -> TunedViT:
     methods = parse(cfg.MODEL.TRANSFER_TYPE, cfg.FREQFIT)
     size = tuple(cfg.DATA.IMAGE_SIZE) or (cfg.DATA.CROPSIZE, cfg.DATA.CROPSIZE)
     model = cfg.MODEL
-    vit = build_backbone(cfg.DATA.FEATURE, model.MODEL_ROOT, size, model.WEIGHT_PATH, model.POS_EMBED_RESIZE)
+    vit = backbone(cfg.DATA.FEATURE, model.MODEL_ROOT, size, model.WEIGHT_PATH, model.POS_EMBED_RESIZE)
     torch.manual_seed(cfg.SEED)  # here: how much the ViT draws before its weights are loaded depends on timm's version
     tuned = TunedViT(vit, methods, model, num_classes)
     if model.GRAD_CHECKPOINT:

@@ -9,19 +9,34 @@ from .progress import tqdm
 
 
 class _AboveBar(logging.Handler):
-    """Prints each record above whatever progress bar is running."""
+    """Prints each record above whatever progress bar is running.
+
+    Args:
+        only: records of loggers below this name, and errors of all; "" prints everything.
+    """
+
+    def __init__(self, only: str = ""):
+        super().__init__()
+        self.addFilter(lambda record: record.name.startswith(only) or record.levelno >= logging.ERROR)
 
     def emit(self, record: logging.LogRecord) -> None:
         tqdm.write(self.format(record), file=sys.stdout)
 
 
-def setup_logging(level: int = logging.INFO) -> None:
-    """Log to the terminal; call once per process. Of several that train together only the first talks."""
+def setup_logging(level: int = logging.INFO, terminal: bool = True, only: str = "") -> None:
+    """Log to the terminal; call once per process. Of several that train together only the first talks.
+
+    Args:
+        terminal: False where nothing is printed, and only log files get the lines.
+        only: whose lines are printed, where many runs would print too many: those of loggers below this name.
+    """
     if distributed.expected_rank() > 0:
         level = logging.ERROR
     root = logging.getLogger()
-    if not any(isinstance(handler, _AboveBar) for handler in root.handlers):
-        handler = _AboveBar()
+    if not terminal:
+        root.addHandler(logging.NullHandler())
+    elif not any(isinstance(handler, _AboveBar) for handler in root.handlers):
+        handler = _AboveBar(only)
         handler.setFormatter(logging.Formatter("%(message)s"))
         root.addHandler(handler)
     root.setLevel(level)

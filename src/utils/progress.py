@@ -9,4 +9,5 @@ class tqdm(_tqdm):
     """tqdm, silent in all but the first process."""
 
     def __init__(self, *args, **settings):
-        super().__init__(*args, **{"disable": distributed.expected_rank() > 0} | settings)
+        # Where nothing is said TQDM_DISABLE decides, as always.
+        super().__init__(*args, **({"disable": True} if distributed.expected_rank() > 0 else {}) | settings)

@@ -10,7 +10,6 @@ from .plan import Cell, Plan, Run
 
 LR, DECAY = "SOLVER.BASE_LR", "SOLVER.WEIGHT_DECAY"
 RULE = f"highest validation top-1 of the weights that a run ends with; ties: smaller {LR}, smaller {DECAY}, first"
-NOT_FINITE = "the loss is"  # how the message of a run that diverged starts
 NEAR = 200  # waiting runs among which an alike one is looked for
 
 
@@ -55,11 +54,12 @@ class Ledger:
         if failure:
             run.state, run.reason = "failed", failure
         else:
+            run.state = "waiting"
             self._read(run)
             if not run.over:
                 run.state, run.reason = "failed", f"it ended without a result, see {run.folder.log}"
         if run.stage == "final":
-            if run.state == "failed":
+            if run.reason:
                 self.write()
             return False
         decided = self._choose(run.cell)
@@ -77,11 +77,17 @@ class Ledger:
                 run.val = result["val"] and result["val"]["top1"]
                 run.test = result["test"] and result["test"]["top1"]
                 run.state = "done"
-            elif run.folder.stopped.is_file() and run.rungs:
-                stopped = read_json(run.folder.stopped)
-                run.val, run.seconds, run.state = stopped["val"], stopped["seconds"], "stopped"
+            elif run.folder.stopped.is_file():
+                self._read_stopped(run, read_json(run.folder.stopped))
         except (ValueError, KeyError, TypeError) as error:
             run.state, run.reason = "failed", str(error)
+
+    @staticmethod
+    def _read_stopped(run: Run, about: dict) -> None:
+        if "diverged" in about:
+            run.state, run.reason, run.seconds = "diverged", about["diverged"], about["seconds"]
+        elif run.rungs:  # of asha; a grid does all of it
+            run.state, run.val, run.seconds = "stopped", about["val"], about["seconds"]
 
     def _choose(self, cell: Cell) -> bool:
         """Once all tuning runs of ``cell`` have ended: choose, and queue what is tested then; whether it was now."""
@@ -89,12 +95,11 @@ class Ledger:
             return False
         candidates = [run for run in cell.tuning if run.state == "done" and run.val is not None]
         failed = [run for run in cell.tuning if run.state == "failed"]
-        unknown = [run for run in failed if not run.reason.startswith(NOT_FINITE)]
         if cell.tuning and not candidates:
             cell.reason = "none of its tuning runs was finished"
-        elif unknown and not self.without_failed:
+        elif failed and not self.without_failed:
             cell.reason = (
-                f"{len(unknown)} of its {len(cell.tuning)} tuning runs failed: repeat the command when the cause is "
+                f"{len(failed)} of its {len(cell.tuning)} tuning runs failed: repeat the command when the cause is "
                 "gone, or choose among the others with --without-failed"
             )
         if cell.reason:
@@ -110,7 +115,11 @@ class Ledger:
                 "ties": sum(run.val == best.val for run in candidates),
                 "candidates": [{"tuned": run.tuned, "val": run.val, "folder": self._name(run)} for run in candidates],
                 "stopped": sum(run.state == "stopped" for run in cell.tuning),
-                "failed": [{"tuned": run.tuned, "reason": run.reason} for run in failed],
+                "failed": [
+                    {"tuned": run.tuned, "reason": run.reason}
+                    for run in cell.tuning
+                    if run.state in ("diverged", "failed")
+                ],
             }
             cell.finals = self.plan.finals(cell, best.tuned, best.choice)
         for run in cell.finals:
@@ -150,7 +159,7 @@ class Ledger:
             failed += [
                 {"folder": str(run.folder.path), "run": str(run), "reason": run.reason}
                 for run in self.plan.runs
-                if run.state == "failed"
+                if run.reason
             ]
             about = {"sweep": self.plan.sweep.name, "command": self.command, "cells": list(cells.values())}
             write_json(self.file, about | {"published": self.plan.sweep.published or None, "failed": failed})

@@ -30,7 +30,7 @@ class Run:
         tuned: tuned key, or own axis -> value, or label; ``choice``: the settings these stand for.
         alike: runs with the same of this read the same images into the same backbone.
         rungs: epochs after which asha looks at its validation accuracy.
-        state: "waiting", "running", "done", "stopped" (by asha) or "failed", for a ``reason``.
+        state: "waiting", "running", "done", "stopped" (by asha), "diverged" or "failed", for a ``reason``.
         lost: how often a process died over it.
         val, test: top-1, fractions. seconds: that it took.
     """
@@ -53,7 +53,7 @@ class Run:
 
     @property
     def over(self) -> bool:
-        return self.state in ("done", "stopped", "failed")
+        return self.state in ("done", "stopped", "diverged", "failed")
 
     def __str__(self) -> str:
         return ", ".join(part for part in (str(self.cell), self.label) if part)

@@ -1,0 +1,98 @@
+"""What runs of one process share: opened data, backbones, compiled networks, and what was found out about a model."""
+
+import copy
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from functools import lru_cache
+from typing import TypeVar
+
+import simplejson
+import torch
+from fvcore.common.config import CfgNode
+from torch import nn
+
+from ..configs.config import flatten
+from ..data.loader import Loader
+from ..data.opened import Data, open_data
+from ..models.vit_backbones.zoo import build_backbone
+from ..models.vit_models import TunedViT, build_model
+
+T = TypeVar("T")
+
+KEPT = 2  # of each: runs of one task and backbone come together, tuned ones, then those that are tested
+
+
+class StoppedEarly(Exception):
+    """Whoever watches the run has seen enough of it."""
+
+
+class Shared:
+    """Every run of a process may be given the same one; a run with a new one shares nothing.
+
+    The results are those of runs on their own: nothing that is kept depends on what a run learned.
+
+    Args:
+        save_seconds: last.ckpt is written after an epoch only if the last time was so long ago.
+        watch: called after every epoch with the rows of metrics.jsonl so far; may raise StoppedEarly.
+    """
+
+    def __init__(self, save_seconds: float = 0.0, watch: Callable[[list[dict]], None] = lambda rows: None):
+        self.save_seconds, self.watch = save_seconds, watch
+        self._backbone = lru_cache(KEPT)(build_backbone)
+        self._data: OrderedDict[Hashable, Data] = OrderedDict()
+        self._loaders: OrderedDict[Hashable, tuple[dict[str, Loader], list[str]]] = OrderedDict()
+        self._known: OrderedDict[Hashable, dict] = OrderedDict()
+        self._compiled: OrderedDict[Hashable, TunedViT] = OrderedDict()
+
+    def data(self, cfg: CfgNode) -> Data:
+        """The opened task."""
+        return _kept(self._data, _images_of(cfg), lambda: open_data(cfg))
+
+    def loaders(self, cfg: CfgNode, data: Data, device: torch.device) -> tuple[dict[str, Loader], list[str]]:
+        """Its loaders with this run's order of images, and the files left out."""
+        loaders, corrupt = _kept(self._loaders, (_images_of(cfg), device), lambda: data.loaders(cfg, device))
+        own = {name: copy.copy(loader) for name, loader in loaders.items()}
+        for loader in own.values():
+            loader.seed = cfg.SEED
+        return own, corrupt
+
+    def model(self, cfg: CfgNode, num_classes: int, device: torch.device) -> TunedViT:
+        """The model as a run starts with it; one of the same form, where that is compiled already."""
+        model = build_model(cfg, num_classes, self._own_backbone).to(device)
+        form = simplejson.dumps([cfg.MODEL, cfg.FREQFIT, cfg.DATA.FEATURE, cfg.DATA.CROPSIZE, cfg.DATA.IMAGE_SIZE])
+        form = (form, num_classes, device)
+        if cfg.MODEL.COMPILE:
+            kept = _kept(self._compiled, form, lambda: model)
+            if kept is not model:
+                model = _start_again(kept, model)
+        model.share(_kept(self._known, form if cfg.MODEL.COMPILE else (form, cfg.SEED), dict))
+        return model
+
+    def _own_backbone(self, *arguments) -> nn.Module:
+        return copy.deepcopy(self._backbone(*arguments))
+
+
+def _kept(store: OrderedDict, key: Hashable, make: Callable[[], T]) -> T:
+    """What ``store`` has for ``key``, made if it has nothing; the least recently used goes."""
+    if key not in store:
+        store[key] = make()
+    store.move_to_end(key)
+    while len(store) > KEPT:
+        store.popitem(last=False)
+    return store[key]
+
+
+def _images_of(cfg: CfgNode) -> str:
+    """All that decides which images there are and how they are read."""
+    return simplejson.dumps([flatten(cfg.DATA), cfg.DEVICE])
+
+
+@torch.no_grad()
+def _start_again(kept: TunedViT, fresh: TunedViT) -> TunedViT:
+    """``kept`` with the values of ``fresh``, to the last buffer."""
+    theirs = dict(fresh.named_parameters()) | dict(fresh.named_buffers())
+    for name, tensor in (*kept.named_parameters(), *kept.named_buffers()):
+        tensor.copy_(theirs[name])
+    for param in kept.parameters():
+        param.grad = None
+    return kept.train()

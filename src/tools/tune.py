@@ -1,0 +1,130 @@
+"""A sweep: many runs from one file, tuned on validation images, tested once. Interrupted, it goes on where it was.
+
+    python -m src.tools.tune --config-file configs/sweeps/digits.yaml --dry-run
+    python -m src.tools.tune --config-file configs/sweeps/digits.yaml --workers 2
+    python -m src.tools.tune --config-file configs/sweeps/digits.yaml SWEEP.SEEDS "[1, 2]" OUTPUT_DIR elsewhere
+    python -m src.tools.tune --config-file configs/sweeps/vpt_linear.yaml --ray auto --gpus-per-run 0.5
+
+What the section SWEEP of a file may say is in the README. The same command again does what is missing: what is finished
+is not repeated, what was interrupted goes on, what failed is tried again. Tables: python -m src.tools.report OUTPUT_DIR
+
+Exit status: 0 when every run has its result; 1 when some failed; 2 for a sweep with problems; 75 when SIGTERM, SIGINT
+or SIGUSR1 asked it to stop.
+"""
+
+import argparse
+import logging
+import shlex
+import sys
+
+from ..configs.config import ConfigError
+from ..utils.io import WriteError
+from ..utils.logging import setup_logging
+from ..utils.signals import Interrupted, StopSignals
+from .runs import say_stopped
+from .sweeps.execute import Job
+from .sweeps.ledger import Ledger
+from .sweeps.overview import Overview, seconds_left
+from .sweeps.plan import Plan, Run
+from .sweeps.pools import Here, Workers
+from .sweeps.spec import load_sweep
+
+logger = logging.getLogger(__name__)
+
+TRIES = 3  # a run over which so many processes died is given up
+
+
+def job(ledger: Ledger, run: Run) -> Job:
+    """What a process must know to do ``run``."""
+    rivals = [other.folder.path for other in run.cell.tuning] if run.rungs and run.stage == "tune" else []
+    return Job(run.settings, run.folder.path, ledger.record(run), run.rungs, ledger.plan.sweep.factor, rivals)
+
+
+def drive(ledger: Ledger, pool: Here | Workers, overview: Overview) -> None:
+    """Keep every place of ``pool`` at work until no run is left."""
+    while True:
+        for place in pool.places:
+            if place.run is None and (run := ledger.next(place.alike)):
+                place.start(run, job(ledger, run))
+                overview.started(run)
+        if all(place.run is None for place in pool.places):
+            return
+        for run, outcome in pool.wait():
+            run.lost += outcome is None
+            if outcome is None and run.lost < TRIES:
+                ledger.again(run)
+                overview.again(run, f"its process died ({run.lost} of {TRIES} times)")
+                continue
+            decided = ledger.ended(run, outcome.failure if outcome else f"its process died {run.lost} times")
+            overview.ended(run)
+            if decided:
+                overview.decided(run.cell)
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config-file", required=True, metavar="FILE", help="YAML file with settings and SWEEP")
+    parser.add_argument("--dry-run", action="store_true", help="print the runs, their number and the time they take")
+    parser.add_argument("--workers", type=int, default=0, metavar="N", help="do N runs at a time, in N processes")
+    parser.add_argument("--without-failed", action="store_true", help="choose also where some tuning runs failed")
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="settings that override the file's")
+    args = parser.parse_intermixed_args(argv)
+    setup_logging(only="src.tools")
+    if args.workers < 0:
+        parser.error("--workers must be at least 1")
+    try:
+        plan = Plan(load_sweep(args.config_file, args.opts))
+        command = shlex.join(["python", "-m", "src.tools.tune", "--config-file", args.config_file, *args.opts])
+        ledger = Ledger(plan, command, args.without_failed)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if args.dry_run:
+        print(preview(ledger, max(1, args.workers)))
+        return 0
+    try:
+        ledger.write()
+        with StopSignals():
+            pool = Workers(args.workers) if args.workers else Here()
+            try:
+                with Overview(ledger, len(pool.places)) as overview:
+                    drive(ledger, pool, overview)
+            finally:
+                pool.stop()
+    except Interrupted as stopped:
+        return say_stopped(stopped)
+    except WriteError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return finish(ledger)
+
+
+def preview(ledger: Ledger, places: int) -> str:
+    """What would be run."""
+    lines = []
+    for cell in ledger.plan.cells:
+        lines.append(str(cell) or "the sweep")
+        lines += [f"  {run.state:<8} {run.stage:<5}  {run.label}" for run in (*cell.tuning, *cell.finals)]
+    runs = ledger.plan.runs
+    waiting = [run for run in runs if not run.over]
+    tuning, finals = (sum(run.stage == stage for run in runs) for stage in ("tune", "final"))
+    seconds = seconds_left(runs, places)
+    lines.append(f"{len(runs)} runs: {tuning} that tune, {finals} that are tested; {len(waiting)} are left")
+    return "\n".join([*lines, f"estimated time: {seconds:.0f} s"])
+
+
+def finish(ledger: Ledger) -> int:
+    """Print what came of it; the exit status."""
+    runs = ledger.plan.runs
+    failed = [run for run in runs if run.state == "failed"]
+    for cell in ledger.plan.cells:
+        if cell.reason:
+            print(f"nothing chosen for {cell}: {cell.reason}", file=sys.stderr)
+    for run in failed:
+        print(f"failed: {run}: {run.reason}", file=sys.stderr)
+    print(f"{sum(run.state == 'done' for run in runs)} of {len(runs)} runs done, {len(failed)} failed")
+    return 1 if failed or any(cell.reason for cell in ledger.plan.cells) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -111,8 +111,8 @@ def reuse_features(
         time.perf_counter() - start,
     )
     features = {name: FeatureLoader(loader, _placed(cfg, loader, records[name])) for name, loader in mine.items()}
-    # A shared model's suffix may be compiled already.
-    return model.once(("suffix", prefix.name), lambda: prefix.suffix), features["train"], features.get("val")
+    suffix = model.keep(("suffix", prefix.name, prefix.layout), lambda: prefix.suffix)  # it may be compiled already
+    return suffix, features["train"], features.get("val")
 
 
 def _example(loader: Loader) -> Tensor:

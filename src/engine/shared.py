@@ -59,13 +59,14 @@ class Shared:
     def model(self, cfg: CfgNode, num_classes: int, device: torch.device) -> TunedViT:
         """The model as a run starts with it; one of the same form, where that is compiled already."""
         model = build_model(cfg, num_classes, self._own_backbone).to(device)
-        form = simplejson.dumps([cfg.MODEL, cfg.FREQFIT, cfg.DATA.FEATURE, cfg.DATA.CROPSIZE, cfg.DATA.IMAGE_SIZE])
-        form = (form, num_classes, device)
+        data, solver = cfg.DATA, cfg.SOLVER
+        keys = [cfg.MODEL, cfg.FREQFIT, data.FEATURE, data.CROPSIZE, data.IMAGE_SIZE, solver.AMP, solver.TF32]
+        form = (simplejson.dumps(keys), num_classes, device)
         if cfg.MODEL.COMPILE:
             kept = _kept(self._compiled, form, lambda: model)
             if kept is not model:
                 model = _start_again(kept, model)
-        model.share(_kept(self._known, form if cfg.MODEL.COMPILE else (form, cfg.SEED), dict))
+        model.share(_kept(self._known, (form, cfg.SEED), dict))
         return model
 
     def _own_backbone(self, *arguments) -> nn.Module:

@@ -72,12 +72,12 @@ def compiled(network: nn.Module, cfg: CfgNode, model: TunedViT | None = None) ->
     """The network, compiled as ``MODEL.COMPILE`` and ``MODEL.COMPILE_MODE`` say; batches of each size are compiled.
 
     Args:
-        model: whose part the network is, and which may be shared with other runs.
+        model: whose part the network is; it keeps what is compiled.
     """
     if not cfg.MODEL.COMPILE:
         return network
     compile_it = functools.partial(torch.compile, network, mode=cfg.MODEL.COMPILE_MODE, dynamic=False)
-    return model.once(("compiled", id(network)), compile_it) if model else compile_it()
+    return model.keep(("compiled", network), compile_it) if model else compile_it()
 
 
 def require_compiler(cfg: CfgNode) -> None:

@@ -195,6 +195,7 @@ class TunedViT(nn.Module):
         self.vit.eval()  # all of it, what methods put into it too
         self.train()
         self._known: dict[Hashable, Any] | None = None
+        self._kept: dict[Hashable, Any] = {}
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.features(images))
@@ -219,6 +220,10 @@ class TunedViT(nn.Module):
             self.vit.train(vit_mode)
         return self
 
+    def __getstate__(self) -> dict:
+        """Of a copy: it shares and keeps nothing."""
+        return self.__dict__ | {"_known": None, "_kept": {}}
+
     def share(self, known: dict[Hashable, Any]) -> None:
         """Let ``once`` use what is known of other models that start as this one does."""
         self._known = known
@@ -230,6 +235,12 @@ class TunedViT(nn.Module):
         if what not in self._known:
             self._known[what] = compute()
         return self._known[what]
+
+    def keep(self, what: Hashable, make: Callable[[], T]) -> T:
+        """``make()``, a network made of this model's own modules; the same one every time."""
+        if what not in self._kept:
+            self._kept[what] = make()
+        return self._kept[what]
 
     def tuned_state_dict(self) -> dict[str, Tensor]:
         """All that differs from the pre-trained ViT: methods and head whole, and the ViT's trained parameters."""

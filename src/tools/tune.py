@@ -22,22 +22,14 @@ from ..utils.io import WriteError
 from ..utils.logging import setup_logging
 from ..utils.signals import Interrupted, StopSignals
 from .runs import say_stopped
-from .sweeps.execute import Job
+from .sweeps.execute import TRIES
 from .sweeps.ledger import Ledger
 from .sweeps.overview import Overview, seconds_left
-from .sweeps.plan import Plan, Run
+from .sweeps.plan import Plan
 from .sweeps.pools import Here, Workers
 from .sweeps.spec import load_sweep
 
 logger = logging.getLogger(__name__)
-
-TRIES = 3  # a run over which so many processes died is given up
-
-
-def job(ledger: Ledger, run: Run) -> Job:
-    """What a process must know to do ``run``."""
-    rivals = [other.folder.path for other in run.cell.tuning] if run.rungs and run.stage == "tune" else []
-    return Job(run.settings, run.folder.path, ledger.record(run), run.rungs, ledger.plan.sweep.factor, rivals)
 
 
 def drive(ledger: Ledger, pool: Here | Workers, overview: Overview) -> None:
@@ -45,7 +37,7 @@ def drive(ledger: Ledger, pool: Here | Workers, overview: Overview) -> None:
     while True:
         for place in pool.places:
             if place.run is None and (run := ledger.next(place.alike)):
-                place.start(run, job(ledger, run))
+                place.start(run, ledger.job(run))
                 overview.started(run)
         if all(place.run is None for place in pool.places):
             return
@@ -55,10 +47,8 @@ def drive(ledger: Ledger, pool: Here | Workers, overview: Overview) -> None:
                 ledger.again(run)
                 overview.again(run, f"its process died ({run.lost} of {TRIES} times)")
                 continue
-            decided = ledger.ended(run, outcome.failure if outcome else f"its process died {run.lost} times")
-            overview.ended(run)
-            if decided:
-                overview.decided(run.cell)
+            failure = outcome.failure if outcome else f"its process died {run.lost} times"
+            overview.ended(run, ledger.ended(run, failure))
 
 
 def main(argv: list[str]) -> int:
@@ -66,6 +56,13 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--config-file", required=True, metavar="FILE", help="YAML file with settings and SWEEP")
     parser.add_argument("--dry-run", action="store_true", help="print the runs, their number and the time they take")
     parser.add_argument("--workers", type=int, default=0, metavar="N", help="do N runs at a time, in N processes")
+    parser.add_argument(
+        "--ray", default="", metavar="ADDRESS", help="do the runs on a Ray cluster: auto, local, HOST:PORT"
+    )
+    parser.add_argument("--cpus-per-run", type=float, default=1, metavar="N", help="on Ray (default: 1)")
+    parser.add_argument(
+        "--gpus-per-run", type=float, metavar="N", help="on Ray; 0.5: two share one (default: 1, if any)"
+    )
     parser.add_argument("--without-failed", action="store_true", help="choose also where some tuning runs failed")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="settings that override the file's")
     args = parser.parse_intermixed_args(argv)
@@ -85,18 +82,32 @@ def main(argv: list[str]) -> int:
     try:
         ledger.write()
         with StopSignals():
-            pool = Workers(args.workers) if args.workers else Here()
-            try:
-                with Overview(ledger, len(pool.places)) as overview:
-                    drive(ledger, pool, overview)
-            finally:
-                pool.stop()
+            if args.ray:
+                from .sweeps.on_ray import on_ray  # here: few have Ray installed
+
+                on_ray(ledger, args.ray, args.cpus_per_run, args.gpus_per_run)
+            else:
+                on_this_machine(ledger, args.workers)
     except Interrupted as stopped:
         return say_stopped(stopped)
-    except WriteError as error:
+    except ModuleNotFoundError as error:
+        if error.name != "ray":
+            raise
+        print("error: --ray needs Ray: .venv/bin/pip install -r requirements-ray.txt", file=sys.stderr)
+        return 2
+    except (WriteError, ConnectionError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return finish(ledger)
+
+
+def on_this_machine(ledger: Ledger, workers: int) -> None:
+    pool = Workers(workers) if workers else Here()
+    try:
+        with Overview(ledger, len(pool.places)) as overview:
+            drive(ledger, pool, overview)
+    finally:
+        pool.stop()
 
 
 def preview(ledger: Ledger, places: int) -> str:

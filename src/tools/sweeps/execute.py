@@ -14,6 +14,7 @@ from ...utils.io import read_json_lines, write_json
 
 # Runs of a sweep may lose so many seconds of work: with epochs of a few milliseconds, most time would go into saving.
 SAVE_SECONDS = 2.0
+TRIES = 3  # a run over which so many processes died is given up
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections import deque
 from ...configs.config import flatten, load_settings
 from ...engine.results import RunFolder
 from ...utils.io import read_json, waiting_for, write_json
+from .execute import Job
 from .plan import Cell, Plan, Run
 
 LR, DECAY = "SOLVER.BASE_LR", "SOLVER.WEIGHT_DECAY"
@@ -128,6 +129,11 @@ class Ledger:
         return bool(cell.tuning)
 
     # --- what is written
+
+    def job(self, run: Run) -> Job:
+        """What a process must know to do ``run``."""
+        rivals = [other.folder.path for other in run.cell.tuning] if run.rungs else []
+        return Job(run.settings, run.folder.path, self.record(run), run.rungs, self.plan.sweep.factor, rivals)
 
     def record(self, run: Run) -> dict:
         """sweep.json of a run: what it is in this sweep."""

@@ -23,7 +23,7 @@ class Overview:
 
     def __enter__(self) -> "Overview":
         total = len(self.ledger.plan.runs)
-        shape = "{desc} {n_fmt}/{total_fmt} |{bar}| {postfix}"
+        shape = "{desc} {n_fmt}/{total_fmt} |{bar}|{postfix}"
         self.bar = tqdm(
             desc=self.ledger.plan.sweep.name, total=total, initial=self.before, bar_format=shape, dynamic_ncols=True
         )
@@ -40,19 +40,20 @@ class Overview:
         logger.info("again    %s: %s", run, why)
         self._refresh()
 
-    def ended(self, run: Run) -> None:
-        """The run's line."""
+    def ended(self, run: Run, decided: bool) -> None:
+        """The run's line, and one for what was chosen if it was ``decided`` with it."""
         said = run.reason
         if run.test is not None:
             said = f"test {100 * run.test:.2f} %"
         elif run.val is not None:
             said = f"val {100 * run.val:.2f} %"
         logger.info("%-8s %s: %s, %.0f s", run.state, run, said, run.seconds)
+        if decided:
+            self._decided(run.cell)
         self.bar.update()
         self._refresh()
 
-    def decided(self, cell: Cell) -> None:
-        """What was chosen for a cell, or why nothing."""
+    def _decided(self, cell: Cell) -> None:
         if cell.reason:
             logger.info("nothing  %s: %s", cell, cell.reason)
             return

@@ -1,0 +1,128 @@
+"""A sweep on a Ray cluster: Ray Tune places the runs, gives them GPUs or parts of them, and starts lost ones again.
+
+The folders must be seen by all machines under the same paths: they are the sweep's state, here as anywhere.
+"""
+
+import os
+import shutil
+from functools import cache
+from pathlib import Path
+
+import ray
+from ray import tune
+from ray.tune.search import Searcher
+
+from ...engine.shared import Shared
+from ...utils.io import WriteError
+from ...utils.logging import setup_logging
+from .execute import SAVE_SECONDS, TRIES, execute
+from .ledger import Ledger
+from .overview import Overview
+from .plan import Run
+
+REPOSITORY = Path(__file__).parents[3]
+
+
+def on_ray(ledger: Ledger, address: str, cpus: float, gpus: float | None) -> None:
+    """Hand the runs of ``ledger`` to a cluster until none is left.
+
+    Args:
+        address: "auto": the cluster this machine is part of; "local": a new one on this machine; or "host:port".
+        cpus, gpus: of one run; 0.25 GPUs: four runs share one. None: one, where there are any.
+
+    Raises:
+        ConnectionError: there is no such cluster, or no machine in it has so much.
+    """
+    _connect(address)
+    storage = ledger.file.with_suffix(".ray").absolute()
+    try:
+        have = ray.cluster_resources()
+        gpus = min(1.0, have.get("GPU", 0.0)) if gpus is None else gpus
+        places = _places(have, cpus, gpus)
+        with Overview(ledger, places) as overview:
+            tune.Tuner(
+                tune.with_resources(_trial, {"cpu": cpus, "gpu": gpus}),
+                tune_config=tune.TuneConfig(search_alg=_Hand(ledger, overview), num_samples=-1, reuse_actors=True),
+                run_config=tune.RunConfig(
+                    name="runs",
+                    storage_path=str(storage),
+                    verbose=0,
+                    failure_config=tune.FailureConfig(max_failures=TRIES - 1),
+                ),
+            ).fit()
+    finally:
+        ray.shutdown()
+        shutil.rmtree(storage, ignore_errors=True)  # Tune's own notes; what counts is in the run folders
+
+
+def _connect(address: str) -> None:
+    # Tune leaves folders, signals and the terminal to us.
+    os.environ |= {"RAY_CHDIR_TO_TRIAL_DIR": "0", "TUNE_DISABLE_SIGINT_HANDLER": "1", "RAY_AIR_NEW_OUTPUT": "0"}
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+    environment = {"PYTHONPATH": str(REPOSITORY), "TQDM_DISABLE": "1"}
+    try:
+        ray.init(address, runtime_env={"env_vars": environment}, log_to_driver=False, logging_level="error")
+    except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+        raise ConnectionError(f"there is no Ray cluster at {address!r}: {error}") from error
+
+
+def _places(have: dict[str, float], cpus: float, gpus: float) -> int:
+    """How many runs fit into the cluster at the same time."""
+    fits = [int(have.get(name, 0.0) / need) for name, need in (("CPU", cpus), ("GPU", gpus)) if need]
+    if min(fits, default=1) < 1:
+        raise ConnectionError(
+            f"the cluster has {have.get('CPU', 0):g} CPUs and {have.get('GPU', 0):g} GPUs, and one run is to have "
+            f"{cpus:g} and {gpus:g}: change --cpus-per-run or --gpus-per-run"
+        )
+    return min(fits, default=1)
+
+
+class _Hand(Searcher):
+    """Gives Tune the next run whenever it has room for one, and hears how each ended."""
+
+    def __init__(self, ledger: Ledger, overview: Overview):
+        super().__init__()
+        self.ledger, self.overview = ledger, overview
+        self.runs: dict[str, Run] = {}
+
+    def suggest(self, trial_id: str) -> dict | str | None:
+        run = self.ledger.next()
+        if run is None:
+            return None if any(not run.over for run in self.runs.values()) else Searcher.FINISHED
+        self.runs[trial_id] = run
+        self.overview.started(run)
+        return {"job": self.ledger.job(run), "folder": os.getcwd()}
+
+    def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
+        run = self.runs[trial_id]
+        failure = f"its process died {TRIES} times" if error or result is None else result["failure"]
+        self.overview.ended(run, self.ledger.ended(run, failure))
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the folders are the state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: a new ledger reads the folders."""
+
+    def __deepcopy__(self, memo: dict) -> "_Hand":
+        return self  # Tune copies its settings; there is one ledger
+
+    def __reduce__(self) -> tuple:
+        return Searcher, ()  # Tune keeps its settings in a file, to go on from; the folders are what we go on from
+
+
+def _trial(config: dict) -> None:
+    """One run, in a process of the cluster."""
+    try:
+        os.chdir(config["folder"])
+    except OSError as error:
+        raise WriteError(f"{config['folder']} is not on {os.uname().nodename}: all machines must see it") from error
+    outcome = execute(config["job"], _shared())
+    tune.report({"failure": outcome.failure})
+
+
+@cache
+def _shared() -> Shared:
+    """What the runs of this process share; Tune gives it one after the other."""
+    setup_logging(terminal=False)
+    return Shared(SAVE_SECONDS)

@@ -6,8 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from timm.models.vision_transformer import VisionTransformer
 
 from src.configs.config import ConfigError, load_settings
+from src.engine.sensitivity import spt_method
+from src.models.vit_models import TunedViT, parse
 from src.tools.reports import published
 from src.tools.sweeps.plan import Plan
 from src.tools.sweeps.points import points
@@ -77,6 +81,26 @@ def test_the_head_says_what_it_is_how_to_run_it_and_how_many_runs(path):
     assert f"python -m src.tools.tune --config-file {place}" in said
     assert re.search(r"^# ([\d,]+) runs", said, re.MULTILINE)[1] == f"{number_of_runs(load_sweep(path)):,}"
     assert "not run yet" in said or "measured" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "freqfit", "depth"), [("freqfit_pairs", "freqfit", 2), ("study", "", 2), ("block_expansion", "", 12)]
+)
+def test_every_method_can_be_built(name, freqfit, depth):
+    """At its first settings, on a ViT that takes no memory."""
+    sweep = load_sweep(ROOT / f"configs/sweeps/{name}.yaml")
+    for choice in sweep.over["method"]:
+        settings = [(key, value, "the sweep") for key, value in (choice.settings | _first(choice.tune)).items()]
+        cfg = load_settings([*sweep.settings, *settings], [], quiet=True)
+        methods = parse(cfg.MODEL.TRANSFER_TYPE, freqfit)
+        methods.pop(spt_method(cfg), None)  # it is built from the task's images
+        with torch.device("meta"):
+            vit = VisionTransformer(embed_dim=96, depth=depth, num_heads=3, num_classes=0)
+            assert TunedViT(vit, methods, cfg.MODEL, 10).num_trained()["head"] > 0
+
+
+def _first(axes: dict) -> dict:
+    return {key: value for axis in axes.values() for key, value in axis[0].settings.items()}
 
 
 def test_a_wrong_value_in_a_file_is_found(tmp_path):

@@ -80,6 +80,12 @@ class Run:
         return self.result["val" if self.tuning else "test"][METRICS[self.data["metric"]]]
 
     @property
+    def best_test_epoch(self) -> float | None:
+        """The same of the epoch that was best on the test set, where a result holds that."""
+        best = self.result.get("test_best_epoch")
+        return best[METRICS[self.data["metric"]]] if best else None
+
+    @property
     def seed(self) -> str:
         """``42``, or ``SEED 42, DATA.SPLIT_SEED 1`` where the split is not the first."""
         split = self.config["DATA.SPLIT_SEED"]
@@ -110,7 +116,12 @@ class Run:
     def experiment(self) -> tuple:
         """What two folders with the same run have in common."""
         own = {key: repr(value) for key, value in self.config.items() if key not in NOT_COMPARED}
-        return (self.task, self.tuning, self.sweep.get("sweep"), repr(self.sweep.get("over")), *sorted(own.items()))
+        return (self.task, self.tuning, *sorted(own.items()))
+
+    @property
+    def place(self) -> tuple:
+        """Which cell of which sweep it belongs to."""
+        return self.sweep.get("sweep", ""), repr(sorted(self.sweep.get("over", {}).items()))
 
 
 @dataclass
@@ -118,9 +129,8 @@ class Collection:
     """What was found: runs that count, and folders that do not, each with the reason.
 
     Attributes:
-        notes: of a folder that counts: what is to be said about it.
+        notes: of a folder that counts, what is to be said about it.
         unfinished: folders without a result; their configs.
-        failed: of sweeps' plans: folder -> why its run failed.
         plans: sweeps' plans, by the folder of their runs and their name.
     """
 
@@ -293,21 +303,31 @@ def _said(error: Exception) -> str:
 
 
 def _once(found: Collection) -> None:
-    """Of several folders with the same run only the newest counts."""
+    """Of several folders with the same run only the newest counts, and a sweep's before the same run made alone."""
     newest: dict[tuple, Run] = {}
     for run in sorted(found.runs, key=lambda run: (run.written, str(run.folder))):
-        if older := newest.get(run.experiment):
+        if older := newest.get((run.experiment, run.place)):
             set_aside(found, older, run, "the same settings and seed as")
-        newest[run.experiment] = run
+        newest[run.experiment, run.place] = run
+    in_sweeps = {run.experiment: run for run in newest.values() if run.sweep}
+    for run in newest.values():
+        if not run.sweep and run.experiment in in_sweeps:
+            set_aside(found, run, in_sweeps[run.experiment], "the same settings and seed as")
+    drop_unused(found)
+
+
+def drop_unused(found: Collection) -> None:
     found.runs = [run for run in found.runs if run.folder not in found.unused]
 
 
-def set_aside(found: Collection, older: Run, newer: Run, why: str) -> None:
-    """Do not count ``older``; what differs is said at both."""
-    difference = "" if older.accuracy == newer.accuracy else f", where the accuracy is {100 * newer.accuracy:.2f} %"
-    found.unused[older.folder] = f"{why} {newer.folder}, which is newer{difference}"
-    if difference:
-        found.notes[newer.folder] = (
-            f"another run has the same settings and seed, and {100 * older.accuracy:.2f} % instead of "
-            f"{100 * newer.accuracy:.2f} %: {older.folder}; the newer one counts"
+def set_aside(found: Collection, other: Run, counts: Run, why: str) -> None:
+    """Do not count ``other``; where the accuracies differ, that is said at both."""
+    age = "newer" if counts.written >= other.written else "a sweep's"
+    differ = other.accuracy != counts.accuracy
+    difference = f", where the accuracy is {100 * counts.accuracy:.2f} %" if differ else ""
+    found.unused[other.folder] = f"{why} {counts.folder}, which is {age} and counts{difference}"
+    if differ:
+        found.notes[counts.folder] = (
+            f"{why} {other.folder}, where the accuracy is {100 * other.accuracy:.2f} % instead of "
+            f"{100 * counts.accuracy:.2f} %; this one is {age} and counts"
         )

@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -130,14 +131,14 @@ class Collection:
 
     Attributes:
         notes: of a folder that counts, what is to be said about it.
-        unfinished: folders without a result; their configs.
+        configs: of unused folders whose config can be read: their settings.
         plans: sweeps' plans, by the folder of their runs and their name.
     """
 
     runs: list[Run] = field(default_factory=list)
     unused: dict[Path, str] = field(default_factory=dict)
     notes: dict[Path, str] = field(default_factory=dict)
-    unfinished: dict[Path, dict] = field(default_factory=dict)
+    configs: dict[Path, dict] = field(default_factory=dict)
     plans: dict[tuple[Path, str], dict] = field(default_factory=dict)
 
     @property
@@ -161,8 +162,8 @@ def collect(places: Iterable[Path]) -> Collection:
             found.runs.append(_read(RunFolder(folder), defaults))
         except Unusable as why:
             found.unused[folder] = str(why)
-            if not RunFolder(folder).result.exists() and RunFolder(folder).config.exists():
-                found.unfinished[folder] = _config_or_nothing(folder, defaults)
+            with suppress(Unusable):
+                found.configs[folder] = {**defaults, **_yaml(folder / "config.yaml")}
     _once(found)
     _plans_above(found)
     return found
@@ -239,12 +240,12 @@ def _read(folder: RunFolder, defaults: dict[str, Any]) -> Run:
 
 def _check(run: Run) -> None:
     """Look at every value that is used later, so that nothing breaks there."""
-    result = run.result
+    result, metric = run.result, run.data["metric"]
+    if metric not in METRICS:
+        raise Unusable(f"its metric {metric!r} is unknown; known: {', '.join(METRICS)}")
     for split in ("test", "val"):
         if result[split] is not None:
-            _fraction(result[split].get(METRICS.get(run.data["metric"])), f"{split} {run.data['metric']}")
-    if run.data["metric"] not in METRICS:
-        raise Unusable(f"its metric {run.data['metric']!r} is unknown; known: {', '.join(METRICS)}")
+            _fraction(result[split].get(METRICS[metric]), f"{split} {metric}")
     if result["test"] is None and result["val"] is None:
         raise Unusable("it has neither a test nor a validation accuracy")
     if run.sweep.get("stage") == "tune" and result["val"] is None:
@@ -288,13 +289,6 @@ def _yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise Unusable(f"{path.name} is broken: it holds no settings")
     return flatten(content)
-
-
-def _config_or_nothing(folder: Path, defaults: dict[str, Any]) -> dict:
-    try:
-        return {**defaults, **_yaml(folder / "config.yaml")}
-    except Unusable:
-        return {}
 
 
 def _said(error: Exception) -> str:

@@ -170,7 +170,7 @@ def collect(places: Iterable[Path]) -> Collection:
 
 
 def _folders(places: Iterable[Path], found: Collection) -> set[Path]:
-    """Folders with a config.yaml or a result.json, links followed, each once whatever leads to it; plans beside them."""
+    """Folders with a config.yaml or a result.json, each once whatever links lead to it; sweeps' plans beside them."""
     seen: set[Path] = set()
     runs: set[Path] = set()
 

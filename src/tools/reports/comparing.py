@@ -14,7 +14,7 @@ from .tables import GAP, Cell, Table, described, p_value, percent, plain, points
 Scores = dict[Any, dict[str, float]]  # task -> seed -> accuracy
 
 
-def tests_table(benchmark: Benchmark, rows: list[Row], baseline: str = "") -> Table | None:
+def paired_tests(benchmark: Benchmark, rows: list[Row], baseline: str) -> Table | None:
     """Wilcoxon's signed-rank test of each pair of rows, or of each row with the baseline, over the tasks both have."""
     pairs = _pairs(rows, baseline)
     found = [(one, other, test) for one, other in pairs if (test := _compare(benchmark, one, other))]
@@ -283,7 +283,16 @@ def repro_table(rows: list[Row], named: Callable, factors: Callable) -> Table | 
                         said or "none known",
                     ]
                 )
-    head = ["row", "published", "task", "ours, %", "theirs, %", "difference", "their epoch", "protocol factors that differ"]
+    head = [
+        "row",
+        "published",
+        "task",
+        "ours, %",
+        "theirs, %",
+        "difference",
+        "their epoch",
+        "protocol factors that differ",
+    ]
     return plain("Published figures repeated", head, lines, "Accuracy in %, differences in points.") if lines else None
 
 

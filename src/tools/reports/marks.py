@@ -1,4 +1,4 @@
-"""What must be said about a figure: a letter at the cell and a sentence below the table, why it is not like the others."""
+"""Why a figure is not like the others: a letter at the cell, and a sentence below the table."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -57,7 +57,7 @@ def _letters(number: int) -> str:
 
 
 class Remarks:
-    """The sentences about a benchmark's cells and rows; those that hold for every cell are said once, in ``general``."""
+    """The sentences about a benchmark's cells and rows; what holds for every cell is said once, in ``general``."""
 
     def __init__(self, benchmark: Benchmark, rows: list[Row], found: Collection) -> None:
         self.cells = {

@@ -162,7 +162,9 @@ def _sibling(row: Row, place: Place, seed: str, benchmark: Benchmark) -> Run:
     if place in row.cells:
         return next(iter(row.cells[place].values()))
     here = benchmark.places.index(place)
-    others = sorted((p for p in benchmark.places if p in row.cells), key=lambda p: abs(benchmark.places.index(p) - here))
+    others = sorted(
+        (p for p in benchmark.places if p in row.cells), key=lambda p: abs(benchmark.places.index(p) - here)
+    )
     some = [row.cells[p] for p in others]
     return next((cell[seed] for cell in some if seed in cell), next(iter(some[0].values())))
 
@@ -175,7 +177,11 @@ def _own_settings(row: Row, sibling: Run) -> str:
         if key not in ("DATA.NAME", "DATA.SHOTS", "SEED", "DATA.SPLIT_SEED", "OUTPUT_DIR", *OF_ONE_TASK)
         and len({repr(run.config.get(key)) for run in row.runs}) > 1
     ]
-    said = f"check {', '.join(keys)}: they differ between this row's tasks, and are those of {sibling.task}" if keys else ""
+    said = (
+        f"check {', '.join(keys)}: they differ between this row's tasks, and are those of {sibling.task}"
+        if keys
+        else ""
+    )
     if sibling.task in TASKS and TASKS[sibling.task].group == "FGVC":
         said = "; ".join(part for part in (said, "check DATA.DATAPATH: each of these tasks may have its own") if part)
     return said

@@ -53,6 +53,11 @@ class Row:
     def name(self) -> str:
         return f"{self.label} ({self.backbone})"
 
+    def only(self, tasks: frozenset[str]) -> bool:
+        """Leave out all tasks but these ({}: none); whether there are any left."""
+        self.cells = {place: cell for place, cell in self.cells.items() if not tasks or place.task in tasks}
+        return bool(self.cells)
+
     def values(self, place: Place, best: bool = False) -> dict[str, float]:
         """Seed -> accuracy as a fraction, {} where there is none; ``best``: of the best test epoch."""
         cell = self.cells.get(place, {})

@@ -13,8 +13,8 @@ RULES = (
     "A cell is the mean over seeds; ± is the sample standard deviation over seeds, the interval is the 95 % confidence "
     "interval of the mean (Student's t). A mean over tasks exists only where every one of its tasks has a result. Its "
     "standard deviation and interval are over seeds, each seed's mean over the tasks being one value, where all tasks "
-    "have the same seeds; where they do not, tasks count as independent: the squares of weight times standard deviation "
-    "(for the interval: standard error, with Welch's and Satterthwaite's degrees of freedom) add up."
+    "have the same seeds; where they do not, tasks count as independent: the squares of weight times standard "
+    "deviation (for the interval: standard error, with Welch's and Satterthwaite's degrees of freedom) add up."
 )
 
 

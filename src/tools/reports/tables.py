@@ -1,7 +1,7 @@
 """Tables as data, whatever they are printed as: cells with what they say, sort by, and where they come from."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .benchmarks import Benchmark
 from .collect import Collection, Run
@@ -22,6 +22,7 @@ class Cell:
         detail: more about it, a line each.
         runs: those it comes from.
         marks: letters of the table's notes.
+        best: whether it is the best of our rows in its column.
     """
 
     text: str
@@ -30,6 +31,7 @@ class Cell:
     runs: tuple[Run, ...] = ()
     marks: tuple[str, ...] = ()
     summary: Summary | None = None
+    best: bool = False
 
 
 @dataclass
@@ -110,6 +112,7 @@ def main_table(benchmark: Benchmark, rows: list[Row], found: Collection, publish
             line.append(accuracy_cell(row, weights, remarks, marks, best))
         line += [accuracy_cell(row, columns[name], remarks, marks, True) for name in extra]
         table.lines.append(line + _costs(row, benchmark))
+    _show_best(table)
     for theirs, why in published:
         table.lines.append(_published_line(theirs, why, columns, extra, marks, best))
     table.notes = marks.notes()
@@ -117,6 +120,14 @@ def main_table(benchmark: Benchmark, rows: list[Row], found: Collection, publish
     if published:
         table.text += " Lines with a source in [brackets] are published figures, not ours."
     return table
+
+
+def _show_best(table: Table) -> None:
+    for column in range(len(table.head)) if len(table.lines) > 1 else ():
+        means = [line[column].summary.mean for line in table.lines if line[column].summary]
+        for line in table.lines:
+            if line[column].summary and line[column].summary.mean == max(means):
+                line[column] = replace(line[column], best=True)
 
 
 def best_columns(benchmark: Benchmark, rows: list[Row], published: list) -> list[str]:

@@ -4,8 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator
 
 from .io import write_atomic
 
@@ -105,8 +107,8 @@ def panels_chart(
     lines = -(-len(panels) // columns)
     names = list(dict.fromkeys(name for series in panels.values() for name in series))
     size = (max(6.4, 3.2 * columns) + 2.6, max(3.8 if lines == 1 else 2.8 * lines, 0.6 + 0.19 * len(names)))
-    figure = Figure(figsize=size, layout="constrained")
-    grid = figure.subplots(lines, columns, squeeze=False).flat
+    figure = Figure(figsize=size, dpi=150, layout="constrained")
+    grid = figure.subplots(lines, columns, squeeze=False).flatten().tolist()
     handles = {}
     for axes, (title, series) in zip(grid, panels.items(), strict=False):
         for name, (x, y, halves) in series.items():
@@ -117,11 +119,11 @@ def panels_chart(
             errors = [half or 0.0 for half in halves] if any(halves) else None
             handles[name] = axes.errorbar(x, y, yerr=errors, capsize=2, elinewidth=0.8, **style)
         if logarithmic:
-            axes.set_xscale("log")
+            _logarithmic(axes, [value for x, _, _ in series.values() for value in x], joined)
         axes.margins(0.08)
         axes.grid(alpha=0.3)
         axes.set_title(_plain(title), fontsize=9)
-    for axes in list(grid)[len(panels) :]:
+    for axes in grid[len(panels) :]:
         axes.set_visible(False)
     _finish(figure, handles, xlabel, ylabel, paths)
 
@@ -129,28 +131,42 @@ def panels_chart(
 def bars_chart(
     groups: list[str], series: dict[str, tuple[list[float], list[float | None]]], ylabel: str, paths: list[Path]
 ) -> None:
-    """Bars in groups, one per series, with intervals; NaN is no bar. Written to each of ``paths``."""
-    figure = Figure(figsize=(max(6.4, 1.2 + 0.25 * len(groups) * (len(series) + 1)) + 2.6, 4), layout="constrained")
-    axes, width, handles = figure.subplots(), 0.8 / len(series), {}
+    """Bars in groups, one per series, with their numbers and intervals; NaN is no bar. Written to each of ``paths``."""
+    figure = Figure(
+        figsize=(max(6.4, 1.2 + 0.45 * len(groups) * (len(series) + 1)) + 2.6, 4), dpi=150, layout="constrained"
+    )
+    axes, width, handles = figure.subplots(), min(0.4, 0.8 / len(series)), {}
     for i, (name, (y, halves)) in enumerate(series.items()):
         x = np.arange(len(groups)) + width * (i - (len(series) - 1) / 2)
         errors = [half or 0.0 for half in halves]
         handles[name] = axes.bar(x, y, width, yerr=errors if any(errors) else None, capsize=2, color=f"C{i % 10}")
+        axes.bar_label(handles[name], ["" if np.isnan(value) else f"{value:.2f}" for value in y], padding=2, fontsize=7)
     axes.set_xticks(range(len(groups)), [_plain(group) for group in groups], rotation=20 if len(groups) > 4 else 0)
-    shown = [v for y, _ in series.values() for v in y if not np.isnan(v)]
-    reach = max((h or 0.0 for _, halves in series.values() for h in halves), default=0.0)
-    margin = reach + 0.15 * (max(shown) - min(shown)) + 0.5
-    axes.set_ylim(max(0.0, min(shown) - margin), max(shown) + margin)
+    axes.margins(y=0.1)
     axes.grid(axis="y", alpha=0.3)
+    axes.set_axisbelow(True)
     _finish(figure, handles, "", ylabel, paths)
+
+
+def _logarithmic(axes: Axes, x: list[float], joined: bool) -> None:
+    """A logarithmic x axis with few ticks: at the points of lines, else in every decade, or three in each."""
+    axes.set_xscale("log")
+    if joined:
+        axes.set_xticks(sorted(set(x)))
+    else:
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if max(x) > 100 * min(x) else (1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.minorticks_off()
 
 
 def _finish(figure: Figure, handles: dict, xlabel: str, ylabel: str, paths: list[Path]) -> None:
     figure.legend(handles.values(), [_plain(name) for name in handles], loc="outside right upper", fontsize=7)
     figure.supxlabel(xlabel, fontsize=10)
     figure.supylabel(ylabel, fontsize=10)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # it is laid out now, for every format
     for path in paths:
-        write_atomic(path, lambda temporary, kind=path.suffix[1:]: figure.savefig(temporary, dpi=150, format=kind))
+        write_atomic(path, lambda temporary, kind=path.suffix[1:]: figure.savefig(temporary, format=kind))
 
 
 def _plain(text: str) -> str:

@@ -9,6 +9,7 @@ from .rows import Place, Row
 VTAB = ("Natural", "Specialized", "Structured")
 TABLES = {**dict.fromkeys(VTAB, "VTAB-1k"), "FGVC": "FGVC", "few-shot": "few-shot", "many-shot": "many-shot"}
 OTHER = "other tasks"
+_KINDS = ("vtab-1k", "fgvc", "few-shot", "many-shot", "")
 GROUPS = {
     "vtab-1k": VTAB,
     "natural": ("Natural",),
@@ -38,10 +39,16 @@ class Benchmark:
     alike: bool
 
     @property
+    def columns(self) -> dict[str, dict[Place, float]]:
+        """Its tasks and means: name -> the weight of each task."""
+        single = {place.task if self.kind else str(place): {place: 1.0} for place in self.places}
+        return single | self.means
+
+    @property
     def headline(self) -> dict[str, dict[Place, float]]:
         """What stands for the whole table: its mean over all tasks, or each task by itself."""
         whole = {name: weights for name, weights in self.means.items() if len(weights) == len(self.places)}
-        return dict(list(whole.items())[-1:]) or {str(place): {place: 1.0} for place in self.places}
+        return dict(list(whole.items())[-1:]) or self.columns
 
     def rows(self, rows: list[Row]) -> list[Row]:
         return [row for row in rows if any(place in row.cells for place in self.places)]
@@ -54,10 +61,10 @@ def benchmarks(rows: list[Row], wanted: frozenset[str] = frozenset()) -> list[Be
     for place in present:
         names.setdefault(_table_of(place), set()).add(place)
     made = []
-    for name in sorted(names, key=lambda name: (_order(name), name)):
+    for name, some in names.items():
         kind = name.split(",")[0].lower() if name != OTHER else ""
-        made.append(_benchmark(name, kind, names[name], wanted))
-    return made
+        made.append(_benchmark(name, kind, some, wanted))
+    return sorted(made, key=lambda table: (_KINDS.index(table.kind), table.places[0].shots))
 
 
 def tasks_named(names: Iterable[str]) -> frozenset[str]:
@@ -78,13 +85,8 @@ def tasks_named(names: Iterable[str]) -> frozenset[str]:
 def _table_of(place: Place) -> str:
     name = TABLES.get(TASKS[place.task].group, OTHER) if place.task in TASKS else OTHER
     if name == "few-shot":
-        return f"few-shot, {place.shots} per class"
+        return f"few-shot, {place.shots} images of each class"
     return OTHER if place.shots else name
-
-
-def _order(name: str) -> int:
-    kinds = ["VTAB-1k", "FGVC", "few-shot", "many-shot", OTHER]
-    return next(i for i, kind in enumerate(kinds) if name.startswith(kind))
 
 
 def _benchmark(name: str, kind: str, present: set[Place], wanted: frozenset[str]) -> Benchmark:

@@ -7,7 +7,7 @@ from typing import Any
 
 from .benchmarks import Benchmark, benchmarks
 from .collect import Run
-from .rows import METHOD_KEYS, Place, Row, text
+from .rows import METHOD_KEYS, Place, Row, called, text
 from .stats import FEWEST_TASKS, Summary, Test, average_ranks, holm, paired_test, summarise, weighted
 from .tables import GAP, Cell, Table, described, p_value, percent, plain, points
 
@@ -22,7 +22,7 @@ def paired_tests(benchmark: Benchmark, rows: list[Row], baseline: str) -> Table 
         return None
     corrected = holm([test.p for _, _, test in found])
     lines = [
-        [_name(one, rows), _name(other, rows), *_test_cells(test), p_value(p)]
+        [called(one, rows), called(other, rows), *_test_cells(test), p_value(p)]
         for (one, other, test), p in zip(found, corrected, strict=True)
     ]
     head = ["row", "compared with", *TEST_HEAD, "p, Holm"]
@@ -48,10 +48,6 @@ def _test_cells(test: Test) -> list:
         Cell(points(test.median), test.median),
         p_value(test.p),
     ]
-
-
-def _name(row: Row, rows: list[Row]) -> str:
-    return row.label if len({row.backbone for row in rows}) == 1 else row.name
 
 
 def _pairs(rows: list[Row], baseline: str) -> list[tuple[Row, Row]]:
@@ -89,8 +85,8 @@ def ranks_table(benchmark: Benchmark, rows: list[Row]) -> Table | None:
         return None
     scores = [[row.summary({place: 1.0}).mean for place in benchmark.places] for row in whole]
     ranked = sorted(zip(average_ranks(scores), whole, strict=True), key=lambda pair: pair[0])
-    lines = [[_name(row, rows), Cell(f"{rank:.2f}", rank)] for rank, row in ranked]
-    without = [_name(row, rows) for row in rows if row not in whole]
+    lines = [[called(row, rows), Cell(f"{rank:.2f}", rank)] for rank, row in ranked]
+    without = [called(row, rows) for row in rows if row not in whole]
     said = f"Mean over {len(benchmark.places)} tasks of the rank on each (1 is the best, ties share their mean rank)."
     if without:
         said += f" Not ranked, as tasks are missing: {', '.join(without)}."
@@ -300,8 +296,7 @@ def _what_they_print(row: Row, theirs) -> list[tuple[str, Summary, list[Run]]]:
     """Tasks and means that both have."""
     found = []
     for benchmark in benchmarks([row]):
-        for name, weights in ({str(p): {p: 1.0} for p in benchmark.places} | benchmark.means).items():
-            key = next(iter(weights)).task if len(weights) == 1 else name
-            if key in theirs.values and (mine := row.summary(weights)):
-                found.append((key, mine, [run for place in weights for run in row.cells[place].values()]))
+        for name, weights in benchmark.columns.items():
+            if name in theirs.values and (mine := row.summary(weights)):
+                found.append((name, mine, [run for place in weights for run in row.cells[place].values()]))
     return found

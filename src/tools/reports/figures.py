@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from math import nan
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from ...utils.plots import Series, bars_chart, panels_chart
 from .benchmarks import Benchmark
 from .collect import Run
 from .comparing import Ablation
-from .rows import Place, Row, text
+from .rows import Place, Row, called, text
 from .stats import Summary
 from .tables import mean_cost, seconds, trained
 
@@ -20,31 +21,35 @@ MOST_PANELS = 24
 def draw_all(tables: list[Benchmark], rows: list[Row], folder: Path) -> dict[str, str]:
     """Everything that needs no key: name of a picture -> its caption."""
     made = {}
-    for table in tables:
-        made |= _against(table, rows, trained, "trained parameters, with the head", "parameters", folder)
-        made |= _against(table, rows, seconds, "training time of a run, s", "time", folder)
+    for kind in dict.fromkeys(table.kind for table in tables):
+        some = [table for table in tables if table.kind == kind]
+        made |= _against(some, rows, trained, "trained parameters, with the head", "parameters", folder)
+        made |= _against(some, rows, seconds, "training time of a run, s", "time", folder)
     made |= _curves(tables, rows, "few-shot", "training images of each class", folder)
     return made | _curves(tables, rows, "many-shot", "training images", folder)
 
 
 def _against(
-    table: Benchmark, rows: list[Row], of: Callable[[Run], float], xlabel: str, name: str, folder: Path
+    tables: list[Benchmark], rows: list[Row], of: Callable[[Run], float], xlabel: str, what: str, folder: Path
 ) -> dict[str, str]:
-    """Accuracy against a cost: one panel for the mean over the table's tasks, or one for each task."""
+    """Accuracy against a cost: one panel for the mean over each table's tasks, or one for each task."""
     panels: dict[str, dict[str, Series]] = {}
-    for title, weights in list(table.headline.items())[:MOST_PANELS]:
-        some = Benchmark(table.name, table.kind, tuple(weights), {}, table.alike)
-        for row in table.rows(rows):
-            summary, cost = row.summary(weights), None
-            if summary:
-                cost = mean_cost(row, some, of)
-            if cost:
-                panels.setdefault(title, {})[row.name] = _series([(cost, summary)])
+    for table in tables:
+        for title, weights in table.headline.items():
+            some = replace(table, places=tuple(weights))
+            for row in table.rows(rows):
+                if (summary := row.summary(weights)) and (cost := mean_cost(row, some, of)):
+                    shots = "" if len(tables) == 1 else f", {table.places[0].shots} per class"
+                    panels.setdefault(title + shots, {})[called(row, rows)] = _series([(cost, summary)])
     if not panels:
         return {}
-    _draw(panels, xlabel, _slug(f"{table.name}-{name}"), folder, logarithmic=True, joined=False)
-    whole = " Rows with gaps are not drawn." if table.means else ""
-    return {_slug(f"{table.name}-{name}"): f"{table.name}: accuracy against {xlabel}.{whole}"}
+    first = tables[0].name.partition(",")[0]
+    name, left_out = _slug(f"{first}-{what}"), ""
+    if len(panels) > MOST_PANELS:
+        left_out = f" The first {MOST_PANELS} of {len(panels)} tasks."
+    _draw(dict(list(panels.items())[:MOST_PANELS]), xlabel, name, folder, logarithmic=True, joined=False)
+    gaps = " Rows with gaps are not drawn." if tables[0].means else ""
+    return {name: f"{first}: accuracy against {xlabel}.{gaps}{left_out}"}
 
 
 def _curves(tables: list[Benchmark], rows: list[Row], kind: str, xlabel: str, folder: Path) -> dict[str, str]:
@@ -53,24 +58,18 @@ def _curves(tables: list[Benchmark], rows: list[Row], kind: str, xlabel: str, fo
     for row in rows:
         points: dict[str, list[tuple[float, Summary]]] = {}
         for table in (table for table in tables if table.kind == kind):
-            single = {str(place): {place: 1.0} for place in table.places}
-            for title, weights in (table.means | single).items():
+            for title, weights in table.columns.items():
                 if summary := row.summary(weights):
                     place = next(iter(weights))
-                    panel = title if len(weights) > 1 else _set_of(place)
+                    panel = title.rpartition("-")[0] if kind == "many-shot" else title  # cifar100-1k -> cifar100
                     points.setdefault(panel, []).append((_amount(row, place), summary))
         for panel, some in points.items():
-            panels.setdefault(panel, {})[row.name] = _series(sorted(some, key=lambda point: point[0]))
+            panels.setdefault(panel, {})[called(row, rows)] = _series(sorted(some, key=lambda point: point[0]))
     panels = {title: series for title, series in panels.items() if any(len(x) > 1 for x, _, _ in series.values())}
     if not panels:
         return {}
     _draw(panels, xlabel, f"{kind}-curves", folder, logarithmic=True)
     return {f"{kind}-curves": f"{kind}: accuracy against {xlabel}."}
-
-
-def _set_of(place: Place) -> str:
-    """cifar100-1k -> cifar100: a many-shot task without its size."""
-    return place.task if place.shots else place.task.rpartition("-")[0]
 
 
 def _amount(row: Row, place: Place) -> float:

@@ -61,7 +61,7 @@ class Remarks:
 
     def __init__(self, benchmark: Benchmark, rows: list[Row], found: Collection) -> None:
         self.cells = {
-            (row.name, place): _of_cell(row, place, found)
+            (row.name, place): _of_cell(row, place, benchmark, found)
             for row in rows
             for place in benchmark.places
             if place in row.cells
@@ -125,10 +125,10 @@ def _mixes(factors: dict, row: Row, benchmark: Benchmark) -> list[str]:
     return said
 
 
-def _of_cell(row: Row, place: Place, found: Collection) -> list[str]:
+def _of_cell(row: Row, place: Place, benchmark: Benchmark, found: Collection) -> list[str]:
     runs = row.cells[place]
     said = [found.notes[run.folder] for run in runs.values() if run.folder in found.notes]
-    most = max(len(cell) for cell in row.cells.values())
+    most = max(len(row.cells.get(other, {})) for other in benchmark.places)
     if len(runs) < most:
         said.append(f"{len(runs)} of {most} seeds")
     chosen = {repr(sorted(run.sweep.get("tuned", {}).items())) for run in runs.values()}

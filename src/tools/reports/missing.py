@@ -14,6 +14,8 @@ from .tables import Table, plain
 # Settings that belong to one task's data, and are wrong for another's.
 OF_ONE_TASK = ("DATA.NUMBER_CLASSES", "DATA.VERSION", "DATA.TRAIN_LIST", "DATA.VAL_LIST", "DATA.TEST_LIST")
 
+MOST_COMMANDS = 12  # in the terminal
+
 
 @dataclass(frozen=True)
 class Gap:
@@ -48,6 +50,20 @@ def missing_table(gaps: list[Gap]) -> Table | None:
     lines = [[gap.row, gap.task, gap.seed, gap.why, gap.command] for gap in gaps]
     said = "Each command is typed in the repository's folder. A sweep's command goes on where the sweep stopped."
     return plain("Missing", ["row", "task", "seed", "why", "command"], lines, said) if lines else None
+
+
+def missing_text(gaps: list[Gap]) -> str:
+    """The same for the terminal: commands as they are, each under what it makes."""
+    commands: dict[str, list[Gap]] = {}
+    for gap in gaps:
+        commands.setdefault(gap.command, []).append(gap)
+    lines = []
+    for command, some in list(commands.items())[:MOST_COMMANDS]:
+        what = f"{some[0].row}, {some[0].task}, seed {some[0].seed}: {some[0].why}".replace(", , seed :", ":")
+        lines += [what + (f", and {len(some) - 1:,} more" if len(some) > 1 else ""), f"    {command}"]
+    more = len(commands) - MOST_COMMANDS
+    lines += [f"... and {more:,} more commands, all of them in report.md"] if more > 0 else []
+    return "\n".join([f"missing: {len(gaps):,}", *lines]) if gaps else ""
 
 
 def unused_table(found: Collection) -> Table | None:
@@ -97,7 +113,7 @@ def _of_row(row: Row, benchmark: Benchmark, found: Collection) -> list[Gap]:
 def _gap(row: Row, place: Place, seed: str, benchmark: Benchmark, found: Collection) -> Gap:
     if row.sweep:
         why = f"not done; the plan of its sweep, sweeps/{row.sweep}.json, is not in its OUTPUT_DIR"
-        return Gap(row.name, str(place), seed, why, f"the command that began the sweep {row.sweep}, once more")
+        return Gap(row.label, str(place), seed, why, f"the command that began the sweep {row.sweep}, once more")
     command, note = command_for(row, place, seed, benchmark, found)
     why = "not done"
     for folder, config in found.configs.items():
@@ -106,7 +122,7 @@ def _gap(row: Row, place: Place, seed: str, benchmark: Benchmark, found: Collect
                 why = f"{found.unused[folder]}: move {folder} away first"
             else:
                 why, command, note = "unfinished", _resume(folder), ""
-    return Gap(row.name, str(place), seed, why + (f"; {note}" if note else ""), command)
+    return Gap(row.label, str(place), seed, why + (f"; {note}" if note else ""), command)
 
 
 def _is(config: dict, row: Row, place: Place, seed: str) -> bool:

@@ -154,6 +154,11 @@ def text(value: Any) -> str:
     return '""' if value == "" else f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def called(row: Row, rows: list[Row]) -> str:
+    """What a row is called among ``rows``: with its backbone, where there are several."""
+    return row.label if len({other.backbone for other in rows}) == 1 else row.name
+
+
 def _tell_apart(rows: list[Row]) -> None:
     """Rows with the same label on one backbone get more of what they are into it."""
     for more in (lambda row: row.method, lambda row: row.sweep and f"sweep {row.sweep}"):

@@ -98,7 +98,7 @@ def main_table(benchmark: Benchmark, rows: list[Row], found: Collection, publish
         best: the accuracies of the best test epoch instead, in a table of its own.
     """
     remarks, marks = Remarks(benchmark, rows, found), Marks()
-    columns = {str(place): {place: 1.0} for place in benchmark.places} | benchmark.means
+    columns = benchmark.columns
     extra = [] if best else best_columns(benchmark, rows, published)
     rename = (lambda name: f"{name}, {BEST}") if best else str
     head = ["method", "backbone", *map(rename, columns), *[f"{name}, {BEST}" for name in extra]]
@@ -132,7 +132,7 @@ def _show_best(table: Table) -> None:
 
 def best_columns(benchmark: Benchmark, rows: list[Row], published: list) -> list[str]:
     """The columns of best-test-epoch figures, where there are any: means, or tasks where there is no mean."""
-    columns = benchmark.means or {str(place): {place: 1.0} for place in benchmark.places}
+    columns = benchmark.means or benchmark.columns
     ours = [name for name, weights in columns.items() if any(row.summary(weights, best=True) for row in rows)]
     theirs = [name for name in columns for one, _ in published if is_best(one) and name in one.values]
     return [name for name in columns if name in ours or name in theirs]

@@ -12,7 +12,7 @@ from . import comparing, figures, formats, page
 from .benchmarks import Benchmark, benchmarks, tasks_named
 from .choices import choices_table
 from .collect import Collection, collect
-from .missing import missing, missing_table, unused_table
+from .missing import Gap, missing, missing_table, missing_text, unused_table
 from .rows import Row, group
 from .stats import RULES
 from .tables import Table, best_columns, is_best, main_table
@@ -54,6 +54,7 @@ class Report:
     others: list[Table] = field(default_factory=list)
     pictures: dict[str, str] = field(default_factory=dict)
     labels: dict[Path, str] = field(default_factory=dict)
+    gaps: list[Gap] = field(default_factory=list)
 
 
 def write_report(places: Iterable[Path], to: Path, options: Options) -> str:
@@ -75,10 +76,8 @@ def write_report(places: Iterable[Path], to: Path, options: Options) -> str:
     write_text(to / "report.csv", formats.runs_csv(found, report.labels))
     write_text(to / "tables.csv", formats.long_csv(report.main))
     write_text(to / "report.html", page.page(report, found, to))
-    tables = [*report.main, *(table for table in report.others if table.title == "Missing")]
-    return "\n\n".join(
-        [*map(formats.terminal, tables), *report.summary, f"report: {to / 'report.html'}, report.md, ..."]
-    )
+    parts = [*map(formats.terminal, report.main), missing_text(report.gaps), *report.summary]
+    return "\n\n".join([*filter(None, parts), f"written: {to}/report.html, .md, .tex, .csv, tables.csv, figures/"])
 
 
 def build(found: Collection, to: Path, options: Options) -> Report:
@@ -109,7 +108,8 @@ def build(found: Collection, to: Path, options: Options) -> Report:
         from .published import factors, named  # its tables are read only where they are wanted
 
         report.others.append(comparing.repro_table(rows, named, factors))
-    report.others += [choices_table(rows), missing_table(missing(rows, tables, found, wanted)), unused_table(found)]
+    report.gaps = missing(rows, tables, found, wanted)
+    report.others += [choices_table(rows), missing_table(report.gaps), unused_table(found)]
     report.others = [table for table in report.others if table]
     report.pictures |= figures.draw_all(tables, rows, to / "figures")
     return report

@@ -85,7 +85,7 @@ def tasks_named(names: Iterable[str]) -> frozenset[str]:
 def _table_of(place: Place) -> str:
     name = TABLES.get(TASKS[place.task].group, OTHER) if place.task in TASKS else OTHER
     if name == "few-shot":
-        return f"few-shot, {place.shots} images of each class"
+        return f"few-shot, {place.shots} of each class"
     return OTHER if place.shots else name
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from .benchmarks import Benchmark, benchmarks
 from .collect import Run
-from .rows import METHOD_KEYS, Place, Row, called, text
+from .rows import METHOD_KEYS, Place, Row, called, short, text
 from .stats import FEWEST_TASKS, Summary, Test, average_ranks, holm, paired_test, summarise, weighted
 from .tables import GAP, Cell, Table, described, p_value, percent, plain, points
 
@@ -73,8 +73,7 @@ def require_row(rows: list[Row], baseline: str) -> None:
 
 def _compare(benchmark: Benchmark, one: Row, other: Row) -> Test | None:
     shared = [place for place in benchmark.places if place in one.cells and place in other.cells]
-    means = [(summarise(list(row.values(place).values())).mean for place in shared) for row in (one, other)]
-    differences = [a - b for a, b in zip(*means, strict=True)]
+    differences = [one.summary({place: 1.0}).mean - other.summary({place: 1.0}).mean for place in shared]
     return paired_test(differences) if differences else None
 
 
@@ -104,27 +103,30 @@ def families(rows: list[Row], key: str) -> dict[str, list[Row]]:
         found.setdefault((row.sweep, *explained[row.name]), []).append(row)
     named: dict[str, list[Row]] = {}
     for (sweep, *parts), some in found.items():
-        name = ", ".join(text(value) for _, value in parts if value != "") or "all"
+        name = ", ".join(_said(key, value) for key, value in parts if value not in ("", None)) or "all"
         named.setdefault(f"{name} [sweep {sweep}]" if name in named else name, some)
     return named
+
+
+def _said(key: str, value: Any) -> str:
+    return text(value) if key in METHOD_KEYS or "." not in key else f"{short(key, ())} {text(value)}"
 
 
 def _unexplained(row: Row, rows: list[Row], key: str) -> tuple:
     """The row's identity without ``key`` and without axes of a sweep's own that methods and backbone tell already."""
     alike = [other for other in rows if other.sweep == row.sweep]
-    kept = []
-    for name, value in row.identity.items():
-        own = name not in METHOD_KEYS and "." not in name
-        if name != key and not (own and _told(name, alike)):
-            kept.append((name, value))
-    return tuple((name, value) for name, value in kept)
+    names = dict.fromkeys(name for other in alike for name in other.identity)
+    own = [name for name in names if name not in row.runs[0].config]
+    told = {key, *(axis for axis in own if _told(axis, alike))}
+    return tuple((name, _hashable(row.value(name))) for name in names if name not in told)
 
 
 def _told(axis: str, rows: list[Row]) -> bool:
     """Whether methods and backbone leave one label of ``axis`` only."""
     labels: dict[tuple, set] = {}
     for row in rows:
-        labels.setdefault(tuple(repr(row.identity[key]) for key in METHOD_KEYS), set()).add(row.identity.get(axis))
+        method = tuple(row.identity[key] for key in METHOD_KEYS)
+        labels.setdefault(method, set()).add(row.identity.get(axis))
     return all(len(some) == 1 for some in labels.values())
 
 
@@ -135,11 +137,15 @@ def scores_by_value(runs: Iterable[Run], key: str) -> dict[Any, Scores]:
         value = run.value(key)
         if value is None:
             continue
-        value = value if isinstance(value, str | int | float | bool) else repr(value)
+        value = _hashable(value)
         place = Place(run.task, 0 if key == "DATA.SHOTS" else run.shots)
         value = run.shots if key == "DATA.SHOTS" else value
         found.setdefault(value, {}).setdefault(place, {})[run.seed] = run.accuracy
     return dict(sorted(found.items(), key=lambda item: _order(item[0])))
+
+
+def _hashable(value: Any) -> Any:
+    return value if isinstance(value, str | int | float | bool | None) else repr(value)
 
 
 def _order(value: Any) -> tuple:
@@ -160,11 +166,11 @@ def mean_over(scores: Scores, places: list[Place]) -> Summary:
 Ablation = dict[str, tuple[list[Place], dict[Any, Summary]]]  # series -> its tasks, value -> accuracy
 
 
-def ablation(rows: list[Row], key: str) -> Ablation:
-    """Accuracy for each value of ``key`` where all else is equal, over the tasks that all of its values have."""
+def ablation(rows: list[Row], key: str, tables: list[Benchmark]) -> Ablation:
+    """Accuracy for each value of ``key`` where all else is equal, over tasks of ``tables`` that all values have."""
     found: Ablation = {}
     for name, family in families(rows, key).items():
-        by_value = scores_by_value((run for row in family for run in row.runs), key)
+        by_value = scores_by_value(_runs(family, tables), key)
         places = shared_tasks(by_value)
         if len(by_value) > 1 and places:
             found[name] = places, {value: mean_over(scores, places) for value, scores in by_value.items()}
@@ -207,7 +213,7 @@ def pairs_tables(rows: list[Row], key: str, wanted: list[Benchmark]) -> list[Tab
     for benchmark in wanted:
         lines, details = [], []
         for name, family in families(benchmark.rows(rows), key).items():
-            by_value = scores_by_value(_runs(family, benchmark), key)
+            by_value = scores_by_value(_runs(family, [benchmark]), key)
             first, *others = by_value or [None]
             for value in others:
                 differences = _differences(by_value[value], by_value[first])
@@ -236,8 +242,9 @@ def pairs_tables(rows: list[Row], key: str, wanted: list[Benchmark]) -> list[Tab
     return tables
 
 
-def _runs(family: list[Row], benchmark: Benchmark) -> list[Run]:
-    return [run for row in family for place in benchmark.places for run in row.cells.get(place, {}).values()]
+def _runs(family: list[Row], tables: list[Benchmark]) -> list[Run]:
+    places = [place for table in tables for place in table.places]
+    return [run for row in family for place in places for run in row.cells.get(place, {}).values()]
 
 
 def _differences(mine: Scores, base: Scores) -> dict[Place, Summary]:

@@ -53,6 +53,12 @@ class Row:
     def name(self) -> str:
         return f"{self.label} ({self.backbone})"
 
+    def value(self, key: str) -> Any:
+        """Of an axis, or of a config key that is the same in all of its runs, else None."""
+        values = [run.config.get(key) for run in self.runs]
+        same = all(value == values[0] for value in values)
+        return self.identity.get(key, values[0] if same else None)
+
     def only(self, tasks: frozenset[str]) -> bool:
         """Leave out all tasks but these ({}: none); whether there are any left."""
         self.cells = {place: cell for place, cell in self.cells.items() if not tasks or place.task in tasks}

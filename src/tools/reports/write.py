@@ -11,7 +11,7 @@ from ...utils.io import write_text
 from . import comparing, figures, formats, page
 from .benchmarks import Benchmark, benchmarks, tasks_named
 from .choices import choices_table
-from .collect import Collection, collect
+from .collect import Collection, Run, collect
 from .missing import Gap, missing, missing_table, missing_text, unused_table
 from .rows import Row, group
 from .stats import RULES
@@ -102,8 +102,9 @@ def build(found: Collection, to: Path, options: Options) -> Report:
         report.others += [comparing.paired_tests(table, mine, options.baseline), comparing.ranks_table(table, mine)]
     for key in dict.fromkeys([*options.pair, "FREQFIT"]):
         report.others += comparing.pairs_tables(rows, key, tables)
+    tuning = [run for run in found.tuning if not wanted or run.task in wanted]
     for key in options.ablation:
-        report.others += _ablation(rows, found, key, to, report)
+        report.others += _ablation(rows, tables, tuning, key, to / "figures", report)
     if any(row.runs[0].sweep.get("published") for row in rows):
         from .published import factors, named  # its tables are read only where they are wanted
 
@@ -115,21 +116,24 @@ def build(found: Collection, to: Path, options: Options) -> Report:
     return report
 
 
-def _ablation(rows: list[Row], found: Collection, key: str, to: Path, report: Report) -> list[Table]:
-    """Tables over the final runs, and over the tuning runs; a picture of each."""
+def _ablation(
+    rows: list[Row], tables: list[Benchmark], tuning: list[Run], key: str, folder: Path, report: Report
+) -> list[Table]:
+    """Tables over the final runs of each benchmark, and over the tuning runs; a picture of each."""
     made = []
-    for title, series, said in (
-        (f"Ablation over {key}", comparing.ablation(rows, key), ABLATION),
-        (f"Ablation over {key}, validation", comparing.ablation_of_tuning(found.tuning, key), ABLATION_OF_TUNING),
-    ):
-        if series:
-            made.append(comparing.ablation_table(title, series, said))
-            report.pictures |= figures.draw_ablation(title, key, series, to / "figures")
+    for kind in dict.fromkeys(table.kind for table in tables):
+        some = [table for table in tables if table.kind == kind]
+        name = some[0].name.partition(",")[0]
+        made.append((f"{name}: ablation over {key}", comparing.ablation(rows, key, some), ABLATION))
+    made.append((f"Validation: ablation over {key}", comparing.ablation_of_tuning(tuning, key), ABLATION_OF_TUNING))
+    made = [item for item in made if item[1]]
+    for title, series, _ in made:
+        report.pictures |= figures.draw_ablation(title, key, series, folder)
     if not made:
         report.summary.append(
             f"No ablation over {key}: no two rows differ in it and in nothing else on the same tasks."
         )
-    return made
+    return [comparing.ablation_table(*item) for item in made]
 
 
 def _require_key(key: str, found: Collection) -> None:

@@ -1,16 +1,18 @@
 """Run folders as train.py and src.tools.tune write them, without the training: for tests of the report."""
 
-import copy
+import hashlib
+import json
 import random
 from pathlib import Path
 
 import yaml
 
-from src.configs.config import changed, load_cfg
+from src.configs.config import flatten, get_cfg
 from src.data.tasks import TASKS, find_task
-from src.engine.results import RunFolder, run_folder
-from src.utils.io import write_json, write_text
+from src.engine.results import RunFolder
 
+DEFAULTS = get_cfg()
+FLAT = flatten(DEFAULTS)
 PIXELS = {
     "size": [224, 224],
     "augment": "none",
@@ -57,9 +59,13 @@ def make_run(
 ) -> RunFolder:
     """A finished run's folder; ``keys`` are config keys with "__" for ".": ``DATA__NAME="dtd"``."""
     keys = {"DATA__FEATURE": "sup_vitb16_imagenet21k", "DATA__DATAPATH": "data/vtab-1k"} | keys
-    pairs = [text for key, value in keys.items() for text in (key.replace("__", "."), str(value))]
-    cfg = load_cfg("", [*pairs, "OUTPUT_DIR", str(output), "DATA.NO_TEST", str(tuning)], check=lambda cfg: [])
-    task, folder = find_task(cfg.DATA.NAME), run_folder(cfg)
+    cfg = DEFAULTS.clone()
+    for key, value in {**keys, "OUTPUT_DIR": str(output), "DATA__NO_TEST": tuning}.items():
+        cfg.merge_from_list([key.replace("__", "."), value])
+    own = {key: value for key, value in flatten(cfg).items() if FLAT[key] != value}
+    name = hashlib.sha256(json.dumps({**own, "OUTPUT_DIR": ""}).encode()).hexdigest()[:8]
+    task, folder = find_task(cfg.DATA.NAME), RunFolder(Path(output, cfg.DATA.NAME, f"seed{cfg.SEED}_{name}"))
+    folder.path.mkdir(parents=True, exist_ok=True)
     metrics = {"top1": accuracy, "top5": 1.0, "mean_per_class": accuracy, "loss": 0.5}
     sizes = dict(task.sizes)
     val = {**metrics, "images": sizes.get("val", 200)} if tuning else None
@@ -108,13 +114,15 @@ def make_run(
         "pixels": PIXELS | (pixels or {}),
         "seed": cfg.SEED,
         "environment": ENVIRONMENT | (environment or {}),
-        "config": changed(cfg),
+        "config": own,
         **(more or {}),
     }
-    write_text(folder.config, cfg.dump())
-    write_json(folder.result, result)
+    folder.config.write_text(
+        yaml.dump(json.loads(json.dumps(cfg)), Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper))
+    )
+    folder.result.write_text(json.dumps(result))
     if sweep:
-        write_json(folder.path / "sweep.json", sweep)
+        (folder.path / "sweep.json").write_text(json.dumps(sweep))
     return folder
 
 
@@ -132,16 +140,11 @@ def make_vtab(output: Path, methods: dict[str, tuple[float, dict]], seeds=(42, 4
         for level, keys in methods.values():
             for some in seeds:
                 accuracy = min(1.0, max(0.0, level + base + draw.gauss(0, 0.01)))
-                keys = copy.deepcopy(keys)
                 make_run(output, accuracy, head=769 * (2 + i), DATA__NAME=task, SEED=some, **keys)
 
 
 def rewrite(folder: RunFolder, **more) -> dict:
     """Change top-level entries of a run's result."""
     result = folder.read_result() | more
-    write_json(folder.result, result)
+    folder.result.write_text(json.dumps(result))
     return result
-
-
-def config_of(folder: RunFolder) -> dict:
-    return yaml.safe_load(folder.config.read_text())

@@ -114,18 +114,20 @@ function contents(cell) {
   const more = data.cells[cell.dataset.more];
   const runs = more.runs.map((i) => data.runs[i]);
   const parts = more.detail.map((line) => element("p", line));
-  parts.push(...more.marks.map((line) => element("p", `${line}`)));
+  parts.push(...more.marks.map((line) => element("p", line)));
   if (!runs.length) return parts;
   parts.push(grid(["seed", "task", "accuracy, %", "folder"], runs.slice(0, MOST_RUNS).map(
     (run) => [run.seed, run.task, (100 * run.accuracy).toFixed(3), run.folder])));
   if (runs.length > MOST_RUNS) parts.push(element("p", `and ${runs.length - MOST_RUNS} more runs`));
-  for (const [name, key] of [["changed config", "config"], ["pixels", "pixels"], ["versions", "versions"]]) {
-    parts.push(element("h3", name), ...facts(runs, key));
+  const config = facts(runs, "config");
+  parts.push(element("h3", "changed config"), config.length ? grid(null, config) : element("p", "none"));
+  for (const key of ["pixels", "versions"]) {
+    parts.push(element("h3", key), element("p", facts(runs, key).map((pair) => pair.join(" ")).join(", ")));
   }
   return parts;
 }
 
-// What all runs have in common, then what differs and in how many of them.
+// [name, value] of what the runs are; where they differ, each value with the number of runs that have it.
 function facts(runs, key) {
   const counts = new Map();
   for (const run of runs) {
@@ -134,11 +136,10 @@ function facts(runs, key) {
       values.set(value, (values.get(value) ?? 0) + 1);
     }
   }
-  const lines = [...counts].map(([name, values]) => {
+  return [...counts].map(([name, values]) => {
     const everywhere = values.size === 1 && [...values.values()][0] === runs.length;
     return [name, [...values].map(([value, n]) => everywhere ? value : `${value} (${n} runs)`).join(", ")];
   });
-  return lines.length ? [grid(null, lines)] : [element("p", "none")];
 }
 
 function grid(head, lines) {

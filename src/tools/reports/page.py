@@ -33,7 +33,7 @@ def page(report: "Report", found: Collection, folder: Path) -> str:
     parts = {
         "title": escape(report.title),
         "summary": "".join(f"<p>{escape(text)}</p>" for text in report.summary),
-        "contents": "".join(
+        "contents": "\n".join(
             f'<a href="#{_anchor(name)}">{escape(name)}</a>' for name in names if name != "Figures" or pictures
         ),
         "rules": escape(RULES),

@@ -446,7 +446,8 @@ def test_published_figures_stand_beside_ours_with_what_makes_them_incomparable(v
     made, _ = report(tmp_path, vtab[0], published=[])
     assert ("vtab-1k", "lora", "sup_vitb16_imagenet21k") in asked
     assert len(seen[0]) == 57  # the method's own runs: 19 tasks, 3 seeds
-    label = "LoRA [A & B, Table 1]"
+    label = "LoRA [1]" + (", best test epoch" if epoch != "last" else "")
+    assert table(made, "VTAB-1k").notes["1"] == "published: A & B, Table 1"
     last, mean = column(made, "VTAB-1k", "cifar100")[label], column(made, "VTAB-1k", "mean of 19 tasks")[label]
     assert (last.text, mean.text) == (("71.0", "75.1") if epoch == "last" else ("–", "–"))
     assert "not comparable: other pixels" in table(made, "VTAB-1k").notes.values()

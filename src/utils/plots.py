@@ -1,5 +1,6 @@
 """Pictures, drawn without pyplot: nothing global changes, and no display is needed."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -163,10 +164,12 @@ def _finish(figure: Figure, handles: dict, xlabel: str, ylabel: str, paths: list
     figure.legend(handles.values(), [_plain(name) for name in handles], loc="outside right upper", fontsize=7)
     figure.supxlabel(xlabel, fontsize=10)
     figure.supylabel(ylabel, fontsize=10)
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # it is laid out now, for every format
-    for path in paths:
-        write_atomic(path, lambda temporary, kind=path.suffix[1:]: figure.savefig(temporary, format=kind))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in a script that the font lacks: boxes will do
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # it is laid out now, for every format
+        for path in paths:
+            write_atomic(path, lambda temporary, kind=path.suffix[1:]: figure.savefig(temporary, format=kind))
 
 
 def _plain(text: str) -> str:

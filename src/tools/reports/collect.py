@@ -2,10 +2,11 @@
 
 import math
 import os
+import re
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -201,8 +202,9 @@ def _plan(path: Path, found: Collection) -> None:
     try:
         plan = read_json(path)
         if isinstance(plan, dict) and "cells" in plan:
-            cells = [(cell["row"], cell["task"], cell["seeds"], cell["over"]) for cell in plan["cells"]]
-            found.plans[path.parent.parent, plan["sweep"]] = plan | {"cells": plan["cells"] if cells else []}
+            _ = [(cell["row"], cell["task"], list(cell["seeds"]), cell["over"]) for cell in plan["cells"]]
+            _ = [(plan["command"], item["folder"], item["reason"]) for item in plan.get("failed", [])]
+            found.plans[path.parent.parent, plan["sweep"]] = plan | {"command": str(plan["command"])}
     except (OSError, ValueError, KeyError, TypeError) as error:
         found.unused[path] = f"the sweep's plan is broken: {_said(error)}"
 
@@ -283,11 +285,24 @@ def _json(path: Path) -> dict:
 
 def _yaml(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        return _settings(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise Unusable(f"{path.name} is broken: {_said(error)}") from error
+
+
+def _settings(text: str) -> dict[str, Any]:
+    """Key -> value. Thousands of runs have the same MODEL section: each section is parsed once."""
+    try:
+        return {key: value for part in re.split(r"\n(?=\w)", text) for key, value in _section(part).items()}
+    except (ValueError, yaml.YAMLError):  # a part alone may say nothing, or not what it says in the whole
+        return _section(text)
+
+
+@lru_cache(maxsize=4096)
+def _section(text: str) -> dict[str, Any]:
+    content = yaml.load(text, _Loader)
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise Unusable(f"{path.name} is broken: it holds no settings")
+        raise ValueError("it holds no settings")
     return flatten(content)
 
 

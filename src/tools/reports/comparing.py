@@ -170,7 +170,7 @@ def ablation(rows: list[Row], key: str, tables: list[Benchmark]) -> Ablation:
     """Accuracy for each value of ``key`` where all else is equal, over tasks of ``tables`` that all values have."""
     found: Ablation = {}
     for name, family in families(rows, key).items():
-        by_value = scores_by_value(_runs(family, tables), key)
+        by_value = scores_by_value(runs_in(family, tables), key)
         places = shared_tasks(by_value)
         if len(by_value) > 1 and places:
             found[name] = places, {value: mean_over(scores, places) for value, scores in by_value.items()}
@@ -213,7 +213,7 @@ def pairs_tables(rows: list[Row], key: str, wanted: list[Benchmark]) -> list[Tab
     for benchmark in wanted:
         lines, details = [], []
         for name, family in families(benchmark.rows(rows), key).items():
-            by_value = scores_by_value(_runs(family, [benchmark]), key)
+            by_value = scores_by_value(runs_in(family, [benchmark]), key)
             first, *others = by_value or [None]
             for value in others:
                 differences = _differences(by_value[value], by_value[first])
@@ -242,7 +242,8 @@ def pairs_tables(rows: list[Row], key: str, wanted: list[Benchmark]) -> list[Tab
     return tables
 
 
-def _runs(family: list[Row], tables: list[Benchmark]) -> list[Run]:
+def runs_in(family: list[Row], tables: list[Benchmark]) -> list[Run]:
+    """The runs of rows on the tasks of tables."""
     places = [place for table in tables for place in table.places]
     return [run for row in family for place in places for run in row.cells.get(place, {}).values()]
 
@@ -263,7 +264,7 @@ def repro_table(rows: list[Row], named: Callable, factors: Callable) -> Table | 
     """Of sweeps that repeat published figures: ours, theirs, the difference, and which factors of the protocol differ.
 
     Args:
-        named: a sweep's "published" -> the figures it means; ValueError if there are none.
+        named: a sweep's "published" -> the figures it means.
         factors: our results and theirs -> (factor, ours, theirs) of each that differs.
     """
     lines = []

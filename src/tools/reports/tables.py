@@ -113,12 +113,14 @@ def main_table(benchmark: Benchmark, rows: list[Row], found: Collection, publish
         line += [accuracy_cell(row, columns[name], remarks, marks, True) for name in extra]
         table.lines.append(line + _costs(row, benchmark))
     _show_best(table)
+    sources = list(dict.fromkeys(theirs.source for theirs, _ in published))
     for theirs, why in published:
-        table.lines.append(_published_line(theirs, why, columns, extra, marks, best))
-    table.notes = marks.notes()
+        number = sources.index(theirs.source) + 1
+        table.lines.append(_published_line(theirs, number, why, columns, extra, marks, best))
+    table.notes = {str(i): f"published: {source}" for i, source in enumerate(sources, start=1)} | marks.notes()
     table.text = " ".join(["Accuracy in %.", *[f"All cells: {sentence}." for sentence in remarks.general]])
     if published:
-        table.text += " Lines with a source in [brackets] are published figures, not ours."
+        table.text += " Rows with a number in [brackets] are published figures, not ours: the number is their source."
     return table
 
 
@@ -184,9 +186,11 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def _published_line(theirs, why: list[str], columns: dict, extra: list[str], marks: Marks, best: bool) -> list[Cell]:
+def _published_line(
+    theirs, number: int, why: list[str], columns: dict, extra: list[str], marks: Marks, best: bool
+) -> list[Cell]:
     letters = tuple(marks.letter(f"not comparable: {reason}") for reason in why)
-    label = f"{theirs.method} [{theirs.source}]"
+    label = f"{theirs.method} [{number}]" + (f", {BEST}" if is_best(theirs) else "")
     detail = (theirs.source, *(f"{key}: {value}" for key, value in theirs.protocol.items()))
 
     def cell(name: str, shown: bool) -> Cell:

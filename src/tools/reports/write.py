@@ -105,10 +105,7 @@ def build(found: Collection, to: Path, options: Options) -> Report:
     tuning = [run for run in found.tuning if not wanted or run.task in wanted]
     for key in options.ablation:
         report.others += _ablation(rows, tables, tuning, key, to / "figures", report)
-    if any(row.runs[0].sweep.get("published") for row in rows):
-        from .published import factors, named  # its tables are read only where they are wanted
-
-        report.others.append(comparing.repro_table(rows, named, factors))
+    report.others.append(_repeated(rows, report))
     report.gaps = missing(rows, tables, found, wanted)
     report.others += [choices_table(rows), missing_table(report.gaps), unused_table(found)]
     report.others = [table for table in report.others if table]
@@ -158,7 +155,7 @@ def _published(table: Benchmark, rows: list[Row], methods: list[str] | None) -> 
         name = "+".join(filter(None, (row.identity["MODEL.TRANSFER_TYPE"], row.identity["FREQFIT"])))
         for one in _find(find, table.kind, methods or [name], row.backbone, strict=bool(methods)):
             own = [other for other in mine if other.backbone == row.backbone] if methods else [row]
-            results = [run.result for other in own for run in other.runs]
+            results = [run.result for run in comparing.runs_in(own, [table])]
             found.setdefault(id(one), (one, reasons(results, one)))
     return list(found.values())
 
@@ -172,6 +169,22 @@ def _find(find: Callable, kind: str, methods: list[str], backbone: str, strict: 
         if strict:
             look("")  # a method that nobody published is an error, a backbone is not
         return []
+
+
+def _repeated(rows: list[Row], report: Report) -> Table | None:
+    """Ours beside the figures that sweeps repeat."""
+    if not any(row.runs[0].sweep.get("published") for row in rows):
+        return None
+    from .published import factors, named  # its tables are read only where they are wanted
+
+    def known(spec: dict) -> list:
+        try:
+            return named(spec)
+        except ValueError as error:
+            report.summary.append(str(error))
+            return []
+
+    return comparing.repro_table(rows, known, factors)
 
 
 def _summary(found: Collection, wanted: frozenset[str]) -> list[str]:

@@ -14,7 +14,7 @@ from .rows import Place, Row, called, text
 from .stats import Summary
 from .tables import mean_cost, seconds, trained
 
-ACCURACY = "accuracy, % (bars: 95 % interval over seeds)"
+ACCURACY = "accuracy, % (with 95 % interval over seeds)"
 MOST_PANELS = 24
 
 

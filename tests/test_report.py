@@ -402,6 +402,17 @@ def test_an_ablation_compares_the_tasks_that_all_values_have(tmp_path):
     assert [cell.text for cell in some.lines[0][1:]] == ["5", "61.00", "64.00", "76.00"]
 
 
+def test_an_ablation_over_a_sweeps_own_axis_takes_the_methods_with_it(tmp_path):
+    for method, (i, task) in itertools.product(("linear", "lora"), enumerate(VTAB[:3])):
+        entry = sweep_entry("s", "final", method, {"DATA.NAME": task, "way": f"the {method} way"}, {})
+        accuracy = 0.5 + 0.1 * (method == "lora") + i / 10
+        make_run(tmp_path, accuracy, DATA__NAME=task, MODEL__TRANSFER_TYPE=method, sweep=entry)
+    made, _ = report(tmp_path, ablation=["way"])
+    some = table(made, "VTAB-1k: ablation over way")
+    assert some.head[2:] == ["the linear way", "the lora way"]
+    assert [cell.text for cell in some.lines[0][2:]] == ["60.00", "70.00"]
+
+
 def test_few_shot_tables_are_one_per_number_of_shots_and_zero_means_sixteen(tmp_path):
     for task, shots, split in itertools.product(FEW_SHOT, (0, 4), (0, 1)):
         make_run(tmp_path, 0.5 + shots / 100, DATA__NAME=task, DATA__SHOTS=shots, DATA__SPLIT_SEED=split)

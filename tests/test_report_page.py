@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from report_runs import VTAB, make_run, make_vtab
+from report_runs import VTAB, make_run, make_vtab, sweep_entry
 
 from src.tools import report as command
 from src.tools.reports.page import embedded
@@ -34,7 +34,7 @@ def page(tmp_path_factory):
     make_vtab(folder / "runs", {"ssf": (0.7, dict(MODEL__TRANSFER_TYPE="ssf", environment=old))}, (42,), VTAB[:5])
     evil = "x</script><b>'&"
     keys = dict(DATA__NAME="folder", DATA__DATAPATH=f"/data/{evil.replace('/', '')}", environment={"device": EVIL})
-    make_run(folder / "runs", 0.5, **keys)
+    make_run(folder / "runs", 0.5, sweep=sweep_entry("evil", "final", EVIL, {"method": EVIL}, {}), **keys)
     assert command.main([str(folder / "runs"), "--to", str(folder / "to"), "--title", f"Title {EVIL}"]) == 0
     return folder / "to" / "report.html"
 
@@ -158,7 +158,8 @@ class TestInChromium:
 
     def test_names_are_never_markup(self, opened):
         assert opened.driver.title == f"Title {EVIL}"
-        assert not opened.all("main script, main b, header img, #about img")
+        assert any(cell.text == EVIL for cell in opened.all("tbody th"))
+        assert not opened.all("main script, main b, th img, td img, header img")
         for cell in opened.all("[data-more]")[-4:]:
             opened.point(cell)
         assert not opened.all("#about script, #about img, main b")

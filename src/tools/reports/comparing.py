@@ -113,21 +113,25 @@ def _said(key: str, value: Any) -> str:
 
 
 def _unexplained(row: Row, rows: list[Row], key: str) -> tuple:
-    """The row's identity without ``key`` and without axes of a sweep's own that methods and backbone tell already."""
+    """The row's identity without ``key`` and without what other parts of it tell already.
+
+    Methods and backbone tell the label of a sweep's own axis that only names them; where such an axis is the key, its
+    label tells the methods.
+    """
     alike = [other for other in rows if other.sweep == row.sweep]
     names = dict.fromkeys(name for other in alike for name in other.identity)
-    own = [name for name in names if name not in row.runs[0].config]
-    told = {key, *(axis for axis in own if _told(axis, alike))}
+    own = {name for name in names if name not in row.runs[0].config}
+    by = {name: (key,) if key in own else METHOD_KEYS for name in names if key in own or name in own}
+    told = {key, *(name for name in by if _told(name, by[name], alike))}
     return tuple((name, _hashable(row.value(name))) for name in names if name not in told)
 
 
-def _told(axis: str, rows: list[Row]) -> bool:
-    """Whether methods and backbone leave one label of ``axis`` only."""
-    labels: dict[tuple, set] = {}
+def _told(name: str, by: tuple[str, ...], rows: list[Row]) -> bool:
+    """Whether ``name`` has several values, and only one for each combination of ``by``."""
+    values: dict[tuple, set] = {}
     for row in rows:
-        method = tuple(row.identity[key] for key in METHOD_KEYS)
-        labels.setdefault(method, set()).add(row.identity.get(axis))
-    return all(len(some) == 1 for some in labels.values())
+        values.setdefault(tuple(repr(row.value(key)) for key in by), set()).add(repr(row.value(name)))
+    return all(len(some) == 1 for some in values.values()) and len(set.union(*values.values())) > 1
 
 
 def scores_by_value(runs: Iterable[Run], key: str) -> dict[Any, Scores]:

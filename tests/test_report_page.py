@@ -126,6 +126,11 @@ class TestInChromium:
         box.send_keys("LORA")
         assert opened.first() == ["lora"]
         assert opened.all(".count", opened.section)[0].text == "1 of 3 rows"
+        box.send_keys(" vitb16")
+        assert opened.first() == ["lora"]
+        box.clear()
+        box.send_keys("4")  # of the names only, not of the figures
+        assert opened.first() == []
         box.clear()
         box.send_keys(" ")
         assert len(opened.first()) == 3

@@ -16,7 +16,17 @@ _MARKDOWN = str.maketrans({c: f"\\{c}" for c in "\\`*_{}[]<>#|~$"} | {"\n": " ",
 _LATEX = str.maketrans(
     {c: f"\\{c}" for c in "&%$#_{}"}
     | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "±": r"$\pm$", "–": "--"}
-    | {"−": "$-$", "×": r"$\times$", "<": r"\textless{}", ">": r"\textgreater{}", "\n": " ", "\r": " "}
+    | {
+        "−": "$-$",
+        "×": r"$\times$",
+        "[": "{[}",
+        "]": "{]}",
+        "|": r"\textbar{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "\n": " ",
+        "\r": " ",
+    }
 )
 # Columns of which the shell or the reader needs every character.
 VERBATIM = ("command",)

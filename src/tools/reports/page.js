@@ -28,7 +28,8 @@ function setUp(section) {
   filter.addEventListener("input", () => {
     const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
     for (const row of rows) {
-      const text = row.textContent.toLowerCase();
+      const names = [...row.cells].filter((cell) => !cell.classList.contains("number")); // figures would match any digit
+      const text = names.map((cell) => cell.textContent.toLowerCase()).join(" ");
       row.hidden = !words.every((word) => text.includes(word));
     }
     const shown = rows.filter((row) => !row.hidden).length;

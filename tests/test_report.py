@@ -26,6 +26,7 @@ from src.tools.reports.collect import collect
 from src.tools.reports.rows import Place, group
 from src.tools.reports.write import Options, build
 from src.utils.io import write_json
+from src.utils.text import aligned
 
 DIGITS = dict(DATA__NAME="digits", DATA__DATAPATH="", DATA__FEATURE="vit_micro_glyphs")
 
@@ -520,6 +521,13 @@ def test_bad_options_are_one_line_that_says_what_to_do(tmp_path, capsys, argumen
     error = capsys.readouterr().err
     assert said in error
     assert not (tmp_path / "to").exists()
+
+
+def test_a_table_wider_than_the_terminal_goes_on_below_with_its_names():
+    lines = [["row", "one", "two"], ["a", "1.0", "2.0"]]
+    assert aligned(lines).splitlines() == ["row  one  two", "-------------", "a    1.0  2.0"]
+    below = aligned(lines, width=10).split("\n\n")
+    assert [part.splitlines()[2] for part in below] == ["a    1.0", "a    2.0"]
 
 
 def test_only_the_tasks_asked_for(vtab, tmp_path):

@@ -323,7 +323,7 @@ def test_tuning_runs_are_never_in_a_table_of_test_accuracies(tmp_path):
     assert {len(line) for line in table(made, "other tasks").lines} == {7}
     chosen = table(made, "Chosen on validation")
     line = dict(zip(chosen.head, chosen.lines[0], strict=True))
-    assert (line["validation, %"].text, line["candidates"].sort, line["ties"].sort) == ("90.10", 4, 1)
+    assert (line["validation, %"].text, line["candidates"].sort, line["with the best value"].sort) == ("90.10", 4, 1)
     some = table(made, "Validation: ablation over SOLVER.BASE_LR")
     assert [cell.text for cell in some.lines[0][2:]] == ["81.10", "90.10"]  # the best weight decay of each
 
@@ -344,6 +344,7 @@ def test_a_sweeps_plan_says_what_is_missing_and_what_failed(tmp_path):
         {"over": {"DATA.NAME": "digits", "method": m}, "row": m, "task": "digits", "seeds": s, "tuning_runs": 4}
         for m, s in (("lora", [1, 2, 3]), ("ssf", ["SEED 1, DATA.SPLIT_SEED 1"]))
     ]
+    cells[1]["reason"] = "every tuning run failed"
     failed = [{"folder": "digits/x", "reason": "out of memory"}]
     go = "python -m src.tools.tune --config-file s.yaml"
     plan = {"sweep": "s", "command": go, "published": None, "cells": cells, "failed": failed}
@@ -354,6 +355,7 @@ def test_a_sweeps_plan_says_what_is_missing_and_what_failed(tmp_path):
             ("lora", "3", go),
             ("ssf", "SEED 1, DATA.SPLIT_SEED 1", go),
         ]
+        assert [gap.why for gap in made.gaps[:2]] == ["not done", "every tuning run failed"]
         assert "out of memory" in made.gaps[2].why
 
 

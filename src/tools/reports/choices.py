@@ -16,7 +16,17 @@ def choices_table(rows: list[Row]) -> Table | None:
             for run, selection, seeds in said.values():
                 rules[selection.get("rule", "")] = None
                 lines.append([row.name, str(place), *_chosen(run.sweep["tuned"], selection), ", ".join(seeds)])
-    head = ["row", "task", "chosen", "validation, %", "candidates", "ties", "stopped early", "failed", "seeds"]
+    head = [
+        "row",
+        "task",
+        "chosen",
+        "validation, %",
+        "candidates",
+        "with the best value",
+        "stopped early",
+        "failed",
+        "seeds",
+    ]
     return plain("Chosen on validation", head, lines, " ".join(filter(None, rules))) if lines else None
 
 

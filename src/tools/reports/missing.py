@@ -82,7 +82,9 @@ def _of_plan(base: Path, plan: dict, found: Collection, wanted: frozenset[str]) 
         runs = [run for run in finished if run.sweep["over"] == cell["over"]]
         for seed in map(str, cell["seeds"]):
             if not any(has_seed(run.config, seed) for run in runs):
-                gaps.append(Gap(_cell_name(cell), cell["task"], seed, "not done", plan["command"]))
+                gaps.append(
+                    Gap(_cell_name(cell), cell["task"], seed, cell.get("reason") or "not done", plan["command"])
+                )
     gaps += [
         Gap(f"sweep {plan['sweep']}", "", "", f"failed: {reason}: {folder}", plan["command"])
         for folder, reason in failed.items()

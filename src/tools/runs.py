@@ -18,6 +18,7 @@ from ..engine.results import RunFolder, run_folder
 from ..engine.run import run
 from ..utils.logging import setup_logging
 from ..utils.signals import REQUEUE, Interrupted
+from ..utils.text import aligned
 
 logger = logging.getLogger(__name__)
 
@@ -85,12 +86,7 @@ def table(rows: list[Row]) -> str:
                 f"{row.seconds:.1f}",
             )
         )
-    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-    text = [
-        f"{line[0]:<{widths[0]}}  " + "  ".join(f"{c:>{w}}" for c, w in zip(line[1:], widths[1:], strict=True))
-        for line in lines
-    ]
-    return "\n".join([text[0], "-" * len(text[0]), *text[1:]])
+    return aligned(lines)
 
 
 def report(rows: list[Row]) -> int:

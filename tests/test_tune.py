@@ -1,5 +1,6 @@
 """Sweeps through their door: plans, choice on validation, one look at the test set, interruptions, workers, Ray."""
 
+import contextlib
 import json
 import os
 import signal
@@ -373,9 +374,13 @@ def same_runs(one: Path, other: Path) -> None:
 
 
 def start(arguments: list[str], log: Path) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-m", "src.tools.tune", *arguments], stdout=log.open("w"), stderr=subprocess.STDOUT
-    )
+    with log.open("w") as out:
+        return subprocess.Popen(
+            [sys.executable, "-m", "src.tools.tune", *arguments],
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
 
 
 def wait_for(what, seconds: float = 120):
@@ -396,10 +401,19 @@ def children(pid: int) -> list[int]:
     return found
 
 
+def ray_run() -> int | None:
+    """A process of Ray's that is at a run."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if path.read_bytes().startswith(b"ray::ImplicitFunc.train"):
+                return int(path.parent.name)
+    return None
+
+
 def test_workers_that_are_killed_lose_nothing(sweep, tmp_path):
     """One worker is killed, then the sweep is asked to stop; the same command then ends as if nothing had been."""
     arguments, log = sweep(GRID), tmp_path / "log"
-    arguments[arguments.index("SOLVER.TOTAL_EPOCH") + 1] = "300"  # long enough to be killed in
+    arguments[arguments.index("SOLVER.TOTAL_EPOCH") + 1] = "60"  # long enough to be killed in
     process = start([*arguments, "--workers", "2"], log)
     root = tmp_path / "out"
     wait_for(lambda: list(root.rglob("metrics.jsonl")))
@@ -416,17 +430,11 @@ def test_workers_that_are_killed_lose_nothing(sweep, tmp_path):
 
 def test_ray_does_the_runs_and_does_lost_ones_again(sweep, tmp_path):
     arguments, log = sweep(GRID), tmp_path / "log"
-    arguments[arguments.index("SOLVER.TOTAL_EPOCH") + 1] = "60"
+    arguments[arguments.index("SOLVER.TOTAL_EPOCH") + 1] = "40"
     process = start([*arguments, "--ray", "local"], log)
     root = tmp_path / "out"
     wait_for(lambda: list(root.rglob("metrics.jsonl")))
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if b"ray::" in (line := path.read_bytes()) and b"ImplicitFunc" in line:
-                os.kill(int(path.parent.name), signal.SIGKILL)
-                break
-        except OSError:
-            continue
+    os.kill(wait_for(ray_run), signal.SIGKILL)
     assert process.wait(240) == 0, log.read_text()
     assert "6 of 6 runs done, 0 failed" in log.read_text()
     alone = [word.replace(str(root), str(tmp_path / "alone")) for word in arguments]

@@ -14,7 +14,8 @@ from src.engine.sensitivity import spt_method
 from src.models.vit_backbones.zoo import create_vit, find_backbone
 from src.models.vit_models import TunedViT, parse
 
-YAMLS = sorted(Path("configs").rglob("*.yaml"))
+# Sweeps and what they are based on: test_sweep_files.py.
+YAMLS = sorted(p for p in Path("configs").rglob("*.yaml") if p.parent.name not in ("sweeps", "repro"))
 DIGITS = ["DATA.NAME", "digits", "DATA.FEATURE", "vit_micro_glyphs", "DATA.CROPSIZE", "32"]
 
 

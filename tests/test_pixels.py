@@ -94,6 +94,19 @@ def test_what_follows_an_image_does_no_harm():
     np.testing.assert_array_equal(decode(JPEG + b"\0\0appended", "tf"), decode(JPEG, "tf"))
 
 
+@pytest.mark.parametrize("decoder", ["pil", "tf"])
+def test_jpeg_quality_gives_the_pixels_of_the_shared_folders(decoder):
+    """As those were made: Pillow's JPEG with its default quality, from the decoded image."""
+    raw = encoded(PHOTO, "PNG")
+    again = encoded(PHOTO, "JPEG", quality=75)
+    pixels = make_pixels(decoder=decoder, jpeg_quality=75)
+    assert torch.equal(pixels.prepare(raw), make_pixels(decoder=decoder).prepare(again))
+    assert not torch.equal(pixels.prepare(raw), make_pixels(decoder=decoder).prepare(raw))
+    assert pixels.recipe(train=True) != make_pixels(decoder=decoder).recipe(train=True)
+    cfg = make_cfg(DATA__JPEG_QUALITY=75, DATA__NAME="cifar100", DATA__FEATURE="sup_vitb16_imagenet21k")
+    assert build_pixels(cfg, "vtab").jpeg_quality == 75
+
+
 def test_the_fast_decoder_differs_from_pillows_a_little():
     difference = np.abs(decode(JPEG, "tf").astype(int) - decode(JPEG, "pil").astype(int))
     assert 0.2 < difference.mean() < 2

@@ -48,6 +48,7 @@ RANGES = {
     "DATA.CACHE_FEATURES_GB": (0, None),
     "DATA.SHOTS": (0, None),
     "DATA.SPLIT_SEED": (0, 2**32 - 1),
+    "DATA.JPEG_QUALITY": (0, 100),
     "DATA.COLOR_JITTER": (0, 1),
     "DATA.RANDOM_ERASING": (-1, 1),
     "DATA.MIXUP": (0, None),

@@ -36,6 +36,12 @@ def get_cfg() -> CfgNode:
     cfg.SEED = 42
     # Runs are written to OUTPUT_DIR/<data>/<backbone>/<methods>/lr..._wd..._seed..._<hash of the config>.
     cfg.OUTPUT_DIR = "./output"
+    # Weights & Biases: the project that is told how the run goes, "" for none. Needs the package wandb; who, where and
+    # whether offline is said by wandb's own variables (WANDB_ENTITY, WANDB_MODE, ...).
+    cfg.WANDB = ""
+    # MLflow: the tracking URI, such as "http://host:5000" or "sqlite:///mlflow.db", "" for none. Needs the package
+    # mlflow; the experiment is MLFLOW_EXPERIMENT_NAME, or "vitune".
+    cfg.MLFLOW = ""
     # Filter before every block: "freqfit" (complex), "freqfit_real" (FreqFit*), "ssf" (scale and shift), "" for none.
     # Their own keys are under MODEL.FREQFIT, MODEL.FREQFIT_REAL and MODEL.SCALE_SHIFT.
     cfg.FREQFIT = ""
@@ -91,6 +97,9 @@ def get_cfg() -> CfgNode:
     cfg.DATA.PIXELS = "vpt"
     # How JPEG files are decoded: "tf" (TensorFlow's fast inverse DCT), "pil" (Pillow's accurate one), "": by PIXELS.
     cfg.DATA.DECODER = ""
+    # Encode every image as JPEG with this quality first (1 to 100, colours at half the resolution), as was done to the
+    # VTAB-1k folders that circulate (75); 0: images as they are.
+    cfg.DATA.JPEG_QUALITY = 0
     # In evaluation: "squash" (to the input size), "crop" (the shorter side to 8/7 of it, the middle), "squash_crop" (to
     # 8/7 of it, the middle), "": by the task, and "crop" with AUGMENT crop_flip.
     cfg.DATA.RESIZE = ""

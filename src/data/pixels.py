@@ -74,6 +74,7 @@ class Pixels:
         mean, std: of the RGB channels in [0, 1].
         preset: the DATA.PIXELS that the rest comes from, as far as no key says otherwise.
         decoder: of JPEG files: "tf" (TensorFlow's default, the fast inverse DCT) or "pil" (Pillow's, the accurate one).
+        jpeg_quality: every image is encoded as JPEG with this quality first; 0: none is.
         resize: in evaluation: "squash" (to the size), "crop" (the shorter side to 8/7 of the size, the middle) or
             "squash_crop" (to 8/7 of the size, the middle).
         antialias: True is Pillow's resize; False reads the nearest pixels only, as TensorFlow does by default.
@@ -87,6 +88,7 @@ class Pixels:
     std: tuple[float, ...]
     preset: str = "vpt"
     decoder: str = "pil"
+    jpeg_quality: int = 0
     resize: str = "squash"
     interpolation: str = "bilinear"
     antialias: bool = False
@@ -110,11 +112,14 @@ class Pixels:
     def recipe(self, train: bool) -> dict:
         """All that decides which pixels ``prepare`` gives."""
         names = ("size", "decoder", "resize", "interpolation", "antialias", "dtype")
-        return {name: getattr(self, name) for name in names} | {"kept": self.kept if train else "input"}
+        again = {"jpeg_quality": self.jpeg_quality} if self.jpeg_quality else {}
+        return {name: getattr(self, name) for name in names} | {"kept": self.kept if train else "input"} | again
 
     def prepare(self, raw: RawImage, train: bool = False) -> Tensor:
         """What is kept of an image: (3, H, W) in 0..255, of the input's size unless training crops from more."""
         pixels, kept = decode(raw, self.decoder), self.kept if train else "input"
+        if self.jpeg_quality:
+            pixels = decode(as_jpeg(pixels, self.jpeg_quality), self.decoder)
         if kept == "whole":
             return _planes(pixels)
         if kept == "enlarged":
@@ -164,7 +169,7 @@ def build_pixels(cfg: CfgNode, protocol: str) -> Pixels:
 
 def _explicit(data: CfgNode) -> dict:
     """What keys say of the parts of a pipeline; "" and -1 say nothing."""
-    names = ("augment", "decoder", "resize", "interpolation", "normalize", "dtype", *RANDOM)
+    names = ("augment", "decoder", "jpeg_quality", "resize", "interpolation", "normalize", "dtype", *RANDOM)
     said = {name: value for name in names if (value := data[name.upper()]) not in ("", -1.0)}
     numbers = {"mean": data.MEAN, "std": data.STD}
     said |= {name: tuple(map(float, values)) for name, values in numbers.items() if values}
@@ -217,6 +222,13 @@ def decode(raw: RawImage, decoder: str = "pil") -> np.ndarray:
         except ValueError:
             pass  # not quite in order: Pillow knows what is still good
     return _rgb(Image.open(io.BytesIO(raw)))
+
+
+def as_jpeg(pixels: np.ndarray, quality: int) -> bytes:
+    """uint8 (H, W, 3) as a JPEG file, with colours at half the resolution."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=quality, subsampling="4:2:0")
+    return file.getvalue()
 
 
 def _rgb(image: Image.Image) -> np.ndarray:

@@ -20,6 +20,8 @@ from ..utils.io import read_json
 NOT_THE_EXPERIMENT = (
     "OUTPUT_DIR",
     "DEVICE",
+    "WANDB",
+    "MLFLOW",
     "MODEL.MODEL_ROOT",
     "DATA.NUM_WORKERS",
     "DATA.CACHE",
@@ -74,6 +76,11 @@ class RunFolder:
     @property
     def log(self) -> Path:
         return self.path / "log.txt"
+
+    @property
+    def trackers(self) -> Path:
+        """What W&B and MLflow call the run, and what they were told."""
+        return self.path / "trackers.json"
 
     @property
     def sweep(self) -> Path:

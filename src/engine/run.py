@@ -28,6 +28,7 @@ from .results import MAY_MOVE, NOT_THE_EXPERIMENT, RunFolder, environment
 from .sensitivity import about_allocation, with_allocation
 from .shared import Shared
 from .step import compiled, require_compiler
+from .trackers import require_trackers, tracking
 from .trainer import train
 
 logger = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ def run(cfg: CfgNode, folder: RunFolder, resume: bool = False, shared: Shared | 
     device = choose_device(cfg.DEVICE)
     set_backends(cfg, device)
     require_compiler(cfg)
+    require_trackers(cfg)
     find_weights(cfg.DATA.FEATURE, cfg.MODEL.MODEL_ROOT, cfg.MODEL.WEIGHT_PATH)
     shared = shared or Shared()
     data = shared.data(cfg)
@@ -88,7 +90,7 @@ def _run(
         remove_partial(folder.path)
         write_text(folder.config, cfg.dump())
         write_text(folder.wiring, wiring(model.vit, model.methods) + "\n")
-    with LogFile(folder.log) if first else nullcontext():
+    with LogFile(folder.log) if first else nullcontext(), tracking(cfg, folder) as trackers:
         logger.info("run folder: %s", folder.path)
         _announce(cfg, model, data, device)
         flops_per_image = model.once("flops", lambda: flops(model, data.pixels.size))  # while it is in one piece
@@ -96,7 +98,7 @@ def _run(
         # Of several processes one decodes, the others wait for its files.
         loaders, corrupt = shared.loaders(cfg, data, device)
         seconds = {"read": time.perf_counter() - start}
-        trained = train(cfg, model, loaders, folder, stop, shared)
+        trained = train(cfg, model, loaders, folder, stop, shared, trackers)
         seconds |= trained.pop("seconds")
 
         start, test = time.perf_counter(), None
@@ -131,6 +133,7 @@ def _run(
         if first:
             write_json(folder.result, result)
             folder.last.unlink(missing_ok=True)  # nothing is left to resume
+        trackers.end(result)
         logger.info(describe(result["cost"]))
         logger.info(summary(result))
     return result

@@ -10,7 +10,6 @@ from contextlib import contextmanager, nullcontext
 import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
 from ..data.loader import Loader
 from ..models.vit_models import TunedViT
@@ -28,6 +27,7 @@ from .precision import autocast
 from .results import RunFolder
 from .shared import Shared
 from .step import TrainingStep, compiled, over_processes, shard, some_unreached, with_shared_norms
+from .trackers import Trackers
 
 logger = logging.getLogger(__name__)
 
@@ -43,11 +43,15 @@ def train(
     run: RunFolder,
     stop: StopSignals | None = None,
     shared: Shared | None = None,
+    trackers: Trackers | None = None,
 ) -> dict:
     """Train ``model`` on ``loaders["train"]`` and leave it with the weights to be tested.
 
     Those are the last epoch's; with early stopping (validation images that are not trained on, and PATIENCE less than
     the number of epochs) the best epoch's. Goes on from ``run.last`` if it is there. Never touches the test set.
+
+    Args:
+        trackers: who is told of every epoch.
 
     Returns:
         what the result says of training: epochs, the best epoch and its validation metrics, seconds.
@@ -57,7 +61,7 @@ def train(
         StoppedEarly: whoever watches (``shared.watch``) has seen enough.
         Interrupted: ``stop`` was asked for; what was done is in ``run.last``.
     """
-    training = Training(cfg, model, loaders, run, shared or Shared())
+    training = Training(cfg, model, loaders, run, shared or Shared(), trackers)
     training.resume()
     training.prepare()
     with stop.deferred() if stop else nullcontext():
@@ -75,8 +79,16 @@ class Training:
         best: the epoch with the best validation accuracy so far.
     """
 
-    def __init__(self, cfg: CfgNode, model: TunedViT, loaders: dict[str, Loader], run: RunFolder, shared: Shared):
-        self.cfg, self.solver, self.model, self.run_folder = cfg, cfg.SOLVER, model, run
+    def __init__(
+        self,
+        cfg: CfgNode,
+        model: TunedViT,
+        loaders: dict[str, Loader],
+        run: RunFolder,
+        shared: Shared,
+        trackers: Trackers | None = None,
+    ):
+        self.cfg, self.solver, self.model, self.run_folder, self.trackers = cfg, cfg.SOLVER, model, run, trackers
         self.shared, self.saved = shared, time.perf_counter()
         self.loader, self.val = loaders["train"], loaders.get("val")
         self.device, labels = self.loader.device, self.loader.labels.numpy()
@@ -153,7 +165,9 @@ class Training:
     # --- the epochs
 
     def run(self, stop: StopSignals) -> None:
-        with self._tensorboard() as board, self._progress_bar() as bar:
+        if self.trackers:
+            self.trackers.begin(self.rows)
+        with self._progress_bar() as bar:
             for epoch in range(len(self.rows), self.epochs):
                 if self.stops_early and epoch - 1 - self.best["epoch"] >= self.solver.PATIENCE:
                     logger.info("no better validation accuracy for %d epochs: stopping", self.solver.PATIENCE)
@@ -163,7 +177,7 @@ class Training:
                 row["seconds"] = self.epoch_seconds
                 self.rows.append(row)
                 self.steps, self.epoch_seconds, self.losses = 0, 0.0, torch.zeros(0)
-                self._report(row, board)
+                self._report(row)
                 asked = any(distributed.gather(bool(stop.asked)))
                 if asked or time.perf_counter() - self.saved >= self.shared.save_seconds:
                     self.save()
@@ -266,27 +280,16 @@ class Training:
                     "smaller SOLVER.BASE_LR, a longer SOLVER.WARMUP_EPOCH, SOLVER.CLIP_GRAD 1.0, or SOLVER.AMP off"
                 )
 
-    def _report(self, row: dict, board: SummaryWriter | None) -> None:
-        """The epoch's line, with the seconds that are left, and the same numbers for TensorBoard and metrics.jsonl."""
+    def _report(self, row: dict) -> None:
+        """The epoch's line, with the seconds that are left, and the same numbers for trackers and metrics.jsonl."""
         val = f" val {100 * row['val_top1']:.2f} %" if "val_top1" in row else ""
         said = f"epoch {row['epoch']}/{self.epochs} loss {row['loss']:.4g} lr {row['lr']:.3g}{val}"
         left = tqdm.format_interval((self.epochs - row["epoch"]) * row["seconds"])
         logger.info("%s %.1f s, %s left", said, row["seconds"], left)
-        if board is not None:
-            for name, value in row.items():
-                if name != "epoch":
-                    board.add_scalar(name, value, row["epoch"])
+        if self.trackers:
+            self.trackers.epoch(row)
+        if distributed.is_first():
             write_json_lines(self.run_folder.metrics, self.rows)
-
-    @contextmanager
-    def _tensorboard(self) -> Iterator[SummaryWriter | None]:
-        """TensorBoard events in the run's folder; those after the last finished epoch are taken back on resuming."""
-        if not distributed.is_first():
-            yield None
-            return
-        done = len(self.rows)
-        with SummaryWriter(str(self.run_folder.path), purge_step=done + 1 if done else None) as board:
-            yield board
 
     @contextmanager
     def _progress_bar(self) -> Iterator[tqdm]:

@@ -1,0 +1,240 @@
+"""Who is told how a run goes: TensorBoard always, Weights & Biases and MLflow if they are asked for and installed.
+
+A run that goes on after an interruption goes on there too: ``trackers.json`` in its folder has their names for it. What
+fails, a network for instance, is warned of and not told any more; training goes on. Among several processes the first
+one tells.
+"""
+
+import importlib
+import logging
+import math
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from numbers import Real
+from uuid import uuid4
+
+from fvcore.common.config import CfgNode
+from torch.utils.tensorboard import SummaryWriter
+
+from ..configs.config import flatten
+from ..utils import distributed
+from ..utils.io import read_json, write_json
+from ..utils.signals import Interrupted
+from .results import RunFolder
+from .shared import StoppedEarly
+
+logger = logging.getLogger(__name__)
+
+EXPERIMENT = "vitune"  # in MLflow, unless MLFLOW_EXPERIMENT_NAME says otherwise
+AT_ONCE = 100  # MLflow takes no more parameters in one call
+
+
+class TensorBoard:
+    """Events in the run's folder; those after the last finished epoch are taken back on going on."""
+
+    def __init__(self, folder: RunFolder, done: int):
+        self.writer = SummaryWriter(str(folder.path), purge_step=done + 1 if done else None)
+
+    def epoch(self, row: dict) -> None:
+        for name, value in _numbers(row).items():
+            if name != "epoch":
+                self.writer.add_scalar(name, value, row["epoch"])
+
+    def end(self, result: dict) -> None:
+        for name, value in summary_of(result).items():
+            self.writer.add_scalar(name, value, result["epochs"])
+
+    def close(self, status: str) -> None:
+        self.writer.close()
+
+
+class WeightsAndBiases:
+    """A run in the project ``WANDB``; wandb's own variables (WANDB_ENTITY, WANDB_MODE, ...) say who and where."""
+
+    def __init__(self, cfg: CfgNode, folder: RunFolder):
+        wandb = importlib.import_module("wandb")
+        self.state = State(folder, "wandb")
+        self.state.save(id=self.state.id or uuid4().hex[:16])
+        self.run = wandb.init(
+            project=cfg.WANDB,
+            id=self.state.id,
+            resume="allow",
+            name=_name(folder),
+            dir=str(folder.path),
+            config=flatten(cfg),
+            reinit="create_new",  # several runs in one process
+            settings=wandb.Settings(silent=True, console="off"),
+        )
+
+    def epoch(self, row: dict) -> None:
+        if row["epoch"] > self.state.epochs:
+            self.run.log(_numbers(row), step=row["epoch"])
+            self.state.save(epochs=row["epoch"])
+
+    def end(self, result: dict) -> None:
+        self.run.summary.update(summary_of(result))
+
+    def close(self, status: str) -> None:
+        self.run.finish(exit_code=0 if status == "FINISHED" else 1)
+
+
+class MLflow:
+    """A run at the tracking URI ``MLFLOW``, in the experiment MLFLOW_EXPERIMENT_NAME, or "vitune"."""
+
+    def __init__(self, cfg: CfgNode, folder: RunFolder):
+        mlflow = importlib.import_module("mlflow")
+        self.entities, self.client = mlflow.entities, mlflow.MlflowClient(tracking_uri=cfg.MLFLOW)
+        self.state = State(folder, "mlflow")
+        if self.state.id:
+            self.client.update_run(self.state.id, status="RUNNING")
+            known = self.client.get_metric_history(self.state.id, "loss")
+            self.sent = max((metric.step for metric in known), default=0)
+            return
+        self.sent = 0
+        run = self.client.create_run(self._experiment(), run_name=_name(folder))
+        self.state.save(id=run.info.run_id)
+        settings = [self.entities.Param(key, str(value)) for key, value in flatten(cfg).items()]
+        for first in range(0, len(settings), AT_ONCE):
+            self.client.log_batch(self.state.id, params=settings[first : first + AT_ONCE])
+
+    def epoch(self, row: dict) -> None:
+        if row["epoch"] > self.sent:
+            self._log(_numbers(row), row["epoch"])
+            self.sent = row["epoch"]
+
+    def end(self, result: dict) -> None:
+        self._log(summary_of(result), result["epochs"])
+
+    def close(self, status: str) -> None:
+        self.client.set_terminated(self.state.id, status)
+
+    def _log(self, numbers: dict[str, float], step: int) -> None:
+        now = int(1000 * time.time())
+        metrics = [self.entities.Metric(name, value, now, step) for name, value in numbers.items()]
+        self.client.log_batch(self.state.id, metrics=metrics)
+
+    def _experiment(self) -> str:
+        name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
+        try:
+            if (found := self.client.get_experiment_by_name(name)) is None:
+                return self.client.create_experiment(name)
+        except Exception:  # another run made it meanwhile: then it is there now
+            if (found := self.client.get_experiment_by_name(name)) is None:
+                raise
+        return found.experiment_id
+
+
+class State:
+    """What ``trackers.json`` has of one service: its ``id`` of the run, and the ``epochs`` that it was told."""
+
+    def __init__(self, folder: RunFolder, service: str):
+        self.path, self.service = folder.trackers, service
+        known = self._all().get(service, {})
+        self.id, self.epochs = known.get("id", ""), known.get("epochs", 0)
+
+    def save(self, **news) -> None:
+        self.id, self.epochs = news.get("id", self.id), news.get("epochs", self.epochs)
+        write_json(self.path, self._all() | {self.service: {"id": self.id, "epochs": self.epochs}})
+
+    def _all(self) -> dict:
+        return read_json(self.path) if self.path.is_file() else {}
+
+
+# Config key -> its service, and the module that it needs.
+SERVICES = {"WANDB": (WeightsAndBiases, "wandb"), "MLFLOW": (MLflow, "mlflow")}
+
+
+class Trackers:
+    """All of a run's trackers, told the same; see ``tracking``."""
+
+    def __init__(self, cfg: CfgNode, folder: RunFolder):
+        self.cfg, self.folder = cfg, folder
+        self._open: dict[str, TensorBoard | WeightsAndBiases | MLflow] = {}
+
+    def begin(self, rows: list[dict]) -> None:
+        """Open them; ``rows`` of earlier epochs are told to those that have not heard of them."""
+        if not distributed.is_first():
+            return
+        makers = {"TensorBoard": lambda: TensorBoard(self.folder, len(rows))}
+        for key, (service, _) in SERVICES.items():
+            if self.cfg[key]:
+                makers[service.__name__] = lambda service=service: service(self.cfg, self.folder)
+        for name, make in makers.items():
+            with self._forgiven(name):
+                self._open[name] = make()
+        for row in rows:
+            self._tell("epoch", row, but="TensorBoard")
+
+    def epoch(self, row: dict) -> None:
+        """A row of metrics.jsonl."""
+        self._tell("epoch", row)
+
+    def end(self, result: dict) -> None:
+        """A finished run's result."""
+        self._tell("end", result)
+
+    def close(self, status: str) -> None:
+        """``status``: FINISHED, FAILED or KILLED."""
+        self._tell("close", status)
+        self._open.clear()
+
+    def _tell(self, what: str, content: dict | str, but: str = "") -> None:
+        for name, tracker in list(self._open.items()):
+            if name != but:
+                with self._forgiven(name):
+                    getattr(tracker, what)(content)
+
+    @contextmanager
+    def _forgiven(self, name: str) -> Iterator[None]:
+        """Whatever a tracker raises ends the tracker, not the run."""
+        try:
+            yield
+        except Exception as error:  # networks, servers, keys, versions: theirs to name
+            self._open.pop(name, None)
+            said = " ".join(str(error).split())[:300]
+            logger.warning("note: %s is told no more: %s: %s", name, type(error).__name__, said)
+
+
+@contextmanager
+def tracking(cfg: CfgNode, folder: RunFolder) -> Iterator[Trackers]:
+    """The run's trackers; ``begin`` opens them, and the block's end closes them, with how it ended."""
+    trackers, status = Trackers(cfg, folder), "FAILED"
+    try:
+        yield trackers
+        status = "FINISHED"
+    except (Interrupted, StoppedEarly):
+        status = "KILLED"
+        raise
+    finally:
+        trackers.close(status)
+
+
+def require_trackers(cfg: CfgNode) -> None:
+    """Raise ValueError if a service is asked for and not installed."""
+    for key, (_, module) in SERVICES.items():
+        if cfg[key] and module not in sys.modules and find_spec(module) is None:
+            raise ValueError(f"{key} {cfg[key]!r} needs the package {module}: pip install {module}, or leave {key} out")
+
+
+def summary_of(result: dict) -> dict[str, float]:
+    """The numbers of a result that tables have: {"test/top1": ..., "parameters/trained": ..., "seconds/train": ...}."""
+    parts = {name: result[name] or {} for name in ("test", "val", "parameters")}
+    parts |= {"seconds": result["cost"]["seconds"], "cost": result["cost"]}
+    return {f"{part}/{name}": value for part, content in parts.items() for name, value in _numbers(content).items()}
+
+
+def _numbers(content: dict) -> dict[str, float]:
+    return {
+        name: value
+        for name, value in content.items()
+        if isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    }
+
+
+def _name(folder: RunFolder) -> str:
+    """The last four folders, which name data, backbone, methods and settings."""
+    return "/".join(folder.path.absolute().parts[-4:])

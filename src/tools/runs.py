@@ -16,6 +16,7 @@ from fvcore.common.config import CfgNode
 from ..configs.config import ConfigError, load_cfg
 from ..engine.results import RunFolder, run_folder
 from ..engine.run import run
+from ..engine.shared import Shared
 from ..utils.logging import setup_logging
 from ..utils.signals import REQUEUE, Interrupted
 from ..utils.text import aligned
@@ -53,12 +54,13 @@ class Row:
 def run_all(wanted: list[tuple[str, CfgNode]]) -> list[Row]:
     """Do the runs, one row per label in order of appearance."""
     rows: dict[str, Row] = {}
+    shared = Shared()
     for number, (label, cfg) in enumerate(wanted, start=1):
         row = rows.setdefault(label, Row(label))
         logger.info("\n[%d/%d] %s, seed %d", number, len(wanted), label, cfg.SEED)
         folder = run_folder(cfg)
         try:
-            row.results.append(run(cfg, folder, resume=True))
+            row.results.append(run(cfg, folder, resume=True, shared=shared))
             row.folders.append(folder)
         except Exception as error:  # whatever it is, it is reported at the end and must not stop the other runs
             logger.error("error: %s", error, exc_info=not isinstance(error, (ValueError, OSError, FloatingPointError)))

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,7 @@ from fvcore.common.config import CfgNode
 
 from ...configs.config import load_settings
 from ...data.pixels import build_pixels
+from ...data.sources.base import DataError
 from ...data.tasks import Task, find_task
 from ...engine.precision import autocast, set_backends
 from ...engine.run import choose_device
@@ -59,22 +61,25 @@ def measure(plan: Plan) -> list[str]:
         for runs in bar:
             cfg = load_settings(runs[0].settings, [], quiet=True)
             task, kind = find_task(cfg.DATA.NAME), f"{runs[0].cell.row or cfg.MODEL.TRANSFER_TYPE}, {cfg.DATA.FEATURE}"
-            if "train" not in task.sizes:
-                unknown[f"{task.name}: its number of images"] = "only the data can tell"
+            if not (sizes := _sizes(cfg, task, shared)):
+                unknown[task.name] = "only the data can tell how many images there are, and they are not here"
                 continue
             try:
                 if kind not in speeds and kind not in unknown:
                     speeds[kind] = _speed(cfg, task, shared)
             except (OSError, ValueError) as error:
                 unknown[kind] = str(error).splitlines()[0]
-            if kind in speeds:
-                for run in runs:
-                    run.seconds = run.seconds if run.over else speeds[kind].seconds(cfg, _sizes(cfg, task))
+            for run in runs if kind in speeds else ():
+                run.seconds = run.seconds if run.over else speeds[kind].seconds(cfg, sizes)
     return [f"{kind}: {why}" for kind, why in unknown.items()]
 
 
-def _sizes(cfg: CfgNode, task: Task) -> dict[str, int]:
-    """Images of each split that a run uses."""
+def _sizes(cfg: CfgNode, task: Task, shared: Shared) -> dict[str, int]:
+    """Images of each split that a run uses; as published, where the data are not here; {}: nobody knows."""
+    with suppress(DataError):
+        return {name: len(split) for name, split in shared.data(cfg).splits.items()}
+    if not task.sizes:
+        return {}
     sizes = dict(task.sizes)
     if (cfg.DATA.TRAIN_SPLIT or task.train_split) == "trainval":
         sizes["train"] += sizes.pop("val", 0)

@@ -18,7 +18,7 @@ from src.configs.config import load_cfg
 from src.engine.results import run_folder
 from src.engine.run import run
 from src.models import vit_models
-from src.tools import prepare, preparing
+from src.tools import prepare, preparing, tune
 from src.tools.sweeps.plan import Plan
 from src.tools.sweeps.spec import load_sweep
 
@@ -48,12 +48,9 @@ def test_train_commands_parse(line):
 
 @pytest.mark.parametrize("line", [c for c in COMMANDS if "src.tools.tune" in c or "ray_slurm.sh" in c])
 def test_sweep_commands_have_a_plan(line):
-    words = [word for word in shlex.split(line, comments=True) if word != "--dry-run"]
-    arguments = words[words.index("--config-file") + 1 :]
-    for option in ("--workers", "--ray"):
-        if option in arguments:
-            del arguments[arguments.index(option) :][:2]
-    assert Plan(load_sweep(arguments[0], arguments[1:])).runs
+    words = shlex.split(line, comments=True)
+    args = tune.parse_args(words[words.index("--config-file") :])
+    assert Plan(load_sweep(args.config_file, args.opts)).runs
 
 
 @pytest.mark.parametrize("status", [0, 75])
@@ -63,7 +60,7 @@ def test_the_ray_script_makes_a_cluster_for_the_sweep_and_requeues_on_75(tmp_pat
         "bin/scontrol": 'if [ "$1" = show ]; then echo node1; echo node2; else echo "$@" >> requeued; fi',
         "bin/srun": 'while [[ $1 = -* ]]; do if [[ $1 =~ ^(-w|--exclude)$ ]]; then shift; fi; shift; done; "$@"',
         ".venv/bin/ray": 'echo "$@" >> ray',
-        ".venv/bin/python": 'printf "%s|" "$@" > started; s=$STATUS',
+        ".venv/bin/python": 'printf "%s|" "$@" > started; sleep 2; s=$STATUS',
     }
     for name, text in stubs.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

@@ -56,7 +56,7 @@ def drive(ledger: Ledger, pool: Here | Workers, overview: Overview) -> None:
             overview.ended(run, ledger.ended(run, failure))
 
 
-def main(argv: list[str]) -> int:
+def parse_args(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config-file", required=True, metavar="FILE", help="YAML file with settings and SWEEP")
     parser.add_argument("--dry-run", action="store_true", help="print the runs, their number and the time they take")
@@ -71,9 +71,16 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--without-failed", action="store_true", help="choose also where some tuning runs failed")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="settings that override the file's")
     args = parser.parse_intermixed_args(argv)
+    if args.workers < 0 or args.cpus_per_run <= 0 or (args.gpus_per_run or 0) < 0:
+        parser.error("--workers and --gpus-per-run must not be below 0, --cpus-per-run must be above")
+    if args.workers and args.ray:
+        parser.error("--workers is for this machine, --ray for a cluster: choose one")
+    return args
+
+
+def main(argv: list[str]) -> int:
+    args = parse_args(argv)
     setup_logging(only="src.tools")
-    if args.workers < 0:
-        parser.error("--workers must be at least 1")
     try:
         plan = Plan(load_sweep(args.config_file, args.opts))
         command = shlex.join(["python", "-m", "src.tools.tune", "--config-file", args.config_file, *args.opts])

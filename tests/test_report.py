@@ -344,16 +344,17 @@ def test_a_sweeps_plan_says_what_is_missing_and_what_failed(tmp_path):
         {"over": {"DATA.NAME": "digits", "method": m}, "row": m, "task": "digits", "seeds": s, "tuning_runs": 4}
         for m, s in (("lora", [1, 2, 3]), ("ssf", ["SEED 1, DATA.SPLIT_SEED 1"]))
     ]
+    go, other = (f"python -m src.tools.tune --config-file {name}.yaml" for name in "st")
+    cells = [cell | {"command": command} for cell, command in zip(cells, (go, other), strict=True)]
     cells[1]["reason"] = "every tuning run failed"
-    failed = [{"folder": "digits/x", "reason": "out of memory"}]
-    go = "python -m src.tools.tune --config-file s.yaml"
-    plan = {"sweep": "s", "command": go, "published": None, "cells": cells, "failed": failed}
+    failed = [{"folder": "digits/x", "reason": "out of memory", "command": go}]
+    plan = {"sweep": "s", "published": None, "cells": cells, "failed": failed}
     write_json(tmp_path / "sweeps" / "s.json", plan)
     for place in (tmp_path, tmp_path / "digits"):  # the plan is found above the runs as well
         made, _ = report(tmp_path, place)
         assert [(gap.row, gap.seed, gap.command) for gap in made.gaps[:2]] == [
             ("lora", "3", go),
-            ("ssf", "SEED 1, DATA.SPLIT_SEED 1", go),
+            ("ssf", "SEED 1, DATA.SPLIT_SEED 1", other),
         ]
         assert [gap.why for gap in made.gaps[:2]] == ["not done", "every tuning run failed"]
         assert "out of memory" in made.gaps[2].why

@@ -202,9 +202,9 @@ def _plan(path: Path, found: Collection) -> None:
     try:
         plan = read_json(path)
         if isinstance(plan, dict) and "cells" in plan:
-            _ = [(cell["row"], cell["task"], list(cell["seeds"]), cell["over"]) for cell in plan["cells"]]
-            _ = [(plan["command"], item["folder"], item["reason"]) for item in plan.get("failed", [])]
-            found.plans[path.parent.parent, plan["sweep"]] = plan | {"command": str(plan["command"])}
+            _ = [(c["row"], c["task"], list(c["seeds"]), c["over"], c["command"] + "") for c in plan["cells"]]
+            _ = [(item["command"] + "", item["folder"], item["reason"]) for item in plan["failed"]]
+            found.plans[path.parent.parent, plan["sweep"]] = plan
     except (OSError, ValueError, KeyError, TypeError) as error:
         found.unused[path] = f"the sweep's plan is broken: {_said(error)}"
 

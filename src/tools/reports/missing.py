@@ -75,7 +75,6 @@ def unused_table(found: Collection) -> Table | None:
 def _of_plan(base: Path, plan: dict, found: Collection, wanted: frozenset[str]) -> list[Gap]:
     gaps = []
     finished = [run for run in found.tests if run.sweep.get("sweep") == plan["sweep"]]
-    failed = {str(base / item["folder"]): item["reason"] for item in plan.get("failed", [])}
     for cell in plan["cells"]:
         if wanted and cell["task"] not in wanted:
             continue
@@ -83,11 +82,11 @@ def _of_plan(base: Path, plan: dict, found: Collection, wanted: frozenset[str]) 
         for seed in map(str, cell["seeds"]):
             if not any(has_seed(run.config, seed) for run in runs):
                 gaps.append(
-                    Gap(_cell_name(cell), cell["task"], seed, cell.get("reason") or "not done", plan["command"])
+                    Gap(_cell_name(cell), cell["task"], seed, cell.get("reason") or "not done", cell["command"])
                 )
     gaps += [
-        Gap(f"sweep {plan['sweep']}", "", "", f"failed: {reason}: {folder}", plan["command"])
-        for folder, reason in failed.items()
+        Gap(f"sweep {plan['sweep']}", "", "", f"failed: {item['reason']}: {base / item['folder']}", item["command"])
+        for item in plan["failed"]
     ]
     return gaps
 

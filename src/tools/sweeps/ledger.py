@@ -161,10 +161,10 @@ class Ledger:
                 if cell.selection is not None:
                     self._supersede(earlier, cell)
                 cells[str(cell.over)] = self._about(cell, earlier)
-            mine = {str(run.folder.path) for run in self.plan.runs}
+            mine = {self._name(run) for run in self.plan.runs}
             failed = [one for one in before["failed"] if one["folder"] not in mine]
             failed += [
-                {"folder": str(run.folder.path), "run": str(run), "reason": run.reason}
+                {"folder": self._name(run), "run": str(run), "reason": run.reason, "command": self.command}
                 for run in self.plan.runs
                 if run.reason
             ]

@@ -25,7 +25,7 @@ from src.tools.reports.benchmarks import benchmarks
 from src.tools.reports.collect import collect
 from src.tools.reports.rows import Place, group
 from src.tools.reports.write import Options, build
-from src.utils.io import write_json
+from src.utils.io import read_json, write_json
 from src.utils.text import aligned
 
 DIGITS = dict(DATA__NAME="digits", DATA__DATAPATH="", DATA__FEATURE="vit_micro_glyphs")
@@ -326,6 +326,27 @@ def test_tuning_runs_are_never_in_a_table_of_test_accuracies(tmp_path):
     assert (line["validation, %"].text, line["candidates"].sort, line["with the best value"].sort) == ("90.10", 4, 1)
     some = table(made, "Validation: ablation over SOLVER.BASE_LR")
     assert [cell.text for cell in some.lines[0][2:]] == ["81.10", "90.10"]  # the best weight decay of each
+
+
+def test_what_a_sweep_no_longer_chooses_is_not_used(tmp_path):
+    old = make_sweep(tmp_path, "lora", 0.1)
+    for folder in old:
+        write_json(folder.sweep, read_json(folder.sweep) | {"stage": "superseded"})
+    make_sweep(tmp_path, "lora", 0.01)
+    _, found = report(tmp_path)
+    assert all("has chosen other settings since" in found.unused[folder.path] for folder in old)
+
+
+def test_runs_that_a_sweep_ended_say_why(tmp_path):
+    make_run(tmp_path, 0.9, SEED=3, **DIGITS)
+    folders = [make_run(tmp_path, 0.9, SEED=seed, **DIGITS) for seed in (1, 2)]
+    for folder, about in zip(folders, ({"diverged": "the loss is nan"}, {"epoch": 5, "val": 0.5}), strict=True):
+        folder.result.unlink()
+        write_json(folder.stopped, about)
+        write_json(folder.sweep, {})
+    made, found = report(tmp_path)
+    assert [found.unused[folder.path] for folder in folders] == ["the loss is nan", "stopped by asha after epoch 5"]
+    assert not [gap for gap in made.gaps if "--resume" in gap.command]
 
 
 def test_a_second_selection_takes_the_place_of_the_first(tmp_path):

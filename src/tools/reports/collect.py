@@ -226,7 +226,7 @@ def _read(folder: RunFolder, defaults: dict[str, Any]) -> Run:
         raise Unusable("config.yaml is missing: no run's folder, or not all of it")
     saved = _yaml(folder.config)
     if not folder.result.is_file():
-        raise Unusable("unfinished: there is no result.json")
+        raise Unusable(_ended(folder) or "unfinished: there is no result.json")
     result = _json(folder.result)
     own = result.get("config")
     if not isinstance(own, dict) or not all(isinstance(key, str) for key in own):
@@ -238,6 +238,14 @@ def _read(folder: RunFolder, defaults: dict[str, Any]) -> Run:
     except (KeyError, TypeError, AttributeError) as error:
         raise Unusable(f"result.json is broken: {_said(error)}") from error
     return run
+
+
+def _ended(folder: RunFolder) -> str:
+    """Why a sweep ended the run for good before it had a result; "": it did not."""
+    if not folder.stopped.is_file():
+        return ""
+    about = _json(folder.stopped)
+    return about.get("diverged") or f"stopped by asha after epoch {about.get('epoch')}"
 
 
 def _check(run: Run) -> None:
@@ -252,6 +260,8 @@ def _check(run: Run) -> None:
         raise Unusable("it has neither a test nor a validation accuracy")
     if run.sweep.get("stage") == "tune" and result["val"] is None:
         raise Unusable("a tuning run without a validation accuracy")
+    if run.sweep.get("stage") == "superseded":
+        raise Unusable(f"its sweep, {run.sweep.get('sweep')}, has chosen other settings since")
     if best := result.get("test_best_epoch"):
         _fraction(best[METRICS[run.data["metric"]]], "test accuracy of the best test epoch")
     numbers = (run.trained, run.trained_without_head, run.seconds, run.config["SEED"], run.shots)

@@ -18,7 +18,9 @@ from src.configs.config import load_cfg
 from src.engine.results import run_folder
 from src.engine.run import run
 from src.models import vit_models
-from src.tools import prepare, preparing
+from src.tools import prepare, preparing, tune
+from src.tools.sweeps.plan import Plan
+from src.tools.sweeps.spec import load_sweep
 
 README = Path("README.md").read_text()
 
@@ -30,7 +32,7 @@ def blocks(language: str) -> list[str]:
 COMMANDS = [
     line.split("  #")[0].strip()
     for text in blocks("bash")
-    for line in text.splitlines()
+    for line in text.replace("\\\n", " ").splitlines()
     if line.strip() and not line.startswith("#")
 ]
 
@@ -42,6 +44,41 @@ def test_train_commands_parse(line):
     assert args.run_dir or args.list_tasks or Path(args.config_file).is_file()
     if args.config_file:
         load_cfg(args.config_file, args.opts)
+
+
+@pytest.mark.parametrize("line", [c for c in COMMANDS if "src.tools.tune" in c or "ray_slurm.sh" in c])
+def test_sweep_commands_have_a_plan(line):
+    words = shlex.split(line, comments=True)
+    args = tune.parse_args(words[words.index("--config-file") :])
+    assert Plan(load_sweep(args.config_file, args.opts)).runs
+
+
+@pytest.mark.parametrize("status", [0, 75])
+def test_the_ray_script_makes_a_cluster_for_the_sweep_and_requeues_on_75(tmp_path, status):
+    """With stand-ins for Slurm's srun and scontrol, Ray and Python, which say how they were called."""
+    stubs = {
+        "bin/scontrol": 'if [ "$1" = show ]; then echo node1; echo node2; else echo "$@" >> requeued; fi',
+        "bin/srun": 'while [[ $1 = -* ]]; do if [[ $1 =~ ^(-w|--exclude)$ ]]; then shift; fi; shift; done; "$@"',
+        ".venv/bin/ray": 'echo "$@" >> ray',
+        ".venv/bin/python": 'printf "%s|" "$@" > started; sleep 2; s=$STATUS',
+    }
+    for name, text in stubs.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"#!/usr/bin/env bash\ns=0\n{text}\nexit $s\n")
+        (tmp_path / name).chmod(0o755)
+    environment = {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "SLURM_JOB_NODELIST": "node[1-2]"}
+    environment |= {"SLURM_JOB_ID": "12345", "SLURM_JOB_NUM_NODES": "2", "SLURM_CPUS_PER_TASK": "8"}
+    environment |= {"SLURM_GPUS_ON_NODE": "4", "GPUS_PER_RUN": "0.5", "STATUS": str(status)}
+    script = Path("configs/ray_slurm.sh").absolute()
+    done = subprocess.run([script, "--config-file", "a b.yaml"], cwd=tmp_path, env=environment, check=False, timeout=60)
+    assert done.returncode == status
+    arguments = (tmp_path / "started").read_text().split("|")[:-1]
+    assert arguments[:6] == ["-m", "src.tools.tune", "--ray", "node1:32345", "--gpus-per-run", "0.5"]
+    assert arguments[6:] == ["--config-file", "a b.yaml"]
+    said = (tmp_path / "ray").read_text()
+    assert "start --head --port 32345 --num-cpus 8 --num-gpus 4 --block" in said
+    assert "start --address node1:32345 --num-cpus 8 --num-gpus 4 --block" in said
+    assert (tmp_path / "requeued").is_file() == (status == 75)
 
 
 @pytest.mark.parametrize("status", [0, 1, 75])

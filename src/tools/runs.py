@@ -16,8 +16,10 @@ from fvcore.common.config import CfgNode
 from ..configs.config import ConfigError, load_cfg
 from ..engine.results import RunFolder, run_folder
 from ..engine.run import run
+from ..engine.shared import Shared
 from ..utils.logging import setup_logging
 from ..utils.signals import REQUEUE, Interrupted
+from ..utils.text import aligned
 
 logger = logging.getLogger(__name__)
 
@@ -52,12 +54,13 @@ class Row:
 def run_all(wanted: list[tuple[str, CfgNode]]) -> list[Row]:
     """Do the runs, one row per label in order of appearance."""
     rows: dict[str, Row] = {}
+    shared = Shared()
     for number, (label, cfg) in enumerate(wanted, start=1):
         row = rows.setdefault(label, Row(label))
         logger.info("\n[%d/%d] %s, seed %d", number, len(wanted), label, cfg.SEED)
         folder = run_folder(cfg)
         try:
-            row.results.append(run(cfg, folder, resume=True))
+            row.results.append(run(cfg, folder, resume=True, shared=shared))
             row.folders.append(folder)
         except Exception as error:  # whatever it is, it is reported at the end and must not stop the other runs
             logger.error("error: %s", error, exc_info=not isinstance(error, (ValueError, OSError, FloatingPointError)))
@@ -85,12 +88,7 @@ def table(rows: list[Row]) -> str:
                 f"{row.seconds:.1f}",
             )
         )
-    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-    text = [
-        f"{line[0]:<{widths[0]}}  " + "  ".join(f"{c:>{w}}" for c, w in zip(line[1:], widths[1:], strict=True))
-        for line in lines
-    ]
-    return "\n".join([text[0], "-" * len(text[0]), *text[1:]])
+    return aligned(lines)
 
 
 def report(rows: list[Row]) -> int:

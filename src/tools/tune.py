@@ -20,8 +20,10 @@ import sys
 from ..configs.config import ConfigError
 from ..utils.io import WriteError
 from ..utils.logging import setup_logging
+from ..utils.progress import tqdm
 from ..utils.signals import Interrupted, StopSignals
 from .runs import say_stopped
+from .sweeps.estimate import measure
 from .sweeps.execute import TRIES
 from .sweeps.ledger import Ledger
 from .sweeps.overview import Overview, seconds_left
@@ -47,11 +49,14 @@ def drive(ledger: Ledger, pool: Here | Workers, overview: Overview) -> None:
                 ledger.again(run)
                 overview.again(run, f"its process died ({run.lost} of {TRIES} times)")
                 continue
+            if outcome and outcome.busy:
+                ledger.again(run, later=True)
+                continue
             failure = outcome.failure if outcome else f"its process died {run.lost} times"
             overview.ended(run, ledger.ended(run, failure))
 
 
-def main(argv: list[str]) -> int:
+def parse_args(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config-file", required=True, metavar="FILE", help="YAML file with settings and SWEEP")
     parser.add_argument("--dry-run", action="store_true", help="print the runs, their number and the time they take")
@@ -66,9 +71,16 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--without-failed", action="store_true", help="choose also where some tuning runs failed")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="settings that override the file's")
     args = parser.parse_intermixed_args(argv)
+    if args.workers < 0 or args.cpus_per_run <= 0 or (args.gpus_per_run or 0) < 0:
+        parser.error("--workers and --gpus-per-run must not be below 0, --cpus-per-run must be above")
+    if args.workers and args.ray:
+        parser.error("--workers is for this machine, --ray for a cluster: choose one")
+    return args
+
+
+def main(argv: list[str]) -> int:
+    args = parse_args(argv)
     setup_logging(only="src.tools")
-    if args.workers < 0:
-        parser.error("--workers must be at least 1")
     try:
         plan = Plan(load_sweep(args.config_file, args.opts))
         command = shlex.join(["python", "-m", "src.tools.tune", "--config-file", args.config_file, *args.opts])
@@ -111,17 +123,20 @@ def on_this_machine(ledger: Ledger, workers: int) -> None:
 
 
 def preview(ledger: Ledger, places: int) -> str:
-    """What would be run."""
-    lines = []
+    """What would be run, and how long that would take."""
+    lines, runs = [], ledger.plan.runs
     for cell in ledger.plan.cells:
-        lines.append(str(cell) or "the sweep")
+        lines.append(str(cell))
         lines += [f"  {run.state:<8} {run.stage:<5}  {run.label}" for run in (*cell.tuning, *cell.finals)]
-    runs = ledger.plan.runs
-    waiting = [run for run in runs if not run.over]
-    tuning, finals = (sum(run.stage == stage for run in runs) for stage in ("tune", "final"))
-    seconds = seconds_left(runs, places)
-    lines.append(f"{len(runs)} runs: {tuning} that tune, {finals} that are tested; {len(waiting)} are left")
-    return "\n".join([*lines, f"estimated time: {seconds:.0f} s"])
+    tuning, left = sum(run.stage == "tune" for run in runs), sum(not run.over for run in runs)
+    lines.append(f"{len(runs)} runs: {tuning} to choose, {len(runs) - tuning} to be tested; {left} are left")
+    if left:
+        unknown = [] if seconds_left(runs, places) else measure(ledger.plan)
+        lines += [f"time unknown of {kind}" for kind in unknown]
+        seconds = seconds_left(runs, places)
+        at_once = f", {places} at a time" if places > 1 else ""
+        lines.append(f"estimated time: {tqdm.format_interval(seconds) if seconds else 'unknown'}{at_once}")
+    return "\n".join(lines)
 
 
 def finish(ledger: Ledger) -> int:

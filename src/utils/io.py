@@ -23,6 +23,10 @@ def remove_partial(folder: Path) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
+class InUse(FileExistsError):
+    """Another process is at work there."""
+
+
 class WriteError(OSError):
     """A file could not be written; the message says which and why, and that what was there before is intact."""
 
@@ -71,7 +75,7 @@ def exclusive(path: Path) -> Iterator[None]:
     """Let one process at a time in; the system lets go of ``path`` when a process dies, however it dies.
 
     Raises:
-        FileExistsError: another process is in.
+        InUse: another process is in.
         WriteError: there is no writing to the folder of ``path``.
     """
     try:
@@ -83,7 +87,7 @@ def exclusive(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise FileExistsError(f"another process is at work in {path.parent}") from error
+            raise InUse(f"another process is at work in {path.parent}") from error
         yield
 
 

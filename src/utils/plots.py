@@ -1,10 +1,14 @@
 """Pictures, drawn without pyplot: nothing global changes, and no display is needed."""
 
+import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator
 
 from .io import write_atomic
 
@@ -78,3 +82,97 @@ def line_chart(
     axes.set_ylabel(ylabel)
     axes.set_title(title, fontsize=10)
     write_atomic(path, lambda temporary: figure.savefig(temporary, dpi=150, format="png"))
+
+
+# Of a line or a cloud of points: where it is, and half of each point's interval (None for none).
+Series = tuple[list[Any], list[float], list[float | None]]
+_MARKERS = "os^DvPX*<>"
+
+
+def panels_chart(
+    panels: dict[str, dict[str, Series]],
+    xlabel: str,
+    ylabel: str,
+    paths: list[Path],
+    logarithmic: bool = False,
+    joined: bool = True,
+) -> None:
+    """Small charts side by side with one legend, written to each of ``paths`` in the format that its ending says.
+
+    Args:
+        panels: title -> name of a series -> its points with their intervals; a name looks the same in all.
+        logarithmic: the x axis.
+        joined: draw lines between points, else points only.
+    """
+    columns = min(4, len(panels))
+    lines = -(-len(panels) // columns)
+    names = list(dict.fromkeys(name for series in panels.values() for name in series))
+    size = (max(6.4, 3.2 * columns) + 2.6, max(3.8 if lines == 1 else 2.8 * lines, 0.6 + 0.19 * len(names)))
+    figure = Figure(figsize=size, dpi=150, layout="constrained")
+    grid = figure.subplots(lines, columns, squeeze=False).flatten().tolist()
+    handles = {}
+    for axes, (title, series) in zip(grid, panels.items(), strict=False):
+        for name, (x, y, halves) in series.items():
+            i = names.index(name)
+            style = dict(
+                color=f"C{i % 10}", marker=_MARKERS[(i // 10 + i) % 10], ls="-" if joined else "", ms=5, lw=1.2
+            )
+            errors = [half or 0.0 for half in halves] if any(halves) else None
+            handles[name] = axes.errorbar(x, y, yerr=errors, capsize=2, elinewidth=0.8, **style)
+        if logarithmic:
+            _logarithmic(axes, [value for x, _, _ in series.values() for value in x], joined)
+        axes.margins(0.08)
+        axes.grid(alpha=0.3)
+        axes.set_title(_plain(title), fontsize=9)
+    for axes in grid[len(panels) :]:
+        axes.set_visible(False)
+    _finish(figure, handles, xlabel, ylabel, paths)
+
+
+def bars_chart(
+    groups: list[str], series: dict[str, tuple[list[float], list[float | None]]], ylabel: str, paths: list[Path]
+) -> None:
+    """Bars in groups, one per series, with their numbers and intervals; NaN is no bar. Written to each of ``paths``."""
+    figure = Figure(
+        figsize=(max(6.4, 1.2 + 0.45 * len(groups) * (len(series) + 1)) + 2.6, 4), dpi=150, layout="constrained"
+    )
+    axes, width, handles = figure.subplots(), min(0.4, 0.8 / len(series)), {}
+    for i, (name, (y, halves)) in enumerate(series.items()):
+        x = np.arange(len(groups)) + width * (i - (len(series) - 1) / 2)
+        errors = [half or 0.0 for half in halves]
+        handles[name] = axes.bar(x, y, width, yerr=errors if any(errors) else None, capsize=2, color=f"C{i % 10}")
+        axes.bar_label(handles[name], ["" if np.isnan(value) else f"{value:.2f}" for value in y], padding=2, fontsize=7)
+    axes.set_xticks(range(len(groups)), [_plain(group) for group in groups], rotation=20 if len(groups) > 4 else 0)
+    axes.margins(y=0.1)
+    axes.grid(axis="y", alpha=0.3)
+    axes.set_axisbelow(True)
+    _finish(figure, handles, "", ylabel, paths)
+
+
+def _logarithmic(axes: Axes, x: list[float], joined: bool) -> None:
+    """A logarithmic x axis with few ticks: at the points of lines, else in every decade, or three in each."""
+    axes.set_xscale("log")
+    if joined:
+        axes.set_xticks(sorted(set(x)))
+    else:
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if max(x) > 100 * min(x) else (1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.minorticks_off()
+
+
+def _finish(figure: Figure, handles: dict, xlabel: str, ylabel: str, paths: list[Path]) -> None:
+    figure.legend(handles.values(), [_plain(name) for name in handles], loc="outside right upper", fontsize=7)
+    figure.supxlabel(xlabel, fontsize=10)
+    figure.supylabel(ylabel, fontsize=10)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in a script that the font lacks: boxes will do
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # it is laid out now, for every format
+        for path in paths:
+            write_atomic(path, lambda temporary, kind=path.suffix[1:]: figure.savefig(temporary, format=kind))
+
+
+def _plain(text: str) -> str:
+    """Text that matplotlib does not take for mathematics, of a bearable length."""
+    text = " ".join(text.split())
+    return (text if len(text) <= 48 else text[:47] + "…").replace("$", r"\$")

@@ -10,10 +10,11 @@ from ...engine.results import RunFolder
 from ...engine.run import run
 from ...engine.shared import Shared, StoppedEarly
 from ...engine.trainer import NonFiniteLoss
-from ...utils.io import read_json_lines, write_json
+from ...utils.io import InUse, read_json_lines, write_json
 
 # Runs of a sweep may lose so many seconds of work: with epochs of a few milliseconds, most time would go into saving.
 SAVE_SECONDS = 2.0
+BUSY_SECONDS = 2.0  # before a run that another process is at is looked at again
 TRIES = 3  # a run over which so many processes died is given up
 
 
@@ -41,10 +42,12 @@ class Outcome:
     Attributes:
         failure: why there is no result; "" where there is one, or where the folder says why not.
         unexpected: nobody knows what state the process is in.
+        busy: another process, another sweep perhaps, is at this very run.
     """
 
     failure: str = ""
     unexpected: bool = False
+    busy: bool = False
 
 
 def execute(job: Job, shared: Shared) -> Outcome:
@@ -63,6 +66,9 @@ def execute(job: Job, shared: Shared) -> Outcome:
         _end(folder, {"epoch": row["epoch"], "val": row["val_top1"], "seconds": time.perf_counter() - start})
     except NonFiniteLoss as error:  # as it would be the next time
         _end(folder, {"diverged": str(error), "seconds": time.perf_counter() - start})
+    except InUse:
+        time.sleep(BUSY_SECONDS)
+        return Outcome(busy=True)
     except (ValueError, OSError) as error:  # their messages say what to do
         return Outcome(str(error))
     except Exception as error:  # whatever it is, the other runs go on

@@ -18,7 +18,7 @@ class Ledger:
     """Reads from the folders what was done before, hands out runs, and chooses where all tuning of a cell has ended.
 
     Args:
-        command: which goes on with the sweep, for the report.
+        command: which goes on with the sweep, for the report to say.
         without_failed: choose among the other tuning runs where some failed. Those whose loss was not finite are out
             in any case: that is a property of what was tried.
     """
@@ -45,10 +45,10 @@ class Ledger:
         run.state = "running"
         return run
 
-    def again(self, run: Run) -> None:
-        """Take back a run that was not finished."""
+    def again(self, run: Run, later: bool = False) -> None:
+        """Take back a run that was not finished; it is the next, or the last."""
         run.state = "waiting"
-        self.ready.appendleft(run)
+        (self.ready.append if later else self.ready.appendleft)(run)
 
     def ended(self, run: Run, failure: str = "") -> bool:
         """Note how a run ended; whether that decided about its cell, by choice or by failure."""
@@ -157,20 +157,21 @@ class Ledger:
             before = read_json(self.file) if self.file.is_file() else {"cells": [], "failed": []}
             cells = {str(cell["over"]): cell for cell in before["cells"]}
             for cell in self.plan.cells:
+                earlier = cells.get(str(cell.over), {}).get("finals", {})
                 if cell.selection is not None:
-                    self._supersede(cells.get(str(cell.over), {}).get("finals", {}), cell)
-                cells[str(cell.over)] = self._about(cell)
-            mine = {str(run.folder.path) for run in self.plan.runs}
+                    self._supersede(earlier, cell)
+                cells[str(cell.over)] = self._about(cell, earlier)
+            mine = {self._name(run) for run in self.plan.runs}
             failed = [one for one in before["failed"] if one["folder"] not in mine]
             failed += [
-                {"folder": str(run.folder.path), "run": str(run), "reason": run.reason}
+                {"folder": self._name(run), "run": str(run), "reason": run.reason, "command": self.command}
                 for run in self.plan.runs
                 if run.reason
             ]
-            about = {"sweep": self.plan.sweep.name, "command": self.command, "cells": list(cells.values())}
+            about = {"sweep": self.plan.sweep.name, "cells": list(cells.values())}
             write_json(self.file, about | {"published": self.plan.sweep.published or None, "failed": failed})
 
-    def _about(self, cell: Cell) -> dict:
+    def _about(self, cell: Cell, earlier: dict[str, str]) -> dict:
         finals = {
             run.label.removeprefix("seed "): str(run.folder.path.relative_to(self.plan.root)) for run in cell.finals
         }
@@ -180,8 +181,9 @@ class Ledger:
             "task": cell.task,
             "seeds": list(finals),
             "tuning_runs": len(cell.tuning),
-            "finals": finals if cell.selection is not None else {},
+            "finals": finals if cell.selection is not None else earlier,
             "reason": cell.reason,
+            "command": self.command,
         }
 
     def _name(self, run: Run) -> str:

@@ -5,6 +5,7 @@ The folders must be seen by all machines under the same paths: they are the swee
 
 import os
 import shutil
+import socket
 from functools import cache
 from pathlib import Path
 
@@ -59,8 +60,11 @@ def _connect(address: str) -> None:
     # Tune leaves folders, signals and the terminal to us.
     os.environ |= {"RAY_CHDIR_TO_TRIAL_DIR": "0", "TUNE_DISABLE_SIGINT_HANDLER": "1", "RAY_AIR_NEW_OUTPUT": "0"}
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+    host, _, port = address.rpartition(":")
     environment = {"PYTHONPATH": str(REPOSITORY), "TQDM_DISABLE": "1"}
     try:
+        if port.isdigit() and "/" not in host:  # Ray itself tries for minutes
+            socket.create_connection((host, int(port)), timeout=10).close()
         ray.init(address, runtime_env={"env_vars": environment}, log_to_driver=False, logging_level="error")
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         raise ConnectionError(f"there is no Ray cluster at {address!r}: {error}") from error
@@ -95,6 +99,9 @@ class _Hand(Searcher):
 
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
         run = self.runs[trial_id]
+        if result and result.get("busy"):
+            self.ledger.again(run, later=True)
+            return
         failure = f"its process died {TRIES} times" if error or result is None else result["failure"]
         self.overview.ended(run, self.ledger.ended(run, failure))
 
@@ -118,7 +125,7 @@ def _trial(config: dict) -> None:
     except OSError as error:
         raise WriteError(f"{config['folder']} is not on {os.uname().nodename}: all machines must see it") from error
     outcome = execute(config["job"], _shared())
-    tune.report({"failure": outcome.failure})
+    tune.report({"failure": outcome.failure, "busy": outcome.busy})
 
 
 @cache

@@ -80,7 +80,8 @@ class Overview:
 
 
 def seconds_left(runs: list[Run], places: int) -> float:
-    """Seconds for the runs that are not over: as long each as others of its row or stage; 0: unknown."""
+    """Seconds for the runs that are not over: as long each as others of its row or stage, else as it was estimated to
+    take; 0: unknown."""
     took: dict[tuple, list[float]] = {}
     for run in runs:
         if run.state in ("done", "stopped"):
@@ -90,7 +91,7 @@ def seconds_left(runs: list[Run], places: int) -> float:
     for run in runs:
         if not run.over:
             known = next((k for k in ((run.cell.row, run.stage), (run.stage,), ()) if k in took), None)
-            if known is None:
+            if known is None and not run.seconds:
                 return 0.0
-            total += sum(took[known]) / len(took[known])
+            total += sum(took[known]) / len(took[known]) if known is not None else run.seconds
     return total / places

@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# A sweep on several machines under Slurm: a Ray cluster for the time of the job, with as many runs at a time as fit.
+#
+#   sbatch configs/ray_slurm.sh --config-file configs/sweeps/vpt_linear.yaml DATA.DATAPATH /data/vtab-1k
+#   GPUS_PER_RUN=0.5 sbatch configs/ray_slurm.sh --config-file configs/sweeps/study.yaml DATA.DATAPATH /data/vtab-1k
+#
+# Needs requirements-ray.txt in .venv, and this folder, OUTPUT_DIR and the data where all machines see them. When the time
+# is up the job goes back into the queue, and the sweep goes on where it was.
+#SBATCH --job-name=vitune-sweep
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=1
+#SBATCH --gpus-per-node=4
+#SBATCH --cpus-per-task=32
+#SBATCH --time=24:00:00
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --signal=B:TERM@180
+# The last line: three minutes before the end this script gets SIGTERM, and passes it on to the sweep.
+set -uo pipefail
+
+head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+address=$head:$((20000 + SLURM_JOB_ID % 20000))
+resources=(--num-cpus "${SLURM_CPUS_PER_TASK:-1}" --num-gpus "${SLURM_GPUS_ON_NODE:-0}")
+
+srun --overlap --nodes=1 --ntasks=1 -w "$head" \
+  .venv/bin/ray start --head --port "${address#*:}" "${resources[@]}" --block &
+if [ "$SLURM_JOB_NUM_NODES" -gt 1 ]; then
+  srun --overlap --nodes=$((SLURM_JOB_NUM_NODES - 1)) --ntasks=$((SLURM_JOB_NUM_NODES - 1)) --exclude "$head" bash -c '
+    until .venv/bin/ray start --address "$0" "${@}" --block; do sleep 5; done
+  ' "$address" "${resources[@]}" &
+fi
+until .venv/bin/ray status --address "$address" >/dev/null 2>&1; do sleep 2; done
+
+.venv/bin/python -m src.tools.tune --ray "$address" --gpus-per-run "${GPUS_PER_RUN:-1}" "$@" &
+sweep=$!
+trap 'kill -TERM $sweep' TERM
+wait "$sweep"
+status=$?
+if [ "$status" -gt 128 ]; then # a signal ended the waiting, not the sweep
+  wait "$sweep"
+  status=$?
+fi
+[ "$status" -eq 75 ] && scontrol requeue "$SLURM_JOB_ID"
+kill $(jobs -p) 2>/dev/null
+exit "$status"

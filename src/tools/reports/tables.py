@@ -1,0 +1,211 @@
+"""Tables as data, whatever they are printed as: cells with what they say, sort by, and where they come from."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from .benchmarks import Benchmark
+from .collect import Collection, Run
+from .marks import Marks, Remarks
+from .rows import Place, Row
+from .stats import Summary
+
+GAP = "–"
+BEST = "best test epoch"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell.
+
+    Attributes:
+        sort: what it sorts by; None is last.
+        detail: more about it, a line each.
+        runs: those it comes from.
+        marks: letters of the table's notes.
+        best: whether it is the best of our rows in its column.
+    """
+
+    text: str
+    sort: float | str | None = None
+    detail: tuple[str, ...] = ()
+    runs: tuple[Run, ...] = ()
+    marks: tuple[str, ...] = ()
+    summary: Summary | None = None
+    best: bool = False
+
+
+@dataclass
+class Table:
+    """A table with its title, what is said above it, and the notes that its letters stand for.
+
+    Attributes:
+        numeric: for each column whether its cells are figures.
+    """
+
+    title: str
+    head: list[str]
+    lines: list[list[Cell]] = field(default_factory=list)
+    text: str = ""
+    notes: dict[str, str] = field(default_factory=dict)
+    numeric: list[bool] = field(default_factory=list)
+
+
+def plain(title: str, head: Sequence[str], lines: Sequence[Sequence], text: str = "") -> Table:
+    """A table of texts and numbers without marks."""
+    cells = [[item if isinstance(item, Cell) else _plain(item) for item in line] for line in lines]
+    numeric = [all(not isinstance(line[i].sort, str) for line in cells) for i in range(len(head))]
+    return Table(title, list(head), cells, text, {}, numeric)
+
+
+def _plain(item) -> Cell:
+    if item is None:
+        return Cell(GAP)
+    return Cell(item, item) if isinstance(item, str) else Cell(f"{item:,}", item)
+
+
+def percent(summary: Summary) -> str:
+    """``75.12 ± 0.34``; without a deviation for one seed."""
+    return f"{100 * summary.mean:.2f}" + (f" ± {100 * summary.sd:.2f}" if summary.sd is not None else "")
+
+
+def points(difference: float) -> str:
+    return f"{100 * difference:+.2f}"
+
+
+def p_value(p: float | None) -> Cell:
+    return Cell("too few tasks") if p is None else Cell(f"{p:.4f}" if p >= 1e-4 else f"{p:.1e}", p)
+
+
+def described(summary: Summary) -> tuple[str, ...]:
+    """Mean, deviation, interval and n of a cell, for whoever looks closer."""
+    if summary.sd is None:
+        return (f"{100 * summary.mean:.3f} %, n = {summary.n}: no deviation",)
+    return (
+        f"mean {100 * summary.mean:.3f} %, standard deviation {100 * summary.sd:.3f}, n = {summary.n}",
+        f"95 % interval {100 * summary.low:.3f} to {100 * summary.high:.3f} %",
+    )
+
+
+def millions(count: float) -> str:
+    return "0" if not count else f"{count / 1e6:.3g}"
+
+
+def main_table(benchmark: Benchmark, rows: list[Row], found: Collection, published: list = (), best=False) -> Table:
+    """Accuracy of every row on every task, the means, parameters, time and seeds.
+
+    Args:
+        published: (published figures, why they cannot be compared) of each line to stand below ours.
+        best: the accuracies of the best test epoch instead, in a table of its own.
+    """
+    remarks, marks = Remarks(benchmark, rows, found), Marks()
+    columns = benchmark.columns
+    extra = [] if best else best_columns(benchmark, rows, published)
+    rename = (lambda name: f"{name}, {BEST}") if best else str
+    head = ["method", "backbone", *map(rename, columns), *[f"{name}, {BEST}" for name in extra]]
+    head += ["trained, M", "trained with head, M", "training, s", "seeds"]
+    title = f"{benchmark.name}, {BEST}" if best else benchmark.name
+    table = Table(title, head, numeric=[False, False, *[True] * (len(head) - 2)])
+    for row in rows:
+        said = tuple(marks.letter(sentence) for sentence in remarks.of_row(row))
+        line = [Cell(row.label, row.label, runs=tuple(row.runs), marks=said), Cell(row.backbone, row.backbone)]
+        for weights in columns.values():
+            line.append(accuracy_cell(row, weights, remarks, marks, best))
+        line += [accuracy_cell(row, columns[name], remarks, marks, True) for name in extra]
+        table.lines.append(line + _costs(row, benchmark))
+    _show_best(table)
+    sources = list(dict.fromkeys(theirs.source for theirs, _ in published))
+    for theirs, why in published:
+        number = sources.index(theirs.source) + 1
+        table.lines.append(_published_line(theirs, number, why, columns, extra, marks, best))
+    table.notes = {str(i): f"published: {source}" for i, source in enumerate(sources, start=1)} | marks.notes()
+    table.text = " ".join(["Accuracy in %.", *[f"All cells: {sentence}." for sentence in remarks.general]])
+    if published:
+        table.text += " Rows with a number in [brackets] are published figures, not ours: the number is their source."
+    return table
+
+
+def _show_best(table: Table) -> None:
+    for column in range(len(table.head)) if len(table.lines) > 1 else ():
+        means = [line[column].summary.mean for line in table.lines if line[column].summary]
+        for line in table.lines:
+            if line[column].summary and line[column].summary.mean == max(means):
+                line[column] = replace(line[column], best=True)
+
+
+def best_columns(benchmark: Benchmark, rows: list[Row], published: list) -> list[str]:
+    """The columns of best-test-epoch figures, where there are any: means, or tasks where there is no mean."""
+    columns = benchmark.means or benchmark.columns
+    ours = [name for name, weights in columns.items() if any(row.summary(weights, best=True) for row in rows)]
+    theirs = [name for name in columns for one, _ in published if is_best(one) and name in one.values]
+    return [name for name in columns if name in ours or name in theirs]
+
+
+def is_best(theirs) -> bool:
+    """Whether a published figure is of the epoch that was best on the test set."""
+    return theirs.protocol.get("epoch") == "best on test"
+
+
+def accuracy_cell(row: Row, weights: dict[Place, float], remarks: Remarks, marks: Marks, best: bool) -> Cell:
+    summary = row.summary(weights, best)
+    if summary is None:
+        return Cell(GAP, detail=(f"missing: {', '.join(str(p) for p in weights if not row.values(p, best))}",))
+    runs = tuple(run for place in weights for run in row.cells[place].values())
+    said = dict.fromkeys(sentence for place in weights for sentence in remarks.of_cell(row, place))
+    letters = tuple(marks.letter(sentence) for sentence in said)
+    return Cell(percent(summary), summary.mean, described(summary), runs, letters, summary)
+
+
+def _costs(row: Row, benchmark: Benchmark) -> list[Cell]:
+    """Parameters and seconds as means over tasks, and how many seeds the tasks have."""
+    counts = sorted({len(row.cells[place]) for place in benchmark.places if place in row.cells})
+    costs = [mean_cost(row, benchmark, of) for of in (trained_without_head, trained, seconds)]
+    texts = (millions, millions, lambda value: f"{value:,.1f}")
+    cells = [Cell(GAP) if c is None else Cell(show(c), c) for c, show in zip(costs, texts, strict=True)]
+    return [*cells, Cell("–".join(str(count) for count in dict.fromkeys((counts[0], counts[-1]))), counts[0])]
+
+
+def trained_without_head(run: Run) -> float:
+    return run.trained_without_head
+
+
+def trained(run: Run) -> float:
+    return run.trained
+
+
+def seconds(run: Run) -> float:
+    return run.seconds
+
+
+def mean_cost(row: Row, benchmark: Benchmark, of: Callable[[Run], float]) -> float | None:
+    """The mean over tasks of the mean over seeds; with gaps only what is the same for every task."""
+    means = [_mean([of(run) for run in row.cells[place].values()]) for place in benchmark.places if place in row.cells]
+    return _mean(means) if len(means) == len(benchmark.places) or len(set(means)) == 1 else None
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _published_line(
+    theirs, number: int, why: list[str], columns: dict, extra: list[str], marks: Marks, best: bool
+) -> list[Cell]:
+    letters = tuple(marks.letter(f"not comparable: {reason}") for reason in why)
+    label = f"{theirs.method} [{number}]" + (f", {BEST}" if is_best(theirs) else "")
+    detail = (theirs.source, *(f"{key}: {value}" for key, value in theirs.protocol.items()))
+
+    def cell(name: str, shown: bool) -> Cell:
+        if not shown or name not in theirs.values:
+            return Cell(GAP)
+        return Cell(f"{theirs.values[name]:.1f}", theirs.values[name] / 100, detail, marks=letters)
+
+    size = theirs.params_millions
+    return [
+        Cell(label, label, detail, marks=letters),
+        Cell(theirs.backbone, theirs.backbone),
+        *[cell(name, is_best(theirs) == best) for name in columns],
+        *[cell(name, is_best(theirs)) for name in extra],
+        Cell(GAP) if size is None else Cell(f"{size:.3g} (as printed)", size * 1e6),
+        Cell(GAP),
+        Cell(GAP),
+        Cell(theirs.protocol.get("seeds", GAP)),
+    ]

@@ -1,0 +1,129 @@
+"""How long the runs of a sweep will take, before there is one: a step of each kind is timed, on random images."""
+
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+import torch
+from fvcore.common.config import CfgNode
+
+from ...configs.config import load_settings
+from ...data.pixels import build_pixels
+from ...data.sources.base import DataError
+from ...data.tasks import Task, find_task
+from ...engine.precision import autocast, set_backends
+from ...engine.run import choose_device
+from ...engine.shared import Shared
+from ...engine.step import TrainingStep
+from ...models.prefix import frozen_prefix
+from ...solver.losses import build_loss
+from ...solver.optimizer import build_optimizer
+from ...utils.progress import tqdm
+from .plan import Plan
+
+logger = logging.getLogger(__name__)
+
+IMAGES = {"cuda": 64, "cpu": 4}  # of a timed step; time grows with their number
+ROUNDS = 2
+CLASSES = 100  # where only the data can tell
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds: of the start, of an image in a training step, and of one in evaluation.
+
+    Where features are kept, an image costs a training step's time once, and next to nothing in later epochs.
+    """
+
+    start: float
+    train: float
+    evaluate: float
+    kept: bool
+
+    def seconds(self, cfg: CfgNode, sizes: dict[str, int]) -> float:
+        """Of a whole run on so many images of each split."""
+        solver = cfg.SOLVER
+        epochs = min(solver.SEARCH_EPOCH or solver.TOTAL_EPOCH, solver.TOTAL_EPOCH)
+        evaluations = -(-epochs // solver.EVAL_EVERY) if solver.EVAL_EVERY else 1
+        val, test = sizes.get("val", 0) * self.evaluate, sizes.get("test", 0) * self.evaluate
+        if self.kept:
+            return self.start + sizes["train"] * self.evaluate + val + test
+        return self.start + epochs * sizes["train"] * self.train + evaluations * val + test
+
+
+def measure(plan: Plan) -> list[str]:
+    """Put into the runs that are not over the seconds that they will take; of which kinds nobody knows, and why."""
+    shared, speeds, unknown = Shared(), {}, {}
+    groups = [runs for cell in plan.cells for runs in (cell.tuning, cell.finals) if not all(run.over for run in runs)]
+    with tqdm(groups, "timing a step of each kind", unit="kind", leave=False) as bar:
+        for runs in bar:
+            cfg = load_settings(runs[0].settings, [], quiet=True)
+            task, kind = find_task(cfg.DATA.NAME), f"{runs[0].cell.row or cfg.MODEL.TRANSFER_TYPE}, {cfg.DATA.FEATURE}"
+            if not (sizes := _sizes(cfg, task, shared)):
+                unknown[task.name] = "only the data can tell how many images there are, and they are not here"
+                continue
+            try:
+                if kind not in speeds and kind not in unknown:
+                    speeds[kind] = _speed(cfg, task, shared)
+            except (OSError, ValueError) as error:
+                unknown[kind] = str(error).splitlines()[0]
+            for run in runs if kind in speeds else ():
+                run.seconds = run.seconds if run.over else speeds[kind].seconds(cfg, sizes)
+    return [f"{kind}: {why}" for kind, why in unknown.items()]
+
+
+def _sizes(cfg: CfgNode, task: Task, shared: Shared) -> dict[str, int]:
+    """Images of each split that a run uses; as published, where the data are not here; {}: nobody knows."""
+    with suppress(DataError):
+        return {name: len(split) for name, split in shared.data(cfg).splits.items()}
+    if not task.sizes:
+        return {}
+    sizes = dict(task.sizes)
+    if (cfg.DATA.TRAIN_SPLIT or task.train_split) == "trainval":
+        sizes["train"] += sizes.pop("val", 0)
+    sizes["train"] = round(sizes["train"] * cfg.DATA.PERCENTAGE)
+    return {name: count for name, count in sizes.items() if name != "test" or not cfg.DATA.NO_TEST}
+
+
+def _speed(cfg: CfgNode, task: Task, shared: Shared) -> Speed:
+    """Measured on this machine, without compiling.
+
+    Raises:
+        FileNotFoundError, ValueError: as building the model.
+    """
+    device = choose_device(cfg.DEVICE)
+    set_backends(cfg, device)
+    start = time.perf_counter()
+    model = shared.model(cfg, task.num_classes or CLASSES, device)
+    start = time.perf_counter() - start
+    count = IMAGES[device.type]
+    images = torch.rand(count, 3, *build_pixels(cfg, task.protocol).size, device=device)
+    labels = torch.zeros(count, dtype=torch.long, device=device)
+    with autocast(cfg, device):
+        kept = frozen_prefix(model, images) is not None and cfg.DATA.CACHE_FEATURES != "off"
+    kept = kept and not build_pixels(cfg, task.protocol).random
+    optimizer = build_optimizer(model.named_parameters(), cfg.SOLVER, fused=device.type == "cuda")
+    loss_of = build_loss(cfg.SOLVER.LOSS, None, cfg.SOLVER.LABEL_SMOOTHING)
+    step = TrainingStep(cfg, model, optimizer, loss_of, device)
+    train = _timed(lambda: step(images, labels), device) / count
+    model.eval()
+
+    def evaluate() -> None:
+        with torch.inference_mode(), autocast(cfg, device):
+            model(images)
+
+    return Speed(start, train, _timed(evaluate, device) / count, kept)
+
+
+def _timed(work: Callable[[], object], device: torch.device) -> float:
+    """Seconds of one call, the fastest of some after a first one."""
+    seconds = []
+    for _ in range(1 + ROUNDS):
+        start = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - start)
+    return min(seconds[1:])

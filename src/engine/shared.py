@@ -32,7 +32,7 @@ class Shared:
     The results are those of runs on their own: nothing that is kept depends on what a run learned.
 
     Args:
-        save_seconds: last.ckpt is written after an epoch only if the last time was so long ago.
+        save_seconds: last.ckpt and metrics.jsonl are written after an epoch only if the last time was so long ago.
         watch: called after every epoch with the rows of metrics.jsonl so far; may raise StoppedEarly.
     """
 

@@ -179,11 +179,18 @@ class Training:
                 self.steps, self.epoch_seconds, self.losses = 0, 0.0, torch.zeros(0)
                 self._report(row)
                 asked = any(distributed.gather(bool(stop.asked)))
-                if asked or time.perf_counter() - self.saved >= self.shared.save_seconds:
+                last = len(self.rows) == self.epochs
+                if asked or last or time.perf_counter() - self.saved >= self.shared.save_seconds:
+                    self._write_metrics()
                     self.save()
                 if asked:
                     self._stop(stop)
                 self.shared.watch(self.rows)
+        self._write_metrics()  # where the last epoch was another one than planned
+
+    def _write_metrics(self) -> None:
+        if distributed.is_first():
+            write_json_lines(self.run_folder.metrics, self.rows)
 
     def _train_epoch(self, epoch: int, stop: StopSignals, bar: tqdm) -> float:
         """One pass over the training images, or the rest of one; the last step's learning rate."""
@@ -281,15 +288,13 @@ class Training:
                 )
 
     def _report(self, row: dict) -> None:
-        """The epoch's line, with the seconds that are left, and the same numbers for trackers and metrics.jsonl."""
+        """The epoch's line, with the seconds that are left, and the same numbers for trackers."""
         val = f" val {100 * row['val_top1']:.2f} %" if "val_top1" in row else ""
         said = f"epoch {row['epoch']}/{self.epochs} loss {row['loss']:.4g} lr {row['lr']:.3g}{val}"
         left = tqdm.format_interval((self.epochs - row["epoch"]) * row["seconds"])
         logger.info("%s %.1f s, %s left", said, row["seconds"], left)
         if self.trackers:
             self.trackers.epoch(row)
-        if distributed.is_first():
-            write_json_lines(self.run_folder.metrics, self.rows)
 
     @contextmanager
     def _progress_bar(self) -> Iterator[tqdm]:

@@ -60,6 +60,7 @@ def execute(job: Job, shared: Shared) -> Outcome:
     try:
         write_json(folder.sweep, job.record)
         shared.watch = lambda rows: _watch(job, rows)
+        shared.save_seconds = 0.0 if job.rungs else SAVE_SECONDS  # rivals look at what is written
         run(load_settings(job.settings, [], quiet=True), folder, resume=True, shared=shared)
     except StoppedEarly:
         row = read_json_lines(folder.metrics)[-1]

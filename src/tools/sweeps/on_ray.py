@@ -16,7 +16,7 @@ from ray.tune.search import Searcher
 from ...engine.shared import Shared
 from ...utils.io import WriteError
 from ...utils.logging import setup_logging
-from .execute import SAVE_SECONDS, TRIES, execute
+from .execute import TRIES, execute
 from .ledger import Ledger
 from .overview import Overview
 from .plan import Run
@@ -132,4 +132,4 @@ def _trial(config: dict) -> None:
 def _shared() -> Shared:
     """What the runs of this process share; Tune gives it one after the other."""
     setup_logging(terminal=False)
-    return Shared(SAVE_SECONDS)
+    return Shared()

@@ -15,7 +15,7 @@ import torch
 from ...engine.shared import Shared
 from ...utils.logging import setup_logging
 from ...utils.signals import REQUEUE, Interrupted
-from .execute import SAVE_SECONDS, Job, Outcome, execute
+from .execute import Job, Outcome, execute
 from .plan import Run
 
 PATIENCE = 120.0  # seconds that a process gets to finish its step and save
@@ -40,7 +40,7 @@ class Here:
 
     def __init__(self):
         self.places: list[Place] = [self]
-        self.run, self.alike, self._shared = None, (), Shared(SAVE_SECONDS)
+        self.run, self.alike, self._shared = None, (), Shared()
         gc.freeze()
 
     def start(self, run: Run, job: Job) -> None:
@@ -129,7 +129,7 @@ def _serve(connection: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # between runs: the parent ends this process
     setup_logging(terminal=False)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    shared = Shared(SAVE_SECONDS)
+    shared = Shared()
     gc.freeze()
     while True:
         try:

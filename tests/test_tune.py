@@ -451,19 +451,24 @@ def test_an_address_without_a_cluster_is_one_line(sweep, capsys):
 # --- sharing
 
 
+FEW = ["DATA.PERCENTAGE", "0.2", "DATA.TRAIN_SPLIT", "train", "DATA.NO_TEST", "True"]
+
+
 def one_run(path: Path, pairs: list[str], shared: Shared | None = None) -> tuple[dict, dict]:
-    result = run(load_cfg(DIGITS, [*QUICK[2:], "SOLVER.TOTAL_EPOCH", "1", *pairs]), RunFolder(path), shared=shared)
+    result = run(
+        load_cfg(DIGITS, [*QUICK[2:], "SOLVER.TOTAL_EPOCH", "1", *FEW, *pairs]), RunFolder(path), shared=shared
+    )
     return result, load_file(path / "tuned.safetensors")
 
 
-@pytest.mark.parametrize("methods", ["linear", "partial-1", "lora+vqt"])
+@pytest.mark.parametrize("methods", ["linear", "lora+vqt"])
 def test_a_run_that_shares_is_the_run_alone(tmp_path, methods):
     shared = Shared(save_seconds=60)
-    for number, (lr, seed) in enumerate([("0.01", "1"), ("0.02", "1"), ("0.01", "2")]):
+    for number, (lr, seed) in enumerate([("0.01", "1"), ("0.02", "1")]):
         pairs = ["MODEL.TRANSFER_TYPE", methods, "SOLVER.BASE_LR", lr, "SEED", seed]
         ours, weights = one_run(tmp_path / f"shared{number}", pairs, shared)
         alone, expected = one_run(tmp_path / f"alone{number}", pairs)
-        assert (ours["test"], ours["train_loss"]) == (alone["test"], alone["train_loss"])
+        assert (ours["val"], ours["train_loss"]) == (alone["val"], alone["train_loss"])
         assert weights.keys() == expected.keys()
         assert all(torch.equal(weights[k], expected[k]) for k in weights)
 
@@ -473,7 +478,7 @@ def test_what_is_compiled_is_compiled_once(tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda network, **settings: made.append(network) or network)
     shared = Shared()
     for number, seed in enumerate("121"):
-        pairs = ["MODEL.TRANSFER_TYPE", "partial-1", "SEED", seed, "DATA.TRAIN_SPLIT", "train", "DATA.NO_TEST", "True"]
+        pairs = ["MODEL.TRANSFER_TYPE", "partial-1", "SEED", seed]
         _ours, weights = one_run(tmp_path / f"shared{number}", [*pairs, "MODEL.COMPILE", "True"], shared)
         assert len(made) == 1
         _, expected = one_run(tmp_path / f"alone{number}", pairs)

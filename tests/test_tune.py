@@ -455,9 +455,8 @@ FEW = ["DATA.PERCENTAGE", "0.2", "DATA.TRAIN_SPLIT", "train", "DATA.NO_TEST", "T
 
 
 def one_run(path: Path, pairs: list[str], shared: Shared | None = None) -> tuple[dict, dict]:
-    result = run(
-        load_cfg(DIGITS, [*QUICK[2:], "SOLVER.TOTAL_EPOCH", "1", *FEW, *pairs]), RunFolder(path), shared=shared
-    )
+    cfg = load_cfg(DIGITS, [*QUICK[2:], "SOLVER.TOTAL_EPOCH", "1", *FEW, *pairs])
+    result = run(cfg, RunFolder(path), shared=shared)
     return result, load_file(path / "tuned.safetensors")
 
 

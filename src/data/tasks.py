@@ -233,6 +233,16 @@ _ROWS = [
 ]
 
 TASKS: dict[str, Task] = {row.name: row for row in _ROWS}
+# Names that stand for several tasks -> their groups.
+GROUPS = {
+    "vtab-1k": ("Natural", "Specialized", "Structured"),
+    "natural": ("Natural",),
+    "specialized": ("Specialized",),
+    "structured": ("Structured",),
+    "fgvc": ("FGVC",),
+    "few-shot": ("few-shot",),
+    "many-shot": ("many-shot",),
+}
 _KNOWN = {alias.lower().replace("_", "-"): row for row in _ROWS for alias in (*row.aliases, row.name)}
 
 

@@ -3,22 +3,13 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ...data.tasks import TASKS, find_task
+from ...data.tasks import GROUPS, TASKS, find_task
 from .rows import Place, Row
 
 VTAB = ("Natural", "Specialized", "Structured")
 TABLES = {**dict.fromkeys(VTAB, "VTAB-1k"), "FGVC": "FGVC", "few-shot": "few-shot", "many-shot": "many-shot"}
 OTHER = "other tasks"
 _KINDS = ("vtab-1k", "fgvc", "few-shot", "many-shot", "")
-GROUPS = {
-    "vtab-1k": VTAB,
-    "natural": ("Natural",),
-    "specialized": ("Specialized",),
-    "structured": ("Structured",),
-    "fgvc": ("FGVC",),
-    "few-shot": ("few-shot",),
-    "many-shot": ("many-shot",),
-}
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from ...configs.config import ConfigError, Setting, file_settings, pair_settings
-from ...data.tasks import TASKS
+from ...data.tasks import GROUPS, TASKS
 
 SEEDS = [42, 44, 82, 100, 800]  # VPT's and FreqFiT's
 
@@ -46,17 +46,6 @@ DEFAULTS: dict[str, Any] = {
 }
 CHOICES = {"PROTOCOL": ("select", "fixed"), "SEARCH": ("grid", "random", "asha")}
 RANGES = ("uniform", "log_uniform", "integer")
-
-# Names that stand for several tasks -> the tasks' groups in src/data/tasks.py.
-GROUPS = {
-    "vtab-1k": ("Natural", "Specialized", "Structured"),
-    "natural": ("Natural",),
-    "specialized": ("Specialized",),
-    "structured": ("Structured",),
-    "fgvc": ("FGVC",),
-    "few-shot": ("few-shot",),
-    "many-shot": ("many-shot",),
-}
 
 
 @dataclass(frozen=True)

@@ -340,6 +340,17 @@ def results_of_finals(tmp_path: Path) -> list[Path]:
     return [p.parent for p in (tmp_path / "out").rglob("sweep.json") if json.loads(p.read_text())["stage"] == "final"]
 
 
+def test_a_broken_plan_and_a_folder_that_is_a_file_are_one_line(sweep, tmp_path, capsys):
+    file = tmp_path / "out" / "sweeps" / "grid.json"
+    file.parent.mkdir(parents=True)
+    file.write_text('{"cells": [')
+    assert main(sweep(GRID)) == 1
+    assert f"error: {file} is broken: remove it" in capsys.readouterr().err
+    (tmp_path / "flat").write_text("")
+    assert main([*sweep(GRID), "OUTPUT_DIR", str(tmp_path / "flat")]) == 1
+    assert "flat" in capsys.readouterr().err
+
+
 def test_asha_stops_the_worse_ones_for_good(sweep, tmp_path, capsys):
     section = """
   SEARCH: asha

@@ -18,7 +18,6 @@ import shlex
 import sys
 
 from ..configs.config import ConfigError
-from ..utils.io import WriteError
 from ..utils.logging import setup_logging
 from ..utils.progress import tqdm
 from ..utils.signals import Interrupted, StopSignals
@@ -107,7 +106,7 @@ def main(argv: list[str]) -> int:
             raise
         print("error: --ray needs Ray: .venv/bin/pip install -r requirements-ray.txt", file=sys.stderr)
         return 2
-    except (WriteError, ConnectionError) as error:
+    except OSError as error:  # no room, no right to write, no cluster
         print(f"error: {error}", file=sys.stderr)
         return 1
     return finish(ledger)

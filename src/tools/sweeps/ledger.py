@@ -5,7 +5,7 @@ from collections import deque
 
 from ...configs.config import flatten, load_settings
 from ...engine.results import RunFolder
-from ...utils.io import read_json, waiting_for, write_json
+from ...utils.io import WriteError, read_json, waiting_for, write_json
 from .execute import Job
 from .plan import Cell, Plan, Run
 
@@ -154,7 +154,7 @@ class Ledger:
         """The cells and what failed, beside what other command lines of the same sweep wrote."""
         self.file.parent.mkdir(parents=True, exist_ok=True)
         with waiting_for(self.file.with_suffix(".lock"), f"waiting for {self.file}"):
-            before = read_json(self.file) if self.file.is_file() else {"cells": [], "failed": []}
+            before = self._written()
             cells = {str(cell["over"]): cell for cell in before["cells"]}
             for cell in self.plan.cells:
                 earlier = cells.get(str(cell.over), {}).get("finals", {})
@@ -170,6 +170,15 @@ class Ledger:
             ]
             about = {"sweep": self.plan.sweep.name, "cells": list(cells.values())}
             write_json(self.file, about | {"published": self.plan.sweep.published or None, "failed": failed})
+
+    def _written(self) -> dict:
+        if not self.file.is_file():
+            return {"cells": [], "failed": []}
+        try:
+            before = read_json(self.file)
+            return {"cells": list(before["cells"]), "failed": list(before["failed"])}
+        except (ValueError, KeyError, TypeError) as error:
+            raise WriteError(f"{self.file} is broken: remove it; what counts is in the runs' folders") from error
 
     def _about(self, cell: Cell, earlier: dict[str, str]) -> dict:
         finals = {

@@ -208,7 +208,9 @@ def test_worked_example_runs_as_it_stands(tmp_path, monkeypatch):
     for name, method in added.items():
         monkeypatch.setitem(vit_models.METHODS, name, method)
     (tmp_path / "ia3.yaml").write_text(
-        blocks("yaml")[0].replace("../digits.yaml", str(Path("configs/digits.yaml").absolute()))
+        next(text for text in blocks("yaml") if "ia3" in text).replace(
+            "../digits.yaml", str(Path("configs/digits.yaml").absolute())
+        )
     )
     pairs = ["FREQFIT", "freqfit", "OUTPUT_DIR", str(tmp_path), "DATA.PERCENTAGE", "0.1"]
     cfg = load_cfg(tmp_path / "ia3.yaml", pairs)

@@ -384,17 +384,25 @@ def same_runs(one: Path, other: Path) -> None:
         assert (a["val"], a["test"], a["train_loss"]) == (b["val"], b["test"], b["train_loss"]), name
 
 
-def start(arguments: list[str], log: Path) -> subprocess.Popen:
-    with log.open("w") as out:
-        return subprocess.Popen(
-            [sys.executable, "-m", "src.tools.tune", *arguments],
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-        )
+@pytest.fixture
+def start():
+    """Starts the command in a process of its own, which is gone when the test ends, however it ends."""
+    begun = []
+
+    def start(arguments: list[str], log: Path) -> subprocess.Popen:
+        with log.open("w") as out:
+            command = [sys.executable, "-m", "src.tools.tune", *arguments]
+            environment = os.environ | {"OMP_NUM_THREADS": "1"}
+            begun.append(subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=environment))
+        return begun[-1]
+
+    yield start
+    for process in begun:
+        process.kill()
+        process.wait()
 
 
-def wait_for(what, seconds: float = 120):
+def wait_for(what, seconds: float = 300):
     end = time.monotonic() + seconds
     while not (found := what()):
         assert time.monotonic() < end
@@ -421,7 +429,7 @@ def ray_run() -> int | None:
     return None
 
 
-def test_workers_that_are_killed_lose_nothing(sweep, tmp_path):
+def test_workers_that_are_killed_lose_nothing(sweep, start, tmp_path):
     """One worker is killed, then the sweep is asked to stop; the same command then ends as if nothing had been."""
     arguments, log = sweep(GRID), tmp_path / "log"
     arguments[arguments.index("SOLVER.TOTAL_EPOCH") + 1] = "60"  # long enough to be killed in
@@ -439,15 +447,17 @@ def test_workers_that_are_killed_lose_nothing(sweep, tmp_path):
     same_runs(root, tmp_path / "alone")
 
 
-def test_ray_does_the_runs_and_does_lost_ones_again(sweep, tmp_path):
-    arguments, log = sweep(GRID), tmp_path / "log"
+def test_ray_does_the_runs_and_does_lost_ones_again(sweep, start, tmp_path):
+    arguments, log = sweep("\n  TUNE: {SOLVER.BASE_LR: [0.05, 0.001]}\n  SEEDS: [1]\n"), tmp_path / "log"
     arguments[arguments.index("SOLVER.TOTAL_EPOCH") + 1] = "40"
     process = start([*arguments, "--ray", "local"], log)
     root = tmp_path / "out"
     wait_for(lambda: list(root.rglob("metrics.jsonl")))
     os.kill(wait_for(ray_run), signal.SIGKILL)
-    assert process.wait(240) == 0, log.read_text()
-    assert "6 of 6 runs done, 0 failed" in log.read_text()
+    wait_for(lambda: "its process died (1 of 3 times)" in log.read_text())
+    assert process.wait(300) == 0, log.read_text()
+    assert "3 of 3 runs done, 0 failed" in log.read_text()
+    assert "Traceback" not in log.read_text()
     alone = [word.replace(str(root), str(tmp_path / "alone")) for word in arguments]
     assert main(alone) == 0
     same_runs(root, tmp_path / "alone")

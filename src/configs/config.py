@@ -296,8 +296,13 @@ def changed(cfg: CfgNode) -> dict[str, Any]:
     return {key: value for key, value in flatten(cfg).items() if defaults[key] != value}
 
 
-@functools.cache
 def _defaults() -> dict[str, Any]:
+    return _defaults_with(tuple(METHODS.items()))
+
+
+@functools.cache
+def _defaults_with(methods: tuple) -> dict[str, Any]:
+    """Every key's default with these methods in ``METHODS``, to which code may add."""
     return flatten(get_cfg())
 
 

@@ -3,6 +3,7 @@
 The folders must be seen by all machines under the same paths: they are the sweep's state, here as anywhere.
 """
 
+import logging
 import os
 import shutil
 import socket
@@ -16,6 +17,7 @@ from ray.tune.search import Searcher
 from ...engine.shared import Shared
 from ...utils.io import WriteError
 from ...utils.logging import setup_logging
+from ...utils.signals import StopSignals
 from .execute import TRIES, execute
 from .ledger import Ledger
 from .overview import Overview
@@ -40,14 +42,16 @@ def on_ray(ledger: Ledger, address: str, cpus: float, gpus: float | None) -> Non
         have = ray.cluster_resources()
         gpus = min(1.0, have.get("GPU", 0.0)) if gpus is None else gpus
         places = _places(have, cpus, gpus)
-        with Overview(ledger, places) as overview:
+        with StopSignals(), Overview(ledger, places) as overview:  # Ray has set handlers of its own
+            hand = _Hand(ledger, overview)
             tune.Tuner(
                 tune.with_resources(_trial, {"cpu": cpus, "gpu": gpus}),
-                tune_config=tune.TuneConfig(search_alg=_Hand(ledger, overview), num_samples=-1, reuse_actors=True),
+                tune_config=tune.TuneConfig(search_alg=hand, num_samples=-1, reuse_actors=True),
                 run_config=tune.RunConfig(
                     name="runs",
                     storage_path=str(storage),
                     verbose=0,
+                    callbacks=[_Recoveries(hand)],
                     failure_config=tune.FailureConfig(max_failures=TRIES - 1),
                 ),
             ).fit()
@@ -65,6 +69,7 @@ def _connect(address: str) -> None:
     try:
         if port.isdigit() and "/" not in host:  # Ray itself tries for minutes
             socket.create_connection((host, int(port)), timeout=10).close()
+        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a traceback for every run that is started again
         ray.init(address, runtime_env={"env_vars": environment}, log_to_driver=False, logging_level="error")
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         raise ConnectionError(f"there is no Ray cluster at {address!r}: {error}") from error
@@ -105,6 +110,12 @@ class _Hand(Searcher):
         failure = f"its process died {TRIES} times" if error or result is None else result["failure"]
         self.overview.ended(run, self.ledger.ended(run, failure))
 
+    def lost(self, trial_id: str) -> None:
+        """Say that Tune starts a run again."""
+        run = self.runs[trial_id]
+        run.lost += 1
+        self.overview.again(run, f"its process died ({run.lost} of {TRIES} times)")
+
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the folders are the state."""
 
@@ -116,6 +127,19 @@ class _Hand(Searcher):
 
     def __reduce__(self) -> tuple:
         return Searcher, ()  # Tune keeps its settings in a file, to go on from; the folders are what we go on from
+
+
+class _Recoveries(tune.Callback):
+    """Tells of runs whose process died."""
+
+    def __init__(self, hand: _Hand):
+        self.hand = hand
+
+    def on_trial_recover(self, iteration: int, trials: list, trial, **info) -> None:
+        self.hand.lost(trial.trial_id)
+
+    def __reduce__(self) -> tuple:
+        return tune.Callback, ()  # as above
 
 
 def _trial(config: dict) -> None:

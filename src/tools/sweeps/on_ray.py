@@ -66,11 +66,12 @@ def _connect(address: str) -> None:
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     host, _, port = address.rpartition(":")
     environment = {"PYTHONPATH": str(REPOSITORY), "TQDM_DISABLE": "1"}
+    own = {"include_dashboard": False} if address == "local" else {}
     try:
         if port.isdigit() and "/" not in host:  # Ray itself tries for minutes
             socket.create_connection((host, int(port)), timeout=10).close()
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a traceback for every run that is started again
-        ray.init(address, runtime_env={"env_vars": environment}, log_to_driver=False, logging_level="error")
+        ray.init(address, runtime_env={"env_vars": environment}, log_to_driver=False, logging_level="error", **own)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         raise ConnectionError(f"there is no Ray cluster at {address!r}: {error}") from error
 

@@ -43,7 +43,8 @@ def setup_logging(level: int = logging.INFO, terminal: bool = True, only: str = 
         handler.setFormatter(logging.Formatter("%(message)s"))
         root.addHandler(handler)
     root.setLevel(level)
-    logging.getLogger("absl").setLevel(logging.WARNING)  # tensorflow-datasets tells of every file it opens
+    for name in ("absl", "onnx_ir"):  # they tell of every file that is opened, of every constant that is shared
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 class _File(logging.FileHandler):

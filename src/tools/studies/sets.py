@@ -46,12 +46,14 @@ class TestSet:
 
     Attributes:
         classes: sorted labels of the only classes that occur by design; None: all of them.
+        keys: the images' names.
         about: where it is, which version, how many images and classes, what was left out.
     """
 
     name: str
     loader: Loader | ShiftedLoader
     classes: torch.Tensor | None
+    keys: list[str]
     about: dict
 
     __test__ = False  # pytest shall not take it for a test
@@ -261,4 +263,4 @@ def _loaded(run: FinishedRun, data: Data, split: str, name: str) -> TestSet:
         "notes": data.notes,
         "left_out": corrupt,
     }
-    return TestSet(name, loaders[split], None, about)
+    return TestSet(name, loaders[split], None, data.splits[split].keys, about)

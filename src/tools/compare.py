@@ -46,7 +46,7 @@ from .studies.combine import Ensemble, ensembles
 from .studies.command import guarded, read_command, study_parser
 from .studies.figures import draw_agreement, draw_calibration
 from .studies.finished import FinishedRun, groups, open_runs
-from .studies.sets import TestSet, open_sets
+from .studies.sets import TestSet, open_sets_of
 from .studies.write import percent, write_study
 
 SHOWN = 40  # classes that have a line in the Markdown; all are in the JSON
@@ -176,7 +176,7 @@ def work(args: argparse.Namespace) -> None:
     for run in runs:
         if run.class_names != first.class_names:
             raise ValueError(f"{run.folder.path} has other classes than {first.folder.path}")
-    sets = [open_sets(run, command.sets, command.mapping)[-1] for run in runs]
+    sets = [found[-1] for found in open_sets_of(runs, command.sets, command.mapping)]
     for run, one in zip(runs, sets, strict=True):
         if one.keys != sets[0].keys or not torch.equal(one.loader.labels, sets[0].loader.labels):
             raise ValueError(f"{run.folder.path} has other test images than {first.folder.path}")

@@ -26,7 +26,7 @@ from .studies.command import guarded, read_command, study_parser
 from .studies.figures import draw_robustness
 from .studies.finished import open_runs
 from .studies.robust import Row, interval, measure_all
-from .studies.sets import open_sets
+from .studies.sets import open_sets_of
 from .studies.write import percent, write_study
 
 TEXT = (
@@ -78,10 +78,10 @@ def work(args: argparse.Namespace) -> None:
     if not command.sets:
         raise ConfigError("there is nothing to compare with: name other test sets by --on, or changes by --shift")
     runs = open_runs(command.runs, command.changes)
-    sets = {str(run.folder.path): open_sets(run, command.sets, command.mapping) for run in runs}
-    if len(own := {found[0].name for found in sets.values()}) > 1:
+    sets = open_sets_of(runs, command.sets, command.mapping)
+    if len(own := {found[0].name for found in sets}) > 1:
         raise ValueError(f"the runs are of different tasks ({', '.join(sorted(own))}): compare those of one")
-    rows = measure_all(runs, sets)
+    rows = measure_all(runs, {run.label: found for run, found in zip(runs, sets, strict=True)})
     folder = command.folder(runs[0], "robustness")
     draw_robustness(rows, folder / "robustness.png")
     numbers = {
@@ -95,7 +95,7 @@ def work(args: argparse.Namespace) -> None:
             }
             for row in rows
         ],
-        "sets": {one.name: one.about for one in sets[str(runs[0].folder.path)]},
+        "sets": {one.name: one.about for one in sets[0]},
     }
     tables = [accuracy_table(rows), interval_table(rows)]
     write_study(folder, "robustness", "Robustness", TEXT, tables, [folder / "robustness.png"], numbers)

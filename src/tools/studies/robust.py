@@ -44,13 +44,13 @@ def measure_all(runs: Sequence[FinishedRun], sets_of: dict[str, list[TestSet]]) 
     """A row for every group of runs, then one for every zero-shot model among their starts.
 
     Args:
-        sets_of: a run's folder -> its test sets.
+        sets_of: a run's label -> its test sets.
     """
     rows, zero_shot = [], {}
     for label, some in groups(runs).items():
         row = Row(label, some)
         for run in some:
-            sets = sets_of[str(run.folder.path)]
+            sets = sets_of[run.label]
             row.found.append({one.name: _measured(run, one) for one in sets})
             if run.cfg.MODEL.HEAD_INIT == "zero_shot":
                 start, _ = start_of(run)

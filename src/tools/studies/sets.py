@@ -128,6 +128,20 @@ def open_sets(
     return sets
 
 
+def open_sets_of(
+    runs: Sequence[FinishedRun], wanted: Sequence[Wanted], mapping: dict[str, str | None] | None = None
+) -> list[list[TestSet]]:
+    """``open_sets`` of every run; runs with the same images share them."""
+    known: dict[str, list[TestSet]] = {}
+    found = []
+    for run in runs:
+        images = repr((run.cfg.DATA, run.cfg.DEVICE, run.tuned.pixels, run.class_names))
+        if images not in known:
+            known[images] = open_sets(run, wanted, mapping)
+        found.append(known[images])
+    return found
+
+
 def own_set(run: FinishedRun, split: str) -> TestSet:
     """The run's own "test" or "val" images.
 

@@ -12,6 +12,7 @@ from src.configs.config import ConfigError, changed, flatten, get_cfg, load_cfg,
 from src.configs.legacy import RENAMED, RETIRED
 from src.engine.sensitivity import spt_method
 from src.models.vit_backbones.zoo import create_vit, find_backbone
+from src.models.head import ZeroShotHead
 from src.models.vit_models import TunedViT, parse
 
 # Sweeps and what they are based on: test_sweep_files.py.
@@ -27,7 +28,8 @@ def test_yaml_loads_and_builds(path):
     methods.pop(spt_method(cfg), None)  # it is built from the task's images
     with torch.device("meta"):
         vit = create_vit(row, (cfg.DATA.CROPSIZE, cfg.DATA.CROPSIZE))
-        model = TunedViT(vit, methods, cfg.MODEL, max(2, cfg.DATA.NUMBER_CLASSES))
+        head = ZeroShotHead(vit.num_features, 8, 2).state_dict()  # for those that start from one
+        model = TunedViT(vit, methods, cfg.MODEL, max(2, cfg.DATA.NUMBER_CLASSES), head)
     assert model.num_trained()["head"] > 0
     assert path.read_text().startswith("# ")
 

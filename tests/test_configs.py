@@ -11,8 +11,8 @@ import yaml
 from src.configs.config import ConfigError, changed, flatten, get_cfg, load_cfg, load_cfg_text
 from src.configs.legacy import RENAMED, RETIRED
 from src.engine.sensitivity import spt_method
-from src.models.vit_backbones.zoo import create_vit, find_backbone
 from src.models.head import ZeroShotHead
+from src.models.vit_backbones.zoo import create_vit, find_backbone
 from src.models.vit_models import TunedViT, parse
 
 # Sweeps and what they are based on: test_sweep_files.py.

@@ -186,6 +186,14 @@ def test_a_shift_that_nothing_takes_up_is_named():
         merged_state_dict(model)
 
 
+def test_prompts_are_scaled_by_the_features_they_make(images):
+    model = make_model("prompt+lora", "freqfit", vit=make_vit(global_pool="avg"))
+    randomise(model)
+    tuned, plain = model.features(images), make_model("linear", vit=make_vit(global_pool="avg")).features(images)
+    with between(model, {}, 0.3):
+        torch.testing.assert_close(model.features(images), 0.7 * plain + 0.3 * tuned, atol=1e-5, rtol=1e-5)
+
+
 @every_method
 def test_lies_between_the_pretrained_and_the_tuned_model(names, freqfit, images):
     model = build(names, freqfit)
@@ -193,14 +201,15 @@ def test_lies_between_the_pretrained_and_the_tuned_model(names, freqfit, images)
     randomise(model)
     tuned = model.features(images)
     start = {name: value for name, value in start.items() if model.get_parameter(name).requires_grad}
-    if {"prompt", "vqt", "side"} & set(model.methods):  # they add tokens or features
-        with pytest.raises(ValueError, match=r"cannot be scaled|what the head sees"), between(model, start, 0.5):
-            model.features(images)
-    else:
-        with between(model, start, 0.0):
-            torch.testing.assert_close(model.features(images), make_model("linear").features(images), atol=1e-5, rtol=0)
-        with between(model, start, 0.5):
-            assert not torch.allclose(model.features(images), tuned, atol=1e-5) or not model.methods
+    plain = make_model("linear").features(images)
+    with between(model, start, 0.0):
+        own, added = model.features(images).split([plain.shape[1], tuned.shape[1] - plain.shape[1]], dim=1)
+        torch.testing.assert_close(own, plain, atol=1e-5, rtol=0)
+        assert not added.any()
+    with between(model, start, 0.5):
+        half = model.features(images)
+    for end in (tuned, torch.cat((own, added), 1)):
+        assert not torch.allclose(half, end, atol=1e-5) or not model.methods
     assert torch.equal(model.features(images), tuned)
 
 

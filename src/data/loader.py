@@ -106,6 +106,17 @@ class Loader:
         """Images in every batch of an epoch, over all processes."""
         return [len(batch) for batch in split_batches(torch.arange(len(self.labels)), self.batch_size)]
 
+    @property
+    def facts(self) -> dict:
+        """All that decides the batches of ``in_order``."""
+        images = self.images
+        return {
+            "images": images.name,
+            "left_out": repr(images.left_out),
+            "mean_std": repr((images.pixels.mean, images.pixels.std)),
+            "batch": self.batch_size,
+        }
+
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         return self.in_order()
 

@@ -94,15 +94,9 @@ def open_data(cfg: CfgNode) -> Data:
     Raises:
         DataError: data that is missing or contradicts the config.
     """
-    task = find_task(cfg.DATA.NAME)
-    layout, here = find_layout(cfg, task)
-    if useless := [key for key in ONLY_SOME if cfg.DATA[key] and key not in layout.takes]:
-        said = ", ".join(f"DATA.{key}" for key in useless)
-        raise DataError(f"{said} has no effect on {task.name}, read as {layout.kind} from {here}: leave it out")
-    source = layout.open(here, wanted(cfg))
+    task, layout, source = _open_source(cfg)
     if "train" not in source.splits:
         raise DataError(f"{task.name} has no training images: it is a test set for runs trained on another task")
-    names = _class_names(cfg, task, source)
     train_split = cfg.DATA.TRAIN_SPLIT or task.train_split
     train = source.splits["train"]
     if train_split == "trainval" and "val" in source.splits:
@@ -116,9 +110,26 @@ def open_data(cfg: CfgNode) -> Data:
         splits["test"] = source.splits["test"]
     if list(splits) == ["train"]:
         raise DataError("there is neither a validation nor a test set, so nothing could be measured")
+    return _data(cfg, task, layout, source, splits, train_split)
+
+
+def open_test(cfg: CfgNode) -> Data:
+    """The task's test images alone, for models trained on another; the test sets of ImageNet have nothing else.
+
+    Raises:
+        DataError: data that is missing or contradicts the config, or no test set.
+    """
+    task, layout, source = _open_source(cfg)
+    if "test" not in source.splits:
+        raise DataError(f"{task.name}, read as {layout.kind} from {cfg.DATA.DATAPATH}, has no test set")
+    return _data(cfg, task, layout, source, {"test": source.splits["test"]}, "")
+
+
+def _data(cfg: CfgNode, task: Task, layout: Layout, source: Source, splits: dict[str, Split], train_split: str) -> Data:
+    """Those splits of an opened source, with their labels looked at."""
     data = Data(
         task,
-        names,
+        _class_names(cfg, task, source),
         splits,
         train_split,
         layout.kind,
@@ -129,6 +140,15 @@ def open_data(cfg: CfgNode) -> Data:
     )
     _look_at_labels(data, source)
     return data
+
+
+def _open_source(cfg: CfgNode) -> tuple[Task, Layout, Source]:
+    task = find_task(cfg.DATA.NAME)
+    layout, here = find_layout(cfg, task)
+    if useless := [key for key in ONLY_SOME if cfg.DATA[key] and key not in layout.takes]:
+        said = ", ".join(f"DATA.{key}" for key in useless)
+        raise DataError(f"{said} has no effect on {task.name}, read as {layout.kind} from {here}: leave it out")
+    return task, layout, layout.open(here, wanted(cfg))
 
 
 def find_layout(cfg: CfgNode, task: Task) -> tuple[Layout, Path]:

@@ -61,8 +61,15 @@ def evaluate(model: nn.Module, loader: Loader, autocast: torch.autocast, padded:
     return measure(*predict(model, loader, autocast, padded))
 
 
-def measure(logits: Tensor, labels: Tensor) -> Metrics:
-    """The metrics of logits (N, C) against labels (N,)."""
+def measure(logits: Tensor, labels: Tensor, classes: Tensor | None = None) -> Metrics:
+    """The metrics of logits (N, C) against labels (N,).
+
+    Args:
+        classes: sorted labels of the only classes that can occur: the others' logits do not count, as in ImageNet-R
+            and -A (Hendrycks et al., 2021, arXiv:2006.16241 and arXiv:1907.07174).
+    """
+    if classes is not None:
+        logits, labels = logits[:, classes], torch.searchsorted(classes, labels)
     top = logits.topk(min(5, logits.shape[-1])).indices == labels[:, None]
     right = top[:, 0].double()
     per_class = torch.stack([right[labels == c].mean() for c in labels.unique()])

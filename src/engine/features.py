@@ -15,7 +15,7 @@ from ..models.prefix import Prefix, frozen_prefix
 from ..models.vit_models import TunedViT
 from ..utils.progress import tqdm
 from .checkpoint import hash_of, hash_of_frozen
-from .precision import resolve_amp
+from .precision import how_computed
 
 logger = logging.getLogger(__name__)
 
@@ -140,22 +140,14 @@ def _facts(cfg: CfgNode, model: TunedViT, prefix: Prefix) -> dict:
         "layout": repr(prefix.layout),
         "weights": hash_of_frozen(model, own),
         "example": hash_of({"": prefix.example}),
-        "precision": resolve_amp(cfg.SOLVER.AMP, prefix.example.device),
-        "matmul": torch.get_float32_matmul_precision(),
-        "device": prefix.example.device.type,
-        "torch": torch.__version__,
-    }
+    } | how_computed(cfg, prefix.example.device)
 
 
 def _rows(loader: Loader, prefix: Prefix, name: str, facts: dict) -> Rows:
     images = loader.images
-    facts = facts | {
-        "images": images.name,
-        "left_out": repr(images.left_out),
-        "mean_std": repr((images.pixels.mean, images.pixels.std)),
-        "batch": loader.batch_size,
-    }
-    return Rows(f"activations of {name}", f"{images.name}-features", len(images), prefix.layout.width, facts)
+    return Rows(
+        f"activations of {name}", f"{images.name}-features", len(images), prefix.layout.width, facts | loader.facts
+    )
 
 
 @torch.no_grad()

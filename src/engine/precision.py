@@ -36,6 +36,16 @@ def autocast(cfg: CfgNode, device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, TYPES.get(amp), enabled=amp in TYPES)
 
 
+def how_computed(cfg: CfgNode, device: torch.device) -> dict:
+    """What of this machine and the config decides the last bits of a result, to tell results that are kept apart."""
+    return {
+        "precision": resolve_amp(cfg.SOLVER.AMP, device),
+        "matmul": torch.get_float32_matmul_precision(),
+        "device": device.type,
+        "torch": torch.__version__,
+    }
+
+
 def gradient_scaler(cfg: CfgNode, device: torch.device) -> torch.amp.GradScaler:
     """Keeps float16 gradients from vanishing; does nothing in other precisions."""
     return torch.amp.GradScaler(device.type, enabled=resolve_amp(cfg.SOLVER.AMP, device) == "fp16")

@@ -14,7 +14,8 @@ Taps belong to their method, never to the ViT: ``vit.state_dict()`` keeps exactl
 ``.forward``, and taps are connected once, before ``torch.compile``.
 
 A tap whose class has ``reads_only = True`` returns the very x that it gets ("before") or y ("after"): with such taps
-alone, tokens are the frozen ViT's.
+alone, tokens are the frozen ViT's. One with ``changes_tokens = True`` puts tokens in, takes some out or pools them: there
+is no half of what it does.
 """
 
 import re
@@ -209,6 +210,7 @@ class Site:
         self.layers: list[tuple[str, list[nn.Module], list[nn.Module]]] = []  # (method, beside, after), inside out
         self.op: Callable | None = None  # the module's own, where a tap stands in its place
         self.strength = 1.0  # how much of what taps do is done; less than all of it in weight-space ensembles
+        self.idle = False  # whether the taps do nothing, whatever their strength
 
     def add(self, verb: str, tap: nn.Module, method: str = "") -> None:
         if verb == "before":
@@ -219,16 +221,22 @@ class Site:
         _, beside, after = self.layers[0]
         (beside if verb == "beside" else after).insert(0, tap)
 
+    @property
+    def changes_tokens(self) -> bool:
+        """Whether a tap here changes the number of tokens."""
+        taps = [*self.before, *(tap for _, _, after in self.layers for tap in after)]
+        return any(getattr(tap, "changes_tokens", False) for tap in taps)
+
     def enter(self, module, args):
         x, *rest = args
-        for tap in self.before:
+        for tap in () if self.idle else self.before:
             x = self._towards(x, tap(x))
         return (x, *rest)
 
     def leave(self, module, args, y):
-        if self.op is not None and self.strength != 1:
+        if self.op is not None and (self.idle or self.strength != 1):
             y = self._towards(self.op(*args), y)
-        for _, beside, after in self.layers:
+        for _, beside, after in () if self.idle else self.layers:
             for tap in beside:
                 y = y + (tap(args[0]) if self.strength == 1 else self.strength * tap(args[0]))
             for tap in after:
@@ -236,12 +244,10 @@ class Site:
         return y
 
     def _towards(self, x: Tensor, y: Tensor) -> Tensor:
-        """y, or what lies ``strength`` of the way from x to it."""
-        if self.strength == 1:
-            return y
-        if x.shape != y.shape:
-            raise ValueError("a tap that changes the number of tokens cannot be scaled")
-        return x.lerp(y, self.strength)
+        """y, or what lies ``strength`` of the way from x to it; x while the taps do nothing."""
+        if self.idle:
+            return x
+        return y if self.strength == 1 else x.lerp(y, self.strength)
 
 
 def connect(vit: nn.Module, methods: nn.ModuleDict) -> dict[str, Site]:

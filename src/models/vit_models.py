@@ -1,7 +1,8 @@
 """The tuned model: one frozen timm ViT, the methods attached to it, and a new head."""
 
 import difflib
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -193,6 +194,7 @@ class TunedViT(nn.Module):
         for name, implied in methods.items():
             self.methods[name] = METHODS[name](method_keys(cfg, name, implied), vit, tokens)
         self.sites = connect(vit, self.methods)
+        self.strength = 1.0  # of the methods, see scale_methods
         for name, param in vit.named_parameters():
             param.requires_grad = any(m.trains(name, param) for m in self.methods.values())
         dim = vit.num_features
@@ -210,13 +212,46 @@ class TunedViT(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """What the head sees: images (B, 3, H, W) -> (B, D)."""
-        return self.joined(self.vit.forward_head(self.vit.forward_features(images), pre_logits=True))
+        pooled = self.pooled(images)
+        if self.strength != 1 and self._changes_tokens:
+            with self._without_methods():
+                pooled = self.pooled(images).lerp(pooled, self.strength)
+        return self.joined(pooled)
+
+    def pooled(self, images: Tensor) -> Tensor:
+        """The ViT's own features: (B, 3, H, W) -> (B, dim), behind its final norm."""
+        return self.vit.forward_head(self.vit.forward_features(images), pre_logits=True)
 
     def joined(self, pooled: Tensor) -> Tensor:
         """The ViT's pooled features (B, dim) with what methods make of them, and add: (B, D)."""
         for method in self.methods.values():
-            pooled = method.features(pooled)
+            joined = method.features(pooled)
+            if self.strength != 1:
+                same, added = joined.tensor_split([pooled.shape[1]], dim=1)
+                joined = torch.cat((pooled.lerp(same, self.strength), self.strength * added), dim=1)
+            pooled = joined
         return pooled
+
+    def scale_methods(self, strength: float) -> None:
+        """Do so much of what methods do: 0 is the ViT without them, 1 all of it. See wise.py."""
+        self.strength = strength
+        for site in self.sites.values():
+            site.strength = 1.0 if self._changes_tokens else strength
+
+    @property
+    def _changes_tokens(self) -> bool:
+        return any(site.changes_tokens for site in self.sites.values())
+
+    @contextmanager
+    def _without_methods(self) -> Iterator[None]:
+        """Inside, no tap does anything."""
+        for site in self.sites.values():
+            site.idle = True
+        try:
+            yield
+        finally:
+            for site in self.sites.values():
+                site.idle = False
 
     def train(self, mode: bool = True) -> "TunedViT":
         """As always, but a frozen ViT stays in eval mode: its dropout and drop-path act only if a method says so."""

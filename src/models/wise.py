@@ -2,7 +2,9 @@
 arXiv:2109.01903), for every method (as the unifying study, Mai et al., 2025, arXiv:2409.16434).
 
 What a tap adds is scaled: W + alpha dW for a low-rank update, alpha times an adapter's answer, a scale and shift that
-are alpha of the way from doing nothing. Weights of the ViT that train, and the head's, are interpolated.
+are alpha of the way from doing nothing. Weights of the ViT that train, and the head's, are interpolated. Prompts have no
+such half-way: of models whose methods change the number of tokens, the features with and without all methods are
+interpolated, for which the ViT runs twice. Of features that a method adds (VQT) the head sees alpha times their values.
 """
 
 from collections.abc import Iterator
@@ -11,7 +13,6 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from .method import Method
 from .vit_models import TunedViT
 
 
@@ -25,13 +26,8 @@ def between(model: TunedViT, start: dict[str, Tensor], alpha: float, head_alpha:
         head_alpha: where the head is, if elsewhere.
 
     Raises:
-        ValueError: a method cannot be scaled, because it adds tokens or features; or ``start`` does not fit.
+        ValueError: ``start`` does not fit.
     """
-    for name, method in model.methods.items():
-        if type(method).features is not Method.features:
-            raise ValueError(
-                f"{name} changes what the head sees: there is nothing between that and the pre-trained model"
-            )
     own = dict(model.named_parameters())
     if wrong := [name for name, value in start.items() if name not in own or own[name].shape != value.shape]:
         raise ValueError(f"the model has no parameter like {', '.join(wrong)}")
@@ -43,12 +39,10 @@ def between(model: TunedViT, start: dict[str, Tensor], alpha: float, head_alpha:
             for name, value in start.items():
                 weight = alpha if head_alpha is None or not name.startswith("head.") else head_alpha
                 own[name].copy_(value.to(own[name]).lerp(tuned[name], weight))
-        for site in model.sites.values():
-            site.strength = alpha
+        model.scale_methods(alpha)
         yield
     finally:
         with torch.no_grad():
             for name, value in tuned.items():
                 own[name].copy_(value)
-        for site in model.sites.values():
-            site.strength = 1.0
+        model.scale_methods(1.0)

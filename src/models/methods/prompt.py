@@ -18,6 +18,8 @@ class Insert(nn.Module):
     method, which shares it among the blocks.
     """
 
+    changes_tokens = True
+
     def __init__(self, prefix: int, num_patches: int, prompts: nn.Parameter, projection: nn.Module, dropout: float):
         super().__init__()
         self.prefix, self.num_patches = prefix, num_patches
@@ -34,6 +36,8 @@ class Insert(nn.Module):
 class Remove(nn.Module):
     """Take tokens ``start`` to ``stop`` out: (B, N, D) -> (B, N - (stop - start), D); no stop: all from start on."""
 
+    changes_tokens = True
+
     def __init__(self, start: int, stop: int | None):
         super().__init__()
         self.start, self.stop = start, stop
@@ -46,6 +50,8 @@ class Remove(nn.Module):
 
 class MeanIntoClass(nn.Module):
     """Put the mean of tokens ``start`` to ``stop`` in the class token's place: it is then normalised and pooled."""
+
+    changes_tokens = True
 
     def __init__(self, start: int, stop: int | None):
         super().__init__()

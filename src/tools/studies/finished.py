@@ -1,0 +1,109 @@
+"""A finished run, opened by the tools that ask more of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from fvcore.common.config import CfgNode
+
+from ...data.loader import Loader
+from ...engine.checkpoint import Tuned, hash_of, load_tuned
+from ...engine.outputs import outputs
+from ...engine.precision import set_backends
+from ...engine.results import RunFolder
+from ...engine.run import choose_device
+from ...models.vit_models import TunedViT
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run read back, its model on its device.
+
+    Attributes:
+        label: what tells it from the others that are looked at.
+        result: result.json; None where there is only a tuned.safetensors.
+    """
+
+    folder: RunFolder
+    tuned: Tuned
+    device: torch.device
+    label: str
+    result: dict | None
+
+    @property
+    def cfg(self) -> CfgNode:
+        return self.tuned.cfg
+
+    @property
+    def model(self) -> TunedViT:
+        return self.tuned.model
+
+    @property
+    def class_names(self) -> list[str]:
+        return self.tuned.class_names
+
+    @cached_property
+    def weights(self) -> str:
+        """A hash of all of the model's values as they are when this is first asked for."""
+        return hash_of(self.model.state_dict())
+
+    def logits(self, loader: Loader, name: str) -> torch.Tensor:
+        """Float32 (N, classes) of a split that is called ``name``; kept for the next time."""
+        facts = {"weights": self.weights, "config": self.cfg.MODEL.dump() + self.cfg.FREQFIT}
+        return outputs(self.cfg, f"logits of {name}", self.model, len(self.class_names), loader, facts)
+
+
+def open_run(path: str | Path, changes: Sequence[str] = (), label: str = "") -> FinishedRun:
+    """Read a run's folder, or its tuned.safetensors.
+
+    Args:
+        changes: KEY VALUE pairs to use instead of the run's, such as DEVICE or DATA.DATAPATH.
+
+    Raises:
+        FileNotFoundError, ValueError: no finished run, or one that does not fit its backbone's weights.
+    """
+    tuned = load_tuned(path, changes)
+    folder = RunFolder(Path(path) if Path(path).is_dir() else Path(path).parent)
+    device = choose_device(tuned.cfg.DEVICE)
+    set_backends(tuned.cfg, device)
+    tuned.model.to(device)
+    return FinishedRun(folder, tuned, device, label or methods_of(tuned.cfg), folder.read_result())
+
+
+def open_runs(paths: Sequence[str | Path], changes: Sequence[str] = ()) -> list[FinishedRun]:
+    """Several, with labels that tell them apart.
+
+    Raises:
+        ValueError: the same folder twice, and as ``open_run``.
+    """
+    if len({Path(path).resolve() for path in paths}) < len(paths):
+        raise ValueError("the same run is named twice")
+    runs = [open_run(path, changes) for path in paths]
+    return [
+        FinishedRun(run.folder, run.tuned, run.device, label, run.result)
+        for run, label in zip(runs, labels(runs), strict=True)
+    ]
+
+
+def labels(runs: Sequence[FinishedRun]) -> list[str]:
+    """Methods, and what else is needed to tell runs apart: backbone, seed, at last the folder's name."""
+    parts = [
+        [methods_of(run.cfg) for run in runs],
+        [run.cfg.DATA.FEATURE for run in runs],
+        [f"seed {run.cfg.SEED}" for run in runs],
+        [run.folder.path.name for run in runs],
+    ]
+    used = [parts[0]]
+    for part in parts[1:]:
+        if len(set(zip(*used, strict=True))) == len(runs):
+            break
+        if len(set(part)) > 1:
+            used.append(part)
+    names = [", ".join(said) for said in zip(*used, strict=True)]
+    return [name if names.count(name) == 1 else f"{name} ({i + 1})" for i, name in enumerate(names)]
+
+
+def methods_of(cfg: CfgNode) -> str:
+    return cfg.MODEL.TRANSFER_TYPE + (f"+{cfg.FREQFIT}" if cfg.FREQFIT else "")

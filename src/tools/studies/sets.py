@@ -1,0 +1,264 @@
+"""Test sets for a finished run: its own, other tasks with the same classes, folders, and synthetic shifts."""
+
+import csv
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import simplejson
+import torch
+from fvcore.common.config import CfgNode
+
+from ...configs.config import ConfigError, get_cfg
+from ...data.loader import Loader
+from ...data.opened import Data, open_data, open_test
+from ...data.shifts import Shift, ShiftedLoader, parse_shift
+from ...data.sources.base import DataError, FileSplit, Split
+from ...data.sources.folder import class_folders, images_below
+from ...data.tasks import TASKS, find_task
+from .finished import FinishedRun
+
+# Keys that choose among a task's images: those of a run's own task mean nothing for another.
+OF_ONE_TASK = (
+    *("SHOTS", "SPLIT_SEED", "VERSION", "SOURCE", "TRAIN_LIST", "VAL_LIST", "TEST_LIST", "PERCENTAGE", "VAL_FRACTION"),
+    *("TRAIN_SPLIT", "NO_TEST", "NUMBER_CLASSES"),
+)
+SPLITS = {"train", "val", "test"}
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One test set as it was asked for: a task, or a folder of class folders (``task`` is ""), or a shift."""
+
+    name: str
+    task: str = ""
+    path: str = ""
+    shift: Shift | None = None
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """Images with labels that are the run's.
+
+    Attributes:
+        classes: sorted labels of the only classes that occur by design; None: all of them.
+        about: where it is, which version, how many images and classes, what was left out.
+    """
+
+    name: str
+    loader: Loader | ShiftedLoader
+    classes: torch.Tensor | None
+    about: dict
+
+    __test__ = False  # pytest shall not take it for a test
+
+
+def parse_sets(on: Sequence[str], shifts: Sequence[str]) -> list[Wanted]:
+    """What ``--on`` and ``--shift`` ask for, before anything is read.
+
+    Raises:
+        ConfigError: a set that is neither a task nor a folder, an unknown shift, or a name twice.
+    """
+    found, problems = [], []
+    for text in on:
+        try:
+            found.append(_parse_set(text))
+        except ValueError as error:
+            problems.append(f"--on {text}: {error}")
+    for text in shifts:
+        try:
+            shift = parse_shift(text)
+            found.append(Wanted(shift.name, shift=shift))
+        except ValueError as error:
+            problems.append(f"--shift: {error}")
+    names = [one.name for one in found]
+    problems += [f"{name} is named twice" for name in dict.fromkeys(names) if names.count(name) > 1]
+    if problems:
+        raise ConfigError("the test sets have problems:\n" + "\n".join(f"  - {problem}" for problem in problems))
+    return found
+
+
+def _parse_set(text: str) -> Wanted:
+    if Path(text).is_dir():
+        return Wanted(Path(text).resolve().name, path=text)
+    name, given, path = text.partition("=")
+    path = str(Path(path).expanduser()) if path else ""
+    if given and not Path(path).is_dir():
+        raise ValueError(f"{path or 'nothing'} is no folder")
+    try:
+        task = find_task(name)
+    except ValueError as error:
+        if path:
+            return Wanted(name, path=path)
+        raise ValueError(f"this is no folder, and {error}") from error
+    if task.name == "folder" and path:
+        return Wanted(Path(path).resolve().name, path=path)
+    if path and task.layouts[0].kind == "digits":
+        raise ValueError(
+            f"{task.name} comes with scikit-learn and is not read from a folder: give your set another name"
+        )
+    return Wanted(task.name, task.name, path)
+
+
+def open_sets(
+    run: FinishedRun, wanted: Sequence[Wanted], mapping: dict[str, str | None] | None = None
+) -> list[TestSet]:
+    """The run's own test set, then the others; labels, class by class, are those of the run.
+
+    Args:
+        mapping: names of their classes -> names of the run's, None to leave a class out.
+
+    Raises:
+        DataError: data that is missing, or classes that the run does not know.
+    """
+    own = own_set(run, "test")
+    sets = [own]
+    for one in wanted:
+        if one.shift is not None:
+            about = own.about | {"shift": one.shift.name}
+            sets.append(replace(own, name=one.name, loader=ShiftedLoader(own.loader, one.shift), about=about))
+        else:
+            sets.append(_open_task(run, one, mapping) if one.task else _open_folder(run, one, mapping))
+    return sets
+
+
+def own_set(run: FinishedRun, split: str) -> TestSet:
+    """The run's own "test" or "val" images.
+
+    Raises:
+        DataError: it has none that it did not train on, or the data is not what the run had.
+    """
+    data = open_data(for_evaluation(run.cfg))
+    if data.class_names != run.class_names:
+        raise DataError(f"the classes of {run.cfg.DATA.DATAPATH} are not those that {run.folder.path} was trained on")
+    if split not in data.splits:
+        raise DataError(f"{run.folder.path} has no {split} images that it did not train on")
+    return _loaded(run, replace(data, splits={split: data.splits[split]}), split, data.task.name)
+
+
+def other_data(cfg: CfgNode, task: str, path: str, changes: Sequence[str] = ()) -> CfgNode:
+    """A run's config for the images of another task; what chose among the run's own images is at its default.
+
+    Args:
+        changes: KEY VALUE pairs of ``DATA`` for the other task.
+    """
+    other, default = for_evaluation(cfg), get_cfg()
+    other.defrost()
+    for key in OF_ONE_TASK:
+        other.DATA[key] = default.DATA[key]
+    other.DATA.NAME, other.DATA.DATAPATH = task, path
+    other.merge_from_list(list(changes))
+    other.freeze()
+    return other
+
+
+def for_evaluation(cfg: CfgNode) -> CfgNode:
+    """The config with decoded test images kept as well: a study reads them again and again."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    if cfg.DATA.CACHE == "train":
+        cfg.DATA.CACHE = "all"
+    cfg.freeze()
+    return cfg
+
+
+def read_mapping(path: str) -> dict[str, str | None]:
+    """``--classes``: a JSON object {their class: the run's, or null}, or a CSV file with two columns.
+
+    Raises:
+        ConfigError: no such file, or another content.
+    """
+    if not path:
+        return {}
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        if path.endswith(".json"):
+            found = simplejson.loads(text)
+            if not isinstance(found, dict) or not all(isinstance(v, str | None) for v in found.values()):
+                raise ValueError("this is no object of class names")
+            return found
+        lines = [line for line in csv.reader(text.splitlines()) if line]
+        if wrong := [line for line in lines if len(line) != 2]:
+            raise ValueError(f"a line has {len(wrong[0])} columns, not 2: {wrong[0]}")
+        return {theirs.strip(): ours.strip() or None for theirs, ours in lines}
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--classes {path}: {error}") from error
+
+
+def _open_task(run: FinishedRun, wanted: Wanted, mapping: dict[str, str | None] | None) -> TestSet:
+    data = open_test(other_data(run.cfg, wanted.task, wanted.path))
+    ours = find_task(run.cfg.DATA.NAME)
+    if data.task.group == ours.group == "ImageNet" and not mapping:  # by label: class names come in several spellings
+        number = np.arange(len(data.class_names))
+    else:
+        number = _numbers(run, data.class_names, wanted.name, mapping)
+    present = np.arange(len(data.class_names)) if data.class_mask is None else data.class_mask
+    return _mapped(run, data, number, present, wanted.name)
+
+
+def _open_folder(run: FinishedRun, wanted: Wanted, mapping: dict[str, str | None] | None) -> TestSet:
+    root = Path(wanted.path)
+    folders = set(class_folders(root))
+    inside = "test" if "test" in folders and folders <= SPLITS else ""
+    names = class_folders(root / inside)
+    split = FileSplit(root, images_below(root, inside, names))
+    data = Data(TASKS["folder"], names, {"test": split}, "", "folder", f"{len(split)} files", run.tuned.pixels)
+    return _mapped(run, data, _numbers(run, names, wanted.name, mapping), np.unique(split.labels), wanted.name)
+
+
+def _numbers(run: FinishedRun, names: list[str], of: str, mapping: dict[str, str | None] | None) -> np.ndarray:
+    """The run's label of each class, -1 for those that are left out."""
+    ours = {_plain(name): label for label, name in enumerate(run.class_names)}
+    mapping = {_plain(theirs): name for theirs, name in (mapping or {}).items()}
+    wanted = {name: mapping.get(_plain(name), name) for name in names}
+    known = {name: -1 if want is None else ours.get(_plain(want)) for name, want in wanted.items()}
+    if unknown := [name for name, number in known.items() if number is None]:
+        some = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
+        raise DataError(
+            f"{of} has {len(unknown)} classes that {run.folder.path} does not know: {some}. Its own are "
+            f"{', '.join(run.class_names[:5])}{', ...' if len(run.class_names) > 5 else ''}: say which is which in a "
+            'file for --classes, {"their class": "class of the run", "another": null}'
+        )
+    return np.array([known[name] for name in names])
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.lower().replace("_", " ").replace("-", " ").split())
+
+
+def _mapped(run: FinishedRun, data: Data, number: np.ndarray, present: np.ndarray, name: str) -> TestSet:
+    """``data`` with its labels replaced by the run's, without the classes that have none there."""
+    split, left_out = data.splits["test"], 0
+    labels = number[split.labels]
+    if (kept := np.flatnonzero(labels >= 0)).size < len(labels):
+        left_out = len(labels) - kept.size
+        split, labels = split.take(kept), labels[kept]
+    if not len(labels):
+        raise DataError(f"no image of {name} is left: every class of it is left out")
+    classes = np.unique(number[present])
+    classes = classes[classes >= 0]
+    data.splits = {"test": Split(split.read, labels, split.keys, split.stamp)}
+    data.class_names = run.class_names
+    loaded = _loaded(run, data, "test", name)
+    masked = None if len(classes) == len(run.class_names) else torch.from_numpy(classes)
+    about = loaded.about | {"classes": len(classes), "images_of_other_classes_left_out": left_out}
+    return replace(loaded, classes=masked, about=about)
+
+
+def _loaded(run: FinishedRun, data: Data, split: str, name: str) -> TestSet:
+    data.pixels = run.tuned.pixels
+    loaders, corrupt = data.loaders(for_evaluation(run.cfg), run.device)
+    about = {
+        "task": data.task.name,
+        "split": split,
+        "version": data.version,
+        "images": len(loaders[split].labels),
+        "classes": len(run.class_names),
+        "notes": data.notes,
+        "left_out": corrupt,
+    }
+    return TestSet(name, loaders[split], None, about)

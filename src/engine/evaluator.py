@@ -10,17 +10,23 @@ from ..utils import distributed
 
 
 @dataclass(frozen=True)
-class Metrics:
+class Accuracy:
     """Fractions in [0, 1] over ``images`` images; ``mean_per_class`` averages over the classes that occur."""
 
     top1: float
     top5: float
     mean_per_class: float
-    loss: float
     images: int
 
     def as_dict(self) -> dict:
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class Metrics(Accuracy):
+    """The same with the mean cross-entropy."""
+
+    loss: float
 
 
 @torch.inference_mode()
@@ -70,13 +76,24 @@ def measure(logits: Tensor, labels: Tensor, classes: Tensor | None = None) -> Me
     """
     if classes is not None:
         logits, labels = logits[:, classes], torch.searchsorted(classes, labels)
-    top = logits.topk(min(5, logits.shape[-1])).indices == labels[:, None]
+    loss = nn.functional.cross_entropy(logits, labels).item()
+    return Metrics(**accuracy(best_classes(logits), labels).as_dict(), loss=loss)
+
+
+def best_classes(logits: Tensor, classes: Tensor | None = None) -> Tensor:
+    """The five best classes of each image, or as many as there are: (N, C) -> (N, 5) labels, the best first.
+
+    Args:
+        classes: the only ones that count, see ``measure``.
+    """
+    if classes is None:
+        return logits.topk(min(5, logits.shape[-1])).indices
+    return classes[best_classes(logits[:, classes])]
+
+
+def accuracy(best: Tensor, labels: Tensor) -> Accuracy:
+    """Of ``best_classes`` (N, 5) against labels (N,)."""
+    top = best == labels[:, None]
     right = top[:, 0].double()
     per_class = torch.stack([right[labels == c].mean() for c in labels.unique()])
-    return Metrics(
-        top1=right.mean().item(),
-        top5=top.any(1).double().mean().item(),
-        mean_per_class=per_class.mean().item(),
-        loss=nn.functional.cross_entropy(logits, labels).item(),
-        images=len(labels),
-    )
+    return Accuracy(right.mean().item(), top.any(1).double().mean().item(), per_class.mean().item(), len(labels))

@@ -10,6 +10,7 @@ from torch import Tensor
 from ..data.loader import Loader
 from ..data.opened import cache_folder
 from ..data.rows import GIB, RowCache, Rows, quarter_of_memory
+from ..data.shifts import ShiftedLoader
 from ..utils.progress import tqdm
 from .precision import autocast, how_computed
 
@@ -19,7 +20,12 @@ FORMAT = 1
 
 
 def outputs(
-    cfg: CfgNode, what: str, network: Callable[[Tensor], Tensor], width: int, loader: Loader, facts: dict
+    cfg: CfgNode,
+    what: str,
+    network: Callable[[Tensor], Tensor],
+    width: int,
+    loader: Loader | ShiftedLoader,
+    facts: dict,
 ) -> Tensor:
     """Float32 (N, width) on the CPU: ``network(images)`` of every image of ``loader``, in its order.
 
@@ -49,7 +55,7 @@ def outputs(
 
 @torch.inference_mode()
 def _compute(
-    cfg: CfgNode, what: str, network: Callable[[Tensor], Tensor], packed: int, loader: Loader
+    cfg: CfgNode, what: str, network: Callable[[Tensor], Tensor], packed: int, loader: Loader | ShiftedLoader
 ) -> Iterator[Tensor]:
     """The rows of all images, some at a time, on the CPU."""
     precision = autocast(cfg, loader.device)

@@ -14,8 +14,8 @@ Taps belong to their method, never to the ViT: ``vit.state_dict()`` keeps exactl
 ``.forward``, and taps are connected once, before ``torch.compile``.
 
 A tap whose class has ``reads_only = True`` returns the very x that it gets ("before") or y ("after"): with such taps
-alone, tokens are the frozen ViT's. One with ``changes_tokens = True`` puts tokens in, takes some out or pools them: there
-is no half of what it does.
+alone, tokens are the frozen ViT's. One with ``changes_tokens = True`` puts tokens in, takes some out or pools them:
+there is no half of what it does.
 """
 
 import re

@@ -5,12 +5,15 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from ...configs.config import ConfigError
 from ...utils.logging import setup_logging
+from .finished import FinishedRun
+from .sets import Wanted, parse_sets, read_mapping
 
 KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z][A-Z0-9_]*)*")
 
@@ -27,6 +30,47 @@ def paths_and_settings(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     if not first:
         raise ConfigError("no RUN_DIR is given: name the folder of a finished run")
     return list(arguments[:first]), list(arguments[first:])
+
+
+@dataclass(frozen=True)
+class Command:
+    """What every study is told: runs, other test sets, and where to write."""
+
+    runs: list[str]
+    changes: list[str]
+    sets: list[Wanted]
+    mapping: dict[str, str | None]
+    to: str
+
+    def folder(self, run: FinishedRun, tool: str) -> Path:
+        """Where the study's files go."""
+        return Path(self.to) if self.to else run.folder.path / tool
+
+
+def study_parser(doc: str) -> argparse.ArgumentParser:
+    """Options that all studies of runs on test sets have."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("arguments", nargs="*", metavar="RUN_DIR ... [KEY VALUE ...]", help="finished runs, settings")
+    parser.add_argument("--on", nargs="+", action="extend", default=[], metavar="SET", help="NAME=PATH, or a folder")
+    parser.add_argument("--shift", nargs="+", action="extend", default=[], metavar="KIND=AMOUNT", help="see above")
+    parser.add_argument("--classes", default="", metavar="FILE", help="JSON or CSV: a set's classes -> the run's")
+    parser.add_argument("--to", default="", metavar="DIR", help="where to write (default: in the first run's folder)")
+    return parser
+
+
+def read_command(args: argparse.Namespace) -> Command:
+    """What ``study_parser``'s options say, before anything is read but --classes.
+
+    Raises:
+        ConfigError: whatever is wrong with them.
+    """
+    runs, changes = paths_and_settings(args.arguments)
+    lists = []
+    for given in (args.on, args.shift):  # they also took the settings that came behind them
+        cut = next((i for i, text in enumerate(given) if KEY.fullmatch(text)), len(given))
+        lists.append(given[:cut])
+        changes += given[cut:]
+    return Command(runs, changes, parse_sets(*lists), read_mapping(args.classes), args.to)
 
 
 def guarded(work: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> int:

@@ -1,15 +1,17 @@
 """A finished run, opened by the tools that ask more of it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from fvcore.common.config import CfgNode
+from torch import Tensor
 
 from ...data.loader import Loader
+from ...data.shifts import ShiftedLoader
 from ...engine.checkpoint import Tuned, hash_of, load_tuned
+from ...engine.evaluator import best_classes
 from ...engine.outputs import outputs
 from ...engine.precision import set_backends
 from ...engine.results import RunFolder
@@ -23,6 +25,7 @@ class FinishedRun:
 
     Attributes:
         label: what tells it from the others that are looked at.
+        weights: a hash of all of the model's values.
         result: result.json; None where there is only a tuned.safetensors.
     """
 
@@ -30,6 +33,7 @@ class FinishedRun:
     tuned: Tuned
     device: torch.device
     label: str
+    weights: str
     result: dict | None
 
     @property
@@ -44,18 +48,33 @@ class FinishedRun:
     def class_names(self) -> list[str]:
         return self.tuned.class_names
 
-    @cached_property
-    def weights(self) -> str:
-        """A hash of all of the model's values as they are when this is first asked for."""
-        return hash_of(self.model.state_dict())
+    def logits(self, loader: Loader | ShiftedLoader, name: str) -> Tensor:
+        """Float32 (N, classes) of a split called ``name``; kept for the next time."""
+        return outputs(self.cfg, f"logits of {name}", self.model, len(self.class_names), loader, self._facts)
 
-    def logits(self, loader: Loader, name: str) -> torch.Tensor:
-        """Float32 (N, classes) of a split that is called ``name``; kept for the next time."""
-        facts = {"weights": self.weights, "config": self.cfg.MODEL.dump() + self.cfg.FREQFIT}
-        return outputs(self.cfg, f"logits of {name}", self.model, len(self.class_names), loader, facts)
+    def best_classes(
+        self, loader: Loader | ShiftedLoader, name: str, classes: Tensor | None = None, facts: dict | None = None
+    ) -> Tensor:
+        """(N, 5) labels, see ``evaluator.best_classes``; kept for the next time, in much less room than logits.
+
+        Args:
+            facts: what is done to the model beside what is in its folder.
+        """
+        count = min(5, len(self.class_names) if classes is None else len(classes))
+        where = None if classes is None else classes.to(self.device)
+        facts = self._facts | {"classes": repr(None if classes is None else classes.tolist())} | (facts or {})
+
+        def best(images: Tensor) -> Tensor:
+            return best_classes(self.model(images), where)
+
+        return outputs(self.cfg, f"answers to {name}", best, count, loader, facts).long()
+
+    @property
+    def _facts(self) -> dict:
+        return {"weights": self.weights, "config": self.cfg.MODEL.dump() + self.cfg.FREQFIT}
 
 
-def open_run(path: str | Path, changes: Sequence[str] = (), label: str = "") -> FinishedRun:
+def open_run(path: str | Path, changes: Sequence[str] = ()) -> FinishedRun:
     """Read a run's folder, or its tuned.safetensors.
 
     Args:
@@ -69,7 +88,8 @@ def open_run(path: str | Path, changes: Sequence[str] = (), label: str = "") -> 
     device = choose_device(tuned.cfg.DEVICE)
     set_backends(tuned.cfg, device)
     tuned.model.to(device)
-    return FinishedRun(folder, tuned, device, label or methods_of(tuned.cfg), folder.read_result())
+    weights = hash_of(tuned.model.state_dict())
+    return FinishedRun(folder, tuned, device, methods_of(tuned.cfg), weights, folder.read_result())
 
 
 def open_runs(paths: Sequence[str | Path], changes: Sequence[str] = ()) -> list[FinishedRun]:
@@ -81,10 +101,7 @@ def open_runs(paths: Sequence[str | Path], changes: Sequence[str] = ()) -> list[
     if len({Path(path).resolve() for path in paths}) < len(paths):
         raise ValueError("the same run is named twice")
     runs = [open_run(path, changes) for path in paths]
-    return [
-        FinishedRun(run.folder, run.tuned, run.device, label, run.result)
-        for run, label in zip(runs, labels(runs), strict=True)
-    ]
+    return [replace(run, label=label) for run, label in zip(runs, labels(runs), strict=True)]
 
 
 def labels(runs: Sequence[FinishedRun]) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from ...engine.results import environment
 from ...utils.io import write_json, write_text
 from ..reports.formats import markdown, terminal
-from ..reports.tables import Table
+from ..reports.tables import Cell, Table
 
 
 def write_study(
@@ -23,3 +23,8 @@ def write_study(
     write_text(folder / f"{name}.md", f"# {title}\n\n{text}\n{shown}\n" + "\n".join(map(markdown, tables)))
     print("\n\n".join(terminal(table).strip("\n") for table in tables))
     print(f"\nwrote {folder / name}.md, .json{''.join(f', {path.name}' for path in pictures)}")
+
+
+def percent(fraction: float | None) -> Cell | None:
+    """A table's cell; None is a gap."""
+    return None if fraction is None else Cell(f"{100 * fraction:.2f}", fraction)

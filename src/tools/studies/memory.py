@@ -42,11 +42,6 @@ class OldSet:
     num_classes: int
     about: dict
 
-    @property
-    def ks(self) -> int:
-        """The largest k."""
-        return len(self.bank.labels)
-
 
 def check_settings(pairs: Sequence[str]) -> tuple[list[str], list[str]]:
     """KEY VALUE pairs of the old set's images, and those of the runs.

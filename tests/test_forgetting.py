@@ -59,7 +59,7 @@ def test_the_probe_finds_sklearns_minimum(monkeypatch, penalty):
     features = features.double()
     weight = probe.fit(features, labels, penalty, torch.zeros(4, 13).double())
     theirs = LogisticRegression(C=1 / (penalty * 300), tol=1e-8, max_iter=5000).fit(features.numpy(), labels.numpy())
-    torch.testing.assert_close(weight[:, :-1], torch.from_numpy(theirs.coef_), atol=1e-4, rtol=0)
+    torch.testing.assert_close(weight[:, :-1], torch.from_numpy(theirs.coef_), atol=1e-4, rtol=1e-3)
     expected = torch.from_numpy(theirs.predict_log_proba(features.numpy()))
     torch.testing.assert_close(probe.logits(weight, features).log_softmax(1), expected, atol=1e-4, rtol=0)
 

@@ -61,7 +61,7 @@ def test_the_probe_finds_sklearns_minimum(monkeypatch, penalty):
     theirs = LogisticRegression(C=1 / (penalty * 300), tol=1e-8, max_iter=5000).fit(features.numpy(), labels.numpy())
     torch.testing.assert_close(weight[:, :-1], torch.from_numpy(theirs.coef_), atol=1e-4, rtol=1e-3)
     expected = torch.from_numpy(theirs.predict_log_proba(features.numpy()))
-    torch.testing.assert_close(probe.logits(weight, features).log_softmax(1), expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(probe.logits(weight, features).log_softmax(1), expected, atol=1e-4, rtol=2e-3)
 
 
 def test_the_probe_chooses_its_penalty_without_the_test_images():

@@ -2,6 +2,7 @@
 # Fine-tune with several seeds and print mean and spread.
 #
 #   bash run.sh digits        the demo: linear, LoRA and LoRA + FreqFit on handwritten digits; a table and a plot
+#   bash run.sh studies       what else there is to ask of runs on the digits: forgetting, shifts, ensembles, pictures
 #
 #   bash run.sh DATA [ENCODER BATCH_SIZE BASE_LR WEIGHT_DECAY NUM_TOKENS ADAPTER_RATIO FREQFIT] [KEY VALUE ...]
 #     bash run.sh cifar100 sup_vitb16_imagenet21k 64 0.1 0.01 0 0 freqfit DATA.DATAPATH /data/vtab-1k
@@ -27,6 +28,9 @@ data=$1
 shift
 if [ "$data" = digits ] && [ $# -eq 0 ]; then
   exec "$python" -m src.tools.demo ${SEEDS:+--seeds "$SEEDS"}
+fi
+if [ "$data" = studies ]; then
+  exec "$python" -m src.tools.demo_studies "$@"
 fi
 
 case "$data" in

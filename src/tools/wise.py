@@ -27,7 +27,7 @@ from .studies.command import guarded, read_command, study_parser
 from .studies.ensembles import Curve, curve
 from .studies.figures import draw_curves
 from .studies.finished import open_run, open_runs
-from .studies.sets import open_sets
+from .studies.sets import open_sets_of
 from .studies.write import percent, write_study
 
 ALPHAS = " ".join(f"{i / 10:g}" for i in range(11))
@@ -124,8 +124,7 @@ def work(args: argparse.Namespace) -> None:
     runs = open_runs(command.runs, command.changes)
     start = open_run(args.start, command.changes) if args.start else None
     curves, about = [], {}
-    for run in runs:
-        sets = open_sets(run, command.sets, command.mapping)
+    for run, sets in zip(runs, open_sets_of(runs, command.sets, command.mapping), strict=True):
         about[str(run.folder.path)] = {one.name: one.about for one in sets}
         curves.append(curve(run, sets, alphas, start, args.head_only))
     folder = command.folder(runs[0], "wise")

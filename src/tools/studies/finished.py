@@ -8,13 +8,14 @@ import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor
 
+from ...configs.config import flatten
 from ...data.loader import Loader
 from ...data.shifts import ShiftedLoader
 from ...engine.checkpoint import Tuned, hash_of, load_tuned
 from ...engine.evaluator import best_classes
 from ...engine.outputs import outputs
 from ...engine.precision import set_backends
-from ...engine.results import RunFolder
+from ...engine.results import MAY_MOVE, RunFolder
 from ...engine.run import choose_device
 from ...models.vit_models import TunedViT
 
@@ -120,6 +121,16 @@ def labels(runs: Sequence[FinishedRun]) -> list[str]:
             used.append(part)
     names = [", ".join(said) for said in zip(*used, strict=True)]
     return [name if names.count(name) == 1 else f"{name} ({i + 1})" for i, name in enumerate(names)]
+
+
+def groups(runs: Sequence[FinishedRun]) -> dict[str, list[FinishedRun]]:
+    """Runs that differ in nothing but SEED, together, under a label without it."""
+    found: dict[str, list[FinishedRun]] = {}
+    for run in runs:
+        known = flatten(run.cfg)
+        found.setdefault(repr({k: v for k, v in known.items() if k not in ("SEED", *MAY_MOVE)}), []).append(run)
+    names = labels([replace(some[0], label="") for some in found.values()])
+    return dict(zip(names, found.values(), strict=True))
 
 
 def methods_of(cfg: CfgNode) -> str:

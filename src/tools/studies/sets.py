@@ -46,12 +46,14 @@ class TestSet:
 
     Attributes:
         classes: sorted labels of the only classes that occur by design; None: all of them.
+        keys: the images' names.
         about: where it is, which version, how many images and classes, what was left out.
     """
 
     name: str
     loader: Loader | ShiftedLoader
     classes: torch.Tensor | None
+    keys: list[str]
     about: dict
 
     __test__ = False  # pytest shall not take it for a test
@@ -124,6 +126,20 @@ def open_sets(
         else:
             sets.append(_open_task(run, one, mapping) if one.task else _open_folder(run, one, mapping))
     return sets
+
+
+def open_sets_of(
+    runs: Sequence[FinishedRun], wanted: Sequence[Wanted], mapping: dict[str, str | None] | None = None
+) -> list[list[TestSet]]:
+    """``open_sets`` of every run; runs with the same images share them."""
+    known: dict[str, list[TestSet]] = {}
+    found = []
+    for run in runs:
+        images = repr((run.cfg.DATA, run.cfg.DEVICE, run.tuned.pixels, run.class_names))
+        if images not in known:
+            known[images] = open_sets(run, wanted, mapping)
+        found.append(known[images])
+    return found
 
 
 def own_set(run: FinishedRun, split: str) -> TestSet:
@@ -261,4 +277,4 @@ def _loaded(run: FinishedRun, data: Data, split: str, name: str) -> TestSet:
         "notes": data.notes,
         "left_out": corrupt,
     }
-    return TestSet(name, loaders[split], None, about)
+    return TestSet(name, loaders[split], None, data.splits[split].keys, about)

@@ -1,0 +1,124 @@
+"""The demo's questions beyond accuracy, on the digits: forgetting, shifts, weight-space ensembles, agreement, pictures.
+
+    bash run.sh studies                    the same as    python -m src.tools.demo_studies
+
+Tunes the demo's backbone, which knows letters, on the digits in four ways with two seeds each, then asks every tool in
+turn what became of it: is it still good at letters, what if digits are noisy, turned or inverted, what lies between the
+pre-trained and the tuned model, do methods make the same mistakes, what do filters and attention look at. Everything is
+in OUTPUT_DIR/digits/studies, with the command of every tool in its JSON file. Finished runs are not repeated.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from ..configs.config import ConfigError, load_cfg
+from ..utils.io import replace_folder
+from ..utils.logging import setup_logging
+from ..utils.signals import Interrupted
+from . import attention, compare, filters, forgetting, robustness, wise
+from .demo import CONFIG
+from .pretrain_demo import CLASSES, FONTS, HELD_OUT_FONTS, LOWER, Scribe
+from .runs import report, run_all, say_stopped
+
+# Validated on images that they do not train on, so that alpha can be chosen.
+HELD_OUT = ["DATA.TRAIN_SPLIT", "train"]
+METHODS = {
+    "linear": ["MODEL.TRANSFER_TYPE", "linear", "SOLVER.BASE_LR", "0.01", "SOLVER.TOTAL_EPOCH", "100"],
+    "ssf": ["MODEL.TRANSFER_TYPE", "ssf", "SOLVER.BASE_LR", "0.01"],
+    "lora": ["MODEL.TRANSFER_TYPE", "lora"],
+    "lora + freqfit": ["MODEL.TRANSFER_TYPE", "lora", "FREQFIT", "freqfit"],
+}
+SEEDS = ("42", "44")
+SHIFTS = ["noise=0.3", "rotation=30", "inversion"]
+LETTERS = {"train": 2000, "test": 1000}  # pictures
+
+
+def letters(folder: Path) -> None:
+    """What the backbone was pre-trained on, small Latin letters in its fonts, as an image folder."""
+    if folder.is_dir():
+        return
+    scribe = Scribe([font for font in FONTS if font not in HELD_OUT_FONTS], seed=1)
+
+    def fill(new: Path) -> None:
+        for split, count in LETTERS.items():
+            done = 0
+            while done < count:
+                pictures, labels = scribe.draw(count)
+                pixels = ((pictures + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+                for picture, label in zip(pixels, labels.tolist(), strict=True):
+                    if label < len(LOWER) and done < count:
+                        path = new / split / CLASSES[label] / f"{done:04d}.png"
+                        path.parent.mkdir(parents=True, exist_ok=True)
+                        Image.fromarray(picture).save(path)
+                        done += 1
+
+    replace_folder(folder, fill)
+
+
+def some_digits(folder: Path) -> list[Path]:
+    """A few digits as image files, one of each class."""
+    digits = load_digits()
+    paths = []
+    for digit in (2, 3, 5, 8):
+        i = int((digits.target == digit).argmax())
+        path = folder / f"{digit}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((digits.images[i] * 255 / 16).astype("uint8")).save(path)
+        paths.append(path)
+    return paths
+
+
+def ask(tool: Callable[[list[str]], int], *arguments: object) -> int:
+    """One tool's ``main``, with a line that says how to call it."""
+    command = [str(argument) for argument in arguments]
+    print(f"\npython -m {tool.__module__} {' '.join(command)}\n", flush=True)
+    return tool(command)
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="settings of all runs")
+    args = parser.parse_intermixed_args(argv)
+    setup_logging()
+    try:
+        wanted = [
+            (label, load_cfg(CONFIG, [*settings, *HELD_OUT, *args.opts, "SEED", seed]))
+            for label, settings in METHODS.items()
+            for seed in SEEDS
+        ]
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    try:
+        rows = run_all(wanted)
+    except Interrupted as stopped:
+        return say_stopped(stopped)
+    if status := report(rows):
+        return status
+    runs = {row.label: [folder.path for folder in row.folders] for row in rows}
+    every = [path for paths in runs.values() for path in paths]
+    out = Path(wanted[0][1].OUTPUT_DIR) / "digits" / "studies"
+    letters(out / "letters")
+    images = some_digits(out / "images")
+    filtered = runs["lora + freqfit"][0]
+    return max(
+        ask(forgetting.main, *every, "--on", f"letters={out / 'letters'}", "--to", out / "forgetting"),
+        ask(robustness.main, *every, "--shift", *SHIFTS, "--to", out / "robustness"),
+        ask(
+            wise.main, runs["ssf"][0], runs["lora"][0], "--start", runs["linear"][0], "--shift", *SHIFTS,
+            "--to", out / "wise",
+        ),
+        ask(compare.main, *every, "--to", out / "compare"),
+        ask(filters.main, filtered, *images, "--to", out / "filters"),
+        ask(attention.main, filtered, *images, "--to", out / "attention"),
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

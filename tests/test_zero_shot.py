@@ -23,6 +23,7 @@ from src.models.vit_backbones import convert
 from src.models.vit_backbones.zoo import MODEL_ZOO, OPENAI, Backbone
 from src.models.vit_models import build_model
 from src.models.zero_shot import spoken_names, templates, zero_shot_head
+from src.tools import robustness, wise
 from src.utils.io import read_json
 
 TEXTS = "a photo of the number {}.\na {}, by hand\n{}\n"
@@ -162,6 +163,24 @@ def test_a_run_starts_there_says_so_and_is_read_back_without_a_text_tower(file, 
     tuned = load_tuned(folder.path)
     again = evaluate(tuned.model, loaders["test"], autocast(cfg, torch.device("cpu"))).as_dict()
     assert again == pytest.approx(result["test"])
+
+
+def test_ensembles_and_robustness_start_from_the_zero_shot_model(file):
+    cfg = config(file, "FREQFIT", "freqfit", "SOLVER.BASE_LR", "0.01")
+    folder = run_folder(cfg)
+    result = run(cfg, folder)
+    ends = result["zero_shot"]["test"]["top1"], result["test"]["top1"]
+    assert ends[0] != ends[1]
+    arguments = [str(folder.path), "--shift", "inversion", "--to", str(file.parent / "out")]
+    assert wise.main([*arguments, "--alphas", "0 1"]) == 0
+    (found,) = read_json(file.parent / "out" / "wise.json")["curves"]
+    assert found["head_at_alpha_0"] == "zero-shot"
+    assert [at["top1"] for at in found["test"]["digits"]] == pytest.approx(ends)
+    assert robustness.main(arguments) == 0
+    rows = {row["label"]: row["test"][0] for row in read_json(file.parent / "out" / "robustness.json")["rows"]}
+    assert rows["zero-shot"]["digits"]["top1"] == pytest.approx(ends[0])
+    assert rows["zero-shot"]["inversion 1"]["top1"] == pytest.approx(found["test"]["inversion 1"][0]["top1"])
+    assert rows["lora+freqfit"]["digits"]["top1"] == pytest.approx(ends[1])
 
 
 def test_a_saved_run_gives_its_logits_again(file):

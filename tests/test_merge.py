@@ -20,6 +20,7 @@ from src.engine.run import run
 from src.models.vit_backbones.zoo import IMAGENET, MODEL_ZOO, create_vit, timm_arguments
 from src.models.vit_models import TunedViT, build_model, parse
 from src.tools import merge
+from src.tools.exports import plain
 from src.utils.io import read_json
 
 
@@ -135,8 +136,8 @@ def test_a_merged_model_with_other_logits_is_not_written(finished, tmp_path, mai
     def wrong(model):
         return {k: 1.001 * v for k, v in original(model).items()}
 
-    original = merge.merged_state_dict
-    monkeypatch.setattr(merge, "merged_state_dict", wrong)
+    original = plain.merged_state_dict
+    monkeypatch.setattr(plain, "merged_state_dict", wrong)
     done = main(finished, tmp_path / "out")
     assert done.returncode == 1
     assert "lora+rlrr+ssf+block cannot be merged: the logits would differ" in done.stderr
@@ -193,13 +194,13 @@ def test_timm_builds_every_row_of_the_zoo_from_its_arguments(name):
     with torch.device("meta"):
         vit = create_vit(row, size)
         architecture, arguments = timm_arguments(name, vit, size, len(vit.blocks) + 2)
-        plain = timm.create_model(architecture, num_classes=0, **json.loads(json.dumps(arguments)))
-    assert len(plain.blocks) == len(vit.blocks) + 2
-    del plain.blocks[-2:]
+        built = timm.create_model(architecture, num_classes=0, **json.loads(json.dumps(arguments)))
+    assert len(built.blocks) == len(vit.blocks) + 2
+    del built.blocks[-2:]
     wanted = {name: tensor.shape for name, tensor in vit.state_dict().items()}
-    assert {name: tensor.shape for name, tensor in plain.state_dict().items()} == wanted
-    assert (plain.global_pool, plain.patch_embed.grid_size) == (vit.global_pool, vit.patch_embed.grid_size)
-    for ours, theirs in zip(vit.modules(), plain.modules(), strict=True):
+    assert {name: tensor.shape for name, tensor in built.state_dict().items()} == wanted
+    assert (built.global_pool, built.patch_embed.grid_size) == (vit.global_pool, vit.patch_embed.grid_size)
+    for ours, theirs in zip(vit.modules(), built.modules(), strict=True):
         if not isinstance(ours, (timm.layers.DropPath, torch.nn.Identity)):
             assert type(ours) is type(theirs)
             assert getattr(ours, "eps", 0) == getattr(theirs, "eps", 0)
@@ -226,8 +227,7 @@ def test_backbones_of_every_kind_come_back_from_a_folder(feature, methods, size,
     randomise(model, 0.02)
     images = torch.randn(2, 3, *size)
     logits = model(images)
-    plain = merge.merge(Tuned(model, cfg, list("abcdefg"), Pixels(size, "none", *IMAGENET)))
-    merge.write(plain, tmp_path / "out")
+    plain.write(plain.merge(Tuned(model, cfg, list("abcdefg"), Pixels(size, "none", *IMAGENET))), tmp_path / "out")
     again = timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True).eval()
     torch.testing.assert_close(again(images), logits, atol=1e-4, rtol=1e-4)
     config = read_json(tmp_path / "out" / "config.json")

@@ -17,159 +17,12 @@ fold.
 import argparse
 import os
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
-import timm
-import torch
-from safetensors.torch import save
-from torch import Tensor, nn
-
 from ..configs.config import ConfigError
-from ..data.pixels import CROP_MARGIN
-from ..engine.checkpoint import Tuned, load_tuned
-from ..models.merge import merged_state_dict
-from ..models.vit_backbones.zoo import timm_arguments
-from ..models.vit_models import TunedViT
-from ..utils.io import replace_folder, write_atomic, write_json
+from ..engine.checkpoint import load_tuned
 from ..utils.logging import setup_logging
-
-FILES = (".safetensors", ".pth", ".pt")
-FOLDER = ("config.json", "model.safetensors")  # timm's names for what is in a model's folder
-
-TOLERANCE = 1e-5  # of the logits' size
-
-
-@dataclass(frozen=True)
-class Plain:
-    """A merged model as timm knows it: the architecture's name, arguments that differ from its own, and weights."""
-
-    architecture: str
-    arguments: dict
-    state: dict[str, Tensor]
-    config: dict  # config.json
-    error: float  # largest difference of a logit, as a fraction of the largest logit
-
-
-def merge(tuned: Tuned) -> Plain:
-    """The plain timm model that gives the logits of ``tuned``, whose model is left in double precision.
-
-    In double precision, because that tells rounding, which both models have, from folding gone wrong.
-
-    Raises:
-        ValueError: a method or the head cannot be folded, or the merged model's logits differ; the message says why.
-    """
-    model, cfg = tuned.model.double(), tuned.cfg
-    if not model.head.is_linear:
-        what = (
-            f"has {n} hidden layers (MODEL.MLP_NUM)" if (n := cfg.MODEL.MLP_NUM) else "compares directions (zero_shot)"
-        )
-        raise ValueError(f"the head cannot be merged: it {what}, and timm's is one linear map")
-    state = merged_state_dict(model)
-    architecture, arguments = timm_arguments(cfg.DATA.FEATURE, model.vit, tuned.pixels.size, count_blocks(state))
-    plain = timm.create_model(architecture, num_classes=len(tuned.class_names), **arguments).eval()
-    classifier = plain.pretrained_cfg["classifier"]
-    state |= {f"{classifier}.{name}": param.detach() for name, param in model.head.last_layer.named_parameters()}
-    state = {name: tensor.float().contiguous() for name, tensor in state.items()}
-    plain.load_state_dict(state)
-    error = difference(plain.double(), model, tuned.pixels.size)
-    if not error <= TOLERANCE:
-        raise ValueError(f"{named(model)} cannot be merged: the logits would differ by {error:.1e} of their size")
-    return Plain(architecture, arguments, state, describe(tuned, architecture, arguments, plain), error)
-
-
-def named(model: TunedViT) -> str:
-    """A model's methods, for messages."""
-    return "+".join(model.methods) or "a linear head"
-
-
-def count_blocks(state: dict[str, Tensor]) -> int:
-    """The depth of a timm ViT, 0 for networks whose blocks are in stages."""
-    return len({name.split(".")[1] for name in state if name.startswith("blocks.")})
-
-
-@torch.no_grad()
-def difference(one: nn.Module, other: nn.Module, size: tuple[int, int]) -> float:
-    """The largest difference between two models' logits on random images, as a fraction of the largest logit."""
-    images = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0)).double()
-    wanted = other(images)
-    largest = wanted.abs().max().item()
-    return (one(images) - wanted).abs().max().item() / (largest or 1.0)
-
-
-def describe(tuned: Tuned, architecture: str, arguments: dict, plain: nn.Module) -> dict:
-    """timm's config.json for ``plain``."""
-    pixels = tuned.pixels
-    crops = pixels.resize != "squash"
-    pretrained = {
-        "custom_load": False,
-        "input_size": [3, *pixels.size],
-        "fixed_input_size": plain.pretrained_cfg.get("fixed_input_size", False),
-        "interpolation": pixels.interpolation,
-        "crop_pct": 1 / CROP_MARGIN if crops else 1.0,
-        "crop_mode": "center" if crops else "squash",
-        "mean": list(pixels.mean),
-        "std": list(pixels.std),
-        "num_classes": len(tuned.class_names),
-        "first_conv": plain.pretrained_cfg["first_conv"],
-        "classifier": plain.pretrained_cfg["classifier"],
-    }
-    return {
-        "architecture": architecture,
-        "num_classes": len(tuned.class_names),
-        "num_features": plain.num_features,
-        "label_names": tuned.class_names,
-        "model_args": arguments,
-        "pretrained_cfg": pretrained,
-    }
-
-
-def check_free(out: Path, force: bool) -> None:
-    """Raises FileExistsError unless ``out`` may be written."""
-    if not out.exists():
-        return
-    if not force:
-        raise FileExistsError(f"{out} exists and is not overwritten: choose another OUT, or add --force")
-    is_file = out.suffix in FILES
-    if is_file != out.is_file() or (not is_file and (other := {p.name for p in out.iterdir()} - set(FOLDER))):
-        found = (
-            "a file" if out.is_file() else "a folder" if is_file else f"a folder with {', '.join(sorted(other))} in it"
-        )
-        raise FileExistsError(f"{out} is {found}, no merged model: --force does not overwrite it")
-
-
-def write(plain: Plain, out: Path) -> None:
-    """Write ``out``, a file or a folder by its name, whole or not at all."""
-
-    def write_tensors(path: Path) -> None:
-        path.write_bytes(save(plain.state, {"format": "pt"}))
-
-    def fill(folder: Path) -> None:
-        write_json(folder / FOLDER[0], plain.config)
-        write_atomic(folder / FOLDER[1], write_tensors)
-
-    if out.suffix == ".safetensors":
-        write_atomic(out, write_tensors)
-    elif out.suffix in FILES:
-        write_atomic(out, lambda temporary: torch.save(plain.state, temporary))
-    else:
-        replace_folder(out, fill)
-
-
-def how_to_load(plain: Plain, out: Path) -> list[str]:
-    """The Python that loads ``out``."""
-    if out.suffix not in FILES:
-        return [
-            "import timm",
-            f"model = timm.create_model({f'local-dir:{out}'!r}, pretrained=True).eval()",
-            "transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))",
-        ]
-    arguments = {"num_classes": plain.config["num_classes"], **plain.arguments, "checkpoint_path": str(out)}
-    return [
-        "import timm",
-        f"model = timm.create_model({plain.architecture!r}, {', '.join(f'{k}={v!r}' for k, v in arguments.items())})",
-        "logits = model.eval()(images)",
-    ]
+from .exports.plain import FILES, check_free, how_to_load, merge, named, write
 
 
 def parse_args(argv: list[str]) -> argparse.Namespace:
@@ -185,7 +38,7 @@ def main(argv: list[str]) -> int:
     args = parse_args(argv)
     setup_logging()
     try:
-        check_free(args.out, args.force)
+        check_free(args.out, args.force, args.out.suffix in FILES)
         tuned = load_tuned(args.run_dir, args.opts)
         plain = merge(tuned)
         write(plain, args.out)

@@ -13,22 +13,25 @@ class _AboveBar(logging.Handler):
 
     Args:
         only: records of loggers below this name, and errors of all; "" prints everything.
+        stderr: print them there, where stdout has the results themselves.
     """
 
-    def __init__(self, only: str = ""):
+    def __init__(self, only: str = "", stderr: bool = False):
         super().__init__()
+        self.stderr = stderr
         self.addFilter(lambda record: record.name.startswith(only) or record.levelno >= logging.ERROR)
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=sys.stdout)
+        tqdm.write(self.format(record), file=sys.stderr if self.stderr else sys.stdout)
 
 
-def setup_logging(level: int = logging.INFO, terminal: bool = True, only: str = "") -> None:
+def setup_logging(level: int = logging.INFO, terminal: bool = True, only: str = "", stderr: bool = False) -> None:
     """Log to the terminal; call once per process. Of several that train together only the first talks.
 
     Args:
         terminal: False where nothing is printed, and only log files get the lines.
         only: whose lines are printed, where many runs would print too many: those of loggers below this name.
+        stderr: print there, where stdout has the results themselves.
     """
     if distributed.expected_rank() > 0:
         level = logging.ERROR
@@ -36,11 +39,12 @@ def setup_logging(level: int = logging.INFO, terminal: bool = True, only: str = 
     if not terminal:
         root.addHandler(logging.NullHandler())
     elif not any(isinstance(handler, _AboveBar) for handler in root.handlers):
-        handler = _AboveBar(only)
+        handler = _AboveBar(only, stderr)
         handler.setFormatter(logging.Formatter("%(message)s"))
         root.addHandler(handler)
     root.setLevel(level)
-    logging.getLogger("absl").setLevel(logging.WARNING)  # tensorflow-datasets tells of every file it opens
+    for name in ("absl", "onnx_ir"):  # they tell of every file that is opened, of every constant that is shared
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 class _File(logging.FileHandler):

@@ -128,7 +128,7 @@ def images_below(root: Path, split: str, classes: list[str]) -> list[tuple[str, 
         raise DataError(f"{here} has classes that train/ does not have: {', '.join(new)}")
     items, others = [], []
     prefix = f"{split}/" if split else ""
-    for path in _files(str(here), ""):
+    for path in files_below(str(here)):
         name, deeper, _ = path.partition("/")
         if deeper and path.lower().endswith(IMAGE_ENDINGS):
             items.append((prefix + path, index[name]))
@@ -143,8 +143,8 @@ def images_below(root: Path, split: str, classes: list[str]) -> list[tuple[str, 
     return sorted(items)
 
 
-def _files(root: str, below: str) -> Iterator[str]:
-    """Paths of every file below, behind symbolic links too, but nothing hidden, such as editors' copies.
+def files_below(root: str, below: str = "") -> Iterator[str]:
+    """Paths below ``root`` of every file in it, behind symbolic links too, but nothing hidden, such as editors' copies.
 
     A link to nowhere ends in "(a link to nowhere)", so that it is named with the files that are no images.
     """
@@ -153,7 +153,7 @@ def _files(root: str, below: str) -> Iterator[str]:
             continue
         path = f"{below}/{entry.name}" if below else entry.name
         if entry.is_dir():
-            yield from _files(root, path)
+            yield from files_below(root, path)
         elif entry.is_symlink() and not os.path.exists(entry.path):
             yield f"{path} (a link to nowhere)"
         else:

@@ -107,7 +107,7 @@ class SpectralFilter(nn.Module):
         else:  # a + ib
             a, b = (self.filter * scale[:, None]).flatten(0, -3).to(x.dtype).unbind(-1)  # (K, D) each
             parts = (torch.addcmul(real * a, imag, b, value=-1), torch.addcmul(imag * a, real, b))
-        shift = self.shift.to(x.dtype).expand(len(x), 1, -1)
+        shift = self.shift.to(x.dtype).expand(x.shape[0], 1, -1)
         return self.fourier.synthesis(x.dtype) @ torch.cat((*parts, shift), dim=1)
 
     def change_by_fft(self, x: Tensor) -> Tensor:

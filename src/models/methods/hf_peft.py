@@ -382,7 +382,7 @@ class Injected(Method):
             (temporary / "adapter_model.safetensors").write_bytes(save(state, {"format": "pt"}))
 
         replace_folder(folder, write)
-        logger.info("%s: what peft learned in its own format, without the head and what other methods learned", folder)
+        logger.info("%s/: what peft learned in its own format, without head and other methods", folder.name)
 
 
 # --- adapters on disk

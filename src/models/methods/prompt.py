@@ -29,7 +29,7 @@ class Insert(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         (projection,) = self.projection
-        prompts = self.dropout(projection(self.prompts).expand(len(x), -1, -1)).to(x.dtype)
+        prompts = self.dropout(projection(self.prompts).expand(x.shape[0], -1, -1)).to(x.dtype)
         return torch.cat((x[:, : self.prefix], prompts, x[:, -self.num_patches :]), dim=1)
 
 

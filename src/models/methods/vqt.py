@@ -39,7 +39,7 @@ class Queries(Reader):
 
     def answer(self, read: Tensor) -> None:
         (block,) = self.block
-        x = self.dropout(self.queries.expand(len(read), -1, -1))
+        x = self.dropout(self.queries.expand(read.shape[0], -1, -1))
         x = x + block.drop_path1(block.ls1(self.attend(block.attn, block.norm1(x), read)))
         self.answers = x + block.drop_path2(block.ls2(block.mlp(block.norm2(x))))
 

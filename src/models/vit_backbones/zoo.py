@@ -42,6 +42,7 @@ class Backbone:
     files: tuple[str, ...]  # accepted names under MODEL.MODEL_ROOT; the first is the publisher's
     convert: Callable[[Path], dict[str, Tensor]]
     url: str
+    licence: str  # of the weights, by its name on the Hugging Face Hub, as their publisher or timm states it
     mean_std: tuple[tuple[float, ...], tuple[float, ...]] = IMAGENET  # of the images it was pre-trained on
     interpolation: str = "bicubic"  # of those images, as timm states it for these weights
     pool: str = "token"
@@ -53,37 +54,36 @@ class Backbone:
 def _google(arch: str, file: str, folder: str = "imagenet21k") -> Backbone:
     url = f"https://storage.googleapis.com/vit_models/{folder}/{file}"
     renamed = f"imagenet21k_{file}"  # what VPT and FreqFiT ask their users to rename it to
-    return Backbone(arch, (file, renamed), convert.google, url, mean_std=HALF, dropout=0.1)
+    return Backbone(arch, (file, renamed), convert.google, url, "apache-2.0", mean_std=HALF, dropout=0.1)
 
 
 def _mae(size: str, arch: str, how: Callable = convert.mae) -> Backbone:
     file = f"mae_pretrain_vit_{size}.pth"
-    return Backbone(
-        arch, (file,), how, f"https://dl.fbaipublicfiles.com/mae/pretrain/{file}", pool="avg", drop_path=0.1
-    )
+    url = f"https://dl.fbaipublicfiles.com/mae/pretrain/{file}"
+    return Backbone(arch, (file,), how, url, "cc-by-nc-4.0", pool="avg", drop_path=0.1)
 
 
 def _moco(*files: str) -> Backbone:
     url = f"https://dl.fbaipublicfiles.com/moco-v3/vit-b-300ep/{files[0]}"
-    return Backbone("vit_base_patch16_224", files, convert.moco, url)
+    return Backbone("vit_base_patch16_224", files, convert.moco, url, "cc-by-nc-4.0")
 
 
 def _clip(arch: str, file: str, sha256: str) -> Backbone:
     url = f"https://openaipublic.azureedge.net/clip/models/{sha256}/{file}"
-    return Backbone(arch, (file,), convert.clip, url, mean_std=OPENAI)
+    return Backbone(arch, (file,), convert.clip, url, "mit", mean_std=OPENAI)
 
 
 def _dino(arch: str, name: str) -> Backbone:
     file = f"dino_{name}_pretrain.pth"
     url = f"https://dl.fbaipublicfiles.com/dino/dino_{name}_pretrain/{file}"
-    return Backbone(arch, (file,), convert.dino, url)
+    return Backbone(arch, (file,), convert.dino, url, "apache-2.0")
 
 
 def _dinov2(size: str, letter: str, registers: bool = False) -> Backbone:
     arch = f"vit_{size}_patch14_{'reg4_' if registers else ''}dinov2"
     file = f"dinov2_vit{letter}14_{'reg4_' if registers else ''}pretrain.pth"
     url = f"https://dl.fbaipublicfiles.com/dinov2/dinov2_vit{letter}14/{file}"
-    return Backbone(arch, (file,), convert.dinov2, url, resize="bicubic")
+    return Backbone(arch, (file,), convert.dinov2, url, "apache-2.0", resize="bicubic")
 
 
 MODEL_ZOO: dict[str, Backbone] = {
@@ -93,6 +93,7 @@ MODEL_ZOO: dict[str, Backbone] = {
         ("vit_micro_glyphs.npz",),
         convert.google,
         "it is made by `python -m src.tools.pretrain_demo`",
+        "apache-2.0",
         mean_std=HALF,
         interpolation="bilinear",
     ),
@@ -356,6 +357,12 @@ def timm_arguments(name: str, vit: nn.Module, image_size: tuple[int, int], depth
             **arguments,
         }  # VisionTransformer with other sizes, all of them given
     return row.arch, arguments
+
+
+def licence(name: str) -> str:
+    """Of a backbone's weights, as the Hugging Face Hub calls it; "" where nobody says."""
+    row = find_backbone(name)
+    return row.licence if row else timm.get_pretrained_cfg(name[len("timm:") :]).license or ""
 
 
 def input_config(name: str) -> tuple[tuple[tuple[float, ...], tuple[float, ...]], str]:

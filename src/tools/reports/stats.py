@@ -62,6 +62,14 @@ def weighted(cells: Sequence[dict[str, float]], weights: Sequence[float]) -> Sum
     return Summary(mean, math.sqrt(sum(variances)), half, n)
 
 
+def wilson(share: float, n: int) -> tuple[float, float]:
+    """The 95 % interval (Wilson, 1927) of a proportion that was ``share`` of ``n`` trials: its lowest and highest."""
+    z = float(stats.norm.ppf(0.975))
+    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
 def _t(freedom: float) -> float:
     return float(stats.t.ppf(0.975, freedom))
 

@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from scipy.stats import binomtest
-
 from ...engine.checkpoint import hash_of
 from ...engine.evaluator import Accuracy, accuracy
 from ...models.wise import between
+from ..reports.stats import wilson
 from .ensembles import start_of
 from .finished import FinishedRun, groups
 from .sets import TestSet
@@ -70,5 +69,4 @@ def _measured(run: FinishedRun, one: TestSet, facts: dict | None = None) -> Accu
 
 def interval(found: Accuracy) -> tuple[float, float]:
     """Wilson's 95 % interval of top-1, over test images (Wilson, 1927)."""
-    low, high = binomtest(round(found.top1 * found.images), found.images).proportion_ci(0.95, "wilson")
-    return float(low), float(high)
+    return wilson(found.top1, found.images)

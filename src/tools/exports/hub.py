@@ -1,0 +1,50 @@
+"""A folder as the Hugging Face Hub wants it: weights, config.json, and a model card written from the run."""
+
+from pathlib import Path
+
+from ...models.vit_models import METHODS
+from ...utils.io import replace_folder, write_atomic, write_json, write_text
+from .card import write_card
+from .network import Network, about
+from .onnx_file import how_to_load_onnx, require_onnx, write_onnx
+from .plain import FOLDER, how_to_load, write_folder
+
+CARD, ONNX, TUNED = "README.md", "model.onnx", "tuned.safetensors"
+KNOWN = {*FOLDER, CARD, ONNX, f"{ONNX}.data", TUNED, *METHODS}  # what may be in it; adapters are called by their method
+
+
+def write_hub(network: Network, tuned_file: Path, result: dict | None, out: Path) -> float:
+    """Write the folder ``out``; how much the logits of its network differ from the run's, as a fraction of their size.
+
+    What folds is a timm model. Otherwise the whole network is there as ONNX, and what was learned for ViTune.
+
+    Args:
+        tuned_file: the run's tuned.safetensors.
+        result: its result.json; None where there is none.
+    """
+    errors = []
+    if network.plain is None:
+        require_onnx()
+
+    def fill(folder: Path) -> None:
+        if network.plain is not None:
+            write_folder(network.plain, folder)
+            errors.append(network.plain.error)
+        else:
+            errors.append(write_onnx(network, folder / ONNX))
+            write_json(folder / FOLDER[0], {"architecture": network.tuned.cfg.DATA.FEATURE, **about(network.tuned)})
+            write_atomic(folder / TUNED, lambda temporary: temporary.write_bytes(tuned_file.read_bytes()))
+        model = network.tuned.model
+        for name, method in model.methods.items():
+            method.export(model.vit, folder / name)
+        adapters = [name for name in model.methods if (folder / name).is_dir()]
+        write_text(folder / CARD, write_card(network, result, how_to_load_hub(network, Path(".")), adapters))
+
+    replace_folder(out, fill)
+    return errors[0]
+
+
+def how_to_load_hub(network: Network, folder: Path) -> list[str]:
+    if network.plain is not None:
+        return how_to_load(network.plain, folder)
+    return how_to_load_onnx(folder / ONNX)

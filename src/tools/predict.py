@@ -1,0 +1,197 @@
+"""What a finished run says of images: a class and its probability for every file, as CSV or JSON.
+
+    python -m src.tools.predict output/digits/vit_micro_glyphs/lora/lr0.005_... photos/ cat.jpg "more/**/*.png"
+    python -m src.tools.predict output/digits/vit_micro_glyphs/lora/lr0.005_... photos/ --top 3 --to predictions.json
+
+IMAGES are files, folders (with all folders below) and patterns. Pixels are prepared as in the run's own evaluation.
+Without --to, CSV goes to the standard output, and everything else to stderr. KEY VALUE pairs override the run's
+settings, such as DEVICE cpu, SOLVER.AMP bf16, DATA.NUM_WORKERS 8, or MODEL.MODEL_ROOT and the folder in which the
+backbone's weights are now.
+
+Probabilities are the softmax of the logits; of runs with SOLVER.LOSS sigmoid each class has one of its own, and they do
+not sum to one.
+
+Exit status: 0 when every image was predicted; 1 when some files are broken, which are named while the others are
+predicted, or for any other error; 2 for settings with problems.
+"""
+
+import argparse
+import csv
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+import simplejson
+import torch
+from torch import Tensor
+
+from ..configs.config import ConfigError
+from ..data.image_files import find_images, read_images
+from ..data.pixels import normalise
+from ..engine.precision import autocast
+from ..utils.io import write_atomic
+from ..utils.progress import tqdm
+from .studies.command import guarded, paths_and_settings
+from .studies.finished import FinishedRun, open_run
+
+logger = logging.getLogger(__name__)
+
+FORMATS = (".csv", ".json")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Of one file: the probability of every class (C,), float64, and the labels of the likeliest, best first."""
+
+    file: str
+    probabilities: Tensor
+    top: list[int]
+
+
+def predictions(
+    run: FinishedRun, files: Sequence[str], top: int, batch_size: int, broken: dict[str, str]
+) -> Iterator[Prediction]:
+    """One after the other; files that cannot be decoded go into ``broken``, with the reason."""
+    bar = tqdm(desc="predicting", total=len(files), unit="img", leave=False)
+    with bar:
+        for names, images in _batches(run, files, batch_size, broken, bar):
+            for name, found in zip(names, probabilities(run, images), strict=True):
+                yield Prediction(name, found, found.topk(top).indices.tolist())
+
+
+def _batches(
+    run: FinishedRun, files: Sequence[str], batch_size: int, broken: dict[str, str], bar: tqdm
+) -> Iterator[tuple[list[str], Tensor]]:
+    """Names and images (B, 3, H, W) in 0..255, on the run's device; the last batch is as small as it comes."""
+    names, images = [], []
+    for name, image in read_images(files, run.tuned.pixels, run.cfg.DATA.NUM_WORKERS):
+        bar.update()
+        if isinstance(image, str):
+            broken[name] = image
+            logger.warning("broken: %s: %s", name, image)
+            continue
+        names.append(name)
+        images.append(image)
+        if len(names) == batch_size:
+            yield names, torch.stack(images).to(run.device)
+            names, images = [], []
+    if names:
+        yield names, torch.stack(images).to(run.device)
+
+
+@torch.inference_mode()
+def probabilities(run: FinishedRun, images: Tensor) -> Tensor:
+    """Images (B, 3, H, W) in 0..255 -> float64 (B, classes) on the CPU."""
+    mean, std = (
+        torch.tensor(v, device=run.device).view(3, 1, 1) for v in (run.tuned.pixels.mean, run.tuned.pixels.std)
+    )
+    with autocast(run.cfg, run.device):
+        logits = run.model(normalise(images, mean, std))
+    logits = logits.double().cpu()
+    return logits.sigmoid() if run.cfg.SOLVER.LOSS == "sigmoid" else logits.softmax(dim=1)
+
+
+def write_csv(file: TextIO, found: Iterator[Prediction], class_names: list[str], top: int, every: bool) -> None:
+    """One line per file: name, class, probability, the next likeliest, and if ``every`` a column for every class."""
+    head = ["file", "class", "probability"]
+    head += [f"{what}_{rank}" for rank in range(2, top + 1) for what in ("class", "probability")]
+    lines = csv.writer(file, lineterminator="\n")
+    lines.writerow(head + ([f"p({name})" for name in class_names] if every else []))
+    for one in found:
+        ranked = [value for i in one.top for value in (class_names[i], _number(one.probabilities[i]))]
+        lines.writerow([one.file, *ranked, *(map(_number, one.probabilities) if every else ())])
+
+
+def _number(probability: Tensor) -> str:
+    """Six significant digits."""
+    return f"{probability.item():.6g}"
+
+
+def write_json(
+    file: TextIO, found: Iterator[Prediction], run: FinishedRun, every: bool, broken: dict[str, str]
+) -> None:
+    """The classes, what was found of every file, and the files that are broken."""
+    names = run.class_names
+    listed = []
+    for one in found:
+        ranked = [{"class": names[i], "label": i, "probability": one.probabilities[i].item()} for i in one.top]
+        entry = {"file": one.file, **ranked[0], "top": ranked}
+        listed.append(entry | ({"probabilities": one.probabilities.tolist()} if every else {}))
+    content = {
+        "run": str(run.folder.path),
+        "backbone": run.cfg.DATA.FEATURE,
+        "methods": run.label,
+        "classes": names,
+        "predictions": listed,
+        "broken": [{"file": name, "why": why} for name, why in broken.items()],
+    }
+    simplejson.dump(content, file, indent=1, ignore_nan=True)
+    file.write("\n")
+
+
+def predict(args: argparse.Namespace) -> int:
+    """The command; its exit status."""
+    (run_dir, *images), settings = paths_and_settings(args.paths)
+    if not images:
+        raise ConfigError("no IMAGES are given: name files, folders or patterns behind RUN_DIR")
+    if args.batch < 0 or args.top < 1:
+        raise ConfigError(f"--batch {args.batch} --top {args.top}: both must be at least 1")
+    files = find_images(images)
+    run = open_run(run_dir, settings)
+    top = min(args.top, len(run.class_names))
+    size = args.batch or run.cfg.DATA.EVAL_BATCH_SIZE or run.cfg.DATA.BATCH_SIZE
+    broken: dict[str, str] = {}
+    found = predictions(run, files, top, size, broken)
+
+    def write(file: TextIO) -> None:
+        if args.to and args.to.suffix == ".json":
+            write_json(file, found, run, args.probabilities, broken)
+        else:
+            write_csv(file, found, run.class_names, top, args.probabilities)
+
+    def write_file(temporary: Path) -> None:
+        with open(temporary, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            write(file)
+
+    if args.to:
+        write_atomic(args.to, write_file)
+    else:
+        write(sys.stdout)
+    said = f"{len(files) - len(broken):,} of {len(files):,} images predicted" + (f": {args.to}" if args.to else "")
+    logger.info(said)
+    if broken:
+        print(f"error: {len(broken):,} of {len(files):,} files are broken: {', '.join(broken)}", file=sys.stderr)
+    return 1 if broken else 0
+
+
+def parse_args(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="%(prog)s RUN_DIR IMAGES... [options] [KEY VALUE ...]",
+    )
+    parser.add_argument("paths", nargs="+", metavar="RUN_DIR IMAGES... KEY VALUE", help="see above")
+    parser.add_argument(
+        "--to", type=Path, metavar="FILE", help="a .csv or .json file to write (default: CSV on stdout)"
+    )
+    parser.add_argument("--top", type=int, default=1, metavar="K", help="also name the next likeliest, K in all")
+    parser.add_argument("--probabilities", action="store_true", help="also write the probability of every class")
+    parser.add_argument(
+        "--batch", type=int, default=0, metavar="N", help="images at once (default: as the run's evaluation)"
+    )
+    args = parser.parse_intermixed_args(argv)
+    if args.to and args.to.suffix not in FORMATS:
+        parser.error(f"--to {args.to}: the name must end in {' or '.join(FORMATS)}")
+    return args
+
+
+def main(argv: list[str]) -> int:
+    args = parse_args(argv)
+    return guarded(predict, args, stderr=not args.to)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,167 @@
+"""What a ViT's blocks attend to, and attention rollout (Abnar & Zuidema, 2020, arXiv:2005.00928).
+
+Rollout follows attention only, averaged over heads, with half of each token passing by: what FreqFit or Convpass move
+between patches is not in it. Prompts are no part of the image: what is read from fresh ones is lost to the map.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+
+from ...models.method import Tokens, tokens_of, wires
+from ...models.methods.prompt import Insert
+
+
+@dataclass(frozen=True)
+class Attention:
+    """One block's, of one image, averaged over heads.
+
+    Attributes:
+        name: of the block, "blocks.3".
+        weights: (N, N); row i says what token i reads: prefix, prompts, patches, in that order; rows sum to one.
+        fresh: whether the prompts that enter this block were put there just before it.
+    """
+
+    name: str
+    weights: Tensor
+    fresh: bool
+
+
+@dataclass(frozen=True)
+class Maps:
+    """What the reader, the pooled token or the mean of the pooled tokens, takes from the image.
+
+    Attributes:
+        reader: "class token" or "patches".
+        blocks: name -> (rows, cols), the shares of patches; they sum to one less what other tokens get.
+        others: name -> the shares of "class token", "registers" and "prompts", of those that there are.
+        rollout: (rows, cols), likewise.
+    """
+
+    reader: str
+    blocks: dict[str, Tensor]
+    others: dict[str, dict[str, float]]
+    rollout: Tensor
+
+    @property
+    def last_others(self) -> dict[str, float]:
+        """``others`` of the last block."""
+        return list(self.others.values())[-1]
+
+    @staticmethod
+    def relative(shares: Tensor) -> np.ndarray:
+        """In multiples of an even share."""
+        return (shares * shares.numel()).numpy()
+
+
+def maps_of(vit: nn.Module, methods: nn.ModuleDict, image: Tensor) -> Maps:
+    """Of one image (1, 3, H, W), by a ViT with the taps of ``methods``, or with none.
+
+    Raises:
+        ValueError: another kind of network, or attention that keeps its weights to itself.
+    """
+    tokens = tokens_of(vit)
+    if tokens is None:
+        raise ValueError(f"attention maps need a ViT with one sequence of tokens; this is a {type(vit).__name__}")
+    attentions = attention_of(vit, methods, image)
+    grid, reader = (tokens.rows, tokens.cols), reads(vit, tokens)
+    patches = tokens.rows * tokens.cols
+    rows = {attention.name: read_by(reader, attention.weights, patches) for attention in attentions}
+    return Maps(
+        reader,
+        {name: row[-patches:].view(grid) for name, row in rows.items()},
+        {name: _others(vit, tokens, row) for name, row in rows.items()},
+        read_by(reader, rollout(attentions, tokens), patches)[-patches:].view(grid),
+    )
+
+
+def reads(vit: nn.Module, tokens: Tokens) -> str:
+    """Whose reading counts: the "class token" if it is what is pooled, else the "patches"."""
+    return "class token" if vit.global_pool == "token" and tokens.prefix else "patches"
+
+
+def read_by(reader: str, weights: Tensor, patches: int) -> Tensor:
+    """The row of the class token, or the mean of the patches' rows."""
+    return weights[0] if reader == "class token" else weights[-patches:].mean(0)
+
+
+def _others(vit: nn.Module, tokens: Tokens, row: Tensor) -> dict[str, float]:
+    has_class = int(vit.cls_token is not None)
+    parts = {
+        "class token": row[:has_class],
+        "registers": row[has_class : tokens.prefix],
+        "prompts": row[tokens.prefix : len(row) - tokens.rows * tokens.cols],
+    }
+    return {name: part.sum().item() for name, part in parts.items() if len(part)}
+
+
+@torch.inference_mode()
+def attention_of(vit: nn.Module, methods: nn.ModuleDict, image: Tensor) -> list[Attention]:
+    """Of every block in the order in which they run, those that Block Expansion put between them included."""
+    with listening(vit, methods) as (names, weights):
+        vit.forward_features(image)
+    if len(names) != len(weights) or not names:
+        raise ValueError("the attention of this ViT's blocks cannot be read: they do not compute it as timm's do")
+    before = [(site, tap) for _, site, verb, tap in wires(methods) if verb == "before"]
+    fresh = {site for site, tap in before if isinstance(tap, Insert)}
+    return [Attention(name, found, name in fresh) for name, found in zip(names, weights, strict=True)]
+
+
+@contextmanager
+def listening(vit: nn.Module, methods: nn.ModuleDict) -> Iterator[tuple[list[str], list[Tensor]]]:
+    """Inside, every block that runs leaves its name and its attention (N, N), of the first image.
+
+    It is computed step by step meanwhile, so that its weights are there to be read.
+    """
+    names: list[str] = []
+    weights: list[Tensor] = []
+    hooks, fused = [], []
+
+    def read(module: nn.Module, args: tuple, found: Tensor) -> None:
+        weights.append(found[0].mean(0).float().cpu())
+
+    try:
+        for name, block in _blocks(vit, methods):
+            attention = getattr(block, "attn", None)
+            if not hasattr(attention, "attn_drop") or not hasattr(attention, "fused_attn"):
+                raise ValueError(f"the attention of {name} cannot be read: it is a {type(attention).__name__}")
+            hooks.append(block.register_forward_pre_hook(lambda *_, name=name: names.append(name)))
+            hooks.append(attention.attn_drop.register_forward_hook(read))
+            fused.append((attention, attention.fused_attn))
+            attention.fused_attn = False
+        yield names, weights
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for attention, before in fused:
+            attention.fused_attn = before
+
+
+def _blocks(vit: nn.Module, methods: nn.ModuleDict) -> Iterator[tuple[str, nn.Module]]:
+    """Every block with its name, and the new ones that are taps."""
+    yield from ((f"blocks.{i}", block) for i, block in enumerate(vit.blocks))
+    for _, site, verb, tap in wires(methods):
+        if isinstance(tap, Block) and verb == "after":
+            yield f"new behind {site}", tap
+
+
+def rollout(attentions: list[Attention], tokens: Tokens) -> Tensor:
+    """(N, prefix + patches): how much of each token at the end comes from each token of the image at the start.
+
+    Each block passes on half of a token and half of what it reads. Fresh prompts bring nothing of the image.
+    """
+    patches = tokens.rows * tokens.cols
+    flow = torch.eye(tokens.prefix + patches)
+    for attention in attentions:
+        prompts = len(attention.weights) - tokens.prefix - patches
+        kept = flow[tokens.prefix : len(flow) - patches]
+        if attention.fresh or len(kept) != prompts:
+            kept = flow.new_zeros(prompts, flow.shape[1])
+        flow = torch.cat((flow[: tokens.prefix], kept, flow[-patches:]))
+        flow = 0.5 * flow + 0.5 * attention.weights @ flow
+    return flow

@@ -11,6 +11,7 @@ import yaml
 from src.configs.config import ConfigError, changed, flatten, get_cfg, load_cfg, load_cfg_text
 from src.configs.legacy import RENAMED, RETIRED
 from src.engine.sensitivity import spt_method
+from src.models.head import ZeroShotHead
 from src.models.vit_backbones.zoo import create_vit, find_backbone
 from src.models.vit_models import TunedViT, parse
 
@@ -27,7 +28,8 @@ def test_yaml_loads_and_builds(path):
     methods.pop(spt_method(cfg), None)  # it is built from the task's images
     with torch.device("meta"):
         vit = create_vit(row, (cfg.DATA.CROPSIZE, cfg.DATA.CROPSIZE))
-        model = TunedViT(vit, methods, cfg.MODEL, max(2, cfg.DATA.NUMBER_CLASSES))
+        head = ZeroShotHead(vit.num_features, 8, 2).state_dict()  # for those that start from one
+        model = TunedViT(vit, methods, cfg.MODEL, max(2, cfg.DATA.NUMBER_CLASSES), head)
     assert model.num_trained()["head"] > 0
     assert path.read_text().startswith("# ")
 

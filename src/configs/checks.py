@@ -1,13 +1,16 @@
 """What types cannot say: values out of range and combinations that cannot run, found before anything is read."""
 
 import math
+from collections.abc import Iterable
 
 from fvcore.common.config import CfgNode
 
 from ..data.augment import AUTO_AUGMENT, timm_policy
 from ..data.pixels import NORMALIZE, PRESETS
 from ..data.tasks import find_task
-from ..models.vit_backbones.zoo import check_size, find_backbone, patch_size
+from ..models.method import Method
+from ..models.vit_backbones.convert import clip
+from ..models.vit_backbones.zoo import MODEL_ZOO, check_size, find_backbone, patch_size
 from ..models.vit_models import METHODS, config_name, method_keys, parse
 
 CHOICES = {
@@ -27,7 +30,7 @@ CHOICES = {
     "DATA.CACHE_PLACE": ("disk", "memory", "device"),
     "DATA.CLASS_WEIGHTS_TYPE": ("none", "inv", "inv_sqrt"),
     "MODEL.TYPE": ("vit",),
-    "MODEL.HEAD_INIT": ("vpt", "zero"),
+    "MODEL.HEAD_INIT": ("vpt", "zero", "zero_shot"),
     "MODEL.POS_EMBED_RESIZE": ("auto", "bilinear", "bicubic"),
     "SOLVER.OPTIMIZER": ("sgd", "adam", "adamw"),
     "SOLVER.SCHEDULER": ("cosine", "constant"),
@@ -147,6 +150,9 @@ def _backbone(cfg: CfgNode) -> list[str]:
             check_size(tuple(size) or (cfg.DATA.CROPSIZE,) * 2, (patch_size(row),) * 2)
     except ValueError as error:
         return [str(error)]
+    if cfg.MODEL.HEAD_INIT == "zero_shot" and (row is None or row.convert is not clip):
+        known = ", ".join(name for name, other in MODEL_ZOO.items() if other.convert is clip)
+        return [f"MODEL.HEAD_INIT zero_shot needs CLIP's text tower, and {cfg.DATA.FEATURE} has none: choose {known}"]
     return []
 
 
@@ -159,6 +165,20 @@ def _methods(cfg: CfgNode) -> list[str]:
     for name, implied in wanted.items():
         keys = method_keys(cfg.MODEL, name, implied)
         found += [f"MODEL.{config_name(name)}.{problem}" for problem in METHODS[name].problems(keys)]
+    if cfg.MODEL.HEAD_INIT == "zero_shot":
+        found += _zero_shot(cfg, wanted)
+    return found
+
+
+def _zero_shot(cfg: CfgNode, methods: Iterable[str]) -> list[str]:
+    found = []
+    if cfg.MODEL.MLP_NUM:
+        found.append("MODEL.HEAD_INIT zero_shot has no place for the head's hidden layers (MODEL.MLP_NUM)")
+    if wider := [name for name in methods if METHODS[name].num_features is not Method.num_features]:
+        found.append(
+            f"MODEL.HEAD_INIT zero_shot and {', '.join(wider)} do not go together: CLIP's projection takes the ViT's "
+            "own features, and nothing beside them"
+        )
     return found
 
 

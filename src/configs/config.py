@@ -167,8 +167,15 @@ def get_cfg() -> CfgNode:
     cfg.MODEL.POS_EMBED_RESIZE = "auto"
     # Hidden layers of the head.
     cfg.MODEL.MLP_NUM = 0
-    # How the head starts: "vpt" (random, large for few classes) or "zero".
+    # How the head starts: "vpt" (random, large for few classes), "zero", or "zero_shot" (CLIP backbones: CLIP's
+    # projection, then the text features of the class names, from the same weights file).
     cfg.MODEL.HEAD_INIT = "vpt"
+    # Texts that a class name is put into, in the place of {}, for "zero_shot": "imagenet" (the 80 that OpenAI used
+    # there), one such as "a photo of a {}.", or a file with one on each line.
+    cfg.MODEL.HEAD_TEMPLATES = "imagenet"
+    # A file with one class name on each line, in the order of labels, for "zero_shot"; "": the data set's own names
+    # ("golden_retriever" is read as "golden retriever"), and for ImageNet's classes those that open_clip has.
+    cfg.MODEL.HEAD_CLASS_NAMES = ""
     # Compile the model with torch.compile: a wait at the start, then faster steps on a GPU.
     cfg.MODEL.COMPILE = False
     # "default"; "reduce-overhead" (CUDA graphs, for small batches); "max-autotune" (measures kernels first).

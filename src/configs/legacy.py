@@ -5,6 +5,9 @@ from typing import Any
 # Their key -> ours.
 RENAMED = {"MODEL.ADAPTER.REDUCATION_FACTOR": "MODEL.ADAPTER.REDUCTION_FACTOR"}
 
+# Other names for our keys.
+ALIASES = {"HEAD.INIT": "MODEL.HEAD_INIT"}
+
 # Keys without a meaning here, and what does their job.
 RETIRED = {
     "DBG": "logging is the same in every run",
@@ -43,6 +46,7 @@ VALUES = {
 
 def translate(key: str, value: Any) -> tuple[str | None, Any, str]:
     """(our key, or None where there is none; its value; a warning, or "")."""
+    key = ALIASES.get(key, key)
     if key in RENAMED:
         return RENAMED[key], value, f"{key} is called {RENAMED[key]} here"
     if key in ONLY_VALUE and value == ONLY_VALUE[key]:

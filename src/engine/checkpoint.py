@@ -99,10 +99,12 @@ def load_tuned(path: str | Path, changes: Sequence[str] = (), vit: nn.Module | N
     instead = simplejson.loads(metadata.get("without_files", '{"MODEL.SIDE.WEIGHTS": ""}'))
     pairs = [text for key, value in instead.items() for text in (key, str(path) if value == THIS_FILE else str(value))]
     whole = load_cfg_text(cfg.dump(), pairs, check)
+    head = {name.removeprefix("head."): tensor for name, tensor in state.items() if name.startswith("head.")}
     if vit is not None:
-        model = TunedViT(copy.deepcopy(vit), parse(cfg.MODEL.TRANSFER_TYPE, cfg.FREQFIT), whole.MODEL, len(class_names))
+        methods = parse(cfg.MODEL.TRANSFER_TYPE, cfg.FREQFIT)
+        model = TunedViT(copy.deepcopy(vit), methods, whole.MODEL, len(class_names), head)
     else:
-        model = build_model(whole, len(class_names))
+        model = build_model(whole, len(class_names), head=head)
     model.load_tuned_state_dict(state)
     if fingerprint(model) != metadata["backbone"]:
         what = f"those in {cfg.MODEL.MODEL_ROOT}" if vit is None else "this ViT's"

@@ -8,13 +8,16 @@ from contextlib import nullcontext
 
 import torch
 from fvcore.common.config import CfgNode
+from torch import Tensor
 from yaml import YAMLError
 
 from ..configs.config import changed, flatten, load_cfg_text
+from ..data.loader import Loader
 from ..data.opened import Data, open_data
 from ..models.method import wiring
 from ..models.vit_backbones.zoo import find_weights
 from ..models.vit_models import TunedViT
+from ..models.zero_shot import check_zero_shot, zero_shot_head
 from ..utils import distributed
 from ..utils.io import exclusive, remove_partial, write_json, write_text
 from ..utils.logging import LogFile
@@ -60,15 +63,19 @@ def run(cfg: CfgNode, folder: RunFolder, resume: bool = False, shared: Shared | 
     require_compiler(cfg)
     require_trackers(cfg)
     find_weights(cfg.DATA.FEATURE, cfg.MODEL.MODEL_ROOT, cfg.MODEL.WEIGHT_PATH)
+    zero_shot = cfg.MODEL.HEAD_INIT == "zero_shot"
+    if zero_shot:
+        check_zero_shot(cfg)
     shared = shared or Shared()
     data = shared.data(cfg)
     with StopSignals() as stop, distributed.together(device):
         with distributed.first_before_others():
             whole = with_allocation(cfg, data, device, folder, resume or not distributed.is_first())
-        model = shared.model(whole, len(data.class_names), device)
+            head = zero_shot_head(cfg, data.class_names, device) if zero_shot else None
+        model = shared.model(whole, len(data.class_names), device, head)
         seed_everything(cfg.SEED + distributed.rank())
         with exclusive(folder.log) if distributed.is_first() else nullcontext():
-            return _run(cfg, folder, resume, data, model, about_allocation(whole), stop, shared)
+            return _run(cfg, folder, resume, data, model, head, about_allocation(whole), stop, shared)
 
 
 def _run(
@@ -77,6 +84,7 @@ def _run(
     resume: bool,
     data: Data,
     model: TunedViT,
+    head: dict[str, Tensor] | None,
     allocation: dict | None,
     stop: StopSignals,
     shared: Shared,
@@ -106,6 +114,11 @@ def _run(
             network = compiled(model, cfg, model)
             test = evaluate(network, loaders["test"], autocast(cfg, device), padded=cfg.MODEL.COMPILE).as_dict()
         seconds["test"] = time.perf_counter() - start
+        zero_shot = None
+        if head is not None:
+            start = time.perf_counter()
+            zero_shot = _zero_shot(cfg, shared.untouched(cfg, head, device), loaders)
+            seconds["zero_shot"] = time.perf_counter() - start
         if cfg.MODEL.SAVE_CKPT:
             start = time.perf_counter()
             save_tuned(folder.tuned, model, cfg, data.class_names, data.pixels)
@@ -119,6 +132,7 @@ def _run(
         result = {
             "test": test,
             **trained,
+            "zero_shot": zero_shot,
             "parameters": _parameters(model),
             "cost": cost_card(model, flops_per_image, rates, seconds),
             "precision": resolve_amp(cfg.SOLVER.AMP, device),
@@ -137,6 +151,16 @@ def _run(
         logger.info(describe(result["cost"]))
         logger.info(summary(result))
     return result
+
+
+def _zero_shot(cfg: CfgNode, untouched: TunedViT, loaders: dict[str, Loader]) -> dict:
+    """Metrics of the pre-trained ViT with its zero-shot head on val and test, None for a split that is not there."""
+    device = next(untouched.parameters()).device
+    names = [name for name in ("val", "test") if name in loaders]
+    found = {name: evaluate(untouched, loaders[name], autocast(cfg, device)).as_dict() for name in names}
+    said = (f"{name} top-1 {100 * metrics['top1']:.2f} % of {metrics['images']:,}" for name, metrics in found.items())
+    logger.info("zero-shot, before training: %s", ", ".join(said))
+    return {"val": None, "test": None} | found
 
 
 def evaluate_run(folder: RunFolder, cfg: CfgNode) -> dict:

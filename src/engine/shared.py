@@ -9,7 +9,7 @@ from typing import TypeVar
 import simplejson
 import torch
 from fvcore.common.config import CfgNode
-from torch import nn
+from torch import Tensor, nn
 
 from ..configs.config import flatten
 from ..data.loader import Loader
@@ -56,9 +56,11 @@ class Shared:
             loader.seed = cfg.SEED
         return own, corrupt
 
-    def model(self, cfg: CfgNode, num_classes: int, device: torch.device) -> TunedViT:
+    def model(
+        self, cfg: CfgNode, num_classes: int, device: torch.device, head: dict[str, Tensor] | None = None
+    ) -> TunedViT:
         """The model as a run starts with it; one of the same form, where that is compiled already."""
-        model = build_model(cfg, num_classes, self._own_backbone).to(device)
+        model = build_model(cfg, num_classes, self._own_backbone, head).to(device)
         data, solver = cfg.DATA, cfg.SOLVER
         keys = [cfg.MODEL, cfg.FREQFIT, data.FEATURE, data.CROPSIZE, data.IMAGE_SIZE, solver.AMP, solver.TF32]
         form = (simplejson.dumps(keys), num_classes, device)
@@ -68,6 +70,13 @@ class Shared:
                 model = _start_again(kept, model)
         model.share(_kept(self._known, (form, cfg.SEED), dict))
         return model
+
+    def untouched(self, cfg: CfgNode, head: dict[str, Tensor], device: torch.device) -> TunedViT:
+        """The pre-trained ViT with its zero-shot head, before any method."""
+        plain = cfg.clone()
+        plain.defrost()
+        plain.MODEL.TRANSFER_TYPE, plain.FREQFIT = "linear", ""
+        return build_model(plain, len(head["last_layer.bias"]), self._own_backbone, head).to(device).eval()
 
     def _own_backbone(self, *arguments) -> nn.Module:
         return copy.deepcopy(self._backbone(*arguments))

@@ -2,7 +2,38 @@
 
 import math
 
+from fvcore.common.config import CfgNode
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def build_head(dim: int, num_classes: int, cfg: CfgNode, start: dict[str, Tensor] | None = None) -> nn.Module:
+    """The head that the node ``MODEL`` describes, on features of width ``dim``; with no classes they pass as they are.
+
+    Args:
+        start: the state of a ``ZeroShotHead``, which MODEL.HEAD_INIT zero_shot starts from.
+
+    Raises:
+        ValueError: it is not there, or made for features of another width.
+    """
+    if not num_classes:
+        return nn.Identity()
+    if cfg.HEAD_INIT != "zero_shot":
+        return Head(dim, num_classes, cfg.MLP_NUM, cfg.HEAD_INIT)
+    if not start:
+        raise ValueError(
+            "MODEL.HEAD_INIT zero_shot starts from the text features of a run's class names: it is for runs with a "
+            "backbone clip_*, not for a ViT in memory"
+        )
+    embed_dim, takes = start["projection.weight"].shape
+    if (takes, len(start["last_layer.bias"])) != (dim, num_classes):
+        raise ValueError(
+            f"the zero-shot head is for {takes} features and {len(start['last_layer.bias'])} classes, and here are "
+            f"{dim} and {num_classes}"
+        )
+    head = ZeroShotHead(dim, embed_dim, num_classes)
+    head.load_state_dict(start)
+    return head
 
 
 class Head(nn.Module):
@@ -31,3 +62,27 @@ class Head(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         return self.last_layer(self.hidden(features))
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether one linear map is all of it."""
+        return not len(self.hidden)
+
+
+class ZeroShotHead(nn.Module):
+    """(B, dim) -> logits (B, num_classes): cosines with a text per class, in the space that CLIP's towers share.
+
+    last_layer(f / |f|) with f = projection(features). The rows of ``last_layer`` start as text features times CLIP's
+    logit scale, its bias at zero, and all of it trains, as in the unifying study (Mai et al., 2025, arXiv:2409.16434).
+    Where the values come from: zero_shot.py.
+    """
+
+    is_linear = False
+
+    def __init__(self, dim: int, embed_dim: int, num_classes: int):
+        super().__init__()
+        self.projection = nn.Linear(dim, embed_dim, bias=False)
+        self.last_layer = nn.Linear(embed_dim, num_classes)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.last_layer(F.normalize(self.projection(features), dim=-1))

@@ -9,7 +9,7 @@ import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
-from .head import Head
+from .head import build_head
 from .method import Method, connect, tokens_of
 from .methods.adapter import Adapter
 from .methods.adaptformer import AdaptFormer
@@ -169,12 +169,20 @@ class TunedViT(nn.Module):
         methods: ``parse``'s answer.
         cfg: the node ``MODEL``, with each method's keys.
         num_classes: 0 for no head: the features come out.
+        head: what a zero-shot head starts from, see zero_shot.py.
 
     Raises:
-        ValueError: a method does not fit this ViT.
+        ValueError: a method or ``head`` does not fit this ViT.
     """
 
-    def __init__(self, vit: nn.Module, methods: dict[str, dict], cfg: CfgNode, num_classes: int):
+    def __init__(
+        self,
+        vit: nn.Module,
+        methods: dict[str, dict],
+        cfg: CfgNode,
+        num_classes: int,
+        head: dict[str, Tensor] | None = None,
+    ):
         super().__init__()
         vit.reset_classifier(0)
         tokens = tokens_of(vit)
@@ -193,7 +201,7 @@ class TunedViT(nn.Module):
         for method in self.methods.values():
             dim = method.num_features(dim)
         self.num_classes = num_classes
-        self.head = Head(dim, num_classes, cfg.MLP_NUM, cfg.HEAD_INIT) if num_classes else nn.Identity()
+        self.head = build_head(dim, num_classes, cfg, head)
         self.vit.eval()  # all of it, what methods put into it too
         self.train()
         self._known: dict[Hashable, Any] | None = None
@@ -306,11 +314,17 @@ class TunedViT(nn.Module):
         return {name: sum(p.numel() for p in part.parameters() if p.requires_grad) for name, part in parts.items()}
 
 
-def build_model(cfg: CfgNode, num_classes: int, backbone: Callable[..., nn.Module] = build_backbone) -> TunedViT:
+def build_model(
+    cfg: CfgNode,
+    num_classes: int,
+    backbone: Callable[..., nn.Module] = build_backbone,
+    head: dict[str, Tensor] | None = None,
+) -> TunedViT:
     """The whole model that a config describes: backbone with its weights, methods and head as SEED starts them.
 
     Args:
         backbone: makes a backbone that is this model's own.
+        head: what a zero-shot head starts from: ``zero_shot_head``'s answer.
 
     Raises:
         FileNotFoundError: the backbone's weights are missing; the message says where to get them.
@@ -321,7 +335,7 @@ def build_model(cfg: CfgNode, num_classes: int, backbone: Callable[..., nn.Modul
     model = cfg.MODEL
     vit = backbone(cfg.DATA.FEATURE, model.MODEL_ROOT, size, model.WEIGHT_PATH, model.POS_EMBED_RESIZE)
     torch.manual_seed(cfg.SEED)  # here: how much the ViT draws before its weights are loaded depends on timm's version
-    tuned = TunedViT(vit, methods, model, num_classes)
+    tuned = TunedViT(vit, methods, model, num_classes, head)
     if model.GRAD_CHECKPOINT:
         vit.set_grad_checkpointing()
     return tuned

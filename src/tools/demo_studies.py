@@ -13,17 +13,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
 from ..configs.config import ConfigError, load_cfg
-from ..utils.io import replace_folder
 from ..utils.logging import setup_logging
 from ..utils.signals import Interrupted
 from . import attention, compare, filters, forgetting, robustness, wise
 from .demo import CONFIG
-from .pretrain_demo import CLASSES, FONTS, HELD_OUT_FONTS, LOWER, Scribe
+from .pretrain_demo import draw_pictures
 from .runs import report, run_all, say_stopped
 
 # Validated on images that they do not train on, so that alpha can be chosen.
@@ -36,29 +34,6 @@ METHODS = {
 }
 SEEDS = ("42", "44")
 SHIFTS = ["noise=0.3", "rotation=30", "inversion"]
-LETTERS = {"train": 2000, "test": 1000}  # pictures
-
-
-def letters(folder: Path) -> None:
-    """What the backbone was pre-trained on, small Latin letters in its fonts, as an image folder."""
-    if folder.is_dir():
-        return
-    scribe = Scribe([font for font in FONTS if font not in HELD_OUT_FONTS], seed=1)
-
-    def fill(new: Path) -> None:
-        for split, count in LETTERS.items():
-            done = 0
-            while done < count:
-                pictures, labels = scribe.draw(count)
-                pixels = ((pictures + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
-                for picture, label in zip(pixels, labels.tolist(), strict=True):
-                    if label < len(LOWER) and done < count:
-                        path = new / split / CLASSES[label] / f"{done:04d}.png"
-                        path.parent.mkdir(parents=True, exist_ok=True)
-                        Image.fromarray(picture).save(path)
-                        done += 1
-
-    replace_folder(folder, fill)
 
 
 def some_digits(folder: Path) -> list[Path]:
@@ -104,7 +79,8 @@ def main(argv: list[str]) -> int:
     runs = {row.label: [folder.path for folder in row.folders] for row in rows}
     every = [path for paths in runs.values() for path in paths]
     out = Path(wanted[0][1].OUTPUT_DIR) / "digits" / "studies"
-    letters(out / "letters")
+    if not (out / "letters").is_dir():
+        draw_pictures(out / "letters", seed=1)
     images = some_digits(out / "images")
     filtered = runs["lora + freqfit"][0]
     return max(

@@ -4,6 +4,9 @@ The demo adapts this small ViT to scikit-learn's 8x8 digits, so it must know the
 it learns to name letters and symbols, no digit among them, drawn with the fonts that come with matplotlib. A glyph is
 kept as the signed distance to its outline. The pen's width is then one addition, and every training picture is a new
 drawing. The weights are written in the layout of Google's JAX ViT .npz files, which timm's ``load_pretrained`` reads.
+
+``--pictures DIR`` draws such pictures instead, as a folder of class folders: the demo's old data set, to see what a
+tuned backbone has forgotten of it.
 """
 
 import argparse
@@ -24,7 +27,7 @@ from timm.models.vision_transformer import Attention, VisionTransformer
 from torch import Generator, Tensor, nn
 
 from ..models.vit_backbones.zoo import MODEL_ZOO
-from ..utils.io import write_atomic
+from ..utils.io import replace_folder, write_atomic
 from ..utils.progress import tqdm
 
 ARCH = MODEL_ZOO["vit_micro_glyphs"].arch
@@ -53,6 +56,8 @@ OVERSAMPLING = 2  # distances are measured on a larger canvas: outlines are exac
 GLYPHS_PER_EPOCH = 40_000
 HELD_OUT_GLYPHS = 4_000
 BATCH = 128
+PICTURES = {"train": 4000, "test": 1000}  # that --pictures draws
+DRAWN_SEEDS = 1000  # added to the seed of pre-training, so that these drawings are new
 
 
 def render(font: ImageFont.FreeTypeFont, char: str) -> np.ndarray:
@@ -267,8 +272,27 @@ def save_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
     write_atomic(path, write)
 
 
+def draw_pictures(folder: Path, seed: int) -> None:
+    """Write ``folder``/train and /test with a folder for every letter and symbol, all of them new drawings."""
+
+    def fill(place: Path) -> None:
+        scribe = Scribe(list(FONTS), seed)
+        for split, count in PICTURES.items():
+            pictures, labels = scribe.draw(count)
+            pixels = ((pictures + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()  # (N, 32, 32, 3)
+            for i, (picture, label) in enumerate(zip(pixels, labels, strict=True)):
+                path = place / split / unicodedata.name(CLASSES[label]).lower() / f"{i:04}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(picture).save(path)
+
+    if folder.exists():
+        raise FileExistsError(f"{folder} is there already, and is not overwritten")
+    replace_folder(folder, fill)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--pictures", type=Path, metavar="DIR", help="draw pictures into this new folder, and end")
     parser.add_argument("--epochs", type=int, default=4, help=f"of {GLYPHS_PER_EPOCH} new drawings each")
     parser.add_argument("--seed", type=int, default=0, help="of weights and drawings")
     parser.add_argument("--out", type=Path, default=Path("pretrained/vit_micro_glyphs.npz"), help="file to write")
@@ -277,6 +301,12 @@ def main() -> None:
         parser.error(f"--epochs is {args.epochs}; it must be at least 1")
 
     assert not any("DIGIT" in unicodedata.name(char) or char.isnumeric() for char in CLASSES)
+    if args.pictures:
+        try:
+            draw_pictures(args.pictures, args.seed + DRAWN_SEEDS)
+        except OSError as error:
+            parser.error(str(error))
+        return
     start = time.perf_counter()
     torch.manual_seed(args.seed)
     vit, head = build(len(CLASSES))

@@ -17,6 +17,7 @@ from ..engine.run import choose_device
 from ..engine.sensitivity import draw, make_allocations, report, spt_method
 from ..models.vit_backbones.zoo import find_weights
 from ..models.vit_models import build_model, config_name
+from ..models.zero_shot import zero_shot_head
 from ..utils.logging import setup_logging
 
 
@@ -62,7 +63,8 @@ def _main(args: argparse.Namespace) -> None:
         allocation.save(path)
         draw(allocation, path.with_suffix(".png"))
         made = load_cfg(args.config_file, [*args.opts, f"MODEL.{node}.ALLOCATION", str(path)])
-        print(report(allocation, build_model(made, len(data.class_names))))
+        head = zero_shot_head(made, data.class_names, device) if made.MODEL.HEAD_INIT == "zero_shot" else None
+        print(report(allocation, build_model(made, len(data.class_names), head=head)))
         print(f"  wrote {path} and {path.with_suffix('.png').name}; use it with MODEL.{node}.ALLOCATION {path}")
 
 

@@ -81,8 +81,8 @@ def moco(path: Path) -> StateDict:
     return _drop(state, "head.")
 
 
-def clip(path: Path) -> StateDict:
-    """Image tower of OpenAI's CLIP, features before the projection: a TorchScript archive or a plain state dict."""
+def read_clip(path: Path) -> StateDict:
+    """All of an OpenAI CLIP file, in its own names and types: a TorchScript archive or a plain state dict."""
     try:
         with warnings.catch_warnings():  # torch deprecates the format in which OpenAI published these files
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -91,6 +91,12 @@ def clip(path: Path) -> StateDict:
         state = _load(path, "state_dict")
     if not any(name.startswith("visual.") for name in state):
         raise ValueError(f"{path} holds no CLIP image tower: no key starts with 'visual.'")
+    return state
+
+
+def clip(path: Path) -> StateDict:
+    """Image tower of OpenAI's CLIP, features before the projection."""
+    state = read_clip(path)
     state = {k: v.float() for k, v in _strip(state, "visual.", only=True).items()}
     renamed = {
         "cls_token": state.pop("class_embedding")[None, None],

@@ -47,11 +47,11 @@ def merge(tuned: Tuned) -> Plain:
         raise ValueError(
             f"the head cannot be merged: it is a {type(model.head).__name__}, and timm's is one linear map"
         )
-    if len(model.head.hidden):
-        raise ValueError(
-            f"the head cannot be merged: it has {cfg.MODEL.MLP_NUM} hidden layers (MODEL.MLP_NUM), and timm's is one "
-            "linear map"
+    if not model.head.is_linear:
+        what = (
+            f"has {n} hidden layers (MODEL.MLP_NUM)" if (n := cfg.MODEL.MLP_NUM) else "compares directions (zero_shot)"
         )
+        raise ValueError(f"the head cannot be merged: it {what}, and timm's is one linear map")
     state = merged_state_dict(model)
     architecture, arguments = timm_arguments(cfg.DATA.FEATURE, model.vit, tuned.pixels.size, count_blocks(state))
     plain = timm.create_model(architecture, num_classes=len(tuned.class_names), **arguments).eval()

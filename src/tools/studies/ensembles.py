@@ -12,6 +12,7 @@ from ...engine.checkpoint import hash_of
 from ...engine.evaluator import Accuracy, accuracy
 from ...models.vit_backbones.zoo import build_backbone
 from ...models.wise import between
+from ...models.zero_shot import zero_shot_head
 from .finished import FinishedRun
 from .sets import TestSet, own_set
 
@@ -115,9 +116,7 @@ def start_of(run: FinishedRun, start: FinishedRun | None = None) -> tuple[dict[s
         values |= _head_of(start, run)
         return _like(values, model), f"the run {start.folder.path}"
     if cfg.MODEL.HEAD_INIT == "zero_shot":
-        from ...models.zero_shot import zero_shot_head
-
-        head = zero_shot_head(cfg, run.class_names)
+        head = zero_shot_head(cfg, run.class_names, run.device)
         return _like(values | {f"head.{name}": value for name, value in head.items()}, model), "zero-shot"
     return _like(values, model), ""
 

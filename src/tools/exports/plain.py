@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from ...data.pixels import CROP_MARGIN
 from ...engine.checkpoint import Tuned
-from ...models.head import Head
 from ...models.merge import merged_state_dict
 from ...models.vit_backbones.zoo import timm_arguments
 from ...models.vit_models import TunedViT
@@ -43,10 +42,6 @@ def merge(tuned: Tuned) -> Plain:
         ValueError: a method or the head cannot be folded, or the merged model's logits differ; the message says why.
     """
     model, cfg = tuned.model.double(), tuned.cfg
-    if type(model.head) is not Head:
-        raise ValueError(
-            f"the head cannot be merged: it is a {type(model.head).__name__}, and timm's is one linear map"
-        )
     if not model.head.is_linear:
         what = (
             f"has {n} hidden layers (MODEL.MLP_NUM)" if (n := cfg.MODEL.MLP_NUM) else "compares directions (zero_shot)"

@@ -38,7 +38,9 @@ def setup_logging(level: int = logging.INFO, terminal: bool = True, only: str = 
     root = logging.getLogger()
     if not terminal:
         root.addHandler(logging.NullHandler())
-    elif not any(isinstance(handler, _AboveBar) for handler in root.handlers):
+    elif known := [handler for handler in root.handlers if isinstance(handler, _AboveBar)]:
+        known[0].stderr = stderr
+    else:
         handler = _AboveBar(only, stderr)
         handler.setFormatter(logging.Formatter("%(message)s"))
         root.addHandler(handler)

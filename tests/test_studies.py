@@ -23,7 +23,7 @@ from src.engine.run import run
 from src.models.merge import merged_state_dict
 from src.tools import compare, robustness, wise
 from src.tools.studies import agreement as agree
-from src.tools.studies.combine import vote
+from src.tools.studies.combine import ensembles, vote
 from src.tools.studies.command import paths_and_settings
 from src.tools.studies.ensembles import dominated
 from src.tools.studies.finished import labels, open_run, open_runs
@@ -267,6 +267,32 @@ def test_agreement_of_answers_worked_out_by_hand():
     tied = replace(one, probabilities=np.full((6, 3), 1 / 3))
     assert tied.most_confident(0.5).tolist() == [True] * 3 + [False] * 3
     assert vote([one, other, none]).tolist() == [0, 0, 1, 2, 2, 0]  # a tie of three: the first of the most probable
+
+
+def test_ensembles_have_controls_of_their_size():
+    def some(count: int, seed: int) -> list[np.ndarray]:
+        return list(np.random.RandomState(seed).randn(count, 40, 3))
+
+    logits = {"a": some(3, 1), "b": some(2, 2), "c": some(2, 3), "d": some(1, 4)}
+    labels = np.arange(40) % 3
+    answers = {
+        name: [agree.Answers(name, np.exp(one) / np.exp(one).sum(1, keepdims=True), labels) for one in found]
+        for name, found in logits.items()
+    }
+    found = ensembles(answers, logits)
+    assert [(one.of, one.size, one.sets) for one in found] == [
+        ("different methods", 4, 1),
+        ("different methods", 3, 2 + 1 + 1 + 1),
+        ("seeds of a", 3, 1),
+    ]
+    assert found[2].logits == pytest.approx((sum(logits["a"]).argmax(1) == labels).mean())
+    assert found[0].best_member == max(answers[name][0].right.mean() for name in answers)
+    found = ensembles({name: answers[name] for name in "ab"}, {name: logits[name] for name in "ab"})
+    assert [(one.of, one.size, one.sets) for one in found] == [
+        ("different methods", 2, 2),
+        ("seeds of a", 2, 3),
+        ("seeds of b", 2, 1),
+    ]
 
 
 def test_the_area_counts_what_either_point_dominates():

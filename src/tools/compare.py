@@ -134,7 +134,7 @@ def ensembles_table(found: list[Ensemble]) -> Table:
         "method are the control for an ensemble of different methods."
     )
     if not any(one.of.startswith("seeds of") for one in found):
-        text += " There is no control here: no method has as many seeds as there are methods."
+        text += " There is no control here: every method has one run only."
     return plain("Ensembles", head, lines, text)
 
 

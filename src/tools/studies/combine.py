@@ -32,28 +32,36 @@ class Ensemble:
 
 
 def ensembles(answers: dict[str, list[Answers]], logits: dict[str, list[np.ndarray]]) -> list[Ensemble]:
-    """One of all groups, a run of each, and as its control for every group that has the runs as many of its own.
+    """One of all groups, a run of each, and as controls as many runs of a single group where it has so many.
+
+    Where no group has as many runs as there are groups, smaller ensembles of different groups are compared with all
+    runs of one.
 
     Args:
         answers: group (runs that differ in their seed alone) -> its runs' answers; ``logits`` (N, C) of the same.
     """
-    found, size = [], len(answers)
-    if size > 1:
-        found.append(_mean("different methods", _across(answers, logits)))
-        controls = {group: size for group, some in answers.items() if len(some) >= size}
-    else:
-        controls = {group: len(some) for group, some in answers.items() if len(some) > 1}
-    for group, count in controls.items():
-        chosen = islice(combinations(range(len(answers[group])), count), MOST)
-        sets = [([answers[group][i] for i in some], [logits[group][i] for i in some]) for some in chosen]
-        found.append(_mean(f"seeds of {group}", sets))
+    most = max(map(len, answers.values()))
+    sizes = [len(answers)] + ([most] if 1 < most < len(answers) else [])
+    found = []
+    for size in sizes if len(answers) > 1 else ():
+        found.append(_mean("different methods", _across(answers, logits, size)))
+    for size in sizes if len(answers) > 1 else [most]:
+        for group, some in answers.items():
+            if 1 < size <= len(some):
+                chosen = islice(combinations(range(len(some)), size), MOST)
+                sets = [([some[i] for i in which], [logits[group][i] for i in which]) for which in chosen]
+                found.append(_mean(f"seeds of {group}", sets))
     return found
 
 
-def _across(answers: dict, logits: dict) -> list[tuple[list[Answers], list[np.ndarray]]]:
-    """The first runs of all groups, the second ones, ..., as far as every group has one."""
-    count = min(map(len, answers.values()))
-    return [([some[i] for some in answers.values()], [some[i] for some in logits.values()]) for i in range(count)]
+def _across(answers: dict, logits: dict, size: int) -> list[tuple[list[Answers], list[np.ndarray]]]:
+    """Of every ``size`` groups the first runs, the second ones, ..., as far as each of them has one."""
+    sets = [
+        ([answers[group][i] for group in some], [logits[group][i] for group in some])
+        for some in combinations(answers, size)
+        for i in range(min(len(answers[group]) for group in some))
+    ]
+    return sets[:MOST]
 
 
 def _mean(of: str, sets: Sequence[tuple[list[Answers], list[np.ndarray]]]) -> Ensemble:

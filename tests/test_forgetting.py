@@ -57,7 +57,7 @@ def test_the_probe_finds_sklearns_minimum(monkeypatch, penalty):
     monkeypatch.setattr(probe, "ROWS", 70)
     features, labels = clouds(300, 4, 1)
     features = features.double()
-    weight = probe.fit(features, labels, penalty, torch.zeros(4, 13).double())
+    weight = probe.fit(features, labels, penalty, torch.zeros(4, 13).double(), 1000)
     theirs = LogisticRegression(C=1 / (penalty * 300), tol=1e-8, max_iter=5000).fit(features.numpy(), labels.numpy())
     torch.testing.assert_close(weight[:, :-1], torch.from_numpy(theirs.coef_), atol=1e-4, rtol=1e-3)
     expected = torch.from_numpy(theirs.predict_log_proba(features.numpy()))

@@ -50,7 +50,7 @@ def file(tmp_path, monkeypatch, clip) -> Path:
     """The tiny CLIP's weights, and a row of the zoo that reads such files."""
     arch = dict(img_size=32, patch_size=8, embed_dim=64, depth=2, num_heads=2, pre_norm=True, act_layer="quick_gelu")
     arch["norm_layer"] = partial(nn.LayerNorm, eps=1e-5)
-    row = Backbone(arch, ("tiny.pt",), convert.clip, "https://clip.example/tiny.pt", mean_std=OPENAI)
+    row = Backbone(arch, ("tiny.pt",), convert.clip, "https://clip.example/tiny.pt", "mit", mean_std=OPENAI)
     monkeypatch.setitem(MODEL_ZOO, "clip_tiny", row)
     torch.save(clip.state_dict(), tmp_path / "tiny.pt")
     return tmp_path / "tiny.pt"

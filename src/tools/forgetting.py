@@ -169,7 +169,8 @@ def by_k(found: Sequence[Remembered], metric: str, name: str) -> Table:
 
 def new_tasks(found: Sequence[Remembered]) -> str:
     """What the runs were tuned on."""
-    names = [one.run.result["data"]["task"] if one.run.result else one.run.cfg.DATA.NAME for one in found]
+    images = [one.run.cfg.DATA for one in found]
+    names = [Path(data.DATAPATH).absolute().name if data.NAME == "folder" else data.NAME for data in images]
     return " or ".join(dict.fromkeys(names))
 
 

@@ -58,19 +58,23 @@ def _draw_trade(axes: Axes, points: list[Point], style: dict, k: int) -> None:
     for value in dict.fromkeys(point.frozen[k] for point in points):
         axes.axvline(100 * value, label="before tuning", **FROZEN)
     for point in points:
-        axes.plot(100 * point.knn[k], 100 * point.new, ls="", ms=8, alpha=0.85, label=point.group, **style[point.group])
-    axes.margins(0.15)
-    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
-    if right - left < 1:  # a point on the line: leave room beside it
-        left, right = left - 0.5, right + 0.5
-    if top - bottom < 1:
-        bottom, top = bottom - 0.5, top + 0.5
+        drawn = dict(ls="", ms=8, alpha=0.85, zorder=5, label=point.group) | style[point.group]
+        axes.plot(100 * point.knn[k], 100 * point.new, **drawn)
+    left, right = _around([value for point in points for value in (point.knn[k], point.frozen[k])])
+    bottom, top = _around([point.new for point in points])
     ends = (left + bottom) / 2, (right + top) / 2
     for mean in MaxNLocator(6).tick_values(*ends):
         if ends[0] < mean < ends[1]:
             _draw_equal_mean(axes, mean, (left, right), (bottom, top))
     axes.set_xlim(left, right)
     axes.set_ylim(bottom, top)
+
+
+def _around(fractions: list[float]) -> tuple[float, float]:
+    """Ends of an axis in percent, with room beside the points but next to nothing beyond 100."""
+    low, high = 100 * min(fractions), 100 * max(fractions)
+    room = max(0.15 * (high - low), 0.5)
+    return low - room, min(high + room, 100.3)
 
 
 def _draw_equal_mean(axes: Axes, mean: float, x: tuple[float, float], y: tuple[float, float]) -> None:

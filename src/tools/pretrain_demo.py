@@ -11,6 +11,7 @@ tuned backbone has forgotten of it.
 
 import argparse
 import math
+import sys
 import time
 import unicodedata
 from pathlib import Path
@@ -290,13 +291,13 @@ def draw_pictures(folder: Path, seed: int) -> None:
     replace_folder(folder, fill)
 
 
-def main() -> None:
+def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--pictures", type=Path, metavar="DIR", help="draw pictures into this new folder, and end")
     parser.add_argument("--epochs", type=int, default=4, help=f"of {GLYPHS_PER_EPOCH} new drawings each")
     parser.add_argument("--seed", type=int, default=0, help="of weights and drawings")
     parser.add_argument("--out", type=Path, default=Path("pretrained/vit_micro_glyphs.npz"), help="file to write")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     if args.epochs < 1:
         parser.error(f"--epochs is {args.epochs}; it must be at least 1")
 
@@ -320,4 +321,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -45,7 +45,7 @@ def setup_logging(level: int = logging.INFO, terminal: bool = True, only: str = 
         handler.setFormatter(logging.Formatter("%(message)s"))
         root.addHandler(handler)
     root.setLevel(level)
-    for name in ("absl", "onnx_ir"):  # they tell of every file that is opened, of every constant that is shared
+    for name in ("absl", "onnx_ir", "onnxscript"):  # they tell of every file that is opened, of every constant
         logging.getLogger(name).setLevel(logging.WARNING)
 
 

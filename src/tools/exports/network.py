@@ -12,7 +12,7 @@ from ...engine.checkpoint import Tuned
 from ..studies.finished import methods_of
 from .plain import Plain, merge
 
-TOLERANCE = 1e-4  # of the logits' size
+TOLERANCE = 1e-4  # of the logits' size, or of 1 where they are smaller: probabilities then differ by less
 BATCHES = (1, 2, 5)  # the sizes a file is tried with; it was traced with another
 
 
@@ -55,7 +55,7 @@ def network_of(tuned: Tuned) -> Network:
 
 @torch.inference_mode()
 def check(network: Network, again: Callable[[Tensor], Tensor], what: str) -> float:
-    """The largest difference between the tuned model's logits and those of a file, ``again``, as a fraction of them.
+    """The largest difference between the tuned model's logits and those of a file, ``again``, measured as TOLERANCE is.
 
     Raises:
         ValueError: it is more than TOLERANCE, or the file does not take batches of every size.
@@ -66,7 +66,7 @@ def check(network: Network, again: Callable[[Tensor], Tensor], what: str) -> flo
         wanted, found = network.tuned.model(images), again(images)
         if found.shape != wanted.shape:
             raise ValueError(f"{what} gives {tuple(found.shape)} for {count} images, not {tuple(wanted.shape)}")
-        error = (found - wanted).abs().max().item() / (wanted.abs().max().item() or 1.0)
+        error = (found - wanted).abs().max().item() / max(wanted.abs().max().item(), 1.0)
         largest = max(largest, error) if error == error else error
     if not largest <= TOLERANCE:
         raise ValueError(f"{what} is not written: its logits differ from the run's by {largest:.1e} of their size")

@@ -26,7 +26,7 @@ from ..models.vit_backbones.zoo import build_backbone
 from ..utils.progress import tqdm
 from .reports.tables import Table, plain
 from .studies.attention_maps import Maps, maps_of
-from .studies.command import guarded, paths_and_settings
+from .studies.command import guarded, image_parser, paths_and_settings
 from .studies.draw_attention import draw_attention
 from .studies.finished import FinishedRun, open_run
 from .studies.inputs import Chosen, as_seen, chosen_images, short
@@ -150,12 +150,7 @@ def half(shares: Tensor) -> int:
 
 
 def parse_args(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        usage="%(prog)s RUN_DIR [IMAGES...] [options] [KEY VALUE ...]",
-    )
-    parser.add_argument("paths", nargs="+", metavar="RUN_DIR IMAGES... KEY VALUE", help="see above")
+    parser = image_parser(__doc__, "[IMAGES...]")
     parser.add_argument("--blocks", default="", metavar='"N ..."', help="blocks to show, or all (default: up to five)")
     parser.add_argument("--count", type=int, default=4, metavar="N", help="own test images to show (default: 4)")
     parser.add_argument("--to", default="", metavar="DIR", help="where to write (default: RUN_DIR/attention)")

@@ -21,7 +21,7 @@ from pathlib import Path
 from ..configs.config import ConfigError
 from ..data.sources.base import DataError
 from .reports.tables import Table, plain
-from .studies.command import guarded, paths_and_settings
+from .studies.command import guarded, image_parser, paths_and_settings
 from .studies.draw_filters import draw_filters, draw_spectra, label
 from .studies.finished import FinishedRun, open_run
 from .studies.inputs import chosen_images
@@ -109,12 +109,7 @@ def numbers(found: list[Response], measured: list[Spectrum]) -> list[dict]:
 
 
 def parse_args(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        usage="%(prog)s RUN_DIR [IMAGES...] [options] [KEY VALUE ...]",
-    )
-    parser.add_argument("paths", nargs="+", metavar="RUN_DIR IMAGES... KEY VALUE", help="see above")
+    parser = image_parser(__doc__, "[IMAGES...]")
     parser.add_argument("--count", type=int, default=64, metavar="N", help="own test images to look at (default: 64)")
     parser.add_argument("--to", default="", metavar="DIR", help="where to write (default: RUN_DIR/filters)")
     return parser.parse_intermixed_args(argv)

@@ -34,7 +34,7 @@ from ..data.pixels import normalise
 from ..engine.precision import autocast
 from ..utils.io import write_atomic
 from ..utils.progress import tqdm
-from .studies.command import guarded, paths_and_settings
+from .studies.command import guarded, image_parser, paths_and_settings
 from .studies.finished import FinishedRun, open_run
 
 logger = logging.getLogger(__name__)
@@ -168,12 +168,7 @@ def predict(args: argparse.Namespace) -> int:
 
 
 def parse_args(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        usage="%(prog)s RUN_DIR IMAGES... [options] [KEY VALUE ...]",
-    )
-    parser.add_argument("paths", nargs="+", metavar="RUN_DIR IMAGES... KEY VALUE", help="see above")
+    parser = image_parser(__doc__, "IMAGES...")
     parser.add_argument(
         "--to", type=Path, metavar="FILE", help="a .csv or .json file to write (default: CSV on stdout)"
     )

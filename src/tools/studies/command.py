@@ -62,6 +62,17 @@ def study_parser(doc: str) -> argparse.ArgumentParser:
     return parser
 
 
+def image_parser(doc: str, images: str) -> argparse.ArgumentParser:
+    """Of tools that take a run, ``images`` ("IMAGES..." or "[IMAGES...]") and settings, as ``args.paths``."""
+    parser = argparse.ArgumentParser(
+        description=doc,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage=f"%(prog)s RUN_DIR {images} [options] [KEY VALUE ...]",
+    )
+    parser.add_argument("paths", nargs="+", metavar="RUN_DIR IMAGES... KEY VALUE", help="see above")
+    return parser
+
+
 def read_command(args: argparse.Namespace) -> Command:
     """What ``study_parser``'s options say, before anything is read but --classes.
 
@@ -71,7 +82,7 @@ def read_command(args: argparse.Namespace) -> Command:
     runs, changes = paths_and_settings(args.arguments)
     lists = []
     for given in (args.on, args.shift):  # they also took the settings that came behind them
-        cut = next((i for i, text in enumerate(given) if KEY.fullmatch(text)), len(given))
+        cut = next((i for i, text in enumerate(given) if _is_key(text)), len(given))
         lists.append(given[:cut])
         changes += given[cut:]
     return Command(runs, changes, parse_sets(*lists), read_mapping(args.classes), args.to)

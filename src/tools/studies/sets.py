@@ -219,7 +219,7 @@ def _open_task(run: FinishedRun, wanted: Wanted, mapping: dict[str, str | None] 
 def _open_folder(run: FinishedRun, wanted: Wanted, mapping: dict[str, str | None] | None) -> TestSet:
     root = Path(wanted.path)
     folders = set(class_folders(root))
-    inside = "test" if "test" in folders and folders <= SPLITS else ""
+    inside = next((name for name in ("test", "val") if name in folders), "") if folders <= SPLITS else ""
     names = class_folders(root / inside)
     split = FileSplit(root, images_below(root, inside, names))
     data = Data(TASKS["folder"], names, {"test": split}, "", "folder", f"{len(split)} files", run.tuned.pixels)

@@ -462,8 +462,9 @@ def test_what_has_to_be_fetched_by_hand_is_said_before_anything_starts(tmp_path,
 def test_files_fetched_by_hand_go_to_tfds(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("src.data.obtain.Needed.missing", lambda self, manual_dir: "")
     python = fake_python(tmp_path, "sys.exit(1)\n")
-    assert main(["resisc45", "--data-dir", "d", "--manual-dir", str(tmp_path), "--python", python]) == 1
-    assert (tmp_path / "calls").read_text() == f"resisc45 d array_record {tmp_path}\n"
+    data = str(tmp_path / "data")
+    assert main(["resisc45", "--data-dir", data, "--manual-dir", str(tmp_path), "--python", python]) == 1
+    assert (tmp_path / "calls").read_text() == f"resisc45 {data} array_record {tmp_path}\n"
 
 
 def test_every_task_has_a_recipe_and_a_place_in_the_list(capsys):

@@ -1,7 +1,6 @@
 """What a sweep shows while it runs: a bar with what is done and left, and a line for every run that ends."""
 
 import logging
-import time
 
 from ...utils.progress import tqdm
 from .ledger import Ledger
@@ -18,7 +17,7 @@ class Overview:
     """
 
     def __init__(self, ledger: Ledger, places: int):
-        self.ledger, self.places, self.start = ledger, places, time.perf_counter()
+        self.ledger, self.places = ledger, places
         self.before = sum(run.over for run in ledger.plan.runs)
 
     def __enter__(self) -> "Overview":

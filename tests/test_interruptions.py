@@ -134,7 +134,7 @@ def test_killed_at_random_moments(whole, tmp_path):
     """kill -9, again and again: every file that is there can be read, and the end is the same."""
     folder, kills = RunFolder(tmp_path / "run"), 0
     draw = random.Random(0)
-    while kills < 3:
+    while kills < 2:
         resume = ["--resume"] if folder.config.is_file() and folder.config.stat().st_size else []
         process = start(*SETTINGS, "--run-dir", folder.path, *resume)
         before = len(read_json_lines(folder.metrics)) if folder.metrics.is_file() else 0

@@ -1,6 +1,5 @@
 """What a network makes of every image of a split, features or logits, computed once: found again by later calls."""
 
-import logging
 from collections.abc import Callable, Iterator
 
 import torch
@@ -13,8 +12,6 @@ from ..data.rows import GIB, RowCache, Rows, quarter_of_memory
 from ..data.shifts import ShiftedLoader
 from ..utils.progress import tqdm
 from .precision import autocast, how_computed
-
-logger = logging.getLogger(__name__)
 
 FORMAT = 1
 

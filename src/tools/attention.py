@@ -22,7 +22,6 @@ import torch
 from torch import Tensor, nn
 
 from ..configs.config import ConfigError
-from ..models.vit_backbones.zoo import build_backbone
 from ..utils.progress import tqdm
 from .reports.tables import Table, plain
 from .studies.attention_maps import Maps, maps_of
@@ -49,7 +48,7 @@ def work(args: argparse.Namespace) -> None:
     run = open_run(run_dir, settings)
     vit = run.model.vit
     blocks = blocks_to_show(args.blocks, len(getattr(vit, "blocks", ())))
-    models = {BEFORE: (pre_trained(run), nn.ModuleDict()), AFTER: (vit, run.model.methods)}
+    models = {BEFORE: (run.pre_trained(), nn.ModuleDict()), AFTER: (vit, run.model.methods)}
     chosen = chosen_images(run, names, args.count)
     found = []
     for image in tqdm(chosen.images, desc="attention", unit="img", delay=1, leave=False):
@@ -81,13 +80,6 @@ def blocks_to_show(text: str, depth: int) -> list[int]:
     if not all(1 <= number <= depth for number in numbers):
         raise ConfigError(f'--blocks is {text!r}; give numbers from 1 to {depth}, such as "1 {depth}", or all')
     return [number - 1 for number in numbers]
-
-
-def pre_trained(run: FinishedRun) -> nn.Module:
-    """The run's backbone as it was before."""
-    cfg = run.cfg
-    where = (cfg.MODEL.MODEL_ROOT, run.tuned.pixels.size, cfg.MODEL.WEIGHT_PATH, cfg.MODEL.POS_EMBED_RESIZE)
-    return build_backbone(cfg.DATA.FEATURE, *where).to(run.device)
 
 
 @torch.inference_mode()

@@ -10,7 +10,6 @@ from torch import Tensor
 from ...data.sources.base import DataError
 from ...engine.checkpoint import hash_of
 from ...engine.evaluator import Accuracy, accuracy
-from ...models.vit_backbones.zoo import build_backbone
 from ...models.wise import between
 from ...models.zero_shot import zero_shot_head
 from .finished import FinishedRun
@@ -106,11 +105,7 @@ def start_of(run: FinishedRun, start: FinishedRun | None = None) -> tuple[dict[s
         ValueError: ``start`` is no linear probe of the same backbone and classes.
     """
     cfg, model = run.cfg, run.model
-    size = run.tuned.pixels.size
-    vit = build_backbone(
-        cfg.DATA.FEATURE, cfg.MODEL.MODEL_ROOT, size, cfg.MODEL.WEIGHT_PATH, cfg.MODEL.POS_EMBED_RESIZE
-    )
-    untouched = dict(vit.named_parameters())
+    untouched = dict(run.pre_trained().named_parameters())
     values = {f"vit.{name}": untouched[name].detach() for name, p in model.vit.named_parameters() if p.requires_grad}
     if start is not None:
         values |= _head_of(start, run)

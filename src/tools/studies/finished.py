@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from fvcore.common.config import CfgNode
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...configs.config import flatten
 from ...data.loader import Loader
@@ -17,6 +17,7 @@ from ...engine.outputs import outputs
 from ...engine.precision import set_backends
 from ...engine.results import MAY_MOVE, RunFolder
 from ...engine.run import choose_device
+from ...models.vit_backbones.zoo import build_backbone
 from ...models.vit_models import TunedViT
 
 
@@ -51,7 +52,7 @@ class FinishedRun:
 
     def logits(self, loader: Loader | ShiftedLoader, name: str) -> Tensor:
         """Float32 (N, classes) of a split called ``name``; kept for the next time."""
-        return outputs(self.cfg, f"logits of {name}", self.model, len(self.class_names), loader, self._facts)
+        return outputs(self.cfg, f"logits of {name}", self.model, len(self.class_names), loader, self.facts)
 
     def best_classes(
         self, loader: Loader | ShiftedLoader, name: str, classes: Tensor | None = None, facts: dict | None = None
@@ -63,15 +64,22 @@ class FinishedRun:
         """
         count = min(5, len(self.class_names) if classes is None else len(classes))
         where = None if classes is None else classes.to(self.device)
-        facts = self._facts | {"classes": repr(None if classes is None else classes.tolist())} | (facts or {})
+        facts = self.facts | {"classes": repr(None if classes is None else classes.tolist())} | (facts or {})
 
         def best(images: Tensor) -> Tensor:
             return best_classes(self.model(images), where)
 
         return outputs(self.cfg, f"answers to {name}", best, count, loader, facts).long()
 
+    def pre_trained(self) -> nn.Module:
+        """The timm network that the run tuned, as it was before, on the run's device."""
+        own, size = self.cfg.MODEL, self.tuned.pixels.size
+        where = (own.MODEL_ROOT, size, own.WEIGHT_PATH, own.POS_EMBED_RESIZE)
+        return build_backbone(self.cfg.DATA.FEATURE, *where).to(self.device)
+
     @property
-    def _facts(self) -> dict:
+    def facts(self) -> dict:
+        """All that decides what the model gives, for ``outputs``."""
         return {"weights": self.weights, "config": self.cfg.MODEL.dump() + self.cfg.FREQFIT}
 
 

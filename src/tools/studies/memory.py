@@ -15,7 +15,6 @@ from ...engine.checkpoint import hash_of
 from ...engine.knn import knn_accuracies
 from ...engine.outputs import outputs
 from ...engine.probe import linear_probe
-from ...models.vit_backbones.zoo import build_backbone
 from .finished import FinishedRun
 from .sets import Wanted, other_data
 
@@ -111,17 +110,18 @@ class Encoder:
 
 def tuned_encoder(run: FinishedRun) -> Encoder:
     """The run's ViT with its methods, up to the final norm and pooling: never the head, nor what VQT puts beside."""
-    facts = {"weights": run.weights, "config": run.cfg.MODEL.dump() + run.cfg.FREQFIT}
-    return Encoder(run.model.pooled, run.model.vit.num_features, facts)
+    return Encoder(run.model.pooled, run.model.vit.num_features, run.facts)
 
 
 def frozen_encoder(run: FinishedRun) -> Encoder:
     """The backbone as it was before the run."""
-    cfg, size = run.cfg, run.tuned.pixels.size
-    model = cfg.MODEL
-    vit = build_backbone(cfg.DATA.FEATURE, model.MODEL_ROOT, size, model.WEIGHT_PATH, model.POS_EMBED_RESIZE)
-    facts = {"weights": hash_of(vit.state_dict()), "backbone": cfg.DATA.FEATURE, "size": repr(size)}
-    return Encoder(_pooled(vit.to(run.device)), vit.num_features, facts)
+    vit = run.pre_trained()
+    facts = {
+        "weights": hash_of(vit.state_dict()),
+        "backbone": run.cfg.DATA.FEATURE,
+        "size": repr(run.tuned.pixels.size),
+    }
+    return Encoder(_pooled(vit), vit.num_features, facts)
 
 
 def _pooled(vit: nn.Module) -> Callable[[Tensor], Tensor]:

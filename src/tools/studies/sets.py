@@ -1,7 +1,6 @@
 """Test sets for a finished run: its own, other tasks with the same classes, folders, and synthetic shifts."""
 
 import csv
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,8 +25,6 @@ OF_ONE_TASK = (
     *("TRAIN_SPLIT", "NO_TEST", "NUMBER_CLASSES"),
 )
 SPLITS = {"train", "val", "test"}
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

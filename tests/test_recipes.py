@@ -34,7 +34,7 @@ VPT_BASES = {"finetune": ("adamw", 384, 5), "linear": ("sgd", 1024, 10), "prompt
 def test_files_named_as_vpts_have_vpts_settings(file, theirs):
     kind, name = file
     cfg = load_cfg(ROOT / f"configs/{kind}/{name}.yaml", ["DATA.DATAPATH", "data"])
-    ours = cfg.SOLVER
-    assert [ours.BASE_LR, ours.WEIGHT_DECAY] == list(theirs)
-    assert [ours.OPTIMIZER, cfg.DATA.BATCH_SIZE, ours.WARMUP_EPOCH] == list(VPT_BASES[kind])
-    assert (ours.TOTAL_EPOCH, ours.SCHEDULER, cfg.MODEL.HEAD_INIT) == (100, "cosine", "vpt")
+    solver = cfg.SOLVER
+    chosen, base = (solver.BASE_LR, solver.WEIGHT_DECAY), (solver.OPTIMIZER, cfg.DATA.BATCH_SIZE, solver.WARMUP_EPOCH)
+    assert (chosen, base) == (theirs, VPT_BASES[kind])
+    assert (solver.TOTAL_EPOCH, solver.SCHEDULER, cfg.MODEL.HEAD_INIT) == (100, "cosine", "vpt")

@@ -133,7 +133,7 @@ def test_what_differs_is_said():
     ours["config"] = {"DATA.FEATURE": "sup_vitl16"}
     found = {factor: (mine, theirs) for factor, mine, theirs in published.factors([ours, ours | {"seed": 44}], study())}
     assert found == {
-        "pixels": ("224 x 224, squash, bilinear_tf1, not antialiased", "224 x 224, squash, bicubic, antialiased"),
+        "pixels": ("224 x 224, squash, bilinear, not antialiased", "224 x 224, squash, bicubic, antialiased"),
         "normalisation": ("imagenet", "none"),
         "seeds": ("2 (42 44)", "1 (42)"),
         "data": ("original files (3.0.2)", "re-encoded as JPEG"),

@@ -123,7 +123,9 @@ def _data(cfg: CfgNode) -> list[str]:
     if cfg.DATA.AUGMENT == "crop_flip" and cfg.DATA.RESIZE == "squash":
         found.append("DATA.AUGMENT crop_flip crops a larger image: DATA.RESIZE crop or squash_crop goes with it")
     if cfg.DATA.INTERPOLATION == "bilinear_tf1" and cfg.DATA.ANTIALIAS == "always":
-        found.append("DATA.INTERPOLATION bilinear_tf1 is never antialiased: leave DATA.ANTIALIAS always out, or take bilinear")
+        found.append(
+            "DATA.INTERPOLATION bilinear_tf1 is never antialiased: leave DATA.ANTIALIAS always out, or take bilinear"
+        )
     for key in ("MEAN", "STD"):
         values = cfg.DATA[key]
         if len(values) not in (0, 3) or not all(isinstance(value, int | float) for value in values):

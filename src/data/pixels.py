@@ -168,9 +168,8 @@ def build_pixels(cfg: CfgNode, protocol: str) -> Pixels:
     ``preset`` names what they changed: "vpt, but decoder and mean".
     """
     plain, pixels = _preset(cfg, protocol), _preset(cfg, protocol, _explicit(cfg.DATA))
-    changed = [
-        part.name for part in dataclasses.fields(Pixels) if getattr(plain, part.name) != getattr(pixels, part.name)
-    ]
+    names = [part.name for part in dataclasses.fields(Pixels) if part.name != "enlarged"]  # it follows from others
+    changed = [name for name in names if getattr(plain, name) != getattr(pixels, name)]
     if not changed:
         return pixels
     return dataclasses.replace(pixels, preset=f"{pixels.preset}, but {' and '.join(changed)}")

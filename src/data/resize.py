@@ -46,12 +46,13 @@ def resize(
 
 
 def _tf1(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(H, W, 3), uint8 or float32 -> (*size, 3) of the same type."""
+    """(H, W, 3), uint8 or float32 -> (*size, 4) of the same type; the fourth channel means nothing."""
     cv2 = _cv2()
     if int(cv2.__version__.split(".")[0]) < 5:  # which rounded positions to 1/32 of a pixel
         raise DataError(f"TensorFlow 1's resize needs OpenCV 5, and here is {cv2.__version__}: requirements.txt has it")
     scale = np.array([[pixels.shape[1] / size[1], 0, 0], [0, pixels.shape[0] / size[0], 0]])
     how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2RGBA)  # of four channels in half the time of three
     return cv2.warpAffine(pixels, scale, (size[1], size[0]), flags=how, borderMode=cv2.BORDER_REPLICATE)
 
 
@@ -64,8 +65,10 @@ def _cv2():
 
 
 def planes(pixels: np.ndarray) -> Tensor:
-    """(H, W, 3) -> (3, H, W)"""
-    return torch.from_numpy(_writable(pixels)).permute(2, 0, 1).contiguous()
+    """(H, W, 3 or more) -> (3, H, W)"""
+    split = np.empty((pixels.shape[2], *pixels.shape[:2]), pixels.dtype)
+    _cv2().split(pixels, list(split))
+    return torch.from_numpy(split[:3])
 
 
 def _writable(pixels: np.ndarray) -> np.ndarray:

@@ -212,6 +212,9 @@ def get_cfg() -> CfgNode:
     cfg.SOLVER.PATIENCE = 300
     # Measure on the validation images after every so many epochs, and after the last; 0: after the last only.
     cfg.SOLVER.EVAL_EVERY = 1
+    # Also test after every epoch, and record the best in the result, as test_best_epoch: many papers print it, though
+    # it is chosen on the test set. Nothing is chosen by it here, and reports have it only in columns of that name.
+    cfg.SOLVER.BEST_TEST_EPOCH = False
     # Write last.ckpt also after every so many steps, for long epochs; 0: after every epoch only.
     cfg.SOLVER.SAVE_EVERY = 0
     # "softmax" (cross-entropy) or "sigmoid" (one binary cross-entropy per class).

@@ -447,6 +447,15 @@ def test_few_shot_tables_are_one_per_number_of_shots_and_zero_means_sixteen(tmp_
     assert column(made, made.main[1].title, "mean of 5 tasks")["linear"].summary.n == 2
 
 
+def test_tasks_with_settings_of_their_own_are_columns_of_one_row(tmp_path):
+    """As in a sweep whose axis "task" has a label for each task, and its learning rate."""
+    for i, task in enumerate(("dtd", "pets")):
+        entry = sweep_entry("rlrr", "final", "", {"task": f"{task}, its own"}, {}, task_axes=["task"])
+        make_run(tmp_path, 0.5, DATA__NAME=task, MODEL__TRANSFER_TYPE="rlrr", SOLVER__BASE_LR=0.1 + i, sweep=entry)
+    (row,) = group(collect([tmp_path]))
+    assert (row.label, [str(place) for place in row.cells]) == ("rlrr", ["dtd", "pets"])
+
+
 def test_best_test_epochs_stand_in_columns_of_their_own(tmp_path):
     make_run(tmp_path, 0.9, more={"test_best_epoch": {"top1": 0.95, "epoch": 7}}, **DIGITS)
     make_run(tmp_path, 0.8, MODEL__TRANSFER_TYPE="lora", **DIGITS)

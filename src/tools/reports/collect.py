@@ -276,6 +276,8 @@ def _check(run: Run) -> None:
         for name, kind in {"sweep": str, "stage": str, "row": str, "over": dict, "tuned": dict}.items():
             if not isinstance(run.sweep.get(name), kind):
                 raise Unusable(f"{SWEEP} is broken: {name} is {run.sweep.get(name)!r}")
+        if not isinstance(run.sweep.get("task_axes", []), list):  # older ones have none
+            raise Unusable(f"{SWEEP} is broken: task_axes is {run.sweep['task_axes']!r}")
 
 
 def _fraction(value: Any, what: str) -> None:

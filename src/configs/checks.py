@@ -30,7 +30,7 @@ CHOICES = {
     "DATA.CACHE_PLACE": ("disk", "memory", "device"),
     "DATA.CLASS_WEIGHTS_TYPE": ("none", "inv", "inv_sqrt"),
     "MODEL.TYPE": ("vit",),
-    "MODEL.HEAD_INIT": ("vpt", "zero", "zero_shot"),
+    "MODEL.HEAD_INIT": ("vpt", "zero", "linear", "trunc_normal", "zero_shot"),
     "MODEL.POS_EMBED_RESIZE": ("auto", "bilinear", "bicubic"),
     "SOLVER.OPTIMIZER": ("sgd", "adam", "adamw"),
     "SOLVER.SCHEDULER": ("cosine", "constant"),

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from ...configs.config import flatten, get_cfg
+from ...configs.config import flatten, unnamed_values
 from ...data.tasks import TASKS
 from ...engine.evaluator import METRICS
 from ...engine.results import MAY_MOVE, RunFolder
@@ -157,7 +157,7 @@ def collect(places: Iterable[Path]) -> Collection:
     Raises:
         FileNotFoundError: a place does not exist.
     """
-    found, defaults = Collection(), flatten(get_cfg())
+    found, defaults = Collection(), unnamed_values()
     for folder in sorted(_folders(places, found)):
         try:
             found.runs.append(_read(RunFolder(folder), defaults))

@@ -223,8 +223,8 @@ def warnings(cfg: CfgNode) -> list[str]:
         found.append("SOLVER.PATIENCE has no effect: the validation images are trained on (DATA.TRAIN_SPLIT train)")
     if solver.BEST_TEST_EPOCH:
         found.append(
-            "SOLVER.BEST_TEST_EPOCH looks at the test set after every epoch: the best is too high, and for comparing with "
-            "papers that print it only; the result is that of the weights that the run ends with"
+            "SOLVER.BEST_TEST_EPOCH looks at the test set after every epoch: the best is too high, and for "
+            "comparing with papers that print it only; the result is that of the weights that the run ends with"
         )
     if cfg.DATA.FEATURE == "imagenet_supervised":
         found.append("DATA.FEATURE imagenet_supervised is taken to mean sup_vitb16_imagenet21k")

@@ -309,7 +309,7 @@ def repro_table(rows: list[Row], named: Callable, factors: Callable) -> Table | 
 
 
 def _what_they_print(row: Row, theirs) -> list[tuple[str, Summary, Summary | None, list[Run]]]:
-    """Tasks and means that both have: name, ours, ours of the best test epoch where that was asked for, and the runs."""
+    """Tasks and means that both have: name, ours, ours of the best test epoch (if it was asked for), and the runs."""
     found = []
     for benchmark in benchmarks([row]):
         for name, weights in benchmark.columns.items():

@@ -20,7 +20,7 @@ CHOICES = {
     "DATA.PIXELS": tuple(PRESETS),
     "DATA.DECODER": ("", "tf", "pil"),
     "DATA.RESIZE": ("", "squash", "crop", "squash_crop"),
-    "DATA.INTERPOLATION": ("", "bilinear", "bicubic", "backbone"),
+    "DATA.INTERPOLATION": ("", "bilinear", "bilinear_tf1", "bicubic", "backbone"),
     "DATA.ANTIALIAS": ("", "always", "never"),
     "DATA.NORMALIZE": ("", *NORMALIZE, "backbone"),
     "DATA.DTYPE": ("uint8", "float32"),
@@ -130,6 +130,10 @@ def _data(cfg: CfgNode) -> list[str]:
         found.append(f"DATA.AUTO_AUGMENT: {error}; known: {known}, and timm's, such as 'rand-m9-mstd0.5-inc1'")
     if cfg.DATA.AUGMENT == "crop_flip" and cfg.DATA.RESIZE == "squash":
         found.append("DATA.AUGMENT crop_flip crops a larger image: DATA.RESIZE crop or squash_crop goes with it")
+    if cfg.DATA.INTERPOLATION == "bilinear_tf1" and cfg.DATA.ANTIALIAS == "always":
+        found.append(
+            "DATA.INTERPOLATION bilinear_tf1 is never antialiased: leave DATA.ANTIALIAS always out, or take bilinear"
+        )
     for key in ("MEAN", "STD"):
         values = cfg.DATA[key]
         if len(values) not in (0, 3) or not all(isinstance(value, int | float) for value in values):
@@ -203,6 +207,11 @@ def _solver(cfg: CfgNode) -> list[str]:
         found.append(f"SOLVER.LAYER_DECAY is {solver.LAYER_DECAY}; it must be more than 0 and at most 1")
     if solver.LAYER_DECAY != 1 and not _end2end(cfg):
         found.append("SOLVER.LAYER_DECAY is for MODEL.TRANSFER_TYPE end2end: elsewhere most layers are frozen")
+    if solver.BEST_TEST_EPOCH and cfg.DATA.NO_TEST:
+        found.append(
+            "SOLVER.BEST_TEST_EPOCH tests every epoch, and DATA.NO_TEST reads no test images: leave out one of the two "
+            "(for the tested runs of a sweep alone: SWEEP.FINAL.SOLVER.BEST_TEST_EPOCH True)"
+        )
     if solver.FSDP and not _end2end(cfg):
         found.append("SOLVER.FSDP is for MODEL.TRANSFER_TYPE end2end: other methods have few states to spread")
     if solver.FSDP and (cfg.MODEL.COMPILE or cfg.MODEL.MLP_NUM or solver.AMP == "fp16"):
@@ -264,6 +273,11 @@ def warnings(cfg: CfgNode) -> list[str]:
         found += _short_warm_up(solver, epochs)
     if epochs > solver.PATIENCE and (cfg.DATA.TRAIN_SPLIT or find_task(cfg.DATA.NAME).train_split) == "trainval":
         found.append("SOLVER.PATIENCE has no effect: the validation images are trained on (DATA.TRAIN_SPLIT train)")
+    if solver.BEST_TEST_EPOCH:
+        found.append(
+            "SOLVER.BEST_TEST_EPOCH looks at the test set after every epoch: the best is too high, and for "
+            "comparing with papers that print it only; the result is that of the weights that the run ends with"
+        )
     if cfg.DATA.FEATURE == "imagenet_supervised":
         found.append("DATA.FEATURE imagenet_supervised is taken to mean sup_vitb16_imagenet21k")
     return found

@@ -26,7 +26,7 @@ from ..utils.seed import seed_everything
 from ..utils.signals import StopSignals
 from .checkpoint import load_tuned, save_tuned
 from .cost import cost_card, describe, flops
-from .evaluator import evaluate
+from .evaluator import best_test_epoch, evaluate
 from .precision import autocast, resolve_amp, set_backends
 from .results import MAY_MOVE, NOT_THE_EXPERIMENT, RunFolder, environment
 from .sensitivity import about_allocation, with_allocation
@@ -69,6 +69,8 @@ def run(cfg: CfgNode, folder: RunFolder, resume: bool = False, shared: Shared | 
         check_zero_shot(cfg)
     shared = shared or Shared()
     data = shared.data(cfg)
+    if cfg.SOLVER.BEST_TEST_EPOCH and "test" not in data.splits:
+        raise ValueError(f"SOLVER.BEST_TEST_EPOCH tests every epoch, but {data.task.name} has no test set here")
     with StopSignals() as stop, distributed.together(device):
         with distributed.first_before_others():
             whole = with_allocation(cfg, data, device, folder, resume or not distributed.is_first())
@@ -110,6 +112,7 @@ def _run(
         seconds = {"read": time.perf_counter() - start}
         trained = train(cfg, model, loaders, folder, stop, shared, trackers)
         seconds |= trained.pop("seconds")
+        rows = trained.pop("rows")
 
         start, test = time.perf_counter(), None
         if "test" in loaders:
@@ -134,6 +137,7 @@ def _run(
         result = {
             "test": test,
             **trained,
+            "test_best_epoch": best_test_epoch(rows, data.task.metric),
             "zero_shot": zero_shot,
             "parameters": _parameters(model),
             "optimizer": describe_groups(model, cfg.SOLVER),
@@ -188,6 +192,7 @@ def evaluate_run(folder: RunFolder, cfg: CfgNode) -> dict:
     if data.class_names != tuned.class_names:
         raise ValueError(f"the classes of {cfg.DATA.DATAPATH} are not those that {folder.path} was trained on")
     data.splits = {name: split for name, split in data.splits.items() if name == "test"}
+    data.pixels = tuned.pixels  # as it was trained, whatever its config means today
     if not data.splits:
         raise ValueError(f"{folder.path} was trained without a test set (DATA.NO_TEST, or none on disk)")
     set_backends(cfg, device)

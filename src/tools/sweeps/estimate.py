@@ -60,6 +60,20 @@ class Speed:
         return max(1, whole + (rest > 0 and not cfg.DATA.DROP_LAST))
 
 
+def published_sizes(cfg: CfgNode, task: Task) -> dict[str, int]:
+    """Images of each split that a run uses, by what is published of its data set; {}: nothing is."""
+    if not task.sizes:
+        return {}
+    sizes = dict(task.sizes)
+    few = "train" not in sizes  # of lists with so many images of each class
+    if shots := cfg.DATA.SHOTS or 16 * few:
+        sizes["train"] = shots * task.num_classes if few else min(shots * task.num_classes, sizes["train"])
+    if (cfg.DATA.TRAIN_SPLIT or task.train_split) == "trainval":
+        sizes["train"] += sizes.pop("val", 0)
+    sizes["train"] = round(sizes["train"] * cfg.DATA.PERCENTAGE)
+    return {name: count for name, count in sizes.items() if name != "test" or not cfg.DATA.NO_TEST}
+
+
 def measure(plan: Plan) -> list[str]:
     """Put into the runs that are not over the seconds that they will take; of which kinds nobody knows, and why."""
     shared, speeds, unknown = Shared(), {}, {}
@@ -85,13 +99,7 @@ def _sizes(cfg: CfgNode, task: Task, shared: Shared) -> dict[str, int]:
     """Images of each split that a run uses; as published, where the data are not here; {}: nobody knows."""
     with suppress(DataError):
         return {name: len(split) for name, split in shared.data(cfg).splits.items()}
-    if not task.sizes:
-        return {}
-    sizes = dict(task.sizes)
-    if (cfg.DATA.TRAIN_SPLIT or task.train_split) == "trainval":
-        sizes["train"] += sizes.pop("val", 0)
-    sizes["train"] = round(sizes["train"] * cfg.DATA.PERCENTAGE)
-    return {name: count for name, count in sizes.items() if name != "test" or not cfg.DATA.NO_TEST}
+    return published_sizes(cfg, task)
 
 
 def _speed(cfg: CfgNode, task: Task, shared: Shared) -> Speed:

@@ -141,8 +141,10 @@ def test_learning_rates_of_vpt_are_scaled_as_its_code_scales_them():
     for name, rates in base.items():
         sweep = load_sweep(ROOT / f"configs/sweeps/{name}.yaml")
         (batch,) = [value for key, value, _ in sweep.settings if key == "DATA.BATCH_SIZE"]
-        ours = sorted(choice.label for choice in sweep.tune["SOLVER.BASE_LR"])
-        assert ours == pytest.approx(sorted(rate * batch / 256 for rate in rates)), name
+        for _, settings in points(sweep.tune, sweep):
+            unscaled = settings["SOLVER.BASE_LR"] * 256 / settings.get("DATA.BATCH_SIZE", batch)
+            assert any(unscaled == pytest.approx(rate) for rate in rates), (name, settings)
+        assert len(points(sweep.tune, sweep)) == len(rates) * 4 * (4 if "prompt" in name else 1)
         assert [seed.label for seed in sweep.seeds] == ["42", "44", "82", "100", "800"]
 
 

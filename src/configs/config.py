@@ -98,11 +98,12 @@ def get_cfg() -> CfgNode:
     cfg.DATA.SHOTS = 0
     # Which of several published splits (few-shot lists, subsets of many-shot tasks), or the seed that draws one.
     cfg.DATA.SPLIT_SEED = 0
-    # A list file of what trains, instead of the data set's own: lines "<image> <label>", or indices into its train set.
+    # A list file of what trains, instead of the data set's own: lines "<image> <label>", or indices into its train set,
+    # one a line or in a .npy file; of one with two dimensions, SPLIT_SEED chooses the row.
     cfg.DATA.TRAIN_LIST = ""
     # The same for validation.
     cfg.DATA.VAL_LIST = ""
-    # The same for testing; no indices.
+    # The same for testing; indices count the test set.
     cfg.DATA.TEST_LIST = ""
     # What is done with images: "vpt" (VPT and FreqFiT), "noah" (NOAH, SPT), "study" (the unifying study),
     # "backbone" (as in its pre-training). The table is in src/data/pixels.py; the next keys change parts of it.

@@ -48,8 +48,11 @@ _PILLOW = dict(decoder="pil", interpolation="bilinear", antialias=True, normaliz
 PRESETS: dict[str, tuple[dict, dict[str, dict]]] = {
     # VPT and FreqFiT read VTAB-1k through TensorFlow, everything else through Pillow.
     "vpt": (_PILLOW, {"vtab": _TENSORFLOW, "clevr": _TENSORFLOW}),
-    # NOAH, SPT and others on the shared folders. SPT squashes fine-grained images to 256 x 256 before it crops.
-    "noah": (_PILLOW | dict(interpolation="bicubic"), {"fgvc": dict(resize="squash_crop")}),
+    # NOAH, SPT and others on the shared folders. They squash other images to 256 x 256 before they crop.
+    "noah": (
+        _PILLOW | dict(interpolation="bicubic"),
+        {"fgvc": dict(resize="squash_crop"), "fewshot": dict(resize="squash_crop")},
+    ),
     # The unifying study: raw pixels in [0, 1] on VTAB-1k, the backbone's mean and deviation elsewhere.
     "study": (
         _PILLOW | dict(interpolation="bicubic", normalize="backbone"),

@@ -120,6 +120,25 @@ class Layout(ABC):
         """What must be where below DATA.DATAPATH and how to get it, in a sentence."""
 
 
+MOST_CLASSES = 100_000  # beyond, there must be an image for each class
+
+
+def count_classes(splits: dict[str, Split]) -> int:
+    """One more than the largest label.
+
+    Raises:
+        DataError: a label that is absurd for so many images; nothing of its size is allocated.
+    """
+    most = max(MOST_CLASSES, sum(map(len, splits.values())))
+    for name, split in splits.items():
+        if len(wrong := np.flatnonzero((split.labels < 0) | (split.labels >= most))):
+            first = wrong[0]
+            raise DataError(
+                f"{split.keys[first]} of {name} has the label {split.labels[first]}; labels count classes from 0"
+            )
+    return 1 + max(int(split.labels.max()) for split in splits.values() if len(split))
+
+
 class FileSplit(Split):
     """Image files: (path below ``root``, label) each."""
 

@@ -64,7 +64,7 @@ class Folder(Layout):
         version = f"{sum(map(len, splits.values()))} files"
         if "val" not in splits and self.val_size is None and not wanted.shots:
             version += f", val is a stratified {wanted.val_fraction:g} of {self.train}/, split seed {wanted.split_seed}"
-        return Source(classes, draw(splits, wanted, self.subset, self.val_size, str(here)), version)
+        return Source(classes, draw(splits, wanted, classes, here, self.subset, self.val_size), version)
 
     def expects(self) -> str:
         folder = f"{self.below[0]}/" if self.below[0] else ""
@@ -96,7 +96,7 @@ class Unsplit(Layout):
         rest = np.setdiff1d(np.arange(len(everything)), test)
         splits = {"train": everything.take(rest), "test": everything.take(test)}
         said = f"{len(everything)} files, test is a stratified {self.test_share:g} of them, drawn by us with seed 0"
-        return Source(classes, draw(splits, wanted, self.subset, self.val_size, str(here)), said)
+        return Source(classes, draw(splits, wanted, classes, here, self.subset, self.val_size), said)
 
     def expects(self) -> str:
         return f"{self.folder}/<class>/<image>"

@@ -1,10 +1,26 @@
-"""List files: lines "<image> <label>", or one index into a training set each."""
+"""List files: lines "<image> <label>", or indices into a training set, in text or as numpy stores them."""
 
 from pathlib import Path
 
 import numpy as np
 
 from .base import DataError
+from .text import printable, read_lines
+
+NPY = b"\x93NUMPY"
+MOST_DIGITS = 18  # of a label: int64 holds them
+
+
+def find_list(path: str, here: Path) -> Path:
+    """A list file that the config names, from the current folder or from the data set's.
+
+    Raises:
+        DataError: it is in neither.
+    """
+    for place in (Path(path).expanduser(), here / path, here / "annotations" / path):
+        if place.is_file():
+            return place
+    raise DataError(f"list file {path} is neither below {Path.cwd()} nor below {here.absolute()}")
 
 
 def read_list(path: Path) -> list[tuple[str, int]]:
@@ -14,36 +30,72 @@ def read_list(path: Path) -> list[tuple[str, int]]:
         DataError: no such file, no line, or one that cannot be read.
     """
     items = []
-    for number, line in _lines(path):
-        name, _, label = line.rpartition(" ")
-        if not name.strip() or not label.isdecimal():
-            raise DataError(f"{path}, line {number}: expected '<image> <label>', found {line!r}")
+    for number, line in read_lines(path):
+        name, _, label = line.replace("\t", " ").rpartition(" ")
+        if not name.strip() or not is_number(label):
+            raise DataError(f"{path}, line {number}: expected '<image> <label>', found {printable(line[:200])!r}")
         items.append((name.strip(), int(label)))
     return items
 
 
-def read_indices(path: str | Path, count: int) -> np.ndarray:
-    """The indices in a file, one per line, each below ``count``.
+def is_number(text: str) -> bool:
+    """Whether a text is a label or an index: decimal digits that an int64 holds."""
+    return text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS
+
+
+def is_index_list(path: Path) -> bool:
+    """Whether a list holds indices: numpy's file, or a first line that is a number.
 
     Raises:
-        DataError: no such file, no line, or one that is no index.
+        DataError: no such file, or no line.
     """
+    return _is_npy(path) or read_lines(path)[0][1].isdecimal()
+
+
+def read_indices(path: Path, count: int, row: int = 0) -> np.ndarray:
+    """The indices in a file, one a line, or in a one-dimensional ``.npy`` file, each below ``count``.
+
+    Args:
+        row: of a two-dimensional ``.npy`` file, whose rows are several splits (the unifying study's CIFAR-100-500).
+
+    Raises:
+        DataError: no such file, nothing in it, or something that is no index.
+    """
+    if _is_npy(path):
+        return _read_npy(path, count, row)
     found = []
-    for number, line in _lines(Path(path)):
-        if not line.isdecimal() or int(line) >= count:
-            raise DataError(f"{path}, line {number}: expected an index below {count:,}, found {line!r}")
+    for number, line in read_lines(path):
+        if not is_number(line) or int(line) >= count:
+            raise DataError(
+                f"{path}, line {number}: expected an index below {count:,}, found {printable(line[:200])!r}"
+            )
         found.append(int(line))
     return np.array(found, int)
 
 
-def _lines(path: Path) -> list[tuple[int, str]]:
-    if not path.is_file():
-        raise DataError(f"{path.absolute()} is missing")
+def _is_npy(path: Path) -> bool:
     try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is no text file: {error}") from error
-    lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
-    if not lines:
-        raise DataError(f"{path.absolute()} is empty")
-    return lines
+        with open(path, "rb") as file:
+            return file.read(len(NPY)) == NPY
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _read_npy(path: Path, count: int, row: int) -> np.ndarray:
+    """Mapped, never unpickled: a header that promises more than the file holds takes no memory."""
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # numpy parses the header as Python: ValueError, SyntaxError, TypeError, OverflowError
+        raise DataError(f"{path} is no .npy file of indices ({type(error).__name__}: {str(error)[:200]})") from error
+    if array.dtype.kind not in "iu" or array.ndim not in (1, 2):
+        raise DataError(f"{path} holds {array.dtype} of shape {array.shape}: expected integers, (N,) or (splits, N)")
+    if array.ndim == 2:
+        if not 0 <= row < len(array):
+            raise DataError(f"{path} has {len(array)} splits in its rows, but DATA.SPLIT_SEED is {row}")
+        array = array[row]
+    if not len(array):
+        raise DataError(f"{path} is empty")
+    low, high = int(array.min()), int(array.max())
+    if low < 0 or high >= count:
+        raise DataError(f"{path}: expected indices below {count:,}, found {low if low < 0 else high:,}")
+    return np.array(array, int)

@@ -15,7 +15,7 @@ import numpy as np
 
 from .base import DataError, FileSplit, Layout, Source, Wanted, require_files
 from .folder import class_folders, images_below
-from .list_file import read_list
+from .list_file import find_list, read_list
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class FewShotLists(Layout):
         shots = wanted.shots or self.shots
         train = lists / f"train_meta.list.num_shot_{shots}.seed_{wanted.split_seed}"
         paths = {"train": train, "val": lists / "val_meta.list", "test": lists / "test_meta.list"}
-        given = {name: _given(path, here) for name, path in wanted.lists.items()}
+        given = {name: find_list(path, here) for name, path in wanted.lists.items()}
         if not train.is_file() and "train" not in given:
             known = sorted(set(re.findall(r"num_shot_(\d+)\.seed_(\d+)", " ".join(os.listdir(lists)))))
             there = ", ".join(f"{k} shots with seed {s}" for k, s in sorted(known, key=lambda x: tuple(map(int, x))))
@@ -90,7 +90,7 @@ class OwnLists(Layout):
     def open(self, here: Path, wanted: Wanted) -> Source:
         if "train" not in wanted.lists:
             raise DataError("DATA.TRAIN_LIST is not set: it must name a file with lines '<image> <label>'")
-        paths = {name: _given(path, here) for name, path in wanted.lists.items()}
+        paths = {name: find_list(path, here) for name, path in wanted.lists.items()}
         source = _open_lists(here, paths, (), "lists " + ", ".join(path.name for path in paths.values()))
         names = paths["train"].parent / "classes.txt"
         if names.is_file():
@@ -125,7 +125,7 @@ class ImageNetVariant(Layout):
     def open(self, here: Path, wanted: Wanted) -> Source:
         synsets = imagenet_synsets()
         listed = sorted((here / "annotations").glob("val_meta*")) if (here / "annotations").is_dir() else []
-        path = _given(wanted.lists["test"], here) if "test" in wanted.lists else next(iter(listed), None)
+        path = find_list(wanted.lists["test"], here) if "test" in wanted.lists else next(iter(listed), None)
         if path is not None:
             items = read_list(path)
             root = _root_of(here, items, (), str(path))
@@ -203,15 +203,3 @@ def _root_of(here: Path, items: list[tuple[str, int]], images: tuple[str, ...], 
         tried = ", ".join(str(root) for root in roots)
         raise DataError(f"no image listed in {listed_in}, such as {items[0][0]}, is below any of {tried}")
     return roots[int(np.argmax(there))]
-
-
-def _given(path: str, here: Path) -> Path:
-    """A list file that the config names, from the current folder or from the data set's.
-
-    Raises:
-        DataError: it is in neither.
-    """
-    for place in (Path(path).expanduser(), here / path, here / "annotations" / path):
-        if place.is_file():
-            return place
-    raise DataError(f"list file {path} is neither below {Path.cwd()} nor below {here.absolute()}")

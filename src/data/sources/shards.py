@@ -48,7 +48,7 @@ class Shards(Layout):
         count = 1 + max(int(split.labels.max()) for split in splits.values())
         names = [*names, *(str(i) for i in range(len(names), count))]
         total = sum(map(len, splits.values()))
-        return Source(names, draw(splits, wanted, where=str(here)), f"{total} images in shards")
+        return Source(names, draw(splits, wanted, names, here), f"{total} images in shards")
 
     def expects(self) -> str:
         return "train*.tar (webdataset) or train*.parquet (Hugging Face), and the same for test and, optionally, val"

@@ -1,41 +1,51 @@
-"""Parts of a training set: k images of each class, so many in all, and what becomes validation of it."""
+"""Parts of a training set: those that a list names, k images of each class, so many in all; and what becomes val."""
+
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 from .base import DataError, Split, Wanted, stratified
-from .list_file import read_indices
+from .list_file import find_list, is_index_list, read_indices, read_list
+from .text import composed, printable
 
-DRAWN = ("SHOTS", "TRAIN_LIST", "VAL_LIST")  # the keys that ``draw`` knows
+DRAWN = ("SHOTS", "TRAIN_LIST", "VAL_LIST", "TEST_LIST")  # the keys that ``draw`` knows
 
 
 def draw(
     splits: dict[str, Split],
     wanted: Wanted,
+    names: Sequence[str],
+    here: Path,
     subset: int = 0,
     val_size: float | None = None,
-    where: str = "the data set",
+    order: np.ndarray | None = None,
 ) -> dict[str, Split]:
     """The splits with a smaller train, and with a val where there was none.
 
     First ``wanted.shots`` images of each class, or ``subset`` images in all, then val from these; stratified, in the
-    order of the data set, drawn with ``wanted.split_seed``. Lists of indices into train replace all of that.
+    order of the data set, drawn with ``wanted.split_seed``. Lists replace all of that: see ``_listed``.
 
     Args:
+        names: of the classes.
+        here: the data set's folder.
         val_size: images of val, or below 1 their share of what trains; None: ``wanted.val_fraction``, unless the set
             has validation images of its own.
+        order: the training image that each index of a list means; None: indices count train as it is.
 
     Raises:
-        DataError: there are fewer images than that.
+        DataError: there are fewer images than that, or a list that does not fit.
     """
+    if wanted.lists:
+        return _listed(splits, wanted, names, here, order)
     train = splits["train"]
-    if listed := {name: path for name, path in wanted.lists.items() if name in ("train", "val")}:
-        chosen = {name: train.take(read_indices(path, len(train))) for name, path in listed.items()}
-        return splits | {"train": train} | chosen
     if wanted.shots:
-        train = train.take(few(train.labels, wanted.shots, wanted.split_seed, where))
+        train = train.take(few(train.labels, wanted.shots, wanted.split_seed, str(here)))
     elif subset:
         if subset > len(train):
-            raise DataError(f"{where} has {len(train):,} training images, but {subset:,} are wanted")
+            raise DataError(f"{here} has {len(train):,} training images, but {subset:,} are wanted")
         train = train.take(stratified(train.labels, subset, wanted.split_seed))
     if val_size is None and "val" not in splits and not wanted.shots:
         val_size = wanted.val_fraction
@@ -59,3 +69,109 @@ def few(labels: np.ndarray, shots: int, seed: int, where: str) -> np.ndarray:
             raise DataError(f"{where} has {len(of_class)} training images of class {label}, but DATA.SHOTS is {shots}")
         chosen.append(of_class)
     return np.sort(np.concatenate(chosen))
+
+
+def _listed(
+    splits: dict[str, Split], wanted: Wanted, names: Sequence[str], here: Path, order: np.ndarray | None
+) -> dict[str, Split]:
+    """The splits that lists name: indices count the set's own train, or test for a test list; names are of any split.
+
+    What no list names stays as it is, except that train gives up what becomes val or test.
+    """
+    whole, owner = _pooled(splits)
+    chosen, finder = {}, None
+    for name, text in wanted.lists.items():
+        path = find_list(text, here)
+        if is_index_list(path):
+            own = np.flatnonzero(owner == ("test" if name == "test" else "train"))
+            own = own[order] if order is not None and name != "test" else own
+            found = own[read_indices(path, len(own), wanted.split_seed)]
+        else:
+            finder = finder or _Finder(whole, names, here)
+            found = finder.find(path)
+        if len(np.unique(found)) < len(found):
+            raise DataError(f"{path} names {len(found) - len(np.unique(found)):,} images more than once")
+        chosen[name] = found
+    _check_disjoint(chosen, whole, owner, wanted.lists)
+    if "train" not in chosen:
+        chosen["train"] = np.setdiff1d(np.flatnonzero(owner == "train"), np.concatenate(list(chosen.values())))
+    return splits | {name: whole.take(found) for name, found in chosen.items()}
+
+
+def _pooled(splits: dict[str, Split]) -> tuple[Split, np.ndarray]:
+    """All images, and the split that each is in."""
+    first, *others = splits.values()
+    for other in others:
+        first = first + other
+    return first, np.repeat(list(splits), [len(split) for split in splits.values()])
+
+
+def _check_disjoint(chosen: dict[str, np.ndarray], whole: Split, owner: np.ndarray, lists: dict[str, str]) -> None:
+    """Raises DataError: an image is in two of the lists, or in one and in a split that no list replaces."""
+    for name, found in chosen.items():
+        for other in {"train", "val", "test"} - {name}:
+            if other == "train" and other not in chosen:
+                continue  # it gives up what others take
+            theirs = chosen[other] if other in chosen else np.flatnonzero(owner == other)
+            if len(both := np.intersect1d(found, theirs)):
+                of = lists.get(other) or f"the data set's own {other} images: set DATA.{other.upper()}_LIST as well"
+                raise DataError(
+                    f"{len(both):,} images of {lists[name]} (DATA.{name.upper()}_LIST) are also in {of}; the first is "
+                    f"{whole.keys[both[0]]}"
+                )
+
+
+class _Finder:
+    """Images by the names that lists of other people have for them: "<class>/<file>", or the file's name alone."""
+
+    def __init__(self, whole: Split, names: Sequence[str], here: Path):
+        self.whole, self.names, self.here = whole, names, here
+        self.by_name: dict[str, list[int]] = defaultdict(list)
+        for i, key in enumerate(whole.keys):
+            self.by_name[composed(os.path.basename(key))].append(i)
+        self.classes: dict[int, int] = {}  # a list's label -> ours; lists of one set number classes alike
+
+    def find(self, path: Path) -> np.ndarray:
+        """The images of a list's lines "<image> <label>"; the list may number classes in its own way.
+
+        Raises:
+            DataError: an image that the set does not have, or has twice, or a label that stands for two classes.
+        """
+        found, unknown = [], []
+        for name, label in read_list(path):
+            matches = self._matches(composed(printable(name)))
+            if len(matches) != 1:
+                unknown.append((name, len(matches)))
+                continue
+            ours = int(self.whole.labels[matches[0]])
+            if self.classes.setdefault(label, ours) != ours:
+                raise DataError(
+                    f"{path}: label {label} is that of {self.names[self.classes[label]]} and of {self.names[ours]} "
+                    f"({printable(name)}): its labels are not those of {self.here}"
+                )
+            found.append(matches[0])
+        if len(set(self.classes.values())) < len(self.classes):
+            raise DataError(f"{path} has several labels for one class of {self.here}")
+        if unknown:
+            name, count = unknown[0]
+            how = f"means {count} images" if count else "is no image"
+            raise DataError(
+                f"{len(unknown):,} images of {path} cannot be found by name in {self.here}: {printable(name)} {how} "
+                "of train, val and test there"
+            )
+        return np.array(found, int)
+
+    def _matches(self, name: str) -> list[int]:
+        """The images of that name: the folder it names is theirs, or their class."""
+        folder, base = os.path.split(name)
+        there = self.by_name.get(base, [])
+        parent = os.path.basename(folder)
+        if parent not in ("", "."):
+            there = [i for i in there if parent in self._folders(i)]
+        if len(there) > 1:
+            there = [i for i in there if f"/{composed(self.whole.keys[i])}".endswith(f"/{name}")]
+        return there
+
+    def _folders(self, i: int) -> tuple[str, str]:
+        above = os.path.basename(os.path.dirname(self.whole.keys[i]))
+        return composed(above), composed(self.names[self.whole.labels[i]])

@@ -124,7 +124,8 @@ class TFDS(Layout):
             for name, records in opened.items()
         }
         if self.val_size is not None or wanted.shots or wanted.lists:
-            splits = draw(splits, wanted, self.subset, self.val_size)
+            order = _original_order(splits["train"].keys)
+            splits = draw(splits, wanted, names, folder, self.subset, self.val_size, order)
         pinned = "" if self._fits(folder.name) else f"; VPT and FreqFiT ask for {self.pin}"
         notes = [text for pattern, text in self.notes if fnmatch(folder.name, pattern)]
         return Source(names, splits, f"TFDS {info.full_name}, {opened['train'].file_format}{pinned}", notes=notes)
@@ -170,6 +171,19 @@ class TFDS(Layout):
                 raise DataError(f"{said}, {keys[-1]}: label {found[i]} is not in 0..{num_classes - 1}")
         image = self.image
         return Split(lambda i: image(features(i)["image"].bytes_list.value[0]), found, keys, records.stamp)
+
+
+def _original_order(keys: list[str]) -> np.ndarray | None:
+    """Positions of the images as the original data set counts them, where their names tell.
+
+    TFDS shuffles what it writes; an image of CIFAR is called by its original number, such as train_00012.
+    """
+    numbers = [re.search(r"_(\d{1,9})$", key) for key in keys]
+    if None in numbers:
+        return None
+    counted = np.array([int(number[1]) for number in numbers])
+    order = np.argsort(counted, kind="stable")
+    return order if np.array_equal(counted[order], np.arange(len(keys))) else None
 
 
 def _values(feature) -> list:

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from .base import DataError, FileSplit, Layout, Source, Split, Wanted, require_files
+from .base import DataError, FileSplit, Layout, Source, Split, Wanted, count_classes, require_files
 from .subsets import DRAWN, draw
 
 # Class -> the folder below its root by which torchvision's files are recognised, and its arguments of every split.
@@ -56,8 +56,8 @@ class TorchvisionSet(Layout):
         for split, arguments in SETS[self.name][1].items():
             opened = self._opened(_class(self.name), here, arguments)
             splits[split], names = _split(opened, split, here), list(getattr(opened, "classes", names))
-        splits = draw(splits, wanted, self.subset, self.val_size, f"{self.name} in {here}")
-        names = names or [str(i) for i in range(int(splits["train"].labels.max()) + 1)]
+        names = names or [str(i) for i in range(count_classes(splits))]
+        splits = draw(splits, wanted, names, here, self.subset, self.val_size)
         return Source(names, splits, f"torchvision {torchvision.__version__} {self.name}")
 
     def expects(self) -> str:

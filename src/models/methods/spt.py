@@ -86,7 +86,7 @@ class SPT(Method):
         cfg = CfgNode()
         # The file of python -m src.tools.sensitivity. Empty: a run makes it from its training images, in its folder.
         cfg.ALLOCATION = ""
-        # What may be trained, in millions of parameters; the paper's code has 0.05, 0.1, 0.2, 0.4, 0.6, 0.8 and 1.
+        # What may be trained, in millions of parameters; the paper's scripts try 0.2, 0.4, 0.6, 0.8 and 1.
         cfg.BUDGET = 0.4
         # A matrix gets a module when one of its sensitive entries costs less than ALPHA of the module's parameters.
         cfg.ALPHA = 10.0

@@ -1,0 +1,113 @@
+"""Text that someone else wrote: lists, class names, JSON and tables. Every reader of such files reads them here.
+
+A byte order mark is no part of the text (Excel and Notepad write one), names of files need not be UTF-8, and a file
+that is much too large is not read.
+"""
+
+import json
+import unicodedata
+from pathlib import Path
+
+from .base import DataError
+
+MOST_BYTES = 2**28  # ImageNet's training list has 80 MB
+
+
+def read_text(path: Path) -> str:
+    """A file's text without its byte order mark; bytes that are not UTF-8 become surrogates, as in file names.
+
+    Raises:
+        DataError: no such file, one that cannot be read, is too large, or is no text.
+    """
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MOST_BYTES + 1)
+    except FileNotFoundError:
+        raise DataError(f"{Path(path).absolute()} is missing") from None
+    except (OSError, ValueError) as error:  # ValueError: a name with a null byte
+        raise DataError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    if len(data) > MOST_BYTES:
+        raise DataError(f"{path} has more than {MOST_BYTES >> 20} MiB: it is no text file of this kind")
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise DataError(f"{path} is in UTF-16: save it as UTF-8")
+    if b"\0" in data:
+        raise DataError(f"{path} is no text file: it holds null bytes")
+    return data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
+
+
+def read_lines(path: Path) -> list[tuple[int, str]]:
+    """(Number from 1, line without spaces around it) of all lines that are not blank.
+
+    Raises:
+        DataError: as ``read_text``, or there is no such line.
+    """
+    text = read_text(path).replace("\r\n", "\n").replace("\r", "\n")
+    lines = [(number, line.strip()) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    if not lines:
+        raise DataError(f"{Path(path).absolute()} is empty")
+    return lines
+
+
+def read_names(path: Path) -> list[str]:
+    """Class names, one a line, in the order of labels.
+
+    Raises:
+        DataError: as ``read_lines``, or a blank line among the names, behind which every label would mean another.
+    """
+    lines = read_lines(path)
+    for expected, (number, _) in enumerate(lines, start=lines[0][0]):
+        if number != expected or lines[0][0] != 1:
+            blank = expected if lines[0][0] == 1 else 1
+            raise DataError(f"{path}, line {blank} is blank: each line must name a class, in the order of labels")
+    for number, name in lines:
+        check_name(name, f"{path}, line {number}")
+    return [name for _, name in lines]
+
+
+def read_json(path: Path) -> object:
+    """What a JSON file holds.
+
+    Raises:
+        DataError: as ``read_text``, or it is no JSON, or an object has a key twice.
+    """
+    return parse_json(read_text(path), str(path))
+
+
+def parse_json(text: str, where: str) -> object:
+    """The same of a text that stands in ``where``."""
+    try:
+        return json.loads(text, object_pairs_hook=_once)
+    except RecursionError:
+        raise DataError(f"{where} is no JSON that can be read: it is nested too deep") from None
+    except ValueError as error:
+        raise DataError(f"{where} is not valid JSON: {printable(str(error))}") from error
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"{name!r} stands there twice")
+        found[name] = value
+    return found
+
+
+def printable(name: str) -> str:
+    r"""A name as it can be printed and stored: bytes that are no UTF-8 as "\xe9"."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def check_name(name: str, where: str) -> str:
+    """A class name that can be stored.
+
+    Raises:
+        DataError: it is not UTF-8.
+    """
+    if printable(name) != name:
+        raise DataError(f"{where}: the class name {printable(name)!r} is not UTF-8: rename it")
+    return name
+
+
+def composed(name: str) -> str:
+    """A name without spaces around it, its accents as most systems write them; macOS makes them separate letters."""
+    return unicodedata.normalize("NFC", name).strip()

@@ -218,8 +218,30 @@ TEXTS = [
     f"_BASE_: base.yaml\n{BASE}SWEEP:\n  OVER: {{DATA.NAME: [digits], method: {{a: {{SEED: 1}}}}}}\n"
     "  TUNE: {SOLVER.BASE_LR: {log_uniform: [0.1, 1]}}\n  SEARCH: asha\n  ASHA: {FACTOR: 3}\n  SEEDS: [1, {SEED: 2}]\n",
 ]
-PARTS = ["[", "]", "{", "}", ":", "&a ", "*a", "!!set ", "<<: ", "\n", "  ", "\t", "'", '"', "null", "-1", "1e999", ".nan", "~",
-         "\ufeff", "%", "|", "[[]]", "{a: {}}", "SWEEP", "é", "TUNE", "True", "2020-01-01", "0x1", "=", "? "]  # fmt: skip
+PARTS = [
+    *(
+        "[",
+        "]",
+        "{",
+        "}",
+        ":",
+        "&a ",
+        "*a",
+        "!!set ",
+        "<<: ",
+        "\n",
+        "  ",
+        "\t",
+        "'",
+        '"',
+        "null",
+        "-1",
+        "1e999",
+        ".nan",
+        "~",
+    ),
+    *("\ufeff", "%", "|", "[[]]", "{a: {}}", "SWEEP", "é", "TUNE", "True", "2020-01-01", "0x1", "=", "? "),
+]
 
 
 @pytest.mark.parametrize("seed", range(4))

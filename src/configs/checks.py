@@ -30,7 +30,7 @@ CHOICES = {
     "DATA.CACHE_PLACE": ("disk", "memory", "device"),
     "DATA.CLASS_WEIGHTS_TYPE": ("none", "inv", "inv_sqrt"),
     "MODEL.TYPE": ("vit",),
-    "MODEL.HEAD_INIT": ("vpt", "zero", "zero_shot"),
+    "MODEL.HEAD_INIT": ("vpt", "zero", "linear", "trunc_normal", "zero_shot"),
     "MODEL.POS_EMBED_RESIZE": ("auto", "bilinear", "bicubic"),
     "SOLVER.OPTIMIZER": ("sgd", "adam", "adamw"),
     "SOLVER.SCHEDULER": ("cosine", "constant"),
@@ -194,6 +194,11 @@ def _solver(cfg: CfgNode) -> list[str]:
             f"SOLVER.EVAL_EVERY is {solver.EVAL_EVERY}, but stopping after {solver.PATIENCE} epochs without a better "
             "validation accuracy (SOLVER.PATIENCE) needs to measure it at least as often"
         )
+    if solver.BEST_TEST_EPOCH and cfg.DATA.NO_TEST:
+        found.append(
+            "SOLVER.BEST_TEST_EPOCH tests every epoch, and DATA.NO_TEST reads no test images: leave out one of the two "
+            "(for the tested runs of a sweep alone: SWEEP.FINAL.SOLVER.BEST_TEST_EPOCH True)"
+        )
     if solver.FSDP and "end2end" not in cfg.MODEL.TRANSFER_TYPE.replace("full", "end2end").split("+"):
         found.append("SOLVER.FSDP is for MODEL.TRANSFER_TYPE end2end: other methods have few states to spread")
     if solver.FSDP and (cfg.MODEL.COMPILE or cfg.MODEL.MLP_NUM or solver.AMP == "fp16"):
@@ -216,6 +221,11 @@ def warnings(cfg: CfgNode) -> list[str]:
         found.append("the only epoch has learning rate 0: set SOLVER.WARMUP_EPOCH 0 or SOLVER.SCHEDULE_PER step")
     if epochs > solver.PATIENCE and (cfg.DATA.TRAIN_SPLIT or find_task(cfg.DATA.NAME).train_split) == "trainval":
         found.append("SOLVER.PATIENCE has no effect: the validation images are trained on (DATA.TRAIN_SPLIT train)")
+    if solver.BEST_TEST_EPOCH:
+        found.append(
+            "SOLVER.BEST_TEST_EPOCH looks at the test set after every epoch: the best is too high, and for "
+            "comparing with papers that print it only; the result is that of the weights that the run ends with"
+        )
     if cfg.DATA.FEATURE == "imagenet_supervised":
         found.append("DATA.FEATURE imagenet_supervised is taken to mean sup_vitb16_imagenet21k")
     return found

@@ -180,9 +180,12 @@ def get_cfg() -> CfgNode:
     cfg.MODEL.POS_EMBED_RESIZE = "auto"
     # Hidden layers of the head.
     cfg.MODEL.MLP_NUM = 0
-    # How the head starts: "vpt" (random, large for few classes), "zero", or "zero_shot" (CLIP backbones: CLIP's
-    # projection, then the text features of the class names, from the same weights file).
-    cfg.MODEL.HEAD_INIT = "vpt"
+    # How the head starts: "vpt" (random, large for few classes: for SGD with large learning rates), "zero", "linear"
+    # (torch's nn.Linear, as FacT, Convpass, RepAdapter and the unifying study have it), "trunc_normal" (std 0.02, bias
+    # zero, as SSF, SPT and timm's ViTs have it), or "zero_shot" (CLIP backbones: CLIP's projection, then the text
+    # features of the class names, from the same weights file). "auto": "vpt" with sgd and in settings written for VPT
+    # or FreqFiT, "zero" with adam and adamw; a run's config.yaml says which.
+    cfg.MODEL.HEAD_INIT = "auto"
     # Texts that a class name is put into, in the place of {}, for "zero_shot": "imagenet" (the 80 that OpenAI used
     # there), one such as "a photo of a {}.", or a file with one on each line.
     cfg.MODEL.HEAD_TEMPLATES = "imagenet"
@@ -224,6 +227,9 @@ def get_cfg() -> CfgNode:
     cfg.SOLVER.PATIENCE = 300
     # Measure on the validation images after every so many epochs, and after the last; 0: after the last only.
     cfg.SOLVER.EVAL_EVERY = 1
+    # Also test after every epoch, and record the best in the result, as test_best_epoch: many papers print it, though
+    # it is chosen on the test set. Nothing is chosen by it here, and reports have it only in columns of that name.
+    cfg.SOLVER.BEST_TEST_EPOCH = False
     # Write last.ckpt also after every so many steps, for long epochs; 0: after every epoch only.
     cfg.SOLVER.SAVE_EVERY = 0
     # "softmax" (cross-entropy) or "sigmoid" (one binary cross-entropy per class).
@@ -250,19 +256,23 @@ def get_cfg() -> CfgNode:
 
 
 def load_cfg(
-    config_file: str | Path = "", overrides: list[str] | tuple[str, ...] = (), check: Check = checks.problems
+    config_file: str | Path = "",
+    overrides: list[str] | tuple[str, ...] = (),
+    check: Check = checks.problems,
+    for_vpt: bool = False,
 ) -> CfgNode:
     """The frozen config of a run: defaults, then the YAML file with its ``_BASE_`` chain, then KEY VALUE pairs.
 
     Args:
         check: what to check; ``checks.methods`` where there is no data set and no backbone of the zoo.
+        for_vpt: these settings were written for VPT or FreqFiT, even if their keys do not show it.
 
     Raises:
         ConfigError: unknown keys, wrong types or values that cannot work together, all of them in one message.
     """
     problems: list[str] = []
     settings, _ = file_settings(config_file, problems)
-    return load_settings([*settings, *pair_settings(overrides, problems)], problems, check)
+    return load_settings([*settings, *pair_settings(overrides, problems)], problems, check, for_vpt=for_vpt)
 
 
 def load_cfg_text(text: str, overrides: list[str] | tuple[str, ...] = (), check: Check = checks.problems) -> CfgNode:
@@ -285,32 +295,41 @@ def load_cfg_text(text: str, overrides: list[str] | tuple[str, ...] = (), check:
 def model_cfg(transfer_type: str, keys: dict[str, Any]) -> CfgNode:
     """The frozen config of a ViT in memory: these methods, and keys of ``MODEL`` (``{"LORA": {"RANK": 4}}``).
 
+    Its head starts as timm's ``reset_classifier`` starts one: nobody knows with which optimizer it will be trained.
+
     Raises:
         ConfigError: as ``load_cfg``.
     """
-    settings = flatten({"MODEL": keys} | {"MODEL.TRANSFER_TYPE": transfer_type})
+    settings = {"MODEL.HEAD_INIT": "linear"} | flatten({"MODEL": keys} | {"MODEL.TRANSFER_TYPE": transfer_type})
     return load_settings([(key, value, "the call") for key, value in settings.items()], [], checks.methods, quiet=True)
 
 
 def load_settings(
-    settings: list[Setting], problems: list[str], check: Check = checks.problems, quiet: bool = False
+    settings: list[Setting],
+    problems: list[str],
+    check: Check = checks.problems,
+    quiet: bool = False,
+    for_vpt: bool = False,
 ) -> CfgNode:
     """Defaults with ``settings`` on top, checked and frozen.
 
     Args:
         problems: found before.
         quiet: log no notes.
+        for_vpt: as in ``load_cfg``.
 
     Raises:
         ConfigError: as ``load_cfg``.
     """
     cfg, notes = get_cfg(), []
+    for_vpt = for_vpt or legacy.for_vpt((key, value) for key, value, _ in settings)
     for key, value, where in settings:
         key, value, note = legacy.translate(key, value)
         if note:
             notes.append(note)
         if key is not None:
             problems += _assign(cfg, key, value, where)
+    _resolve(cfg, for_vpt)
     if problems := [*problems, *check(cfg)]:
         raise ConfigError("the config has problems:\n" + "\n".join(f"  - {p}" for p in dict.fromkeys(problems)))
     for note in dict.fromkeys([*notes, *checks.warnings(cfg)] if not quiet and check is checks.problems else []):
@@ -319,10 +338,22 @@ def load_settings(
     return cfg
 
 
+def _resolve(cfg: CfgNode, for_vpt: bool) -> None:
+    """Replace "auto" by what it means here, so that whatever is written, hashed or reported says what acts."""
+    model, solver = cfg.MODEL, cfg.SOLVER
+    if model.HEAD_INIT == "auto":
+        model.HEAD_INIT = "vpt" if for_vpt or solver.OPTIMIZER == "sgd" else "zero"
+
+
 def changed(cfg: CfgNode) -> dict[str, Any]:
-    """The keys of ``cfg`` that are not at their default: ``{"SOLVER.BASE_LR": 0.1, ...}``."""
-    defaults = _defaults()
-    return {key: value for key, value in flatten(cfg).items() if defaults[key] != value}
+    """The keys of ``cfg`` that are not what a run has that does not name them: ``{"SOLVER.BASE_LR": 0.1, ...}``."""
+    unnamed = unnamed_values()
+    return {key: value for key, value in flatten(cfg).items() if unnamed[key] != value}
+
+
+def unnamed_values() -> dict[str, Any]:
+    """Every key's value in a run whose record does not name it: its default, or what it was before it had one."""
+    return _defaults() | legacy.UNNAMED
 
 
 def _defaults() -> dict[str, Any]:
@@ -366,7 +397,8 @@ def file_settings(
             problems.append(f"{section} in {path} is {_shown(part)}; it must have keys")
         for key, value in flatten(content).items():
             before = settings.pop(key, (key, None, ""))[1]
-            settings[key] = (key, _merged(before, value) if isinstance(before, dict) else value, str(path))
+            both = isinstance(before, dict) and isinstance(value, dict)
+            settings[key] = (key, _merged(before, value) if both else value, str(path))
     return list(settings.values()), taken
 
 

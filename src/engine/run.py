@@ -25,7 +25,7 @@ from ..utils.seed import seed_everything
 from ..utils.signals import StopSignals
 from .checkpoint import load_tuned, save_tuned
 from .cost import cost_card, describe, flops
-from .evaluator import evaluate
+from .evaluator import best_test_epoch, evaluate
 from .precision import autocast, resolve_amp, set_backends
 from .results import MAY_MOVE, NOT_THE_EXPERIMENT, RunFolder, environment
 from .sensitivity import about_allocation, with_allocation
@@ -68,6 +68,8 @@ def run(cfg: CfgNode, folder: RunFolder, resume: bool = False, shared: Shared | 
         check_zero_shot(cfg)
     shared = shared or Shared()
     data = shared.data(cfg)
+    if cfg.SOLVER.BEST_TEST_EPOCH and "test" not in data.splits:
+        raise ValueError(f"SOLVER.BEST_TEST_EPOCH tests every epoch, but {data.task.name} has no test set here")
     with StopSignals() as stop, distributed.together(device):
         with distributed.first_before_others():
             whole = with_allocation(cfg, data, device, folder, resume or not distributed.is_first())
@@ -108,6 +110,7 @@ def _run(
         seconds = {"read": time.perf_counter() - start}
         trained = train(cfg, model, loaders, folder, stop, shared, trackers)
         seconds |= trained.pop("seconds")
+        rows = trained.pop("rows")
 
         start, test = time.perf_counter(), None
         if "test" in loaders:
@@ -132,6 +135,7 @@ def _run(
         result = {
             "test": test,
             **trained,
+            "test_best_epoch": best_test_epoch(rows, data.task.metric),
             "zero_shot": zero_shot,
             "parameters": _parameters(model),
             "cost": cost_card(model, flops_per_image, rates, seconds),

@@ -48,13 +48,15 @@ def train(
     """Train ``model`` on ``loaders["train"]`` and leave it with the weights to be tested.
 
     Those are the last epoch's; with early stopping (validation images that are not trained on, and PATIENCE less than
-    the number of epochs) the best epoch's. Goes on from ``run.last`` if it is there. Never touches the test set.
+    the number of epochs) the best epoch's. Goes on from ``run.last`` if it is there. Looks at the test set only with
+    BEST_TEST_EPOCH, and never chooses by it.
 
     Args:
         trackers: who is told of every epoch.
 
     Returns:
-        what the result says of training: epochs, the best epoch and its validation metrics, seconds.
+        what the result says of training: epochs, the best epoch and its validation metrics, seconds; and the ``rows``
+        of metrics.jsonl.
 
     Raises:
         NonFiniteLoss: the loss is infinite or not a number.
@@ -91,6 +93,7 @@ class Training:
         self.cfg, self.solver, self.model, self.run_folder, self.trackers = cfg, cfg.SOLVER, model, run, trackers
         self.shared, self.saved = shared, time.perf_counter()
         self.loader, self.val = loaders["train"], loaders.get("val")
+        self.test = loaders.get("test") if self.solver.BEST_TEST_EPOCH else None  # for the record, see _test
         self.device, labels = self.loader.device, self.loader.labels.numpy()
         weights = class_weights(labels, model.head.last_layer.out_features, cfg.DATA.CLASS_WEIGHTS_TYPE)
         weights = None if weights is None else weights.to(self.device)
@@ -109,8 +112,10 @@ class Training:
     def prepare(self) -> None:
         """Compute what is the same in every epoch, compile the rest, and share it between processes."""
         start, cfg, unreached = time.perf_counter(), self.cfg, False
-        loaders = {"train": self.loader, "val": self.val}
-        self.network, self.loader, self.val = reuse_features(cfg, self.model, loaders, autocast(cfg, self.device))
+        loaders = {"train": self.loader, "val": self.val, "test": self.test}
+        loaders = {name: loader for name, loader in loaders.items() if loader is not None}
+        self.network, loaders = reuse_features(cfg, self.model, loaders, autocast(cfg, self.device))
+        self.loader, self.val, self.test = (loaders.get(name) for name in ("train", "val", "test"))
         self.seconds["features"] += time.perf_counter() - start
         if distributed.count() > 1 and not self.solver.FSDP:
             self.network = with_shared_norms(self.network, self.device)
@@ -173,7 +178,7 @@ class Training:
                     logger.info("no better validation accuracy for %d epochs: stopping", self.solver.PATIENCE)
                     break
                 lr = self._train_epoch(epoch, stop, bar)
-                row = {"epoch": epoch + 1, "loss": self._mean_loss(), "lr": lr} | self._validate(epoch)
+                row = {"epoch": epoch + 1, "loss": self._mean_loss(), "lr": lr} | self._validate(epoch) | self._test()
                 row["seconds"] = self.epoch_seconds
                 self.rows.append(row)
                 self.steps, self.epoch_seconds, self.losses = 0, 0.0, torch.zeros(0)
@@ -258,6 +263,16 @@ class Training:
         self.epoch_seconds += time.perf_counter() - start
         return {f"val_{name}": value for name, value in metrics.as_dict().items()}
 
+    def _test(self) -> dict:
+        """Metrics of test for the epoch's row, with BEST_TEST_EPOCH: nothing in training looks at them."""
+        if self.test is None:
+            return {}
+        start = time.perf_counter()
+        metrics = evaluate(self.network, self.test, autocast(self.cfg, self.device), padded=self.cfg.MODEL.COMPILE)
+        self.seconds["test_epochs"] = self.seconds.get("test_epochs", 0.0) + time.perf_counter() - start
+        self.epoch_seconds += time.perf_counter() - start
+        return {f"test_{name}": value for name, value in metrics.as_dict().items()}
+
     def finish(self) -> dict:
         """Leave the model with the weights to be tested; what the result says of training."""
         used = self.rows[-1]
@@ -270,6 +285,7 @@ class Training:
             "epochs": len(self.rows),
             "epoch_used": used["epoch"],
             "train_loss": used["loss"],
+            "rows": self.rows,
             "val": {name.removeprefix("val_"): value for name, value in used.items() if name.startswith("val_")}
             or None,
             "train_images_per_second": images / seconds if images and seconds > 0 else None,
@@ -289,8 +305,10 @@ class Training:
 
     def _report(self, row: dict) -> None:
         """The epoch's line, with the seconds that are left, and the same numbers for trackers."""
-        val = f" val {100 * row['val_top1']:.2f} %" if "val_top1" in row else ""
-        said = f"epoch {row['epoch']}/{self.epochs} loss {row['loss']:.4g} lr {row['lr']:.3g}{val}"
+        seen = "".join(
+            f" {name} {100 * row[f'{name}_top1']:.2f} %" for name in ("val", "test") if f"{name}_top1" in row
+        )
+        said = f"epoch {row['epoch']}/{self.epochs} loss {row['loss']:.4g} lr {row['lr']:.3g}{seen}"
         left = tqdm.format_interval((self.epochs - row["epoch"]) * row["seconds"])
         logger.info("%s %.1f s, %s left", said, row["seconds"], left)
         if self.trackers:

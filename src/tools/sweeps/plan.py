@@ -13,7 +13,7 @@ from ...configs.config import ConfigError, Setting, flatten, load_settings
 from ...data.tasks import find_task
 from ...engine.results import RunFolder, run_folder
 from .points import points
-from .spec import Choice, Seed, Sweep
+from .spec import Choice, Seed, Sweep, label
 
 logger = logging.getLogger(__name__)
 
@@ -112,6 +112,7 @@ class Plan:
     def _cell(self, choices: tuple[Choice, ...]) -> Cell:
         over = dict(zip(self.sweep.over, (choice.label for choice in choices), strict=True))
         settings = {key: value for choice in choices for key, value in choice.settings.items()}
+        settings |= self.sweep.cells.get(tuple(label(choice) for choice in choices), {})
         axes = self.sweep.tune | {key: axis for choice in choices for key, axis in choice.tune.items()}
         cell = Cell(over, self._row(choices), settings)
         found = points(axes, self.sweep)
@@ -123,8 +124,8 @@ class Plan:
 
     def _row(self, choices: tuple[Choice, ...]) -> str:
         parts = []
-        for (name, axis), choice in zip(self.sweep.over.items(), choices, strict=True):
-            if all("DATA.NAME" in some.settings for some in axis):
+        for name, choice in zip(self.sweep.over, choices, strict=True):
+            if name in self.sweep.task_axes:
                 continue
             says_itself = list(choice.settings) != [name] or name == "MODEL.TRANSFER_TYPE"
             parts.append(str(choice.label) if says_itself else f"{name.split('.')[-1]} {_said(choice.label)}")

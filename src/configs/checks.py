@@ -19,7 +19,7 @@ CHOICES = {
     "DATA.PIXELS": tuple(PRESETS),
     "DATA.DECODER": ("", "tf", "pil"),
     "DATA.RESIZE": ("", "squash", "crop", "squash_crop"),
-    "DATA.INTERPOLATION": ("", "bilinear", "bicubic", "backbone"),
+    "DATA.INTERPOLATION": ("", "bilinear", "bilinear_tf1", "bicubic", "backbone"),
     "DATA.ANTIALIAS": ("", "always", "never"),
     "DATA.NORMALIZE": ("", *NORMALIZE, "backbone"),
     "DATA.DTYPE": ("uint8", "float32"),
@@ -122,6 +122,10 @@ def _data(cfg: CfgNode) -> list[str]:
         found.append(f"DATA.AUTO_AUGMENT: {error}; known: {known}, and timm's, such as 'rand-m9-mstd0.5-inc1'")
     if cfg.DATA.AUGMENT == "crop_flip" and cfg.DATA.RESIZE == "squash":
         found.append("DATA.AUGMENT crop_flip crops a larger image: DATA.RESIZE crop or squash_crop goes with it")
+    if cfg.DATA.INTERPOLATION == "bilinear_tf1" and cfg.DATA.ANTIALIAS == "always":
+        found.append(
+            "DATA.INTERPOLATION bilinear_tf1 is never antialiased: leave DATA.ANTIALIAS always out, or take bilinear"
+        )
     for key in ("MEAN", "STD"):
         values = cfg.DATA[key]
         if len(values) not in (0, 3) or not all(isinstance(value, int | float) for value in values):

@@ -114,11 +114,13 @@ def get_cfg() -> CfgNode:
     # VTAB-1k folders that circulate (75); 0: images as they are.
     cfg.DATA.JPEG_QUALITY = 0
     # In evaluation: "squash" (to the input size), "crop" (the shorter side to 8/7 of it, the middle), "squash_crop" (to
-    # 8/7 of it, the middle), "": by the task, and "crop" with AUGMENT crop_flip.
+    # 8/7 of it, the middle), rounded down, "": by the task, and "crop" with AUGMENT crop_flip.
     cfg.DATA.RESIZE = ""
-    # "bilinear", "bicubic", "backbone" (as in its pre-training), "": by PIXELS.
+    # "bilinear", "bicubic", "bilinear_tf1" (TensorFlow 1's, as in VPT and FreqFiT: output pixel i of n reads position
+    # i * N / n, not (i + 0.5) * N / n - 0.5; never antialiased), "backbone" (as in its pre-training), "": by PIXELS.
     cfg.DATA.INTERPOLATION = ""
-    # "always" (Pillow's resize), "never" (TensorFlow's default), "": by PIXELS.
+    # "always" (Pillow's resize), "never" (TensorFlow's default), "": by PIXELS. With "bilinear" and "never" pixels are
+    # those of TensorFlow 2's tf.image.resize.
     cfg.DATA.ANTIALIAS = ""
     # "imagenet", "inception" (0.5), "clip", "backbone" (of its pre-training), "none" (pixels in [0, 1]), "": by PIXELS.
     cfg.DATA.NORMALIZE = ""

@@ -189,6 +189,7 @@ def evaluate_run(folder: RunFolder, cfg: CfgNode) -> dict:
     if data.class_names != tuned.class_names:
         raise ValueError(f"the classes of {cfg.DATA.DATAPATH} are not those that {folder.path} was trained on")
     data.splits = {name: split for name, split in data.splits.items() if name == "test"}
+    data.pixels = tuned.pixels  # as it was trained, whatever its config means today
     if not data.splits:
         raise ValueError(f"{folder.path} was trained without a test set (DATA.NO_TEST, or none on disk)")
     set_backends(cfg, device)

@@ -8,13 +8,15 @@ import difflib
 import functools
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
 from fvcore.common.config import CfgNode
 
-from ..models.vit_models import METHODS, config_name
+from ..models.method import Method
+from ..models.vit_models import METHODS, config_name, parse
 from ..utils.paths import expand
 from ..utils.yaml import lines_of, read_value, read_yaml, safe_load
 from . import checks, legacy
@@ -79,6 +81,8 @@ def get_cfg() -> CfgNode:
     cfg.DATA.NUMBER_CLASSES = -1
     # Images per training step, over all processes.
     cfg.DATA.BATCH_SIZE = 32
+    # Leave out the last, incomplete batch of a training epoch: other images in every epoch.
+    cfg.DATA.DROP_LAST = False
     # Images per evaluation step; 0: as in training on a CPU, on a GPU four times as many, up to 256.
     cfg.DATA.EVAL_BATCH_SIZE = 0
     # What trains: "train" (validates on val), "trainval" (no validation), "" (the task's own choice, see tasks.py).
@@ -206,23 +210,48 @@ def get_cfg() -> CfgNode:
     cfg.SOLVER = CfgNode()
     # "sgd", "adam" (L2 in the gradient) or "adamw" (decoupled weight decay).
     cfg.SOLVER.OPTIMIZER = "sgd"
+    # What adam and adamw add to the root of the second moment; 0: 1e-8 for adam, 1e-6 for adamw (VPT's).
+    cfg.SOLVER.EPS = 0.0
     # The highest learning rate, used as it is: not scaled by the batch size.
     cfg.SOLVER.BASE_LR = 0.01
-    # Weight decay of all that trains, but the head's last bias (adamw: but every bias).
+    # Weight decay of what SOLVER.DECAY names.
     cfg.SOLVER.WEIGHT_DECAY = 0.0001
+    # What decays: "vpt" (all that trains but the head's last bias; with adamw, but every bias), "timm" (all but what
+    # has one dimension and the backbone's own exceptions), "all", "none". "auto": "vpt"; but with adamw, what ssf, rlrr
+    # and spt_* train decays as in their original code, unless the settings are written for VPT or FreqFiT. A run's
+    # config.yaml says "vpt" where it comes to that, its wiring.txt and result.json who decays.
+    cfg.SOLVER.DECAY = "auto"
+    # Layer-wise learning rates, for full fine-tuning (end2end): each layer of the ViT learns so many times as fast as
+    # the next one, the head with BASE_LR; 1: all alike. As timm's param_groups_layer_decay.
+    cfg.SOLVER.LAYER_DECAY = 1.0
     # Learning rate of biases, the head's last excepted, as a multiple of the others'.
     cfg.SOLVER.BIAS_MULTIPLIER = 1.0
     # Momentum of sgd.
     cfg.SOLVER.MOMENTUM = 0.9
-    # "cosine": linear warm-up, then half a cosine to zero; "constant": warm-up, then BASE_LR.
+    # "cosine": linear warm-up, then half a cosine to MIN_LR; "timm": the same, but the cosine begins with the run, and
+    # the warm-up takes the place of its first part (timm's CosineLRScheduler); "constant": warm-up, then BASE_LR.
     cfg.SOLVER.SCHEDULER = "cosine"
-    # When the learning rate changes: "epoch" (VPT: the first warm-up epoch has learning rate 0) or "step".
+    # When the learning rate changes: "epoch" (VPT: the first warm-up epoch has learning rate WARMUP_LR) or "step".
     cfg.SOLVER.SCHEDULE_PER = "epoch"
+    # Each epoch has the learning rate of the one before, the first two the first one's: what becomes of a timm
+    # scheduler that is stepped after an epoch with that epoch's number (FacT, Convpass, RepAdapter, SSF, RLRR, SPT).
+    cfg.SOLVER.SCHEDULE_LATE = False
+    # Where the warm-up starts.
+    cfg.SOLVER.WARMUP_LR = 0.0
+    # Where the cosine ends.
+    cfg.SOLVER.MIN_LR = 0.0
     # Epochs of warm-up.
     cfg.SOLVER.WARMUP_EPOCH = 5
-    # Epochs in all.
+    # The same in steps, instead; 0: WARMUP_EPOCH. The learning rate then changes per step, as for MAX_STEPS, and both
+    # count steps from 0, as Hugging Face's get_cosine_schedule_with_warmup does.
+    cfg.SOLVER.WARMUP_STEPS = 0
+    # Epochs in all, warm-up included.
     cfg.SOLVER.TOTAL_EPOCH = 30
-    # Stop after this many epochs, on the schedule of TOTAL_EPOCH; 0: never.
+    # Steps in all, instead, whatever the last epoch has done by then; 0: TOTAL_EPOCH.
+    cfg.SOLVER.MAX_STEPS = 0
+    # More epochs behind TOTAL_EPOCH, with MIN_LR (timm's cooldown).
+    cfg.SOLVER.COOLDOWN_EPOCH = 0
+    # Stop after this many epochs, on the schedule of all; 0: never.
     cfg.SOLVER.SEARCH_EPOCH = 0
     # Stop when validation accuracy has not improved for this many epochs, and take the best epoch's weights. Needs
     # DATA.TRAIN_SPLIT "train"; as many as TOTAL_EPOCH or more: never, and the last epoch's weights are taken.
@@ -325,6 +354,8 @@ def load_settings(
     """
     cfg, notes = get_cfg(), []
     for_vpt = for_vpt or legacy.for_vpt((key, value) for key, value, _ in settings)
+    if legacy.is_saved(key for key, *_ in settings):
+        settings = [*((key, value, "runs before it") for key, value in legacy.UNNAMED.items()), *settings]
     for key, value, where in settings:
         key, value, note = legacy.translate(key, value)
         if note:
@@ -345,6 +376,17 @@ def _resolve(cfg: CfgNode, for_vpt: bool) -> None:
     model, solver = cfg.MODEL, cfg.SOLVER
     if model.HEAD_INIT == "auto":
         model.HEAD_INIT = "vpt" if for_vpt or solver.OPTIMIZER == "sgd" else "zero"
+    if solver.DECAY == "auto" and (for_vpt or solver.OPTIMIZER != "adamw" or not _has_own_decay(cfg)):
+        solver.DECAY = "vpt"
+    if solver.MAX_STEPS or solver.WARMUP_STEPS:
+        solver.SCHEDULE_PER = "step"
+
+
+def _has_own_decay(cfg: CfgNode) -> bool:
+    """Whether the original code of one of the methods says what decays."""
+    with suppress(ValueError):  # unknown names are for ``checks``
+        return any(METHODS[name].decays is not Method.decays for name in parse(cfg.MODEL.TRANSFER_TYPE, cfg.FREQFIT))
+    return False
 
 
 def changed(cfg: CfgNode) -> dict[str, Any]:

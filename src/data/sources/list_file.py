@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .base import DataError
-from .text import printable, read_lines
+from .base import DataError, printable
+from .text import read_lines
 
 NPY = b"\x93NUMPY"
 MOST_DIGITS = 18  # of a label: int64 holds them

@@ -98,7 +98,8 @@ def contradictions(known: Known) -> list[tuple[str, str]]:
     hashes, labels = known.hashes[order], known.split.labels[order]
     first = np.searchsorted(hashes, hashes)  # of the same file
     odd = np.flatnonzero(labels != labels[first])
-    return [(known.split.keys[order[first[i]]], known.split.keys[order[i]]) for i in odd]
+    pairs = sorted(zip(order[odd].tolist(), order[first[odd]].tolist(), strict=True))
+    return [(known.split.keys[twin], known.split.keys[i]) for i, twin in pairs]
 
 
 def open_data(cfg: CfgNode) -> Data:

@@ -163,7 +163,7 @@ def require_files(root: Path, items: list[tuple[str, int]], listed_in: str) -> N
         DataError: some are not; the message counts them all and names the first.
     """
     if missing := [path for path, _ in items if not os.path.isfile(os.path.join(root, path))]:
-        some = ", ".join(map(printable, missing[:5])) + (", ..." if len(missing) > 5 else "")
+        some = ", ".join(map(shown, missing[:5])) + (", ..." if len(missing) > 5 else "")
         raise DataError(
             f"{len(missing):,} of the {len(items):,} images listed in {listed_in} are missing below {root.absolute()}: "
             + some
@@ -175,6 +175,11 @@ def backslash_hint(paths: list[str]) -> str:
     """What to do where paths were written on Windows; "" where they were not."""
     windows = any("\\" in path for path in paths)
     return " (the names have backslashes: write / instead, sed 's|\\\\|/|g' does)" if windows else ""
+
+
+def shown(text: str) -> str:
+    """The beginning of what someone else wrote, for a message."""
+    return printable(text if len(text) <= 200 else f"{text[:200]}...")
 
 
 def printable(name: str) -> str:

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from .base import DataError, FileSplit, Layout, Source, Wanted, backslash_hint, count_classes, printable, require_files
+from .base import DataError, FileSplit, Layout, Source, Wanted, backslash_hint, count_classes, require_files, shown
 from .folder import class_folders, images_below
 from .list_file import find_list, is_number, read_list
 from .text import read_names
@@ -203,9 +203,9 @@ def _root_of(here: Path, items: list[tuple[str, int]], images: tuple[str, ...], 
     """The folder from which a list's paths start: the one that has most of the first ones."""
     roots = [here / name for name in dict.fromkeys((*images, *ROOTS))]
     some = items[:: max(1, len(items) // 50)]
-    there = [sum((root / image).is_file() for image, _ in some) for root in roots]
+    there = [sum(os.path.isfile(root / image) for image, _ in some) for root in roots]
     if not any(there):
         tried = ", ".join(str(root) for root in roots)
-        first = printable(items[0][0]) + backslash_hint([items[0][0]])
+        first = shown(items[0][0]) + backslash_hint([items[0][0]])
         raise DataError(f"no image listed in {listed_in}, such as {first}, is below any of {tried}")
     return roots[int(np.argmax(there))]

@@ -68,8 +68,12 @@ def _open(path: Path, text: Sequence[str] = ()) -> parquet.ParquetFile:
         raise DataError(f"{path} is no parquet file that can be read: {str(error)[:300]}") from error
 
 
-def _names(path: Path) -> list[str]:
-    """The names that a file's metadata has for labels, if it has an image and a label in each row."""
+def _checked(path: Path) -> parquet.ParquetFile:
+    """A file that has an image and a label in each row.
+
+    Raises:
+        DataError: it has not.
+    """
     file = _open(path)
     schema, size = file.schema_arrow, path.stat().st_size
     if missing := {"image", "label"} - set(schema.names):
@@ -81,7 +85,9 @@ def _names(path: Path) -> list[str]:
         raise DataError(f"{path}: column image holds {kind}; expected the bytes of image files")
     if not 0 <= file.metadata.num_rows <= size:
         raise DataError(f"{path} says that it has {file.metadata.num_rows:,} rows, in {size:,} bytes: it is damaged")
-    return _named(path, schema)
+    kind = schema.field("label").type
+    text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    return _open(path, ["label"]) if text else file
 
 
 def _named(path: Path, schema: pa.Schema) -> list[str]:
@@ -99,9 +105,10 @@ def _named(path: Path, schema: pa.Schema) -> list[str]:
 
 
 def _labels(path: Path) -> _Labels:
-    names = _names(path)
+    file = _checked(path)
+    names = _named(path, file.schema_arrow)
     try:
-        column = _open(path, ["label"]).read(["label"])["label"].unify_dictionaries().combine_chunks()
+        column = file.read(["label"])["label"].unify_dictionaries().combine_chunks()
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{path}: column label cannot be read: {str(error)[:300]}") from error
     where = f"{path}, column label"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .base import DataError, Split, Wanted, cut, printable, stratified
+from .base import DataError, Split, Wanted, cut, printable, shown, stratified
 from .list_file import find_list, is_index_list, read_indices, read_list
 from .text import composed
 
@@ -148,7 +148,7 @@ class _Finder:
             if self.classes.setdefault(label, ours) != ours:
                 raise DataError(
                     f"{path}: label {label} is that of {self.names[self.classes[label]]} and of {self.names[ours]} "
-                    f"({printable(name)}): its labels are not those of {self.here}"
+                    f"({shown(name)}): its labels are not those of {self.here}"
                 )
             found.append(matches[0])
         if len(set(self.classes.values())) < len(self.classes):
@@ -157,7 +157,7 @@ class _Finder:
             name, count = unknown[0]
             how = f"means {count} images" if count else "is no image"
             raise DataError(
-                f"{len(unknown):,} images of {path} cannot be found by name in {self.here}: {printable(name)} {how} "
+                f"{len(unknown):,} images of {path} cannot be found by name in {self.here}: {shown(name)} {how} "
                 "of train, val and test there"
             )
         return np.array(found, int)

@@ -15,7 +15,7 @@ import numpy as np
 
 from ...utils.progress import tqdm
 from . import labels
-from .base import DataError, Layout, RawImage, Source, Split, Wanted, printable
+from .base import DataError, Layout, RawImage, Source, Split, Wanted, printable, shown
 from .labels import Rule
 from .subsets import DRAWN, draw
 
@@ -230,8 +230,8 @@ def read_info(tfds, folder: Path):
         info = tfds.builder_from_directory(folder).info
     except Exception as error:  # whatever TFDS raises for broken JSON and missing files
         raise DataError(
-            f"{folder.absolute()} is no TFDS directory that can be read ({type(error).__name__}: {error}): prepare it "
-            "again"
+            f"{folder.absolute()} is no TFDS directory that can be read ({type(error).__name__}: {shown(str(error))}): "
+            "prepare it again"
         ) from error
     if not info.splits:
         raise DataError(f"{folder.absolute()} has no splits: prepare it again")

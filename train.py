@@ -81,7 +81,7 @@ def _main(args: argparse.Namespace) -> int:
         config_file = str(Path(args.run_dir) / "config.yaml")
         if not Path(config_file).is_file():
             raise FileNotFoundError(f"{config_file} is missing: --run-dir must name a run's folder")
-    cfg = load_cfg(config_file, args.opts)
+    cfg = load_cfg(config_file, args.opts, for_vpt=bool(args.train_type))
     folder = RunFolder(Path(args.run_dir)) if args.run_dir else run_folder(cfg)
     if args.eval_only:
         test = evaluate_run(folder, cfg)

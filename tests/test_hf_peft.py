@@ -17,6 +17,7 @@ from test_run import quick
 from timm.models.swin_transformer import SwinTransformer
 from torch import nn
 
+from src.api import load, save
 from src.configs.config import ConfigError, get_cfg, load_cfg
 from src.engine.checkpoint import load_tuned
 from src.engine.run import run
@@ -64,8 +65,11 @@ def tuned(kind: str = "", vit: nn.Module | None = None, seed: int = 2, freqfit: 
     cfg = make_cfg(MODEL__PEFT__TYPE=kind)
     cfg.MODEL.PEFT.update({key: CfgNode(value) if isinstance(value, dict) else value for key, value in keys.items()})
     vit = make_vit() if vit is None else vit
+    cfg.MODEL.TRANSFER_TYPE = "peft"
     torch.manual_seed(seed)
-    return TunedViT(vit, parse("peft", freqfit), cfg.MODEL, num_classes=5).eval()
+    model = TunedViT(vit, parse("peft", freqfit), cfg.MODEL, num_classes=5).eval()
+    model.cfg = cfg
+    return model
 
 
 def features(vit: nn.Module, images: torch.Tensor) -> torch.Tensor:
@@ -111,7 +115,7 @@ def test_tuners_that_cannot_work_are_refused_with_a_reason(name):
 
 @pytest.mark.filterwarnings("ignore:Sparse invariant checks:UserWarning")  # FROD's sparse tensors
 def test_tuner_learns_and_comes_back(kind, images, tmp_path):
-    """Gradients, the saved state in a model of another seed, peft's format in peft and here, and folding."""
+    """Gradients, the file in a model of another seed, peft's format in peft and here, and folding."""
     model, plain = tuned(kind), make_model("linear")
     assert torch.allclose(model.features(images), plain.features(images), atol=1e-5) == (kind not in MOVE_AT_START)
     randomise(model)
@@ -127,15 +131,16 @@ def test_tuner_learns_and_comes_back(kind, images, tmp_path):
         assert not param.requires_grad or UNSEEN.search(name) or param.grad.any(), name
     assert not any(param.grad is not None for param in model.vit.parameters())
 
-    again = tuned(kind, seed=99)
-    again.load_tuned_state_dict({name: tensor.clone() for name, tensor in model.tuned_state_dict().items()})
+    save(model, tmp_path / "tuned.safetensors")
+    torch.manual_seed(99)
+    again = load(tmp_path / "tuned.safetensors", make_vit())
     assert torch.equal(again.features(images), learned)
     method = again.methods["peft"]
     method.load_state_dict({name: tensor.clone() for name, tensor in method.state_dict().items()})
     assert not any("base_layer" in name for name in method.state_dict())
 
     model.methods["peft"].export(model.vit, tmp_path / "peft")
-    assert {path.name for path in tmp_path.rglob("*.*")} == {"adapter_config.json", "adapter_model.safetensors"}
+    assert {path.name for path in (tmp_path / "peft").iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
     torch.testing.assert_close(features(by_peft(tmp_path / "peft"), images), learned, atol=1e-5, rtol=0)
     back = tuned(LOAD=str(tmp_path / "peft"))
     torch.testing.assert_close(back.features(images), learned, atol=1e-5, rtol=0)
@@ -158,6 +163,35 @@ def test_what_glora_adds_to_all_channels_of_a_branch_is_never_seen(images):
     unseen = {name: grad for name, grad in grads.items() if UNSEEN.search(name)}
     assert len(unseen) == 2 * len(model.vit.blocks)
     assert max(unseen.values()) < 1e-10 * min(grad for name, grad in grads.items() if name not in unseen)
+
+
+@pytest.mark.parametrize(("name", "first", "others"), [
+    ("LILY", "blocks.0.attn.qkv.lily_B.weight", 2),  # one up matrix for the three blocks
+    ("RANDLORA", "blocks.0.attn.qkv.randlora_A", 12),  # one for all twelve maps
+])  # fmt: skip
+def test_what_modules_share_is_saved_once_and_stays_shared(name, first, others, images, tmp_path):
+    model = tuned(name)
+    randomise(model)
+    method = model.methods["peft"]
+    kept = method.state_dict()
+    assert first in kept
+    assert list(method.other_names.values()).count(first) == others
+    assert not method.other_names.keys() & kept.keys()
+    assert len({tensor.data_ptr() for tensor in kept.values()}) == len(kept)
+    save(model, tmp_path / "tuned.safetensors")
+    again = load(tmp_path / "tuned.safetensors", make_vit())
+    again.load_tuned_state_dict({name: tensor.clone() for name, tensor in model.tuned_state_dict().items()})
+    assert again.num_trained() == model.num_trained()
+    again.methods["peft"].state_dict()[first].zero_()
+    same = again.methods["peft"]._learned()
+    assert not any(same[other].any() for other, owner in method.other_names.items() if owner == first)
+
+
+def test_parts_of_one_tensor_cannot_be_saved_and_are_refused_at_once():
+    whole = torch.arange(6.0)
+    with pytest.raises(ValueError, match="b and a are parts of one tensor"):
+        hf_peft.other_names({"a": whole[:4], "b": whole[4:]}, "NEW")
+    assert hf_peft.other_names({"a": whole, "b": whole, "c": whole.clone(), "d": whole[:0]}, "NEW") == {"b": "a"}
 
 
 @pytest.mark.parametrize("name", COMPILE)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .base import DataError
 
-MOST_OPEN = 64
+MOST_OPEN = 16  # of one split: there are several, and the usual limit of a process is 1,024
 
 
 class OpenFiles:

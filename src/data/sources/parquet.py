@@ -18,10 +18,10 @@ from pyarrow import parquet
 
 from .base import DataError, Split
 from .names import require_match
+from .open_files import MOST_OPEN
 from .text import check_name, parse_json
 
 ROW_GROUPS = 4  # that stay in memory
-OPEN_FILES = 32
 MOST_EXPANDED = 100  # bytes of a row group for each byte in its file: images are compressed already
 ALWAYS_FINE = 2**26  # bytes of a row group
 
@@ -178,7 +178,7 @@ def _split(paths: list[Path], labels: np.ndarray) -> Split:
     if (ends[-1] if ends else 0) != len(labels):
         raise DataError(f"{paths[0].parent}: the row groups of parquet files do not add up to their rows: damaged")
     recent: OrderedDict[int, pa.ChunkedArray] = OrderedDict()
-    lock, opened = threading.Lock(), lru_cache(OPEN_FILES)(_open)
+    lock, opened = threading.Lock(), lru_cache(MOST_OPEN)(_open)
 
     def read(i: int) -> bytes:
         number = bisect_right(ends, i)

@@ -5,6 +5,7 @@ import struct
 import threading
 from bisect import bisect_right
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from tensorflow_datasets.core import DatasetInfo
 from tensorflow_datasets.core.utils.shard_utils import FileInstruction
 
 from .base import DataError
-from .open_files import OpenFiles
+from .open_files import MOST_OPEN, OpenFiles
 
 HEADER, FOOTER = 12, 4  # a TFRecord: length (8 bytes), its checksum (4), the data, the data's checksum (4)
 
@@ -75,19 +76,30 @@ class ArrayRecords(Records):
     file_format = "array_record"
 
     def __init__(self, shards: Sequence[FileInstruction]):
-        from array_record.python.array_record_data_source import ArrayRecordDataSource
-
         super().__init__(shards)
-        self.source = ArrayRecordDataSource(list(shards)) if shards else []
+        self.open = lru_cache(MOST_OPEN)(_ArrayRecordFile)
         self.lock = threading.Lock()  # a reader keeps its place in the file
 
     def __getitem__(self, i: int) -> bytes:
         shard, position = self._locate(i)
         try:
             with self.lock:
-                return self.source[i]
+                return self.open(self.shards[shard].filename).source[position]
         except (RuntimeError, ValueError, OSError) as error:
             raise DataError(f"{self.shards[shard].filename}: record {position} is damaged ({error})") from error
+
+
+class _ArrayRecordFile:
+    """One file, open until nobody holds it any more."""
+
+    def __init__(self, path: str):
+        from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+        self.source = ArrayRecordDataSource([path])
+
+    def __del__(self):
+        if hasattr(self, "source"):
+            self.source.__exit__(None, None, None)
 
 
 class TFRecords(Records):

@@ -5,8 +5,9 @@ parameters and have none of its hooks. What it makes of a leaf then stands in th
 that every other method composes with it. The shell may hold the thirds of a fused ``attn.qkv`` as linear maps of their
 own, which is how FreqFiT uses BOFT, VeRA and FourierFT.
 
-What the method learned, in memory and on disk, is what peft itself would save, under peft's names. Tuners that draw
-something at random and do not save it draw it again from a seed of their config.
+What the method learned, in memory and on disk, is what peft itself would save, under peft's names; a tensor that
+several modules share (LILY's and RANDLORA's) is there once, under the first of its names. Tuners that draw something at
+random and do not save it draw it again from a seed of their config.
 
 FROD, SHiRA and WaveFT compute in ways that ``torch.compile`` cannot put into one graph; the others compile whole.
 
@@ -298,6 +299,27 @@ def _in_file(name: str) -> str:
     return name if name.startswith("base_model.") else PREFIX + name
 
 
+def other_names(state: dict[str, Tensor], kind: str) -> dict[str, str]:
+    """For every further name of a tensor in ``state`` the first one.
+
+    Raises:
+        ValueError: tensors of which one is a part of another, which no file can hold as what they are.
+    """
+    first, found, owner = {}, {}, {}
+    for name, tensor in state.items():
+        memory = tensor.untyped_storage().data_ptr()
+        place = (memory, tensor.storage_offset(), tensor.shape, tensor.stride())
+        if not tensor.numel():
+            continue  # it has no memory
+        if place in first:
+            found[name] = first[place]
+        elif memory in owner:
+            raise ValueError(f"peft's {kind} cannot be saved: {name} and {owner[memory]} are parts of one tensor")
+        first.setdefault(place, name)
+        owner.setdefault(memory, name)
+    return found
+
+
 class Injected(Method):
     """What peft makes of the targets, in their place. A subclass says in ``request`` what it wants of peft."""
 
@@ -326,6 +348,7 @@ class Injected(Method):
         self.own_biases = {f"{site}.bias" for site, _, _ in self.wires}
         if {param for param in model.parameters() if param.requires_grad} - set(self.parameters()):
             raise ValueError(f"peft's {kind} learns more than the modules it replaces hold: not supported")
+        self.other_names = other_names(self._learned(), kind)
 
     def trains(self, name, param):
         if self.bias.endswith("_only"):  # "lora_only", "boft_only": of the replaced modules
@@ -333,12 +356,14 @@ class Injected(Method):
         return self.bias == "all" and name.endswith("bias")
 
     def state_dict(self, *, destination=None, prefix="", keep_vars=False):
-        """What peft would save, under its names."""
+        """What peft would save, under its names, every tensor once."""
         destination = {} if destination is None else destination
-        destination.update({f"{prefix}{name}": tensor for name, tensor in self._learned().items()})
+        once = {name: tensor for name, tensor in self._learned().items() if name not in self.other_names}
+        destination.update({f"{prefix}{name}": tensor for name, tensor in once.items()})
         return destination
 
     def _learned(self) -> dict[str, Tensor]:
+        """What peft would save, a tensor that several modules share under all of its names."""
         from peft import get_peft_model_state_dict
 
         with warnings.catch_warnings(action="ignore"):
@@ -354,6 +379,7 @@ class Injected(Method):
     def _load_from_state_dict(self, state_dict, prefix, metadata, strict, missing, unexpected, errors):
         given = {name.removeprefix(prefix): tensor for name, tensor in state_dict.items() if name.startswith(prefix)}
         own = self._learned()
+        given |= {name: given[first] for name, first in self.other_names.items() if first in given}
         missing += [f"{prefix}{name}" for name in own.keys() - given.keys()]
         unexpected += [f"{prefix}{name}" for name in given.keys() - own.keys()]
         self._learn({name: given[name] for name in own if name in given})

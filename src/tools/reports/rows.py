@@ -103,7 +103,8 @@ def _method(run: Run) -> tuple:
 
 def axes(run: Run) -> dict[str, Any]:
     """The axes of its sweep that make rows: axis -> value or label."""
-    return {axis: value for axis, value in run.sweep.get("over", {}).items() if axis not in CELL_KEYS}
+    columns = (*CELL_KEYS, *run.sweep.get("task_axes", ()))
+    return {axis: value for axis, value in run.sweep.get("over", {}).items() if axis not in columns}
 
 
 def splitting(runs: list[Run]) -> list[str]:

@@ -144,6 +144,7 @@ class Ledger:
             "protocol": self.plan.sweep.protocol,
             "row": run.cell.row,
             "over": run.cell.over,
+            "task_axes": self.plan.sweep.task_axes,
             "seed": run.label.removeprefix("seed ") if final else None,
             "tuned": run.tuned,
             "selection": (run.cell.selection or None) if final else None,

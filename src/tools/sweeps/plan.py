@@ -12,8 +12,9 @@ from ...configs import checks
 from ...configs.config import ConfigError, Setting, flatten, load_settings
 from ...data.tasks import find_task
 from ...engine.results import RunFolder, run_folder
+from ...solver.lr_scheduler import num_epochs
 from .points import points
-from .spec import Choice, Seed, Sweep
+from .spec import Choice, Seed, Sweep, label
 
 logger = logging.getLogger(__name__)
 
@@ -112,6 +113,7 @@ class Plan:
     def _cell(self, choices: tuple[Choice, ...]) -> Cell:
         over = dict(zip(self.sweep.over, (choice.label for choice in choices), strict=True))
         settings = {key: value for choice in choices for key, value in choice.settings.items()}
+        settings |= self.sweep.cells.get(tuple(label(choice) for choice in choices), {})
         axes = self.sweep.tune | {key: axis for choice in choices for key, axis in choice.tune.items()}
         cell = Cell(over, self._row(choices), settings)
         found = points(axes, self.sweep)
@@ -123,8 +125,8 @@ class Plan:
 
     def _row(self, choices: tuple[Choice, ...]) -> str:
         parts = []
-        for (name, axis), choice in zip(self.sweep.over.items(), choices, strict=True):
-            if all("DATA.NAME" in some.settings for some in axis):
+        for name, choice in zip(self.sweep.over, choices, strict=True):
+            if name in self.sweep.task_axes:
                 continue
             says_itself = list(choice.settings) != [name] or name == "MODEL.TRANSFER_TYPE"
             parts.append(str(choice.label) if says_itself else f"{name.split('.')[-1]} {_said(choice.label)}")
@@ -165,7 +167,10 @@ class Plan:
     def _rungs(self, cfg: CfgNode) -> list[int]:
         if self.sweep.search != "asha":
             return []
-        epochs = min(cfg.SOLVER.SEARCH_EPOCH or cfg.SOLVER.TOTAL_EPOCH, cfg.SOLVER.TOTAL_EPOCH)
+        if cfg.SOLVER.MAX_STEPS:
+            self._problem("asha stops runs after so many epochs: SOLVER.TOTAL_EPOCH instead of SOLVER.MAX_STEPS")
+            return []
+        epochs = num_epochs(cfg.SOLVER)
         rung, found = self.sweep.min_epochs, []
         while rung < epochs:
             found.append(rung)

@@ -6,9 +6,11 @@ those that validation chooses from (TUNE).
 """
 
 import difflib
+import itertools
 import math
 from ast import literal_eval
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from typing import Any
 import yaml
 
 from ...configs.config import ConfigError, Setting, file_settings, pair_settings
-from ...data.tasks import GROUPS, TASKS
+from ...data.tasks import GROUPS, TASKS, find_task
 
 SEEDS = [42, 44, 82, 100, 800]  # VPT's and FreqFiT's
 
@@ -25,6 +27,9 @@ DEFAULTS: dict[str, Any] = {
     "PROTOCOL": "select",
     # Axes of the table: every combination of their values is a cell, tuned on its own.
     "OVER": {},
+    # Settings of single cells, as published ones are: nested by the values, or labels, of OVER's axes in their order.
+    # Where there are some, every cell needs its own.
+    "CELLS": {},
     # Axes that validation accuracy chooses from, in every cell.
     "TUNE": {},
     # Seeds of the runs that are tested; an entry may also be settings: {SEED: 1, DATA.SPLIT_SEED: 1}.
@@ -96,6 +101,7 @@ class Sweep:
     settings: list[Setting]
     protocol: str
     over: dict[str, list[Choice]]
+    cells: dict[tuple[str, ...], dict[str, Any]]
     tune: dict[str, Axis]
     seeds: list[Seed]
     search: str
@@ -106,6 +112,11 @@ class Sweep:
     tuning: dict[str, Any]
     final: dict[str, Any]
     published: dict[str, Any]
+
+    @property
+    def task_axes(self) -> list[str]:
+        """Axes of OVER whose values are tasks, with settings of their own perhaps: columns of the table, not rows."""
+        return [name for name, axis in self.over.items() if all("DATA.NAME" in choice.settings for choice in axis)]
 
 
 def load_sweep(config_file: str | Path, overrides: list[str] = ()) -> Sweep:
@@ -124,8 +135,11 @@ def load_sweep(config_file: str | Path, overrides: list[str] = ()) -> Sweep:
         if key.startswith("SWEEP."):
             _override(said, key.removeprefix("SWEEP."), value, problems)
     plain = [(key, value, where) for key, value, where in pairs if not key.startswith("SWEEP.")]
+    cells = _cells(said["CELLS"], len(said["OVER"]), problems)
     for key, value, _ in plain:
         _fix(said, key, value, problems)
+        if any(key in own for own in cells.values()):
+            problems.append(f"{key} is set by SWEEP.CELLS, for each cell its own: change it there")
     settings += [setting for setting in plain if not any(setting[0] in said[name] for name in ("OVER", "TUNE"))]
     for name, allowed in CHOICES.items():
         if said[name] not in allowed:
@@ -138,6 +152,8 @@ def load_sweep(config_file: str | Path, overrides: list[str] = ()) -> Sweep:
         if not isinstance(asha[name], int) or asha[name] < lowest:
             problems.append(f"SWEEP.ASHA.{name} is {asha[name]!r}; it must be a whole number, at least {lowest}")
     over, tune = _axes(said["OVER"], "SWEEP.OVER", problems), _axes(said["TUNE"], "SWEEP.TUNE", problems)
+    if cells and not problems:
+        problems += [f"SWEEP.CELLS has no settings for {', '.join(own)}" for own in labels(over) if own not in cells]
     problems += [f"SWEEP.OVER {name} is a range; a table needs a list of values" for name in over if _range(over[name])]
     ranges = [name for name, axis in _all_axes(over, tune) if _range(axis)]
     if said["SEARCH"] == "grid" and ranges:
@@ -156,6 +172,7 @@ def load_sweep(config_file: str | Path, overrides: list[str] = ()) -> Sweep:
         settings=settings,
         protocol=said["PROTOCOL"],
         over=over,
+        cells=cells,
         tune=tune,
         seeds=seeds,
         search=said["SEARCH"],
@@ -167,6 +184,33 @@ def load_sweep(config_file: str | Path, overrides: list[str] = ()) -> Sweep:
         final=said["FINAL"],
         published=said["PUBLISHED"],
     )
+
+
+def labels(over: dict[str, list[Choice]]) -> Iterator[tuple[str, ...]]:
+    """Of every cell: its values, or labels, on the axes of OVER, as ``Sweep.cells`` has them."""
+    yield from itertools.product(*([label(choice) for choice in axis] for axis in over.values()))
+
+
+def label(choice: Choice) -> str:
+    """How a cell's settings are found: a task by its name here, whatever it is called in the file."""
+    if choice.settings == {"DATA.NAME": choice.label}:
+        with suppress(ValueError):
+            return find_task(str(choice.label)).name
+    return str(choice.label)
+
+
+def _cells(content: Any, depth: int, problems: list[str], above: tuple[str, ...] = ()) -> dict[tuple[str, ...], dict]:
+    """Settings nested ``depth`` deep -> labels of a cell: its settings."""
+    if not isinstance(content, dict):
+        where = " ".join(("SWEEP.CELLS", *above))
+        problems.append(f"{where} is {content!r}; it must be settings, nested by the {depth} axes of SWEEP.OVER")
+        return {}
+    if len(above) == depth:
+        return {above: content}
+    found = {}
+    for name, below in content.items():
+        found |= _cells(below, depth, problems, (*above, str(name)))
+    return found
 
 
 def _known(section: Any, defaults: dict, where: str, problems: list[str]) -> dict:

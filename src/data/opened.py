@@ -1,5 +1,6 @@
 """A task opened for one run: its files found, its labels checked, then its images ready to be trained on."""
 
+import hashlib
 import logging
 import os
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ class Data:
         layout: how the files lie on disk, "tfds", "noah", ...; ``version``: what exactly they are.
         class_mask: the labels that occur by design, where these are not all.
         notes: what a reader of the result must know.
+        contents: a hash of each split's images, once ``loaders`` has read them.
     """
 
     task: Task
@@ -40,6 +42,15 @@ class Data:
     pixels: Pixels
     class_mask: np.ndarray | None = None
     notes: list[str] = field(default_factory=list)
+    contents: dict[str, str] = field(default_factory=dict)
+
+    def identity(self) -> dict:
+        """What may not, or should not, change between the parts of a run: class names; names, labels and images."""
+        splits = {
+            name: {"images": len(split), "names": _digest_of(split), "contents": self.contents.get(name)}
+            for name, split in self.splits.items()
+        }
+        return {"class_names": self.class_names, "splits": splits}
 
     def loaders(self, cfg: CfgNode, device: torch.device | str) -> tuple[dict[str, Loader], list[str]]:
         """A loader per split, and the files left out because they cannot be decoded.
@@ -55,6 +66,7 @@ class Data:
             keep = data.CACHE == "all" or (data.CACHE == "train" and name != "test")
             known[name] = cache.open(split, self.pixels, name == "train", f"{self.task.name} {name}", keep)
             self.splits[name] = known[name].split  # without what cannot be decoded
+            self.contents[name] = hashlib.blake2b(known[name].hashes, digest_size=10).hexdigest()
         corrupt = [line for split in known.values() for line in split.left_out]
         if corrupt and data.CORRUPT == "stop":
             listed = "\n".join(f"  - {line}" for line in corrupt[:50])
@@ -96,6 +108,13 @@ class Data:
     def _note(self, text: str) -> None:
         logger.warning("note: %s", text)
         self.notes.append(text)
+
+
+def _digest_of(split: Split) -> str:
+    """A hash of names and labels in their order."""
+    digest = hashlib.blake2b("\0".join(split.keys).encode(), digest_size=10)
+    digest.update(np.ascontiguousarray(split.labels, np.int64))
+    return digest.hexdigest()
 
 
 def contradictions(known: Known) -> list[tuple[str, str]]:

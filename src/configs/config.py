@@ -7,7 +7,6 @@ that no longer mean anything is in legacy.py, what types cannot say in checks.py
 import difflib
 import functools
 import logging
-from ast import literal_eval
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -18,12 +17,25 @@ from fvcore.common.config import CfgNode
 
 from ..models.method import Method
 from ..models.vit_models import METHODS, config_name, parse
+from ..utils.paths import expand
+from ..utils.yaml import lines_of, read_value, read_yaml, safe_load
 from . import checks, legacy
 
 logger = logging.getLogger(__name__)
 
 Check = Callable[[CfgNode], list[str]]  # a config -> what is wrong with it, one sentence each
 Setting = tuple[str, Any, str]  # key, value, and where it was said
+
+FILES = 100  # that a file may be based on, directly or not
+
+# Keys that name a file or a folder, by their last part: "~" in them is the home folder.
+PATHS = {
+    "OUTPUT_DIR", "MLFLOW", "DATAPATH", "TRAIN_LIST", "VAL_LIST", "TEST_LIST", "CACHE_DIR", "MODEL_ROOT",
+    "WEIGHT_PATH", "HEAD_TEMPLATES", "HEAD_CLASS_NAMES", "WEIGHTS", "ALLOCATION", "LOAD",
+}  # fmt: skip
+
+# What else is read as True and False where a key takes one of these (YAML 1.1).
+WORDS = {"yes": True, "on": True, "true": True, "no": False, "off": False, "false": False}
 
 
 class ConfigError(ValueError):
@@ -298,9 +310,19 @@ def load_cfg(
 
 
 def load_cfg_text(text: str, overrides: list[str] | tuple[str, ...] = (), check: Check = checks.problems) -> CfgNode:
-    """The same from YAML text, a finished run's config, without its warnings."""
+    """The same from YAML text, a finished run's config, without its warnings.
+
+    Raises:
+        ConfigError: as ``load_cfg``, and for a text that holds no settings.
+    """
     problems: list[str] = []
-    saved = [(key, value, "the saved config") for key, value in flatten(yaml.safe_load(text)).items()]
+    try:
+        content = safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"the saved config cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"the saved config holds no settings, but {_shown(content)}")
+    saved = [(key, value, "the saved config") for key, value in flatten(content).items()]
     return load_settings([*saved, *pair_settings(overrides, problems)], problems, check, quiet=True)
 
 
@@ -344,8 +366,7 @@ def load_settings(
         if key is not None:
             problems += _assign(cfg, key, value, where)
     _resolve(cfg, for_vpt)
-    problems = problems or check(cfg)
-    if problems:
+    if problems := [*problems, *check(cfg)]:
         raise ConfigError("the config has problems:\n" + "\n".join(f"  - {p}" for p in dict.fromkeys(problems)))
     for note in dict.fromkeys([*notes, *checks.warnings(cfg)] if not quiet and check is checks.problems else []):
         logger.warning("note: %s", note)
@@ -404,22 +425,87 @@ def flatten(cfg: dict, prefix: str = "") -> dict[str, Any]:
 def file_settings(
     config_file: str | Path, problems: list[str], section: str = ""
 ) -> tuple[list[Setting], dict[str, Any]]:
-    """What a YAML file with its ``_BASE_`` chain says, and its top-level ``section``, which is no settings."""
+    """What a YAML file with its ``_BASE_`` chain says, and its top-level ``section``, which is no settings.
+
+    Raises:
+        ConfigError: a file cannot be read at all; all that can be put right beside others goes into ``problems``.
+    """
     if not config_file:
         return [], {}
+    settings: dict[str, Setting] = {}  # of every key the last word
+    taken: dict[str, Any] = {}
+    for path, content in _chain(Path(_home(config_file)), problems, ()):
+        if "SWEEP" in content and section != "SWEEP":
+            del content["SWEEP"]
+            problems.append(f"{path} describes a sweep: python -m src.tools.tune --config-file {path}")
+        if isinstance(part := content.pop(section, None), dict):
+            taken = _merged(taken, part)
+        elif part is not None:
+            problems.append(f"{section} in {path} is {_shown(part)}; it must have keys")
+        for key, value in flatten(content).items():
+            before = settings.pop(key, (key, None, ""))[1]
+            both = isinstance(before, dict) and isinstance(value, dict)
+            settings[key] = (key, _merged(before, value) if both else value, str(path))
+    return list(settings.values()), taken
+
+
+def _chain(path: Path, problems: list[str], above: tuple[Path, ...]) -> list[tuple[Path, dict]]:
+    """A file's content behind that of the files it is based on.
+
+    Raises:
+        ConfigError: one of them cannot be read.
+    """
+    who = str(path) + (f" (_BASE_ of {above[-1]})" if above else "")
+    if path.resolve() in [other.resolve() for other in above]:
+        raise _unreadable(f"{' -> '.join(map(str, (*above, path)))}: a file is based on itself")
     try:
-        content = CfgNode.load_yaml_with_base(str(config_file))
-    except (OSError, AssertionError, RecursionError, TypeError, ValueError, yaml.YAMLError) as error:
-        problems.append(f"{config_file} cannot be read as YAML settings: {error}")
-        return [], {}
-    if not isinstance(content, dict):
-        problems.append(f"{config_file} holds no settings, but {content!r}")
-        return [], {}
-    taken = content.pop(section, None) or {}
-    if "SWEEP" in content:
-        del content["SWEEP"]
-        problems.append(f"{config_file} describes a sweep: python -m src.tools.tune --config-file {config_file}")
-    return [(key, value, str(config_file)) for key, value in flatten(content).items()], taken
+        document = read_yaml(path)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise _unreadable(f"{who} cannot be read as YAML settings: {error}") from error
+    if not isinstance(document.content, dict):
+        raise _unreadable(f"{who} holds no settings, but {_shown(document.content)}")
+    problems += [f"in {path}, {sentence}" for sentence in [*document.twice, *_differently(document.lines)]]
+    bases = document.content.pop("_BASE_", None) or []
+    bases = bases if isinstance(bases, list) else [bases]
+    if not all(isinstance(base, str) for base in bases):
+        raise _unreadable(f"_BASE_ in {path} is {_shown(bases)}; it must be a file, or a list of files")
+    found = []
+    for base in bases:
+        found += _chain(path.parent / _home(base), problems, (*above, path))
+        if len(found) > FILES:
+            raise _unreadable(f"{path} is based on more than {FILES} files")
+    return [*found, (path, document.content)]
+
+
+def _home(path: str | Path) -> str:
+    try:
+        return expand(str(path))
+    except ValueError as error:
+        raise _unreadable(str(error)) from error
+
+
+def _differently(lines: dict[str, list[int]]) -> list[str]:
+    """Keys that stand twice because they are written in different ways, or under an old and a new name."""
+    places: dict[str, list[int]] = {}
+    for key, found in lines.items():
+        if not key.startswith("SWEEP.") and ".KWARGS." not in key:  # labels and arguments are no keys
+            name = legacy.translate(key, "")[0] or key
+            places.setdefault(name, []).extend(found)
+    return [f"{key} stands twice, in {lines_of(found)}" for key, found in places.items() if len(found) > 1]
+
+
+def _unreadable(problem: str) -> ConfigError:
+    return ConfigError(f"the config has problems:\n  - {problem}")
+
+
+def _merged(old: dict, new: dict) -> dict:
+    """``old`` with what ``new`` says on top, section by section; an empty section changes nothing."""
+    merged = dict(old)
+    for key, value in new.items():
+        both = isinstance(merged.get(key), dict) and isinstance(value, dict)
+        if both or value is not None or key not in merged:
+            merged[key] = _merged(merged[key], value) if both else value
+    return merged
 
 
 def pair_settings(overrides: list[str] | tuple[str, ...], problems: list[str]) -> list[Setting]:
@@ -442,11 +528,18 @@ def _assign(cfg: CfgNode, key: str, value: Any, where: str) -> list[str]:
             return _assign(cfg, node, {**_at(cfg, node), last: value}, where)
         return [f"unknown key {key} in {where}{_nearest(key, known)}"]
     default = known[key]
+    if (value is False or value in ("False", "false")) and "off" in checks.CHOICES.get(key, ()):
+        value = "off"
     try:
         value = _convert(value, default)
-    except (TypeError, ValueError, SyntaxError, yaml.YAMLError):
-        return [f"{key} in {where} is {value!r}; it must be {_describe(default)}"]
+    except (TypeError, ValueError, yaml.YAMLError) as error:
+        why = f" ({error})" if isinstance(error, yaml.YAMLError) else ""
+        return [f"{key} in {where} is {_shown(value)}{why}; it must be {_describe(default)}"]
     node, _, last = key.rpartition(".")
+    try:
+        value = expand(value) if last in PATHS else value
+    except ValueError as error:
+        return [f"{key} in {where} is {error}"]
     _at(cfg, node)[last] = value
     return []
 
@@ -475,6 +568,8 @@ def _convert(value: Any, default: Any) -> Any:
         return str(value)
     if isinstance(value, str):
         value = _parse(value, default)
+    if isinstance(default, bool | dict):
+        value = _without_words(value)
     if value is None:
         return default
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
@@ -490,13 +585,25 @@ def _convert(value: Any, default: Any) -> Any:
 
 def _parse(text: str, default: Any) -> Any:
     """Text from the command line as Python or YAML would read it; "a,b" is a list where one is wanted."""
-    try:
-        return literal_eval(text.strip())
-    except (ValueError, SyntaxError):
-        value = yaml.safe_load(text)
+    value = read_value(text)
     if isinstance(default, list) and isinstance(value, str):
         return [part.strip() for part in value.split(",")]
     return value
+
+
+def _without_words(value: Any) -> Any:
+    """``value`` with yes, no, on and off as what they mean."""
+    if isinstance(value, dict):
+        return {key: _without_words(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_without_words(part) for part in value]
+    return WORDS.get(value.lower(), value) if isinstance(value, str) else value
+
+
+def _shown(value: Any) -> str:
+    """A value in a message of bearable length."""
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def _describe(default: Any) -> str:

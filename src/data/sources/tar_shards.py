@@ -112,7 +112,8 @@ def _key(name: str) -> tuple[str, str]:
 
 
 def _label(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> int:
-    text = tar.extractfile(member).read(2 * MOST_DIGITS).strip() if member.size <= 2 * MOST_DIGITS else b"..."
+    tar.fileobj.seek(member.offset_data)
+    text = tar.fileobj.read(min(member.size, 2 * MOST_DIGITS)).strip()
     said = text.decode("utf-8", "backslashreplace").removeprefix("\ufeff")
     if not is_number(said):
         raise DataError(

@@ -31,7 +31,7 @@ def read_text(path: Path) -> str:
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise DataError(f"{path} is in UTF-16: save it as UTF-8")
     if b"\0" in data:
-        raise DataError(f"{path} is no text file: it holds null bytes")
+        raise DataError(f"{path} is no text in UTF-8: it holds null bytes")
     return data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
 
 

@@ -63,6 +63,7 @@ RANGES = {
     "SOLVER.MOMENTUM": (0, 1),
     "SOLVER.WARMUP_EPOCH": (0, None),
     "SOLVER.TOTAL_EPOCH": (1, None),
+    "SOLVER.MIN_STEPS": (0, None),
     "SOLVER.SEARCH_EPOCH": (0, None),
     "SOLVER.PATIENCE": (1, None),
     "SOLVER.EVAL_EVERY": (0, None),

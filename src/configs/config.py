@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 from fvcore.common.config import CfgNode
 
-from ..models.vit_models import METHODS, config_name
+from ..models.vit_models import METHODS, config_name, parse, suited_lr
 from . import checks, legacy
 
 logger = logging.getLogger(__name__)
@@ -119,7 +119,8 @@ def get_cfg() -> CfgNode:
     # Type of resized pixels: "uint8" (at most 1 of 255 off), or "float32" (exact, four times the memory).
     cfg.DATA.DTYPE = "uint8"
     # Crops and flips in training: "none"; "flip"; "crop_flip" (random crop of an image resized to 8/7 of the input
-    # size); "rrc_flip" (random resized crop); "rrc_flips" (also upside down).  "": the task's own choice.
+    # size); "rrc_flip" (random resized crop); "rrc_flips" (also upside down).  "": the task's own choice. "auto": "crop_flip", but "none"
+    # where the head alone trains: the network's features of an image are then computed only once.
     cfg.DATA.AUGMENT = ""
     # After that: "randaugment", "trivialaugment" (torchvision's), a policy of timm's ("rand-m9-mstd0.5-inc1"), "none";
     # "": the task's own choice.
@@ -194,7 +195,8 @@ def get_cfg() -> CfgNode:
     cfg.SOLVER = CfgNode()
     # "sgd", "adam" (L2 in the gradient) or "adamw" (decoupled weight decay).
     cfg.SOLVER.OPTIMIZER = "sgd"
-    # The highest learning rate, used as it is: not scaled by the batch size.
+    # The highest learning rate, used as it is: not scaled by the batch size. -1, with adamw: the one that suits the
+    # methods (``adamw_lr`` in src/models/methods), 0.01 for the head alone.
     cfg.SOLVER.BASE_LR = 0.01
     # Weight decay of all that trains, but the head's last bias (adamw: but every bias).
     cfg.SOLVER.WEIGHT_DECAY = 0.0001
@@ -210,6 +212,9 @@ def get_cfg() -> CfgNode:
     cfg.SOLVER.WARMUP_EPOCH = 5
     # Epochs in all.
     cfg.SOLVER.TOTAL_EPOCH = 30
+    # More epochs than TOTAL_EPOCH where they have fewer steps than this, for small data sets; 0: never; -1: 300, which
+    # suit most methods, or 1000 for the head alone.
+    cfg.SOLVER.MIN_STEPS = 0
     # Stop after this many epochs, on the schedule of TOTAL_EPOCH; 0: never.
     cfg.SOLVER.SEARCH_EPOCH = 0
     # Stop when validation accuracy has not improved for this many epochs, and take the best epoch's weights. Needs
@@ -324,6 +329,16 @@ def _resolve(cfg: CfgNode, for_vpt: bool) -> None:
     model, solver = cfg.MODEL, cfg.SOLVER
     if model.HEAD_INIT == "auto":
         model.HEAD_INIT = "vpt" if for_vpt or solver.OPTIMIZER == "sgd" else "zero"
+    try:
+        methods = parse(model.TRANSFER_TYPE, cfg.FREQFIT)
+    except ValueError:
+        return  # checks.py says what is wrong
+    if solver.BASE_LR == -1 and solver.OPTIMIZER == "adamw":
+        solver.BASE_LR = suited_lr(methods)
+    if solver.MIN_STEPS == -1:
+        solver.MIN_STEPS = 300 if methods else 1000
+    if cfg.DATA.AUGMENT == "auto":
+        cfg.DATA.AUGMENT = "crop_flip" if methods else "none"
 
 
 def changed(cfg: CfgNode) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from ..models.method import wiring
 from ..models.vit_backbones.zoo import find_weights
 from ..models.vit_models import TunedViT
 from ..models.zero_shot import check_zero_shot, zero_shot_head
+from ..solver.optimizer import describe_groups, groups_table
 from ..utils import distributed
 from ..utils.io import exclusive, remove_partial, write_json, write_text
 from ..utils.logging import LogFile
@@ -99,7 +100,8 @@ def _run(
         _require_free(cfg, folder, resume)  # again: another process may have been faster
         remove_partial(folder.path)
         write_text(folder.config, cfg.dump())
-        write_text(folder.wiring, wiring(model.vit, model.methods) + "\n")
+        groups = groups_table(describe_groups(model, cfg.SOLVER))
+        write_text(folder.wiring, f"{wiring(model.vit, model.methods)}\n\n{groups}\n")
     with LogFile(folder.log) if first else nullcontext(), tracking(cfg, folder) as trackers:
         logger.info("run folder: %s", folder.path)
         _announce(cfg, model, data, device)
@@ -138,6 +140,7 @@ def _run(
             "test_best_epoch": best_test_epoch(rows, data.task.metric),
             "zero_shot": zero_shot,
             "parameters": _parameters(model),
+            "optimizer": describe_groups(model, cfg.SOLVER),
             "cost": cost_card(model, flops_per_image, rates, seconds),
             "precision": resolve_amp(cfg.SOLVER.AMP, device),
             "allocation": allocation,

@@ -253,7 +253,7 @@ def _schedule(solver: CfgNode) -> list[str]:
     if solver.MAX_STEPS and solver.COOLDOWN_EPOCH:
         found.append("SOLVER.MAX_STEPS and SOLVER.COOLDOWN_EPOCH do not go together: all steps are counted")
     if solver.MAX_STEPS and solver.MIN_STEPS:
-        found.append("SOLVER.MAX_STEPS and SOLVER.MIN_STEPS do not go together: the first says how many steps there are")
+        found.append("SOLVER.MAX_STEPS and SOLVER.MIN_STEPS do not go together: the first says how many there are")
     return found
 
 

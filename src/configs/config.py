@@ -135,8 +135,8 @@ def get_cfg() -> CfgNode:
     # Type of resized pixels: "uint8" (at most 1 of 255 off), or "float32" (exact, four times the memory).
     cfg.DATA.DTYPE = "uint8"
     # Crops and flips in training: "none"; "flip"; "crop_flip" (random crop of an image resized to 8/7 of the input
-    # size); "rrc_flip" (random resized crop); "rrc_flips" (also upside down).  "": the task's own choice. "auto": "crop_flip", but "none"
-    # where the head alone trains: the network's features of an image are then computed only once.
+    # size); "rrc_flip" (random resized crop); "rrc_flips" (also upside down). "": the task's own choice. "auto":
+    # "crop_flip", but "none" where the head alone trains: what the network makes of an image is then computed once.
     cfg.DATA.AUGMENT = ""
     # After that: "randaugment", "trivialaugment" (torchvision's), a policy of timm's ("rand-m9-mstd0.5-inc1"), "none";
     # "": the task's own choice.
@@ -214,7 +214,7 @@ def get_cfg() -> CfgNode:
     # What adam and adamw add to the root of the second moment; 0: 1e-8 for adam, 1e-6 for adamw (VPT's).
     cfg.SOLVER.EPS = 0.0
     # The highest learning rate, used as it is: not scaled by the batch size. -1, with adamw: the one that suits the
-    # methods (``adamw_lr`` in src/models/methods), 0.01 for the head alone.
+    # methods (``adamw_lr`` in src/models/methods), 0.03 for the head alone.
     cfg.SOLVER.BASE_LR = 0.01
     # Weight decay of what SOLVER.DECAY names.
     cfg.SOLVER.WEIGHT_DECAY = 0.0001
@@ -252,7 +252,7 @@ def get_cfg() -> CfgNode:
     # Steps in all, instead, whatever the last epoch has done by then; 0: TOTAL_EPOCH.
     cfg.SOLVER.MAX_STEPS = 0
     # More epochs than TOTAL_EPOCH where these have fewer steps than this, for small data sets; 0: never; -1: 300, which
-    # suit most methods, or 1000 for the head alone.
+    # suit most methods, or 2000 for the head alone.
     cfg.SOLVER.MIN_STEPS = 0
     # More epochs behind TOTAL_EPOCH, with MIN_LR (timm's cooldown).
     cfg.SOLVER.COOLDOWN_EPOCH = 0
@@ -395,7 +395,7 @@ def _resolve_by_methods(cfg: CfgNode, methods: dict[str, dict]) -> None:
     if solver.BASE_LR == -1 and solver.OPTIMIZER == "adamw":
         solver.BASE_LR = suited_lr(methods)
     if solver.MIN_STEPS == -1:
-        solver.MIN_STEPS = 300 if methods else 1000
+        solver.MIN_STEPS = 300 if methods else 2000
     if cfg.DATA.AUGMENT == "auto":
         cfg.DATA.AUGMENT = "crop_flip" if methods else "none"
 

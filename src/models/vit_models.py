@@ -160,8 +160,8 @@ def parse(transfer_type: str, freqfit: str = "") -> dict[str, dict]:
 
 
 def suited_lr(methods: Iterable[str]) -> float:
-    """The learning rate of AdamW that suits these methods together; 0.01 for the head alone."""
-    return min((METHODS[name].adamw_lr for name in methods), default=0.01)
+    """The learning rate of AdamW that suits these methods together; 0.03 for the head alone."""
+    return min((METHODS[name].adamw_lr for name in methods), default=0.03)
 
 
 class TunedViT(nn.Module):

@@ -212,7 +212,7 @@ class Training:
         self._write_metrics()  # where the last epoch was another one than planned
 
     def _save_is_due(self) -> bool:
-        """Whether last.ckpt is old enough: where epochs take milliseconds, writing takes no more than a tenth of them."""
+        """Whether last.ckpt is old enough: writing it takes a tenth of the time at most, however short epochs are."""
         age = time.perf_counter() - self.saved
         return any(distributed.gather(age >= max(self.shared.save_seconds, 9 * self.save_took)))
 

@@ -391,13 +391,13 @@ def _resolve(cfg: CfgNode, for_vpt: bool) -> None:
 
 def _resolve_by_methods(cfg: CfgNode, methods: dict[str, dict]) -> None:
     """The same for what suits a method: a learning rate, and with the head alone more steps on features kept."""
-    solver = cfg.SOLVER
+    data, solver = cfg.DATA, cfg.SOLVER
     if solver.BASE_LR == -1 and solver.OPTIMIZER == "adamw":
         solver.BASE_LR = suited_lr(methods)
     if solver.MIN_STEPS == -1:
         solver.MIN_STEPS = 300 if methods else 2000
-    if cfg.DATA.AUGMENT == "auto":
-        cfg.DATA.AUGMENT = "crop_flip" if methods else "none"
+    if data.AUGMENT == "auto":
+        data.AUGMENT = "crop_flip" if methods else "none"
 
 
 def _has_own_decay(cfg: CfgNode) -> bool:

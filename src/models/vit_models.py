@@ -1,7 +1,7 @@
 """The tuned model: one frozen timm ViT, the methods attached to it, and a new head."""
 
 import difflib
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -10,7 +10,7 @@ from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
 from .head import build_head
-from .method import Method, connect, tokens_of
+from .method import DoesNotFit, Method, Tokens, connect, tokens_of
 from .methods.adapter import Adapter
 from .methods.adaptformer import AdaptFormer
 from .methods.block import BlockExpansion
@@ -39,7 +39,7 @@ from .methods.side import Side
 from .methods.spt import SPTAdapter, SPTLoRA
 from .methods.ssf import SSF
 from .methods.vqt import VQT
-from .vit_backbones.zoo import build_backbone
+from .vit_backbones.zoo import architecture, build_backbone
 
 T = TypeVar("T")
 
@@ -186,13 +186,12 @@ class TunedViT(nn.Module):
         super().__init__()
         vit.reset_classifier(0)
         tokens = tokens_of(vit)
-        if tokens is None and (unfit := [name for name in methods if not METHODS[name].for_any_backbone]):
-            fit = ", ".join(name for name, method in METHODS.items() if method.for_any_backbone)
-            raise ValueError(f"{', '.join(unfit)} needs the tokens of a ViT; on a {type(vit).__name__} there are {fit}")
+        _require_tokens(methods, vit, tokens)
         self.vit = vit
         self.methods = nn.ModuleDict()
         for name, implied in methods.items():
-            self.methods[name] = METHODS[name](method_keys(cfg, name, implied), vit, tokens)
+            with _fitting(name, vit):
+                self.methods[name] = METHODS[name](method_keys(cfg, name, implied), vit, tokens)
         self.sites = connect(vit, self.methods)
         self.strength = 1.0  # of the methods, see scale_methods
         for name, param in vit.named_parameters():
@@ -312,6 +311,43 @@ class TunedViT(nn.Module):
         """Trained parameters by part: one entry per method, ``vit`` (its own weights) and ``head``."""
         parts = {**self.methods, "vit": self.vit, "head": self.head}
         return {name: sum(p.numel() for p in part.parameters() if p.requires_grad) for name, part in parts.items()}
+
+
+@contextmanager
+def _fitting(name: str, vit: nn.Module) -> Iterator[None]:
+    """A DoesNotFit inside becomes a ValueError that says which method, which network and what to do."""
+    try:
+        yield
+    except DoesNotFit as error:
+        network = (getattr(vit, "pretrained_cfg", None) or {}).get("architecture") or "this one"
+        keys = f", or parts that are there, by MODEL.{config_name(name)}" if METHODS[name].defaults() else ""
+        raise ValueError(
+            f"method {name!r} does not fit the network ({network}, a {type(vit).__name__}): {error}. Choose another "
+            f"method or backbone{keys}"
+        ) from error
+
+
+def require_fit(cfg: CfgNode) -> None:
+    """Find out before weights or data are read whether the methods fit the backbone, in a fraction of a second.
+
+    Raises:
+        ValueError: one does not.
+    """
+    size = tuple(cfg.DATA.IMAGE_SIZE) or (cfg.DATA.CROPSIZE, cfg.DATA.CROPSIZE)
+    with torch.device("meta"):
+        vit = architecture(cfg.DATA.FEATURE, size)
+        tokens = tokens_of(vit)
+        methods = parse(cfg.MODEL.TRANSFER_TYPE, cfg.FREQFIT)
+        _require_tokens(methods, vit, tokens)
+        for name, implied in methods.items():
+            with _fitting(name, vit):
+                METHODS[name].require_fit(method_keys(cfg.MODEL, name, implied), vit, tokens)
+
+
+def _require_tokens(methods: Iterable[str], vit: nn.Module, tokens: Tokens | None) -> None:
+    if tokens is None and (unfit := [name for name in methods if not METHODS[name].for_any_backbone]):
+        fit = ", ".join(name for name, method in METHODS.items() if method.for_any_backbone)
+        raise ValueError(f"{', '.join(unfit)} needs the tokens of a ViT; on a {type(vit).__name__} there are {fit}")
 
 
 def build_model(

@@ -268,10 +268,12 @@ def test_batches_come_in_the_loaders_order(tmp_path):
 
 
 def reused(tmp_path, *pairs, model=None):
-    """What reuse_features gives, and the loaders."""
+    """The network, train and val that reuse_features gives, the model, and its loaders."""
     cfg, loaders = opened(tmp_path, *pairs)
     model = model or make_model("partial-2")
-    return reuse_features(cfg, model, loaders, autocast(cfg, CPU)), model, loaders
+    loaders.pop("test", None)
+    network, found = reuse_features(cfg, model, loaders, autocast(cfg, CPU))
+    return (network, found["train"], found["val"]), model, loaders
 
 
 @pytest.mark.parametrize(

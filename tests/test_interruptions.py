@@ -1,5 +1,6 @@
 """Runs that are stopped, killed, starved of disk or moved: nothing is lost, and nothing comes out different."""
 
+import errno
 import os
 import random
 import resource
@@ -18,7 +19,9 @@ from src.configs.config import load_cfg
 from src.engine import trainer
 from src.engine.results import RunFolder
 from src.engine.run import run
-from src.utils.io import WriteError, read_json_lines, write_text
+from src.engine.shared import Shared
+from src.tools import demo, demo_studies, runs, tune
+from src.utils.io import WriteError, exclusive, read_json_lines, waiting_for, write_text
 from src.utils.signals import REQUEUE, Interrupted, StopSignals
 
 # Dropout, augmentation, momentum, early stopping: all that a resumed run could forget.
@@ -121,13 +124,37 @@ def test_a_signal_outside_of_training_stops_at_once(tmp_path, monkeypatch):
     assert not (tmp_path / "run" / "last.ckpt").exists()
 
 
-def test_a_second_interrupt_does_not_wait():
+@pytest.fixture(params=[signal.default_int_handler, signal.SIG_IGN], ids=["foreground", "background"])
+def before(request):
+    """What SIGINT does before a run: what a script starts in the background is to ignore it."""
+    was = signal.signal(signal.SIGINT, request.param)
+    yield request.param
+    signal.signal(signal.SIGINT, was)
+
+
+def test_a_second_interrupt_does_not_wait(before):
     with StopSignals() as stop, stop.deferred():
         os.kill(os.getpid(), signal.SIGINT)
         assert stop.asked == "SIGINT"
         with pytest.raises(Interrupted):
             os.kill(os.getpid(), signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize("tool", [runs, demo, demo_studies, tune], ids=lambda tool: tool.__name__)
+def test_every_tool_that_trains_can_be_asked_to_stop_at_any_time(tmp_path, monkeypatch, capsys, tool):
+    """Before the first run has begun, too: 75 with a line that says so, where the system itself would make it 143."""
+    sent = []
+
+    def read_data(self, cfg):
+        sent.append(signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Shared, "data", read_data)
+    file = ["--config-file", "configs/sweeps/digits.yaml"] if tool is tune else []
+    assert tool.main([*file, "OUTPUT_DIR", str(tmp_path), *(QUICK if tool is runs else [])]) == REQUEUE
+    assert sent == [signal.SIGTERM]
+    assert "stopped by SIGTERM; the same command goes on from there" in capsys.readouterr().err
 
 
 def test_killed_at_random_moments(whole, tmp_path):
@@ -191,6 +218,31 @@ def test_a_folder_that_cannot_be_written_to_is_named(tmp_path, capsys):
         write_text(tmp_path / "file" / "folder" / "x.txt", "")
     assert train.main([*SETTINGS, "--run-dir", str(tmp_path / "file" / "run")]) == 1
     assert "Not a directory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "lock", [exclusive, lambda path: waiting_for(path, "waiting")], ids=["exclusive", "waiting_for"]
+)
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK], ids=errno.errorcode.get)
+def test_a_file_system_without_locks_is_noted_once_and_used(tmp_path, monkeypatch, caplog, lock, code):
+    def flock(file, how):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    for _ in range(2):
+        with lock(tmp_path / "lock"):
+            pass
+    (note,) = [record.getMessage() for record in caplog.records]
+    assert str(tmp_path) in note
+
+
+def test_a_disk_that_fails_to_lock_is_named(tmp_path, monkeypatch):
+    def flock(file, how):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with pytest.raises(OSError, match=r"Input/output error: '.*lock'"), exclusive(tmp_path / "lock"):
+        pass
 
 
 def test_another_config_is_refused_with_the_difference(tmp_path, monkeypatch, capsys):

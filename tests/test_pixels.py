@@ -116,9 +116,54 @@ def test_the_fast_decoder_differs_from_pillows_a_little():
 # --- resizing
 
 
+def tf1(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """What ``tf.compat.v1.image.resize`` computes: output i reads input position i * N / n, which it has in float32."""
+    for axis, wanted in enumerate(size):
+        have = pixels.shape[axis]
+        at = np.arange(wanted, dtype=np.float32) * (np.float32(have) / np.float32(wanted))
+        low = np.floor(at).astype(int)
+        share = (at - low).reshape(-1, *(1,) * (2 - axis))
+        low_values, high_values = (pixels.take(np.minimum(i, have - 1), axis).astype(float) for i in (low, low + 1))
+        pixels = low_values + (high_values - low_values) * share
+    return pixels
+
+
+# (from, to): smaller, larger, one of each, odd, not square, one row, equal, and what the 19 tasks come in.
+SIZES = [((8, 8), (4, 4)), ((5, 7), (11, 3)), ((1, 9), (4, 4)), ((9, 1), (5, 20)), ((224, 300), (224, 224))]
+SIZES += [((side, side), (224, 224)) for side in (32, 64, 72, 96, 224, 256)]
+SIZES += [((320, 480), (224, 224)), ((375, 1242), (224, 224)), ((375, 500), (384, 384)), ((243, 162), (48, 160))]
+
+
+@pytest.mark.parametrize("content", ["noise", "binary", "photo"])
+@pytest.mark.parametrize(("side", "size"), SIZES)
+def test_vpts_resize_is_that_of_tensorflow_1(side, size, content):
+    if content == "photo":
+        pixels = np.array(PHOTO.resize(side[::-1]))
+    else:
+        pixels = np.random.RandomState(0).randint(0, 256, (*side, 3), dtype=np.uint8)
+    if content == "binary":
+        pixels = 255 * (pixels > 127).astype(np.uint8)
+    exact = torch.from_numpy(tf1(pixels, size)).permute(2, 0, 1)
+    found = resize(pixels, size, "bilinear_tf1", antialias=False, dtype="float32")
+    torch.testing.assert_close(found.double(), exact, rtol=0, atol=1e-4)
+    rounded = resize(pixels, size, "bilinear_tf1", antialias=False)
+    assert rounded.dtype == torch.uint8
+    assert (rounded.double() - exact).abs().max() <= 0.5 + 1e-4
+    assert rounded.is_contiguous()
+    assert found.is_contiguous()
+
+
+def test_tensorflow_1_and_2_read_other_pixels():
+    ramp = np.tile(np.arange(0, 240, 10, dtype=np.uint8)[None, :, None], (8, 1, 3))  # 24 wide, 10 more in each column
+    first = resize(ramp, (8, 6), "bilinear_tf1", False, "float32")[0, 0]
+    second = resize(ramp, (8, 6), "bilinear", False, "float32")[0, 0]
+    assert first.tolist() == [0, 40, 80, 120, 160, 200]  # columns 0, 4, 8, ...
+    assert second.tolist() == [15, 55, 95, 135, 175, 215]  # columns 1.5, 5.5, 9.5, ...
+
+
 @pytest.mark.parametrize("size", [(224, 224), (32, 32), (500, 96)])
 @pytest.mark.parametrize("side", [(640, 427), (64, 64), (300, 224)])
-def test_vpt_resize_is_tensorflows_within_one_level(size, side):
+def test_tensorflow_2s_resize_within_one_level(size, side):
     pixels = np.array(PHOTO.resize(side))
     exact = F.interpolate(
         torch.from_numpy(pixels).permute(2, 0, 1)[None].float(), size, mode="bilinear", align_corners=False
@@ -206,7 +251,7 @@ def test_presets_are_the_original_pipelines():
         found = pixels_of(protocol, PIXELS=preset)
         return found.decoder, found.resize, found.interpolation, found.antialias, found.mean[0]
 
-    assert parts("vpt", "vtab") == ("tf", "squash", "bilinear", False, 0.485)
+    assert parts("vpt", "vtab") == ("tf", "squash", "bilinear_tf1", False, 0.485)
     assert parts("vpt", "fgvc") == ("pil", "crop", "bilinear", True, 0.485)
     assert parts("noah", "vtab") == ("pil", "squash", "bicubic", True, 0.485)
     assert parts("noah", "fgvc") == ("pil", "squash_crop", "bicubic", True, 0.485)
@@ -234,6 +279,12 @@ def test_keys_change_parts_of_a_preset():
     assert pixels.mean == OPENAI[0]
     assert pixels.preset == "vpt, but mean and std and decoder and resize and interpolation and antialias"
     assert pixels_of("vtab", DECODER="tf").preset == "vpt"
+    assert pixels_of("vtab", INTERPOLATION="bilinear").preset == "vpt, but interpolation"  # TensorFlow 2's
+    smooth = pixels_of("vtab", ANTIALIAS="always")
+    assert (smooth.interpolation, smooth.antialias) == ("bilinear", True)
+    for preset in PRESETS:
+        other = pixels_of("vtab", PIXELS=preset, INTERPOLATION="bilinear_tf1")
+        assert (other.interpolation, other.antialias) == ("bilinear_tf1", False)
     assert pixels_of("vtab", AUGMENT="crop_flip").resize == "crop"
     assert pixels_of("fewshot").auto_augment == "rand-m9-mstd0.5-inc1"
     assert pixels_of("fewshot", AUTO_AUGMENT="none", RANDOM_ERASING=0.0, AUGMENT="none").random is False
@@ -249,6 +300,7 @@ def test_keys_change_parts_of_a_preset():
         (["DATA.MEAN", "[0.5]"], "three numbers"),
         (["DATA.STD", "[0.5, 0, 1]"], "divided"),
         (["DATA.AUGMENT", "crop_flip", "DATA.RESIZE", "squash"], "crops a larger image"),
+        (["DATA.INTERPOLATION", "bilinear_tf1", "DATA.ANTIALIAS", "always"], "never antialiased"),
         (["DATA.RANDOM_ERASING", "2"], "RANDOM_ERASING"),
     ],
 )
@@ -263,6 +315,28 @@ def test_pipelines_saved_before_their_parts_had_names_are_read():
     assert pixels_from(old | {"augment": "none"}).resize == "squash"
 
 
+def test_runs_of_earlier_versions_keep_their_pixels():
+    parts = dict(decoder="tf", resize="squash", interpolation="bilinear", antialias=False, dtype="float32")
+    saved = vars(make_pixels()) | parts
+    del saved["enlarged"]
+    exact = F.interpolate(
+        torch.from_numpy(decode(JPEG, "tf")).permute(2, 0, 1)[None].float(), (224, 224), mode="bilinear"
+    )
+    torch.testing.assert_close(pixels_from(saved).prepare(JPEG), exact[0], rtol=0, atol=4e-4)
+    assert pixels_from(saved).recipe(False) != pixels_of("vtab", DTYPE="float32").recipe(False)
+    crops = saved | {"resize": "crop", "size": [384, 384]}
+    assert pixels_from(crops).enlarged == (439, 439)
+    assert pixels_from(crops | {"enlarged": [438, 438]}).enlarged == (438, 438)
+
+
+@pytest.mark.parametrize(("size", "enlarged"), [(224, 256), (384, 438), (448, 512)])
+def test_images_are_enlarged_to_vpts_sizes_before_they_are_cropped(size, enlarged):
+    """src/data/transforms.py of VPT."""
+    pixels = make_pixels(size=(size, size), resize="crop", antialias=True, augment="crop_flip")
+    assert pixels.enlarged == (enlarged, enlarged)
+    assert pixels.prepare(JPEG, train=True).shape[1] == enlarged
+
+
 @pytest.mark.tf
 def test_resize_against_tensorflow_itself():
     tensorflow = pytest.importorskip("tensorflow")
@@ -271,5 +345,11 @@ def test_resize_against_tensorflow_itself():
         exact = tensorflow.image.resize(pixels, (224, 224), method="bilinear", antialias=False).numpy()
         found = resize(pixels, (224, 224), "bilinear", False, "float32").permute(1, 2, 0).numpy()
         np.testing.assert_allclose(found, exact, rtol=0, atol=1e-3)
+    for side, size in SIZES:
+        pixels = np.random.RandomState(0).randint(0, 256, (*side, 3), dtype=np.uint8)
+        exact = tensorflow.compat.v1.image.resize(pixels, size).numpy()
+        np.testing.assert_allclose(tf1(pixels, size), exact, rtol=0, atol=1e-4)
+        found = resize(pixels, size, "bilinear_tf1", False, "float32").permute(1, 2, 0).numpy()
+        np.testing.assert_allclose(found, exact, rtol=0, atol=1e-4)
     raw = encoded(PHOTO, "JPEG", quality=90)
     np.testing.assert_array_equal(decode(raw, "tf"), tensorflow.io.decode_jpeg(raw, channels=3).numpy())

@@ -507,12 +507,15 @@ def test_published_figures_stand_beside_ours_with_what_makes_them_incomparable(v
 def test_repeated_figures_show_the_difference_and_the_factors(tmp_path):
     entry = sweep_entry("r", "final", "lora", {"DATA.NAME": "cifar100"}, {}, published={"METHOD": "LoRA"})
     for seed, accuracy in ((1, 0.70), (2, 0.71)):
-        make_run(tmp_path, accuracy, SEED=seed, DATA__NAME="cifar100", MODEL__TRANSFER_TYPE="lora", sweep=entry)
+        more = {"test_best_epoch": {"top1": accuracy + 0.1, "epoch": 7}}
+        keys = {"DATA__NAME": "cifar100", "MODEL__TRANSFER_TYPE": "lora"}
+        make_run(tmp_path, accuracy, more=more, SEED=seed, sweep=entry, **keys)
     rows = group(collect([tmp_path]))
     made = comparing.repro_table(rows, lambda spec: [published("last")], lambda runs, one: [("seeds", "2", "1")])
     line = [cell.text for cell in made.lines[0]]
-    assert line[2:6] == ["cifar100", "70.50 ± 0.71", "71.0", "-0.50"]
-    assert line[7] == "seeds: ours 2, theirs 1"
+    assert line[2:7] == ["cifar100", "70.50 ± 0.71", "71.0", "-0.50", "80.50 ± 0.71"]
+    assert made.head[6] == "ours, best test epoch, %"
+    assert line[8] == "seeds: ours 2, theirs 1"
 
 
 def test_the_command_writes_everything_and_csv_has_every_run(tmp_path, capsys):

@@ -18,11 +18,12 @@ import train
 from src.configs.config import load_cfg
 from src.data.opened import open_data
 from src.engine.checkpoint import CheckpointError, load_tuned
-from src.engine.evaluator import measure, predict
+from src.engine.evaluator import best_test_epoch, measure, predict
 from src.engine.results import RunFolder, run_folder
 from src.engine.run import evaluate_run, run
 from src.engine.trainer import NonFiniteLoss, autocast
 from src.utils.io import exclusive, read_json, read_json_lines, write_atomic
+from src.utils.signals import Interrupted
 
 # A tenth of the digits, three epochs: two seconds a run.
 QUICK = [
@@ -367,6 +368,64 @@ def test_the_test_set_is_read_once(tmp_path, monkeypatch):
     cfg, folder = quick(tmp_path, "DATA.TRAIN_SPLIT", "train")
     run(cfg, folder)
     assert seen == [200, 200, 200, 797]
+
+
+@pytest.mark.parametrize("kept", ["auto", "off"])  # on activations, and on images
+def test_the_best_test_epoch_is_recorded_and_changes_nothing(tmp_path, caplog, kept):
+    """What each epoch would have given is known from runs that end after it."""
+    alone = {}
+    for epochs in (1, 3):
+        cfg, folder = quick(tmp_path, "DATA.CACHE_FEATURES", kept, "SOLVER.SEARCH_EPOCH", str(epochs))
+        alone[epochs] = run(cfg, folder)
+        assert alone[epochs]["test_best_epoch"] is None
+    asked = ("DATA.CACHE_FEATURES", kept, "SOLVER.SEARCH_EPOCH", "3", "SOLVER.BEST_TEST_EPOCH", "True")
+    cfg, folder = quick(tmp_path, *asked)
+    assert "looks at the test set after every epoch" in caplog.text
+    result = run(cfg, folder)
+    tested = {row["epoch"]: row["test_top1"] for row in read_json_lines(folder.metrics)}
+    assert {epoch: tested[epoch] for epoch in alone} == {epoch: one["test"]["top1"] for epoch, one in alone.items()}
+    best = result["test_best_epoch"]
+    assert (best["epoch"], best["top1"]) == max(tested.items(), key=lambda item: item[1])
+    assert "chosen on the test set" in best["note"]
+    for name in ("test", "val", "epoch_used", "train_loss"):
+        assert result[name] == alone[3][name]
+
+
+def test_the_best_test_epoch_survives_an_interruption(tmp_path, monkeypatch):
+    pairs = ("SOLVER.BEST_TEST_EPOCH", "True", "SOLVER.BASE_LR", "0.03")
+    cfg, folder = quick(tmp_path / "whole", *pairs)
+    whole = run(cfg, folder)
+    cfg, folder = quick(tmp_path / "again", *pairs)
+    monkeypatch.setattr("src.engine.trainer.Training._report", lambda self, row: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(Interrupted):
+        run(cfg, folder)
+    monkeypatch.undo()
+    assert run(cfg, folder, resume=True)["test_best_epoch"] == whole["test_best_epoch"]
+
+
+def test_the_best_of_some_rows_is_the_first_highest():
+    rows = [
+        {"epoch": i, "test_top1": top1, "test_mean_per_class": 1 - top1} for i, top1 in enumerate([0.2, 0.7, 0.7], 1)
+    ]
+    assert best_test_epoch(rows, "top-1")["epoch"] == 2
+    assert best_test_epoch(rows, "mean per class") | {"note": ""} == {
+        "epoch": 1, "note": "", "top1": 0.2, "mean_per_class": 0.8,
+    }  # fmt: skip
+
+
+def test_the_best_test_epoch_needs_a_test_set(tmp_path):
+    pairs = ("SOLVER.BEST_TEST_EPOCH", "True", "DATA.NO_TEST", "True")
+    with pytest.raises(ValueError, match=r"SWEEP.FINAL.SOLVER.BEST_TEST_EPOCH True"):
+        quick(tmp_path, *pairs)
+    for name in ("red", "blue"):
+        (tmp_path / "photos/train" / name).mkdir(parents=True)
+        for i in range(8):
+            Image.new("RGB", (32, 32), name).save(tmp_path / f"photos/train/{name}/{i}.png")
+    cfg, folder = quick(
+        tmp_path, "SOLVER.BEST_TEST_EPOCH", "True", "DATA.NAME", "folder", "DATA.DATAPATH", str(tmp_path / "photos")
+    )
+    with pytest.raises(ValueError, match="folder has no test set here"):
+        run(cfg, folder)
 
 
 # --- things that must stop

@@ -12,6 +12,7 @@ from ..models.method import Method
 from ..models.vit_backbones.convert import clip
 from ..models.vit_backbones.zoo import MODEL_ZOO, check_size, find_backbone, patch_size
 from ..models.vit_models import METHODS, config_name, method_keys, parse
+from ..solver.lr_scheduler import num_epochs
 
 CHOICES = {
     "DATA.TRAIN_SPLIT": ("", "train", "trainval"),
@@ -19,7 +20,7 @@ CHOICES = {
     "DATA.PIXELS": tuple(PRESETS),
     "DATA.DECODER": ("", "tf", "pil"),
     "DATA.RESIZE": ("", "squash", "crop", "squash_crop"),
-    "DATA.INTERPOLATION": ("", "bilinear", "bicubic", "backbone"),
+    "DATA.INTERPOLATION": ("", "bilinear", "bilinear_tf1", "bicubic", "backbone"),
     "DATA.ANTIALIAS": ("", "always", "never"),
     "DATA.NORMALIZE": ("", *NORMALIZE, "backbone"),
     "DATA.DTYPE": ("uint8", "float32"),
@@ -30,10 +31,11 @@ CHOICES = {
     "DATA.CACHE_PLACE": ("disk", "memory", "device"),
     "DATA.CLASS_WEIGHTS_TYPE": ("none", "inv", "inv_sqrt"),
     "MODEL.TYPE": ("vit",),
-    "MODEL.HEAD_INIT": ("vpt", "zero", "zero_shot"),
+    "MODEL.HEAD_INIT": ("vpt", "zero", "linear", "trunc_normal", "zero_shot"),
     "MODEL.POS_EMBED_RESIZE": ("auto", "bilinear", "bicubic"),
     "SOLVER.OPTIMIZER": ("sgd", "adam", "adamw"),
-    "SOLVER.SCHEDULER": ("cosine", "constant"),
+    "SOLVER.SCHEDULER": ("cosine", "timm", "constant"),
+    "SOLVER.DECAY": ("auto", "vpt", "timm", "all", "none"),
     "SOLVER.SCHEDULE_PER": ("epoch", "step"),
     "SOLVER.LOSS": ("softmax", "sigmoid"),
     "SOLVER.AMP": ("off", "bf16", "fp16", "auto"),
@@ -63,6 +65,12 @@ RANGES = {
     "SOLVER.MOMENTUM": (0, 1),
     "SOLVER.WARMUP_EPOCH": (0, None),
     "SOLVER.TOTAL_EPOCH": (1, None),
+    "SOLVER.COOLDOWN_EPOCH": (0, None),
+    "SOLVER.WARMUP_STEPS": (0, None),
+    "SOLVER.MAX_STEPS": (0, None),
+    "SOLVER.WARMUP_LR": (0, None),
+    "SOLVER.MIN_LR": (0, None),
+    "SOLVER.EPS": (0, None),
     "SOLVER.SEARCH_EPOCH": (0, None),
     "SOLVER.PATIENCE": (1, None),
     "SOLVER.EVAL_EVERY": (0, None),
@@ -122,6 +130,10 @@ def _data(cfg: CfgNode) -> list[str]:
         found.append(f"DATA.AUTO_AUGMENT: {error}; known: {known}, and timm's, such as 'rand-m9-mstd0.5-inc1'")
     if cfg.DATA.AUGMENT == "crop_flip" and cfg.DATA.RESIZE == "squash":
         found.append("DATA.AUGMENT crop_flip crops a larger image: DATA.RESIZE crop or squash_crop goes with it")
+    if cfg.DATA.INTERPOLATION == "bilinear_tf1" and cfg.DATA.ANTIALIAS == "always":
+        found.append(
+            "DATA.INTERPOLATION bilinear_tf1 is never antialiased: leave DATA.ANTIALIAS always out, or take bilinear"
+        )
     for key in ("MEAN", "STD"):
         values = cfg.DATA[key]
         if len(values) not in (0, 3) or not all(isinstance(value, int | float) for value in values):
@@ -188,13 +200,19 @@ def _solver(cfg: CfgNode) -> list[str]:
         found.append("SOLVER.LABEL_SMOOTHING works with SOLVER.LOSS softmax only")
     if solver.ACCUMULATE > cfg.DATA.BATCH_SIZE:
         found.append(f"SOLVER.ACCUMULATE {solver.ACCUMULATE} is more than DATA.BATCH_SIZE {cfg.DATA.BATCH_SIZE}")
-    epochs = min(solver.SEARCH_EPOCH or solver.TOTAL_EPOCH, solver.TOTAL_EPOCH)
-    if epochs > solver.PATIENCE and not 1 <= solver.EVAL_EVERY <= solver.PATIENCE:
+    found += _schedule(solver)
+    if not solver.MAX_STEPS and (problem := rarely_measured(solver, num_epochs(solver))):
+        found.append(problem)
+    if not 0 < solver.LAYER_DECAY <= 1:
+        found.append(f"SOLVER.LAYER_DECAY is {solver.LAYER_DECAY}; it must be more than 0 and at most 1")
+    if solver.LAYER_DECAY != 1 and not _end2end(cfg):
+        found.append("SOLVER.LAYER_DECAY is for MODEL.TRANSFER_TYPE end2end: elsewhere most layers are frozen")
+    if solver.BEST_TEST_EPOCH and cfg.DATA.NO_TEST:
         found.append(
-            f"SOLVER.EVAL_EVERY is {solver.EVAL_EVERY}, but stopping after {solver.PATIENCE} epochs without a better "
-            "validation accuracy (SOLVER.PATIENCE) needs to measure it at least as often"
+            "SOLVER.BEST_TEST_EPOCH tests every epoch, and DATA.NO_TEST reads no test images: leave out one of the two "
+            "(for the tested runs of a sweep alone: SWEEP.FINAL.SOLVER.BEST_TEST_EPOCH True)"
         )
-    if solver.FSDP and "end2end" not in cfg.MODEL.TRANSFER_TYPE.replace("full", "end2end").split("+"):
+    if solver.FSDP and not _end2end(cfg):
         found.append("SOLVER.FSDP is for MODEL.TRANSFER_TYPE end2end: other methods have few states to spread")
     if solver.FSDP and (cfg.MODEL.COMPILE or cfg.MODEL.MLP_NUM or solver.AMP == "fp16"):
         found.append("SOLVER.FSDP does not go together with MODEL.COMPILE, MODEL.MLP_NUM or SOLVER.AMP fp16")
@@ -203,19 +221,63 @@ def _solver(cfg: CfgNode) -> list[str]:
     return found
 
 
-def warnings(cfg: CfgNode) -> list[str]:
-    """What runs, but probably not as meant."""
-    found, solver = [], cfg.SOLVER
-    epochs = min(solver.SEARCH_EPOCH or solver.TOTAL_EPOCH, solver.TOTAL_EPOCH)
-    if epochs < solver.WARMUP_EPOCH or (epochs == solver.WARMUP_EPOCH and solver.SCHEDULE_PER == "epoch"):
+def _end2end(cfg: CfgNode) -> bool:
+    return "end2end" in cfg.MODEL.TRANSFER_TYPE.replace("full", "end2end").split("+")
+
+
+def rarely_measured(solver: CfgNode, epochs: int) -> str:
+    """What is wrong with the number of measurements on which stopping early rests; "" if nothing is."""
+    if epochs <= solver.PATIENCE or 1 <= solver.EVAL_EVERY <= solver.PATIENCE:
+        return ""
+    return (
+        f"SOLVER.EVAL_EVERY is {solver.EVAL_EVERY}, but stopping after {solver.PATIENCE} epochs without a better "
+        "validation accuracy (SOLVER.PATIENCE) needs to measure it at least as often"
+    )
+
+
+def _schedule(solver: CfgNode) -> list[str]:
+    found = [
+        f"SOLVER.{key} {solver[key]:g} is more than SOLVER.BASE_LR {solver.BASE_LR:g}, the highest learning rate"
+        for key in ("MIN_LR", "WARMUP_LR")
+        if solver[key] > solver.BASE_LR
+    ]
+    if solver.SCHEDULER == "constant" and (solver.MIN_LR or solver.COOLDOWN_EPOCH):
+        found.append(
+            "SOLVER.MIN_LR and SOLVER.COOLDOWN_EPOCH are of a cosine: SOLVER.SCHEDULER constant never gets there"
+        )
+    if solver.SCHEDULE_LATE and solver.SCHEDULE_PER == "step":
+        found.append("SOLVER.SCHEDULE_LATE is for a learning rate per epoch (SOLVER.SCHEDULE_PER epoch, no *_STEPS)")
+    if solver.MAX_STEPS and solver.COOLDOWN_EPOCH:
+        found.append("SOLVER.MAX_STEPS and SOLVER.COOLDOWN_EPOCH do not go together: all steps are counted")
+    return found
+
+
+def _short_warm_up(solver: CfgNode, epochs: int) -> list[str]:
+    found, per_epoch = [], solver.SCHEDULE_PER == "epoch"
+    last = epochs - solver.SCHEDULE_LATE  # where the schedule is in the end
+    if last < solver.WARMUP_EPOCH or (last == solver.WARMUP_EPOCH and per_epoch):
         found.append(
             f"the run ends within its warm-up (SOLVER.WARMUP_EPOCH {solver.WARMUP_EPOCH}, {epochs} epochs), so the "
             f"learning rate never reaches SOLVER.BASE_LR {solver.BASE_LR:g}"
         )
-    if epochs == 1 and solver.WARMUP_EPOCH and solver.SCHEDULE_PER == "epoch":
+    if epochs == 1 and solver.WARMUP_EPOCH and per_epoch and not solver.WARMUP_LR:
         found.append("the only epoch has learning rate 0: set SOLVER.WARMUP_EPOCH 0 or SOLVER.SCHEDULE_PER step")
+    return found
+
+
+def warnings(cfg: CfgNode) -> list[str]:
+    """What runs, but probably not as meant."""
+    found, solver = [], cfg.SOLVER
+    epochs = 0 if solver.MAX_STEPS else num_epochs(solver)  # otherwise only the data can tell
+    if epochs and not solver.WARMUP_STEPS:
+        found += _short_warm_up(solver, epochs)
     if epochs > solver.PATIENCE and (cfg.DATA.TRAIN_SPLIT or find_task(cfg.DATA.NAME).train_split) == "trainval":
         found.append("SOLVER.PATIENCE has no effect: the validation images are trained on (DATA.TRAIN_SPLIT train)")
+    if solver.BEST_TEST_EPOCH:
+        found.append(
+            "SOLVER.BEST_TEST_EPOCH looks at the test set after every epoch: the best is too high, and for "
+            "comparing with papers that print it only; the result is that of the weights that the run ends with"
+        )
     if cfg.DATA.FEATURE == "imagenet_supervised":
         found.append("DATA.FEATURE imagenet_supervised is taken to mean sup_vitb16_imagenet21k")
     return found

@@ -26,7 +26,7 @@ class Augment:
         self.pixels = pixels
         self.steps = []
         if pixels.kept == "whole":
-            method = InterpolationMode(pixels.interpolation)
+            method = InterpolationMode(pixels.interpolation.removesuffix("_tf1"))
             self.steps.append(v2.RandomResizedCrop(pixels.size, interpolation=method, antialias=True))
             self.steps.append(v2.RandomHorizontalFlip())
         if pixels.augment == "rrc_flips":

@@ -22,12 +22,13 @@ from ..utils.io import read_json, waiting_for, write_atomic, write_json
 from ..utils.progress import tqdm
 from ..utils.threads import in_order, threads
 from .pixels import Pixels
+from .resize import TF1
 from .sources.base import DataError, RawImage, Split
 from .store import Store, Writer, remove_unfinished, writable
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 GIB = 2**30
 
 
@@ -213,7 +214,9 @@ def _file(base: Path, ending: str) -> Path:
 
 def _versions(pixels: Pixels) -> dict:
     resizer = "torch"
-    if pixels.dtype == "uint8" and (pixels.antialias or pixels.interpolation == "bilinear"):
+    if pixels.interpolation == TF1:
+        resizer = "opencv-python-headless"
+    elif pixels.dtype == "uint8" and (pixels.antialias or pixels.interpolation == "bilinear"):
         resizer = "pillow" if pixels.antialias else "opencv-python-headless"
     packages = ("pillow" if pixels.decoder == "pil" else "simplejpeg", resizer)
     return {name: _version(name) for name in packages}

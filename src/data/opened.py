@@ -68,6 +68,11 @@ class Data:
             if {"train", name} <= known.keys() and (same := duplicates(known["train"], known[name])):
                 some = ", ".join(f"{one} = {other}" for one, other in same[:3]) + (", ..." if len(same) > 3 else "")
                 self._note(f"{len(same):,} images of {name} are also among those that train, byte for byte: {some}")
+        if data.DROP_LAST and "train" in known and len(known["train"].split) < data.BATCH_SIZE:
+            raise DataError(
+                f"{len(known['train'].split):,} training images do not fill one batch of {data.BATCH_SIZE}, and "
+                "DATA.DROP_LAST leaves out all others: a smaller DATA.BATCH_SIZE, or DATA.DROP_LAST False"
+            )
         # Without gradients there is room for more: only one block's activations are kept.
         larger = max(data.BATCH_SIZE, min(4 * data.BATCH_SIZE, 256)) if device.type == "cuda" else data.BATCH_SIZE
         sizes = {name: data.BATCH_SIZE if name == "train" else data.EVAL_BATCH_SIZE or larger for name in known}
@@ -78,6 +83,7 @@ class Data:
                 device,
                 cfg.SEED,
                 len(self.class_names),
+                data.DROP_LAST and name == "train",
             )
             for name, split in known.items()
         }

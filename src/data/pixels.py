@@ -7,19 +7,16 @@ every part of it a key, and every result its stamp.
 import dataclasses
 import io
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import torch
 from fvcore.common.config import CfgNode
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
 
 from ..models.vit_backbones.zoo import HALF, IMAGENET, OPENAI, input_config
+from .resize import TF1, planes, resize
 from .sources.base import RawImage
-
-CROP_MARGIN = 8 / 7  # 256 for a crop of 224, 438 for 384, 512 for 448: VPT's sizes
 
 NORMALIZE = {
     "imagenet": IMAGENET,
@@ -41,12 +38,12 @@ PROTOCOLS = {
     "clevr": dict(resize="squash", augment="none"),
 }
 
-_TENSORFLOW = dict(decoder="tf", interpolation="bilinear", antialias=False, normalize="imagenet")
+_TENSORFLOW = dict(decoder="tf", interpolation=TF1, antialias=False, normalize="imagenet")
 _PILLOW = dict(decoder="pil", interpolation="bilinear", antialias=True, normalize="imagenet")
 
 # DATA.PIXELS -> what holds for every protocol, and what is different for some.
 PRESETS: dict[str, tuple[dict, dict[str, dict]]] = {
-    # VPT and FreqFiT read VTAB-1k through TensorFlow, everything else through Pillow.
+    # VPT and FreqFiT read VTAB-1k through TensorFlow's first interface, everything else through Pillow.
     "vpt": (_PILLOW, {"vtab": _TENSORFLOW, "clevr": _TENSORFLOW}),
     # NOAH, SPT and others on the shared folders. They squash other images to 256 x 256 before they crop.
     "noah": (
@@ -80,6 +77,9 @@ class Pixels:
         jpeg_quality: every image is encoded as JPEG with this quality first; 0: none is.
         resize: in evaluation: "squash" (to the size), "crop" (the shorter side to 8/7 of the size, the middle) or
             "squash_crop" (to 8/7 of the size, the middle).
+        enlarged: that 8/7 of height and width, rounded down: 256 for 224, 438 for 384, 512 for 448, VPT's and timm's
+            sizes; of "crop" the smaller of the two counts. The size itself with "squash".
+        interpolation: "bilinear", "bicubic" or "bilinear_tf1"; resize.py says what they compute.
         antialias: True is Pillow's resize; False reads the nearest pixels only, as TensorFlow does by default.
         dtype: of resized pixels: "uint8", or "float32", which does not round.
         auto_augment, color_jitter, random_erasing, mixup, cutmix: more augmentation in training; see augment.py.
@@ -93,6 +93,7 @@ class Pixels:
     decoder: str = "pil"
     jpeg_quality: int = 0
     resize: str = "squash"
+    enlarged: tuple[int, int] = ()
     interpolation: str = "bilinear"
     antialias: bool = False
     dtype: str = "uint8"
@@ -101,6 +102,11 @@ class Pixels:
     random_erasing: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
+
+    def __post_init__(self):
+        if not self.enlarged:
+            larger = tuple(side * 8 // 7 for side in self.size)
+            object.__setattr__(self, "enlarged", self.size if self.resize == "squash" else larger)
 
     @property
     def random(self) -> bool:
@@ -114,7 +120,7 @@ class Pixels:
 
     def recipe(self, train: bool) -> dict:
         """All that decides which pixels ``prepare`` gives."""
-        names = ("size", "decoder", "resize", "interpolation", "antialias", "dtype")
+        names = ("size", "decoder", "resize", "enlarged", "interpolation", "antialias", "dtype")
         again = {"jpeg_quality": self.jpeg_quality} if self.jpeg_quality else {}
         return {name: getattr(self, name) for name in names} | {"kept": self.kept if train else "input"} | again
 
@@ -124,7 +130,7 @@ class Pixels:
         if self.jpeg_quality:
             pixels = decode(as_jpeg(pixels, self.jpeg_quality), self.decoder)
         if kept == "whole":
-            return _planes(pixels)
+            return planes(pixels)
         if kept == "enlarged":
             return self._enlarge(pixels)
         return self._input(pixels)
@@ -149,8 +155,8 @@ class Pixels:
 
     def _enlarge(self, pixels: np.ndarray) -> Tensor:
         if self.resize == "squash_crop":
-            return self._resize(pixels, tuple(round(side * CROP_MARGIN) for side in self.size))
-        return self._resize(pixels, shorter_side(pixels.shape[:2], round(min(self.size) * CROP_MARGIN), self.size))
+            return self._resize(pixels, self.enlarged)
+        return self._resize(pixels, shorter_side(pixels.shape[:2], min(self.enlarged), self.size))
 
     def _resize(self, pixels: np.ndarray, size: tuple[int, int]) -> Tensor:
         return resize(pixels, size, self.interpolation, self.antialias, self.dtype)
@@ -162,9 +168,8 @@ def build_pixels(cfg: CfgNode, protocol: str) -> Pixels:
     ``preset`` names what they changed: "vpt, but decoder and mean".
     """
     plain, pixels = _preset(cfg, protocol), _preset(cfg, protocol, _explicit(cfg.DATA))
-    changed = [
-        part.name for part in dataclasses.fields(Pixels) if getattr(plain, part.name) != getattr(pixels, part.name)
-    ]
+    names = [part.name for part in dataclasses.fields(Pixels) if part.name != "enlarged"]  # it follows from others
+    changed = [name for name in names if getattr(plain, name) != getattr(pixels, name)]
     if not changed:
         return pixels
     return dataclasses.replace(pixels, preset=f"{pixels.preset}, but {' and '.join(changed)}")
@@ -188,6 +193,8 @@ def _preset(cfg: CfgNode, protocol: str, explicit: dict | None = None) -> Pixels
     mean_std, interpolation = input_config(cfg.DATA.FEATURE)
     if said["interpolation"] == "backbone":
         said["interpolation"] = interpolation
+    if said["interpolation"] == TF1 and said["antialias"]:  # whichever of the two was asked for
+        said |= {"antialias": False} if explicit.get("interpolation") == TF1 else {"interpolation": "bilinear"}
     if said.get("auto_augment") == "none":
         said["auto_augment"] = ""
     mean, std = (NORMALIZE | {"backbone": mean_std})[said.pop("normalize")]
@@ -201,6 +208,8 @@ def pixels_from(saved: dict) -> Pixels:
     said = {k: tuple(v) if isinstance(v, list) else v for k, v in saved.items() if k in known}
     if "resize" not in said and said["augment"] == "crop_flip":
         said |= dict(resize="crop", antialias=True)
+    if "enlarged" not in said and said.get("resize") in ("crop", "squash_crop"):
+        said["enlarged"] = tuple(round(side * 8 / 7) for side in said["size"])  # as it was rounded then
     return Pixels(**said)
 
 
@@ -243,46 +252,6 @@ def _rgb(image: Image.Image) -> np.ndarray:
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")  # as Pillow wants it; the colours are the same
     return np.asarray(image.convert("RGB"))
-
-
-def resize(
-    pixels: np.ndarray, size: tuple[int, int], interpolation: str, antialias: bool, dtype: str = "uint8"
-) -> Tensor:
-    """uint8 (H, W, 3) -> (3, *size) in 0..255.
-
-    With antialiasing as Pillow, to the bit; without, as TensorFlow: to 0.0004 of 255 in float32, to 0.8 at most and
-    0.25 on average in uint8, where rounding alone costs 0.5 and 0.22.
-    """
-    if pixels.shape[:2] == tuple(size):
-        same = _planes(pixels)
-        return same.float() if dtype == "float32" else same
-    if antialias and dtype == "uint8":
-        method = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}[interpolation]
-        return _planes(np.asarray(Image.fromarray(pixels).resize((size[1], size[0]), method)))
-    if dtype == "uint8" and interpolation == "bilinear":
-        return _planes(_cv2().resize(pixels, (size[1], size[0]), interpolation=_cv2().INTER_LINEAR))
-    image = torch.from_numpy(_writable(pixels)).permute(2, 0, 1)[None].float()
-    resized = F.interpolate(image, size, mode=interpolation, align_corners=False, antialias=antialias)[0]
-    resized = resized.clamp(0, 255).contiguous()
-    return resized.round_().byte() if dtype == "uint8" else resized
-
-
-@cache
-def _cv2():
-    import cv2  # here: not every machine that computes resizes images
-
-    cv2.setNumThreads(1)  # images are what is done at the same time
-    return cv2
-
-
-def _planes(pixels: np.ndarray) -> Tensor:
-    """(H, W, 3) -> (3, H, W)"""
-    return torch.from_numpy(_writable(pixels)).permute(2, 0, 1).contiguous()
-
-
-def _writable(pixels: np.ndarray) -> np.ndarray:
-    """The array, or a copy: torch warns of arrays that must not be written, as Pillow's are."""
-    return pixels if pixels.flags.writeable else pixels.copy()
 
 
 def shorter_side(have: tuple[int, int], side: int, at_least: tuple[int, int]) -> tuple[int, int]:

@@ -8,6 +8,9 @@ from torch import Tensor, nn
 from ..data.loader import Loader
 from ..utils import distributed
 
+# What papers report of a task (Task.metric) -> its name among the metrics.
+METRICS = {"top-1": "top1", "top-5": "top5", "mean per class": "mean_per_class"}
+
 
 @dataclass(frozen=True)
 class Accuracy:
@@ -78,6 +81,23 @@ def measure(logits: Tensor, labels: Tensor, classes: Tensor | None = None) -> Me
         logits, labels = logits[:, classes], torch.searchsorted(classes, labels)
     loss = nn.functional.cross_entropy(logits, labels).item()
     return Metrics(**accuracy(best_classes(logits), labels).as_dict(), loss=loss)
+
+
+def best_test_epoch(rows: list[dict], metric: str) -> dict | None:
+    """The test metrics of the epoch that was best at ``metric`` on the test set; None where epochs were not tested.
+
+    Many papers print it. It is chosen on the test set, hence too high, and nothing but a table's column of that name
+    may use it.
+
+    Args:
+        rows: of metrics.jsonl, with "test_..." where the epoch was tested.
+    """
+    tested = [row for row in rows if f"test_{METRICS[metric]}" in row]
+    if not tested:
+        return None
+    best = max(tested, key=lambda row: row[f"test_{METRICS[metric]}"])  # the first of several
+    metrics = {name.removeprefix("test_"): value for name, value in best.items() if name.startswith("test_")}
+    return {"epoch": best["epoch"], "note": "chosen on the test set, to compare with papers that print it"} | metrics
 
 
 def best_classes(logits: Tensor, classes: Tensor | None = None) -> Tensor:

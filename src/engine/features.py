@@ -41,11 +41,12 @@ class FeatureLoader:
             loader.batch_size,
             loader.seed,
         )
-        self.records, self.targets = records, loader.device_labels
+        self.records, self.targets, self.drop_last = records, loader.device_labels, loader.drop_last
 
     @property
     def batch_sizes(self) -> list[int]:
-        return [len(batch) for batch in split_batches(torch.arange(len(self.labels)), self.batch_size)]
+        order = torch.arange(len(self.labels))
+        return [len(batch) for batch in split_batches(order, self.batch_size, self.drop_last)]
 
     def __len__(self) -> int:
         return len(self.batch_sizes)
@@ -60,7 +61,7 @@ class FeatureLoader:
 
     def epoch(self, number: int, first: int = 0, part: Part = ALL) -> Iterator[tuple[Tensor, Tensor]]:
         order, *_ = batch_order(len(self.labels), self.seed, number)
-        batches = split_batches(order.to(self.records.device), self.batch_size)
+        batches = split_batches(order.to(self.records.device), self.batch_size, self.drop_last)
         return self._batches([part_of(batch, part) for batch in batches[first:]])
 
     def _batches(self, batches: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
@@ -74,33 +75,31 @@ class FeatureLoader:
 
 def reuse_features(
     cfg: CfgNode, model: TunedViT, loaders: dict[str, Loader], autocast: torch.autocast
-) -> tuple[nn.Module, Loader | FeatureLoader, Loader | FeatureLoader | None]:
-    """What to train on what, and to validate on: all as given, or the model behind its frozen prefix on records."""
-    train, val = loaders["train"], loaders.get("val")
-    if cfg.DATA.CACHE_FEATURES == "off" or train.images.pixels.random:
-        return model, train, val
+) -> tuple[nn.Module, dict[str, Loader | FeatureLoader]]:
+    """What to train, and on what: all as given, or the model behind its frozen prefix, on records of every split."""
+    if cfg.DATA.CACHE_FEATURES == "off" or loaders["train"].images.pixels.random:
+        return model, loaders
     with autocast:
-        prefix = frozen_prefix(model, _example(train))
+        prefix = frozen_prefix(model, _example(loaders["train"]))
     if prefix is None:
-        return model, train, val
-    mine = {name: loader for name, loader in (("train", train), ("val", val)) if loader is not None}
-    size = 8 * prefix.layout.width * sum(len(loader.labels) for loader in mine.values()) / GIB
+        return model, loaders
+    size = 8 * prefix.layout.width * sum(len(loader.labels) for loader in loaders.values()) / GIB
     if size > cfg.DATA.CACHE_FEATURES_GB:
         limit = cfg.DATA.CACHE_FEATURES_GB
         said = "the network is frozen up to %s, whose activations are computed in every epoch: they take %.3g GiB"
         logger.warning(f"note: {said}, and DATA.CACHE_FEATURES_GB is %.3g", prefix.name, size, limit)
-        return model, train, val
+        return model, loaders
 
-    start, cache = time.perf_counter(), _row_cache(cfg, mine)
+    start, cache = time.perf_counter(), _row_cache(cfg, loaders)
     facts = _facts(cfg, model, prefix)
     records, found = {}, []
-    for name, loader in mine.items():
+    for name, loader in loaders.items():
         records[name], known = cache.open(
             _rows(loader, prefix, name, facts),
             lambda loader=loader, name=name: _compute(prefix, loader, name, autocast),
         )
         if records[name] is None:
-            return model, train, val
+            return model, loaders
         found.append(known)
     logger.info(
         "frozen up to %s: activations of %s images %s, %.3g GiB, %.1f s",
@@ -110,9 +109,9 @@ def reuse_features(
         size,
         time.perf_counter() - start,
     )
-    features = {name: FeatureLoader(loader, _placed(cfg, loader, records[name])) for name, loader in mine.items()}
+    features = {name: FeatureLoader(loader, _placed(cfg, loader, records[name])) for name, loader in loaders.items()}
     suffix = model.keep(("suffix", prefix.name, prefix.layout), lambda: prefix.suffix)  # it may be compiled already
-    return suffix, features["train"], features.get("val")
+    return suffix, features
 
 
 def _example(loader: Loader) -> Tensor:

@@ -18,6 +18,7 @@ from ..models.method import wiring
 from ..models.vit_backbones.zoo import find_weights
 from ..models.vit_models import TunedViT
 from ..models.zero_shot import check_zero_shot, zero_shot_head
+from ..solver.optimizer import describe_groups, groups_table
 from ..utils import distributed
 from ..utils.io import exclusive, remove_partial, write_json, write_text
 from ..utils.logging import LogFile
@@ -25,7 +26,7 @@ from ..utils.seed import seed_everything
 from ..utils.signals import StopSignals
 from .checkpoint import load_tuned, save_tuned
 from .cost import cost_card, describe, flops
-from .evaluator import evaluate
+from .evaluator import best_test_epoch, evaluate
 from .precision import autocast, resolve_amp, set_backends
 from .results import MAY_MOVE, NOT_THE_EXPERIMENT, RunFolder, environment
 from .sensitivity import about_allocation, with_allocation
@@ -69,6 +70,8 @@ def run(cfg: CfgNode, folder: RunFolder, resume: bool = False, shared: Shared | 
     if zero_shot:
         check_zero_shot(cfg)
     data = shared.data(cfg)
+    if cfg.SOLVER.BEST_TEST_EPOCH and "test" not in data.splits:
+        raise ValueError(f"SOLVER.BEST_TEST_EPOCH tests every epoch, but {data.task.name} has no test set here")
     with StopSignals() as stop, distributed.together(device):
         with distributed.first_before_others():
             whole = with_allocation(cfg, data, device, folder, resume or not distributed.is_first())
@@ -98,7 +101,8 @@ def _run(
         _require_free(cfg, folder, resume)  # again: another process may have been faster
         remove_partial(folder.path)
         write_text(folder.config, cfg.dump())
-        write_text(folder.wiring, wiring(model.vit, model.methods) + "\n")
+        groups = groups_table(describe_groups(model, cfg.SOLVER))
+        write_text(folder.wiring, f"{wiring(model.vit, model.methods)}\n\n{groups}\n")
     with LogFile(folder.log) if first else nullcontext(), tracking(cfg, folder) as trackers:
         logger.info("run folder: %s", folder.path)
         _announce(cfg, model, data, device)
@@ -109,6 +113,7 @@ def _run(
         seconds = {"read": time.perf_counter() - start}
         trained = train(cfg, model, loaders, folder, stop, shared, trackers)
         seconds |= trained.pop("seconds")
+        rows = trained.pop("rows")
 
         start, test = time.perf_counter(), None
         if "test" in loaders:
@@ -133,8 +138,10 @@ def _run(
         result = {
             "test": test,
             **trained,
+            "test_best_epoch": best_test_epoch(rows, data.task.metric),
             "zero_shot": zero_shot,
             "parameters": _parameters(model),
+            "optimizer": describe_groups(model, cfg.SOLVER),
             "cost": cost_card(model, flops_per_image, rates, seconds),
             "precision": resolve_amp(cfg.SOLVER.AMP, device),
             "allocation": allocation,
@@ -186,6 +193,7 @@ def evaluate_run(folder: RunFolder, cfg: CfgNode) -> dict:
     if data.class_names != tuned.class_names:
         raise ValueError(f"the classes of {cfg.DATA.DATAPATH} are not those that {folder.path} was trained on")
     data.splits = {name: split for name, split in data.splits.items() if name == "test"}
+    data.pixels = tuned.pixels  # as it was trained, whatever its config means today
     if not data.splits:
         raise ValueError(f"{folder.path} was trained without a test set (DATA.NO_TEST, or none on disk)")
     set_backends(cfg, device)

@@ -6,15 +6,17 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from itertools import islice
 
 import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor
 
+from ..configs.checks import rarely_measured
 from ..data.loader import Loader
 from ..models.vit_models import TunedViT
 from ..solver.losses import build_loss, class_weights
-from ..solver.lr_scheduler import learning_rate
+from ..solver.lr_scheduler import Schedule
 from ..solver.optimizer import build_optimizer, set_learning_rate
 from ..utils import distributed
 from ..utils.io import WriteError, write_json_lines
@@ -48,13 +50,15 @@ def train(
     """Train ``model`` on ``loaders["train"]`` and leave it with the weights to be tested.
 
     Those are the last epoch's; with early stopping (validation images that are not trained on, and PATIENCE less than
-    the number of epochs) the best epoch's. Goes on from ``run.last`` if it is there. Never touches the test set.
+    the number of epochs) the best epoch's. Goes on from ``run.last`` if it is there. Looks at the test set only with
+    BEST_TEST_EPOCH, and never chooses by it.
 
     Args:
         trackers: who is told of every epoch.
 
     Returns:
-        what the result says of training: epochs, the best epoch and its validation metrics, seconds.
+        what the result says of training: epochs, the best epoch and its validation metrics, seconds; and the ``rows``
+        of metrics.jsonl.
 
     Raises:
         NonFiniteLoss: the loss is infinite or not a number.
@@ -91,26 +95,43 @@ class Training:
         self.cfg, self.solver, self.model, self.run_folder, self.trackers = cfg, cfg.SOLVER, model, run, trackers
         self.shared, self.saved = shared, time.perf_counter()
         self.loader, self.val = loaders["train"], loaders.get("val")
+        self.test = loaders.get("test") if self.solver.BEST_TEST_EPOCH else None  # for the record, see _test
         self.device, labels = self.loader.device, self.loader.labels.numpy()
         weights = class_weights(labels, model.head.last_layer.out_features, cfg.DATA.CLASS_WEIGHTS_TYPE)
         weights = None if weights is None else weights.to(self.device)
         self.loss_of = build_loss(self.solver.LOSS, weights, self.solver.LABEL_SMOOTHING)
         if self.solver.FSDP:
             shard(model)
-        self.optimizer = build_optimizer(model.named_parameters(), self.solver, fused=self.device.type == "cuda")
-        self.epochs = min(self.solver.SEARCH_EPOCH or self.solver.TOTAL_EPOCH, self.solver.TOTAL_EPOCH)
+        on_gpu = self.device.type == "cuda"
+        self.optimizer = build_optimizer(model.named_parameters(), self.solver, fused=on_gpu, model=model)
+        self.schedule = Schedule(self.solver, len(self.loader))
+        self.epochs = self.schedule.epochs
         self.stops_early = self.val is not None and self.epochs > self.solver.PATIENCE
+        self._require_schedule()
         self.step = TrainingStep(cfg, model, self.optimizer, self.loss_of, self.device)
         self.rows, self.best = [], {"epoch": -1, "top1": -1.0, "state": None}
         self.steps, self.epoch_seconds, self.losses = 0, 0.0, torch.zeros(0)
         self.seconds = {"features": 0.0, "first_step": 0.0, "train": 0.0, "validate": 0.0}
         self.started = False
 
+    def _require_schedule(self) -> None:
+        """Say what only the number of steps can tell of the schedule.
+
+        Raises:
+            ValueError: what would stop the run early is measured too rarely.
+        """
+        if self.stops_early and (problem := rarely_measured(self.solver, self.epochs)):
+            raise ValueError(problem)
+        if (self.solver.MAX_STEPS or self.solver.WARMUP_STEPS) and not self.schedule.leaves_warm_up:
+            logger.warning("note: the run ends within its warm-up, after %d steps", self.schedule.total_steps)
+
     def prepare(self) -> None:
         """Compute what is the same in every epoch, compile the rest, and share it between processes."""
         start, cfg, unreached = time.perf_counter(), self.cfg, False
-        loaders = {"train": self.loader, "val": self.val}
-        self.network, self.loader, self.val = reuse_features(cfg, self.model, loaders, autocast(cfg, self.device))
+        loaders = {"train": self.loader, "val": self.val, "test": self.test}
+        loaders = {name: loader for name, loader in loaders.items() if loader is not None}
+        self.network, loaders = reuse_features(cfg, self.model, loaders, autocast(cfg, self.device))
+        self.loader, self.val, self.test = (loaders.get(name) for name in ("train", "val", "test"))
         self.seconds["features"] += time.perf_counter() - start
         if distributed.count() > 1 and not self.solver.FSDP:
             self.network = with_shared_norms(self.network, self.device)
@@ -173,7 +194,7 @@ class Training:
                     logger.info("no better validation accuracy for %d epochs: stopping", self.solver.PATIENCE)
                     break
                 lr = self._train_epoch(epoch, stop, bar)
-                row = {"epoch": epoch + 1, "loss": self._mean_loss(), "lr": lr} | self._validate(epoch)
+                row = {"epoch": epoch + 1, "loss": self._mean_loss(), "lr": lr} | self._validate(epoch) | self._test()
                 row["seconds"] = self.epoch_seconds
                 self.rows.append(row)
                 self.steps, self.epoch_seconds, self.losses = 0, 0.0, torch.zeros(0)
@@ -195,12 +216,11 @@ class Training:
     def _train_epoch(self, epoch: int, stop: StopSignals, bar: tqdm) -> float:
         """One pass over the training images, or the rest of one; the last step's learning rate."""
         self.step.network.train()
-        solver, sizes, agreed, lr = self.solver, self.loader.batch_sizes, distributed.Agreement(), 0.0
+        solver, sizes, agreed, lr = self.solver, self._batch_sizes(epoch), distributed.Agreement(), 0.0
         start, fresh = time.perf_counter(), []
-        batches = self.loader.epoch(epoch, self.steps, distributed.part())
+        batches = islice(self.loader.epoch(epoch, self.steps, distributed.part()), len(sizes) - self.steps)
         for step, (images, targets) in enumerate(batches, start=self.steps):
-            at = epoch if solver.SCHEDULE_PER == "epoch" else epoch + (step + 0.5) / len(sizes)
-            lr = learning_rate(solver.SCHEDULER, solver.BASE_LR, solver.WARMUP_EPOCH, solver.TOTAL_EPOCH, at)
+            lr = self.schedule(epoch, step)
             set_learning_rate(self.optimizer, lr)
             fresh.append(self.step(images, targets, sizes[step]))
             if not self.started:
@@ -225,6 +245,10 @@ class Training:
         self._tick(start)
         return lr
 
+    def _batch_sizes(self, epoch: int) -> list[int]:
+        """Images in every step of an epoch."""
+        return self.loader.batch_sizes[: self.schedule.steps(epoch)]
+
     def _tick(self, start: float) -> float:
         """Count the time since ``start``; the time now."""
         now = time.perf_counter()
@@ -241,7 +265,7 @@ class Training:
 
     def _mean_loss(self) -> float:
         """Per image of the present epoch."""
-        weights = torch.tensor(self.loader.batch_sizes, dtype=torch.float64)
+        weights = torch.tensor(self._batch_sizes(len(self.rows)), dtype=torch.float64)
         return (self.losses.double() @ weights / weights.sum()).item()
 
     def _validate(self, epoch: int) -> dict:
@@ -258,18 +282,31 @@ class Training:
         self.epoch_seconds += time.perf_counter() - start
         return {f"val_{name}": value for name, value in metrics.as_dict().items()}
 
+    def _test(self) -> dict:
+        """Metrics of test for the epoch's row, with BEST_TEST_EPOCH: nothing in training looks at them."""
+        if self.test is None:
+            return {}
+        start = time.perf_counter()
+        metrics = evaluate(self.network, self.test, autocast(self.cfg, self.device), padded=self.cfg.MODEL.COMPILE)
+        self.seconds["test_epochs"] = self.seconds.get("test_epochs", 0.0) + time.perf_counter() - start
+        self.epoch_seconds += time.perf_counter() - start
+        return {f"test_{name}": value for name, value in metrics.as_dict().items()}
+
     def finish(self) -> dict:
         """Leave the model with the weights to be tested; what the result says of training."""
         used = self.rows[-1]
         if self.stops_early:
             put_back(self.model, self.best["state"])
             used = self.rows[self.best["epoch"]]
-        images = len(self.loader.labels) * len(self.rows) - self.loader.batch_sizes[0]  # without the first step
+        images = sum(sum(self._batch_sizes(epoch)) for epoch in range(len(self.rows)))
+        images -= self.loader.batch_sizes[0]  # without the first step
         seconds = self.seconds["train"] - self.seconds["first_step"]
         return {
             "epochs": len(self.rows),
+            "steps": sum(self.schedule.steps(epoch) for epoch in range(len(self.rows))),
             "epoch_used": used["epoch"],
             "train_loss": used["loss"],
+            "rows": self.rows,
             "val": {name.removeprefix("val_"): value for name, value in used.items() if name.startswith("val_")}
             or None,
             "train_images_per_second": images / seconds if images and seconds > 0 else None,
@@ -289,8 +326,10 @@ class Training:
 
     def _report(self, row: dict) -> None:
         """The epoch's line, with the seconds that are left, and the same numbers for trackers."""
-        val = f" val {100 * row['val_top1']:.2f} %" if "val_top1" in row else ""
-        said = f"epoch {row['epoch']}/{self.epochs} loss {row['loss']:.4g} lr {row['lr']:.3g}{val}"
+        seen = "".join(
+            f" {name} {100 * row[f'{name}_top1']:.2f} %" for name in ("val", "test") if f"{name}_top1" in row
+        )
+        said = f"epoch {row['epoch']}/{self.epochs} loss {row['loss']:.4g} lr {row['lr']:.3g}{seen}"
         left = tqdm.format_interval((self.epochs - row["epoch"]) * row["seconds"])
         logger.info("%s %.1f s, %s left", said, row["seconds"], left)
         if self.trackers:
@@ -299,8 +338,8 @@ class Training:
     @contextmanager
     def _progress_bar(self) -> Iterator[tqdm]:
         """A bar over all steps of the run, with the time that is left; now and then a line where is no terminal."""
-        every, steps = 0.2 if sys.stderr.isatty() else 10, len(self.loader)
-        done = len(self.rows) * steps + self.steps
-        settings = dict(total=self.epochs * steps, initial=done, mininterval=every, dynamic_ncols=True)
+        every = 0.2 if sys.stderr.isatty() else 10
+        done = len(self.rows) * len(self.loader) + self.steps
+        settings = dict(total=self.schedule.total_steps, initial=done, mininterval=every, dynamic_ncols=True)
         with tqdm(desc="training", unit="step", leave=False, **settings) as bar:
             yield bar

@@ -19,7 +19,7 @@ def build_head(dim: int, num_classes: int, cfg: CfgNode, start: dict[str, Tensor
     if not num_classes:
         return nn.Identity()
     if cfg.HEAD_INIT != "zero_shot":
-        return Head(dim, num_classes, cfg.MLP_NUM, cfg.HEAD_INIT)
+        return Head(dim, num_classes, cfg.MLP_NUM, "linear" if cfg.HEAD_INIT == "auto" else cfg.HEAD_INIT)
     if not start:
         raise ValueError(
             "MODEL.HEAD_INIT zero_shot starts from the text features of a run's class names: it is for runs with a "
@@ -36,12 +36,32 @@ def build_head(dim: int, num_classes: int, cfg: CfgNode, start: dict[str, Tensor
     return head
 
 
+def _vpt(linear: nn.Linear) -> None:
+    nn.init.kaiming_normal_(linear.weight, mode="fan_out")
+    nn.init.constant_(linear.bias, -math.log(99))
+
+
+def _zero(linear: nn.Linear) -> None:
+    nn.init.zeros_(linear.weight)
+    nn.init.zeros_(linear.bias)
+
+
+def _trunc_normal(linear: nn.Linear) -> None:
+    nn.init.trunc_normal_(linear.weight, std=0.02)
+    nn.init.zeros_(linear.bias)
+
+
+# MODEL.HEAD_INIT -> what it does to a new nn.Linear.
+STARTS = {"vpt": _vpt, "zero": _zero, "linear": lambda linear: None, "trunc_normal": _trunc_normal}
+
+
 class Head(nn.Module):
     """(B, dim) -> logits (B, num_classes): ``num_hidden`` layers of width dim, then one linear map.
 
     ``init`` "vpt" (Jia et al., 2022, arXiv:2203.12119): the last weight is Kaiming normal over its outputs (std
     sqrt(2 / num_classes)) and its bias -log(99), which makes every class start at probability 0.01 under a sigmoid.
     "zero": both are zero, so that the first step sees every class alike (as RLRR, Dong et al., 2024, arXiv:2403.19067).
+    "linear": as torch starts nn.Linear, U(-1/sqrt(dim), 1/sqrt(dim)). "trunc_normal": std 0.02, the bias zero.
     """
 
     def __init__(self, dim: int, num_classes: int, num_hidden: int = 0, init: str = "vpt"):
@@ -53,12 +73,7 @@ class Head(nn.Module):
             layers += [linear, nn.ReLU(), nn.BatchNorm1d(dim), nn.Dropout(0.1)]
         self.hidden = nn.Sequential(*layers)
         self.last_layer = nn.Linear(dim, num_classes)
-        if init == "zero":
-            nn.init.zeros_(self.last_layer.weight)
-            nn.init.zeros_(self.last_layer.bias)
-        else:
-            nn.init.kaiming_normal_(self.last_layer.weight, mode="fan_out")
-            nn.init.constant_(self.last_layer.bias, -math.log(99))
+        STARTS[init](self.last_layer)
 
     def forward(self, features: Tensor) -> Tensor:
         return self.last_layer(self.hidden(features))

@@ -201,6 +201,11 @@ class Method(nn.Module):
         """Whether this method also trains the ViT's own parameter ``name``."""
         return False
 
+    def decays(self, name: str, param: nn.Parameter) -> bool | None:
+        """Whether weight decay acts in the original code, with AdamW, on what this method trains: its own parameter
+        ``name`` ("taps.0.scale") or one of the ViT's. None: it is for SOLVER.DECAY to say, as for any other."""
+        return None
+
     def num_features(self, dim: int) -> int:
         """Width of what the head sees when the ViT's pooled features have ``dim`` channels."""
         return dim

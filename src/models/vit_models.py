@@ -307,6 +307,17 @@ class TunedViT(nn.Module):
             raise ValueError("what was learned does not fit this model: " + "; ".join(sorted(wrong)))
         self.load_state_dict(state, strict=False)
 
+    def decays(self, name: str, param: nn.Parameter) -> bool | None:
+        """What the methods that train the parameter ``name`` say of its weight decay; None: nothing."""
+        part, _, rest = name.partition(".")
+        if part == "methods":
+            method, _, own = rest.partition(".")
+            return self.methods[method].decays(own, param)
+        if part != "vit":
+            return None
+        said = [method.decays(rest, param) for method in self.methods.values() if method.trains(rest, param)]
+        return next((answer for answer in said if answer is not None), None)
+
     def num_trained(self) -> dict[str, int]:
         """Trained parameters by part: one entry per method, ``vit`` (its own weights) and ``head``."""
         parts = {**self.methods, "vit": self.vit, "head": self.head}

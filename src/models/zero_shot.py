@@ -9,6 +9,7 @@ import hashlib
 import logging
 import re
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -24,13 +25,16 @@ from ..data.store import writable
 from ..data.tasks import find_task
 from ..utils.io import WriteError, waiting_for, write_atomic
 from ..utils.progress import tqdm
-from .vit_backbones.convert import StateDict, read_clip
-from .vit_backbones.zoo import UNREADABLE, find_weights
+from .vit_backbones.convert import read_clip
+from .vit_backbones.fit import misfits
+from .vit_backbones.tensors import UNREADABLE, StateDict
+from .vit_backbones.zoo import find_weights
 
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
 TOGETHER = 128  # texts in a forward
+MOST_LAYERS = 64
 HEAD_DIM = 64  # channels of an attention head in every CLIP of OpenAI's; the files do not say
 TEXT_TOWER = ("token_embedding.", "positional_embedding", "transformer.", "ln_final.", "text_projection")
 NEEDED = (*TEXT_TOWER, "logit_scale", "visual.proj")
@@ -225,19 +229,25 @@ def text_tower(state: StateDict) -> nn.Module:
 
     own = {name: tensor.float() for name, tensor in state.items() if name.startswith(TEXT_TOWER)}
     vocabulary, width = own["token_embedding.weight"].shape
+    layers = len({name.split(".")[2] for name in own if name.startswith("transformer.resblocks.")})
     if vocabulary <= (end := int(tokenize("").max())):
         raise ValueError(f"the text tower knows {vocabulary} tokens, and CLIP's tokenizer has {end + 1}")
-    tower = TextTransformer(
+    if width % HEAD_DIM or layers > MOST_LAYERS:
+        raise ValueError(f"the text tower has {layers} layers of width {width}, as no CLIP of OpenAI's")
+    make = partial(
+        TextTransformer,
         context_length=len(own["positional_embedding"]),
         vocab_size=vocabulary,
         width=width,
         heads=width // HEAD_DIM,
-        layers=len({name.split(".")[2] for name in own if name.startswith("transformer.resblocks.")}),
+        layers=layers,
         output_dim=own["text_projection"].shape[1],
         act_layer=QuickGELU,
     )
-    try:
-        tower.load_state_dict(own)
-    except RuntimeError as error:
-        raise ValueError(f"the text tower's weights do not fit: {error}") from error
+    with torch.device("meta"):
+        wanted = make().state_dict()
+    if wrong := misfits(wanted, own):
+        raise ValueError(f"the text tower's weights do not fit: {wrong}")
+    tower = make()
+    tower.load_state_dict(own)
     return tower.eval()

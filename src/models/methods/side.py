@@ -5,13 +5,14 @@ embedding does, and its answer joins the ViT's pooled features.
 """
 
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
 from ..method import Method, Reader
+from ..vit_backbones.fit import require_fit
+from ..vit_backbones.tensors import read_state, reading
 
 URL = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
 SMALLEST = 64  # AlexNet's pooling leaves nothing of smaller images
@@ -33,10 +34,10 @@ class SideNetwork(Reader):
                     f"{weights} is missing: side-tuning starts from AlexNet's ImageNet weights. Download {URL} to it, "
                     'or set MODEL.SIDE.WEIGHTS "" for a random start'
                 )
-            try:
-                full.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-            except (RuntimeError, UnpicklingError, EOFError) as error:
-                raise ValueError(f"{path} is broken or not AlexNet's: fetch {URL} again") from error
+            with reading(path, "AlexNet"):
+                state = read_state(path)
+            require_fit(full, state, path, "torchvision's AlexNet")
+            full.load_state_dict(state)
         self.maps, self.pool = full.features, full.avgpool
         self.projection = nn.Linear(256 * 6 * 6, dim, bias=False)
         self.features: Tensor | None = None

@@ -67,6 +67,9 @@ class SSF(Method):
         for name in [*names, final_norm(vit, cfg.POOLED_NORM)]:
             self.after(name, scale_shift_of(vit.get_submodule(name), vit.num_features))
 
+    def decays(self, name, param):
+        return False  # all are vectors, which the original leaves alone
+
 
 def final_norm(vit: nn.Module, pooled: str = "fc_norm") -> str:
     """The name of the last norm; ``pooled`` in a ViT that averages its tokens, where ``norm`` itself is empty."""

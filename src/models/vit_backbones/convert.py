@@ -4,15 +4,11 @@ Every function returns the encoder alone: old heads, projectors, momentum copies
 that whatever else does not fit the architecture is reported by the strict load (zoo.load_weights).
 """
 
-import argparse
-import warnings
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch import Tensor
 
-StateDict = dict[str, Tensor]
+from .tensors import StateDict, read_state
 
 # timm name <- Google/JAX name inside one encoder block. Kernels are [in, out], or [D, heads, head dim] for q, k, v.
 GOOGLE_BLOCK = {
@@ -26,41 +22,41 @@ GOOGLE_BLOCK = {
 
 def google(path: Path) -> StateDict:
     """Supervised ViT of Google's vision_transformer (.npz); ``head`` and ``pre_logits`` are dropped."""
-    with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-        arrays = {name: torch.from_numpy(file[name]).float() for name in file.files}
+    arrays = {name: tensor.float() for name, tensor in _drop(read_state(path), "head/", "pre_logits/").items()}
     state = {
-        "cls_token": arrays["cls"],
-        "pos_embed": arrays["Transformer/posembed_input/pos_embedding"],
-        "patch_embed.proj.weight": arrays["embedding/kernel"].permute(3, 2, 0, 1),  # HWIO -> OIHW
-        "patch_embed.proj.bias": arrays["embedding/bias"],
-        "norm.weight": arrays["Transformer/encoder_norm/scale"],
-        "norm.bias": arrays["Transformer/encoder_norm/bias"],
+        "cls_token": arrays.pop("cls"),
+        "pos_embed": arrays.pop("Transformer/posembed_input/pos_embedding"),
+        "patch_embed.proj.weight": arrays.pop("embedding/kernel").permute(3, 2, 0, 1),  # HWIO -> OIHW
+        "patch_embed.proj.bias": arrays.pop("embedding/bias"),
+        "norm.weight": arrays.pop("Transformer/encoder_norm/scale"),
+        "norm.bias": arrays.pop("Transformer/encoder_norm/bias"),
     }
-    depth = len({name.split("/")[1] for name in arrays if "/encoderblock_" in name})
+    depth = len({name.split("/")[1] for name in arrays if name.startswith("Transformer/encoderblock_")})
     for i in range(depth):
         state |= _google_block(arrays, f"Transformer/encoderblock_{i}", f"blocks.{i}")
-    return {name: tensor.contiguous() for name, tensor in state.items()}
+    return {name: tensor.contiguous() for name, tensor in state.items()} | arrays
 
 
 def _google_block(arrays: StateDict, theirs: str, ours: str) -> StateDict:
+    """One block, taken out of ``arrays``."""
     state = {}
     for name, google_name in GOOGLE_BLOCK.items():
         prefix = f"{theirs}/{google_name}"
         if name.startswith("norm"):
-            state[f"{ours}.{name}.weight"] = arrays[f"{prefix}/scale"]
+            state[f"{ours}.{name}.weight"] = arrays.pop(f"{prefix}/scale")
         else:
-            kernel = arrays[f"{prefix}/kernel"]
+            kernel = arrays.pop(f"{prefix}/kernel")
             state[f"{ours}.{name}.weight"] = kernel.reshape(-1, kernel.shape[-1]).T
-        state[f"{ours}.{name}.bias"] = arrays[f"{prefix}/bias"]
+        state[f"{ours}.{name}.bias"] = arrays.pop(f"{prefix}/bias")
     qkv = [f"{theirs}/MultiHeadDotProductAttention_1/{part}" for part in ("query", "key", "value")]
-    state[f"{ours}.attn.qkv.weight"] = torch.cat([arrays[f"{part}/kernel"].flatten(1).T for part in qkv])
-    state[f"{ours}.attn.qkv.bias"] = torch.cat([arrays[f"{part}/bias"].flatten() for part in qkv])
+    state[f"{ours}.attn.qkv.weight"] = torch.cat([arrays.pop(f"{part}/kernel").flatten(1).T for part in qkv])
+    state[f"{ours}.attn.qkv.bias"] = torch.cat([arrays.pop(f"{part}/bias").flatten() for part in qkv])
     return state
 
 
 def mae(path: Path) -> StateDict:
     """MAE encoder. Its final norm is applied after average pooling, as FreqFiT does: timm's ``fc_norm``."""
-    state = _drop(_load(path, "model"), "head.", "decoder_", "mask_token")
+    state = _drop(read_state(path, "model"), "head.", "decoder_", "mask_token")
     return {name.replace("norm.", "fc_norm.") if name.startswith("norm.") else name: t for name, t in state.items()}
 
 
@@ -75,7 +71,7 @@ def mae_fresh_norm(path: Path) -> StateDict:
 
 def moco(path: Path) -> StateDict:
     """MoCo v3: the pre-training file (its base encoder) or the linear-probe file (all but the probe)."""
-    state = _strip(_load(path, "state_dict"), "module.")
+    state = _strip(read_state(path, "state_dict"), "module.")
     if any(name.startswith("base_encoder.") for name in state):
         state = _strip({k: v for k, v in state.items() if k.startswith("base_encoder.")}, "base_encoder.")
     return _drop(state, "head.")
@@ -83,12 +79,7 @@ def moco(path: Path) -> StateDict:
 
 def read_clip(path: Path) -> StateDict:
     """All of an OpenAI CLIP file, in its own names and types: a TorchScript archive or a plain state dict."""
-    try:
-        with warnings.catch_warnings():  # torch deprecates the format in which OpenAI published these files
-            warnings.simplefilter("ignore", DeprecationWarning)
-            state = torch.jit.load(path, map_location="cpu").state_dict()
-    except RuntimeError:  # not an archive
-        state = _load(path, "state_dict")
+    state = read_state(path, "state_dict")
     if not any(name.startswith("visual.") for name in state):
         raise ValueError(f"{path} holds no CLIP image tower: no key starts with 'visual.'")
     return state
@@ -124,7 +115,7 @@ def clip(path: Path) -> StateDict:
 
 def dino(path: Path) -> StateDict:
     """DINO: the backbone file, or a whole training checkpoint, of which the teacher's backbone is taken."""
-    state = _load(path, "teacher")
+    state = read_state(path, "teacher")
     if any(name.startswith("backbone.") for name in state):
         state = _strip(state, "backbone.", only=True)
     return _drop(state, "head.")
@@ -132,22 +123,13 @@ def dino(path: Path) -> StateDict:
 
 def dinov2(path: Path) -> StateDict:
     """DINOv2. With registers, timm adds the class token's position to the token itself: so do we."""
-    state = _drop(_load(path, "model"), "mask_token", "head.")
+    state = _drop(read_state(path, "model"), "mask_token", "head.")
     if "register_tokens" in state:
         position = state["pos_embed"]
         state["reg_token"] = state.pop("register_tokens")
         state["cls_token"] = state["cls_token"] + position[:, :1]
         state["pos_embed"] = position[:, 1:]
     return state
-
-
-def _load(path: Path, key: str) -> StateDict:
-    """The state dict in a torch file, itself or under ``key``, without running code from the file."""
-    with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*TorchScript archive")  # it raises an error besides
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    state = content.get(key, content)
-    return {name: value for name, value in state.items() if isinstance(value, Tensor)}
 
 
 def _strip(state: StateDict, prefix: str, only: bool = False) -> StateDict:

@@ -4,14 +4,13 @@ To add a backbone: one row in ``MODEL_ZOO``, and a converter in convert.py if it
 """
 
 import difflib
+import logging
 import re
-import zlib
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from pickle import UnpicklingError
-from zipfile import BadZipFile
 
 import scipy.ndimage
 import timm
@@ -23,16 +22,17 @@ from torch import Tensor, nn
 
 from ..method import tokens_of
 from . import convert
+from .fit import require_fit, unwrapped
+from .tensors import UNREADABLE, StateDict, read_content, reading
 
-# What numpy and torch raise for files that are broken or of another kind.
-UNREADABLE = (
-    KeyError, OSError, ValueError, RuntimeError, EOFError, AttributeError, TypeError,
-    UnpicklingError, BadZipFile, zlib.error,
-)  # fmt: skip
+logger = logging.getLogger(__name__)
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 OPENAI = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+
+
+MOST_CHANNELS = 16384  # of position embeddings that are resized
 
 
 @dataclass(frozen=True)
@@ -299,34 +299,16 @@ def load_weights(vit: VisionTransformer, path: Path, converter: Callable, resize
     """Load a published file into ``vit``, every tensor of it and every parameter of the ViT.
 
     Raises:
-        ValueError: the file cannot be read, or its keys or shapes do not fit; all of them are listed.
+        ValueError: the file cannot be read, or its keys or shapes do not fit: how many of which kind, and which.
     """
-    try:
-        path = Path(path)
+    path = Path(path)
+    with reading(path, repr(converter.__name__)):
         state = converter(path)
-    except UNREADABLE as error:
-        raise ValueError(
-            f"{path} ({path.stat().st_size:,} bytes) is broken, incomplete or of another kind: "
-            f"{converter.__name__!r} cannot read it ({type(error).__name__}). Fetch it again, from where "
-            "pretrained/README.md says"
-        ) from error
-    own = vit.state_dict()
-    if "pos_embed" in state and state["pos_embed"].shape[1] != own["pos_embed"].shape[1]:
-        state["pos_embed"] = resize_pos_embed(
-            state["pos_embed"],
-            vit.patch_embed.grid_size,
-            own["pos_embed"].shape[1] - vit.patch_embed.num_patches,
-            resize,
-        )
-    wrong = [f"missing {k}" for k in own.keys() - state.keys()]
-    wrong += [f"unexpected {k}" for k in state.keys() - own.keys()]
-    wrong += [
-        f"{k} is {tuple(state[k].shape)}, not {tuple(own[k].shape)}"
-        for k in own.keys() & state.keys()
-        if own[k].shape != state[k].shape
-    ]
-    if wrong:
-        raise ValueError(f"{path} does not fit {type(vit).__name__}: " + "; ".join(sorted(wrong)))
+        own, saved = vit.pos_embed, state.get("pos_embed")
+        if saved is not None and saved.shape[::2] == own.shape[::2] and saved.shape[1] != own.shape[1]:
+            prefix = own.shape[1] - vit.patch_embed.num_patches
+            state["pos_embed"] = resize_pos_embed(saved, vit.patch_embed.grid_size, prefix, resize)
+    require_fit(vit, state, path, type(vit).__name__)
     vit.load_state_dict(state)
 
 
@@ -351,22 +333,100 @@ def resize_pos_embed(pos_embed: Tensor, grid: tuple[int, int], prefix: int, how:
 
 def _timm_vit(name: str, image_size: tuple[int, int], path: Path | None) -> nn.Module:
     size = _sized(name, image_size)
-    make = partial(timm.create_model, name, pretrained=True, num_classes=0, **size)
-    try:
-        vit = make(pretrained_cfg_overlay={"file": str(path)}) if path else make()
-    except UNREADABLE as error:
-        if path:
-            raise ValueError(f"{path} does not fit timm's {name!r}, or is broken: {type(error).__name__}") from error
-        raise FileNotFoundError(
-            f"timm could not get the weights of {name!r} ({type(error).__name__}). Fetch them once where there is a "
-            "network (they stay in the Hugging Face cache), or set MODEL.WEIGHT_PATH to a local file"
-        ) from error
+    vit = timm.create_model(name, pretrained=False, num_classes=0, **size)
     tokens_of(vit)
     if isinstance(getattr(vit, "blocks", None), nn.Identity):
         raise ValueError(f"timm's {name!r} has no blocks")
     if size:
         check_size(image_size, vit.patch_embed.patch_size)
+    if path is None:
+        _fetch_timm_weights(vit, name)
+    else:
+        _load_timm_file(vit, name, path)
     return vit
+
+
+def _fetch_timm_weights(vit: nn.Module, name: str) -> None:
+    """What timm publishes, from its cache or the network.
+
+    Raises:
+        FileNotFoundError: timm cannot get it.
+        ValueError: it does not hold all of the network.
+    """
+    missing = []
+    hook = vit.register_load_state_dict_post_hook(lambda _, keys: missing.extend(keys.missing_keys))
+    try:
+        timm.models.load_pretrained(vit, num_classes=0, filter_fn=_timm_filter(name))
+    except UNREADABLE as error:
+        raise FileNotFoundError(
+            f"timm could not get the weights of {name!r} ({type(error).__name__}). Fetch them once where there is a "
+            "network (they stay in the Hugging Face cache), or set MODEL.WEIGHT_PATH to a local file"
+        ) from error
+    finally:
+        hook.remove()
+    if missing := sorted(set(missing) - _never_saved(name)):
+        raise ValueError(
+            f"the weights that timm has of {name!r} lack {len(missing)} tensors: {', '.join(missing[:10])}"
+        )
+
+
+def _load_timm_file(vit: nn.Module, name: str, path: Path) -> None:
+    """A file in timm's names, or in others that timm knows, head or not; wrappers of training code come off.
+
+    Raises:
+        ValueError: the file cannot be read, or does not hold all of the network and nothing else.
+    """
+    with reading(path, f"timm's {name!r}"):
+        content = read_content(path)
+        if "Transformer/encoder_norm/scale" in content:
+            content = convert.google(path)
+        state, around = unwrapped(content)
+        state = _in_timms_names(vit, name, state)
+    classifier = vit.pretrained_cfg.get("classifier") or "head"
+    spare = [f"{part}." for part in ((classifier,) if isinstance(classifier, str) else classifier)]
+    if getattr(vit, "attn_pool", None) is None and "siglip" in name:
+        spare.append("attn_pool.")  # published with those whose pooling is another
+    state = {key: tensor for key, tensor in state.items() if not key.startswith(tuple(spare))}
+    for key in _never_saved(name) - state.keys():
+        state[key] = vit.state_dict()[key]
+    require_fit(vit, state, path, f"timm's {name!r}")
+    vit.load_state_dict(state)
+    if around:
+        logger.info("weights: %s, unwrapped from %s", path, ", ".join(around))
+
+
+def _never_saved(name: str) -> set[str]:
+    """What no weights of this kind have: ConvNeXt's final norm after masked pre-training, which starts at 1 and 0."""
+    return {"head.norm.weight", "head.norm.bias"} if name.endswith(".fcmae") else set()
+
+
+def _in_timms_names(vit: nn.Module, name: str, state: StateDict) -> StateDict:
+    """``state`` as timm would load it: other projects' names translated, position embeddings of this image size.
+
+    As it is where timm cannot do that: ``require_fit`` says what is wrong with it.
+    """
+    patches = vit.get_submodule("patch_embed.proj").weight.shape if hasattr(vit, "patch_embed") else None
+    for key, tensor in state.items():
+        is_patches = key.endswith(("patch_embed.proj.weight", "visual.conv1.weight")) and tensor.ndim == 4
+        if is_patches and patches and tensor.shape != patches:  # timm would take those of other patches, resampled
+            return state
+        if "pos" in key and "embed" in key and tensor.ndim > 1 and tensor.shape[-1] > MOST_CHANNELS:
+            return state
+    try:
+        return _timm_filter(name)(dict(state), vit)
+    except UNREADABLE:
+        return state
+
+
+def _timm_filter(name: str) -> Callable[[StateDict, nn.Module], StateDict]:
+    """timm's own translation of published files, with the arguments that it has for some ViTs."""
+    family = sys.modules[timm.model_entrypoint(name.split(".")[0]).__module__]
+    if "flexi" in name:
+        return partial(family.checkpoint_filter_fn, interpolation="bilinear", antialias=False)
+    if "radio" in name:
+        corners = any(part in name for part in family._RADIO_ALIGN_CORNERS)
+        return partial(family.checkpoint_filter_fn, interpolation="bilinear", antialias=False, align_corners=corners)
+    return family.checkpoint_filter_fn
 
 
 def timm_arguments(name: str, vit: nn.Module, image_size: tuple[int, int], depth: int) -> tuple[str, dict]:

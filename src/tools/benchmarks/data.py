@@ -33,8 +33,9 @@ SIDE, SIZE, BATCH = (500, 375), (224, 224), 64
 TARGETS = {"first pass, vpt": 700, "cached batches, uint8": 20_000}
 
 PIPELINES = {
-    "vpt": dict(decoder="tf", interpolation="bilinear", antialias=False),
-    "vpt, float32": dict(decoder="tf", interpolation="bilinear", antialias=False, dtype="float32"),
+    "vpt": dict(decoder="tf", interpolation="bilinear_tf1", antialias=False),
+    "vpt, float32": dict(decoder="tf", interpolation="bilinear_tf1", antialias=False, dtype="float32"),
+    "vpt, resized as by TensorFlow 2": dict(decoder="tf", interpolation="bilinear", antialias=False),
     "noah": dict(decoder="pil", interpolation="bicubic", antialias=True),
     "fgvc": dict(decoder="pil", resize="crop", antialias=True, augment="crop_flip"),
 }

@@ -1,5 +1,6 @@
 """A tuned model as a plain timm one: what was learned folded into its ViT, checked, written, loaded again."""
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from ...data.pixels import CROP_MARGIN
+from ...data.pixels import Pixels
 from ...engine.checkpoint import Tuned
 from ...models.merge import merged_state_dict
 from ...models.vit_backbones.zoo import timm_arguments
@@ -82,14 +83,13 @@ def difference(one: nn.Module, other: nn.Module, size: tuple[int, int]) -> float
 def describe(tuned: Tuned, architecture: str, arguments: dict, plain: nn.Module) -> dict:
     """timm's config.json for ``plain``."""
     pixels = tuned.pixels
-    crops = pixels.resize != "squash"
     pretrained = {
         "custom_load": False,
         "input_size": [3, *pixels.size],
         "fixed_input_size": plain.pretrained_cfg.get("fixed_input_size", False),
         "interpolation": pixels.interpolation,
-        "crop_pct": 1 / CROP_MARGIN if crops else 1.0,
-        "crop_mode": "center" if crops else "squash",
+        "crop_pct": crop_pct(pixels),
+        "crop_mode": "center" if pixels.resize == "crop" else "squash",
         "mean": list(pixels.mean),
         "std": list(pixels.std),
         "num_classes": len(tuned.class_names),
@@ -104,6 +104,15 @@ def describe(tuned: Tuned, architecture: str, arguments: dict, plain: nn.Module)
         "model_args": arguments,
         "pretrained_cfg": pretrained,
     }
+
+
+def crop_pct(pixels: Pixels) -> float:
+    """The number by which timm divides an input's height and width, and rounds down, to get ``pixels.enlarged``."""
+    (height, width), enlarged = pixels.size, pixels.enlarged
+    for fraction in (1.0, 0.875, height / (enlarged[0] + 0.5), width / (enlarged[1] + 0.5)):
+        if (math.floor(height / fraction), math.floor(width / fraction)) == enlarged:
+            return fraction
+    return 0.875  # of runs of earlier versions on images that are not square
 
 
 def check_free(out: Path, force: bool, is_file: bool, known: Collection[str] = FOLDER) -> None:

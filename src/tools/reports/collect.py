@@ -12,13 +12,13 @@ from typing import Any
 
 import yaml
 
-from ...configs.config import flatten, get_cfg
+from ...configs.config import flatten, unnamed_values
 from ...data.tasks import TASKS
+from ...engine.evaluator import METRICS
 from ...engine.results import MAY_MOVE, RunFolder
 from ...utils.io import read_json
 
 # What a task's metric is called in result.json (engine/evaluator.py).
-METRICS = {"top-1": "top1", "top-5": "top5", "mean per class": "mean_per_class"}
 # Keys that never make two runs different experiments; which images there were is seen from their numbers.
 NOT_COMPARED = tuple(key for key in MAY_MOVE if key != "MODEL.WEIGHT_PATH")
 SWEEP = "sweep.json"
@@ -157,7 +157,7 @@ def collect(places: Iterable[Path]) -> Collection:
     Raises:
         FileNotFoundError: a place does not exist.
     """
-    found, defaults = Collection(), flatten(get_cfg())
+    found, defaults = Collection(), unnamed_values()
     for folder in sorted(_folders(places, found)):
         try:
             found.runs.append(_read(RunFolder(folder), defaults))

@@ -15,7 +15,7 @@ from src.engine.run import run
 from src.models.merge import merged_state_dict
 from src.models.method import blocks, called, wires
 from src.models.vit_backbones.zoo import find_backbone
-from src.models.vit_models import METHODS, require_fit
+from src.models.vit_models import METHODS, require_methods_fit
 
 # timm's networks of each kind: vit_giant_*_dinov2, aimv2_*, beit3_*, vit_*_rpn, vit_*_18x2, vit_*_xp.
 PACKED = dict(mlp_layer=timm.layers.GluMlp, mlp_ratio=4, act_layer="silu")
@@ -184,7 +184,7 @@ def test_what_does_not_fit_is_found_before_data_and_weights_are_read(tmp_path, m
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_is_looked_at_without_files(name):
-    require_fit(make_cfg(DATA__FEATURE="vit_micro_glyphs", DATA__CROPSIZE=32, MODEL__TRANSFER_TYPE=name))
+    require_methods_fit(make_cfg(DATA__FEATURE="vit_micro_glyphs", DATA__CROPSIZE=32, MODEL__TRANSFER_TYPE=name))
 
 
 @pytest.mark.parametrize(
@@ -203,4 +203,4 @@ def test_timm_names_that_do_not_work_say_why(name, says):
 def test_deit_is_a_vit():
     for name in ("deit3_small_patch16_224", "deit_tiny_patch16_224", "deit3_small_patch16_224.fb_in1k"):
         assert find_backbone(f"timm:{name}") is None
-    require_fit(make_cfg(DATA__FEATURE="timm:deit3_small_patch16_224", MODEL__TRANSFER_TYPE="lora+prompt"))
+    require_methods_fit(make_cfg(DATA__FEATURE="timm:deit3_small_patch16_224", MODEL__TRANSFER_TYPE="lora+prompt"))

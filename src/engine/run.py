@@ -65,7 +65,7 @@ def run(cfg: CfgNode, folder: RunFolder, resume: bool = False, shared: Shared | 
     require_trackers(cfg)
     find_weights(cfg.DATA.FEATURE, cfg.MODEL.MODEL_ROOT, cfg.MODEL.WEIGHT_PATH)
     shared = shared or Shared()
-    shared.require_fit(cfg)
+    shared.require_methods_fit(cfg)
     zero_shot = cfg.MODEL.HEAD_INIT == "zero_shot"
     if zero_shot:
         check_zero_shot(cfg)

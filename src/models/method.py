@@ -181,7 +181,7 @@ class Method(nn.Module):
         return CfgNode()
 
     @classmethod
-    def require_fit(cls, cfg: CfgNode, vit: nn.Module, tokens: Tokens | None) -> None:
+    def require_parts(cls, cfg: CfgNode, vit: nn.Module, tokens: Tokens | None) -> None:
         """Find out on a network without numbers (on the meta device) whether this method can be attached.
 
         Raises:

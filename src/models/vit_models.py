@@ -338,7 +338,7 @@ def _fitting(name: str, vit: nn.Module) -> Iterator[None]:
         ) from error
 
 
-def require_fit(cfg: CfgNode) -> None:
+def require_methods_fit(cfg: CfgNode) -> None:
     """Find out before weights or data are read whether the methods fit the backbone, in a fraction of a second.
 
     Raises:
@@ -352,7 +352,7 @@ def require_fit(cfg: CfgNode) -> None:
         _require_tokens(methods, vit, tokens)
         for name, implied in methods.items():
             with _fitting(name, vit):
-                METHODS[name].require_fit(method_keys(cfg.MODEL, name, implied), vit, tokens)
+                METHODS[name].require_parts(method_keys(cfg.MODEL, name, implied), vit, tokens)
 
 
 def _require_tokens(methods: Iterable[str], vit: nn.Module, tokens: Tokens | None) -> None:

@@ -339,7 +339,7 @@ class Injected(Method):
         raise NotImplementedError
 
     @classmethod
-    def require_fit(cls, cfg, vit, tokens):
+    def require_parts(cls, cfg, vit, tokens):
         """Whether there are the targets: to inject takes peft seconds, and may need an adapter's file."""
         if "TARGETS" in cfg and "target_modules" not in cfg.get("KWARGS", {}) and not cfg.get("LOAD", ""):
             target_leaves(vit, cfg.TARGETS)

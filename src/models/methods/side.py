@@ -67,7 +67,7 @@ class Side(Method):
         return cfg
 
     @classmethod
-    def require_fit(cls, cfg, vit, tokens):
+    def require_parts(cls, cfg, vit, tokens):
         """It fits every ViT; without the file of AlexNet's weights."""
 
     def attach(self, cfg, vit, tokens):

@@ -142,13 +142,13 @@ class SPT(Method):
         )  # fmt: skip
 
     @classmethod
-    def require_fit(cls, cfg, vit, tokens):
+    def require_parts(cls, cfg, vit, tokens):
         """Without an allocation, which a run makes from its data."""
         for site, op in block_sites(vit, ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")).items():
             require_linear(op, site)
 
     def attach(self, cfg, vit, tokens):
-        self.require_fit(cfg, vit, tokens)
+        self.require_parts(cfg, vit, tokens)
         if not cfg.ALLOCATION:
             raise ValueError(
                 f"spt_{self.kind} needs an allocation: python -m src.tools.sensitivity makes one for a task, for "

@@ -16,12 +16,13 @@ from ..method import BLOCK, DoesNotFit, Method, blocks, normal
 # What is scaled and shifted: in a ViT the patch convolution and each block's norms and linear maps (those inside
 # attention and MLP only BEiT-3 has, the halves of fc1 only a SwiGLU); then also what Swin and ConvNeXt have between
 # their stages.
-CHANNELS_FIRST = (nn.Conv2d, LayerNorm2d, RmsNorm2d, SimpleNorm2d)
 IN_BLOCK = r"norm[12]?|attn\.(qkv|proj|norm)|mlp\.(fc[12]|fc1_[gx]|norm)|conv_dw"
 OPERATION = re.compile(
     rf"patch_embed\.proj|stem\.[01]|{BLOCK.pattern}\.({IN_BLOCK})"
     r"|(layers|stages)\.\d+\.downsample\.(norm|reduction|[01])"
 )
+
+CHANNELS_FIRST = (nn.Conv2d, LayerNorm2d, RmsNorm2d, SimpleNorm2d)
 
 
 class ScaleShift(nn.Module):

@@ -90,8 +90,9 @@ def problems(cfg: CfgNode) -> list[str]:
             found.append(f"{key} is {value}; it must be {f'from {low} to {high}' if high else f'at least {low}'}")
     if not 0 < cfg.DATA.PERCENTAGE <= 1:
         found.append(f"DATA.PERCENTAGE is {cfg.DATA.PERCENTAGE}; it must be more than 0 and at most 1")
-    if not 0 < cfg.DATA.VAL_FRACTION < 1:
-        found.append(f"DATA.VAL_FRACTION is {cfg.DATA.VAL_FRACTION}; it must be between 0 and 1")
+    for key in ("VAL_FRACTION", "TEST_FRACTION"):
+        if not 0 < cfg.DATA[key] < 1:
+            found.append(f"DATA.{key} is {cfg.DATA[key]}; it must be between 0 and 1")
     return found + _data(cfg) + _backbone(cfg) + _methods(cfg) + _solver(cfg)
 
 

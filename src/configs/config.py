@@ -93,6 +93,9 @@ def get_cfg() -> CfgNode:
     cfg.DATA.PERCENTAGE = 1.0
     # Fraction of train/ that becomes val where a folder has no val/; stratified, the same for every SEED.
     cfg.DATA.VAL_FRACTION = 0.2
+    # Fraction of the images that becomes test where class folders come without train/ and test/; stratified, always the
+    # same. VAL_FRACTION is then of what is left.
+    cfg.DATA.TEST_FRACTION = 0.2
     # How the data set lies in DATAPATH, where there is a choice: "tfds", "noah", "fgvc", "lists", "torchvision",
     # "folder", "shards"; "": the first of the task's that is there.
     cfg.DATA.SOURCE = ""

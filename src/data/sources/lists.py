@@ -13,9 +13,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from .base import DataError, FileSplit, Layout, Source, Wanted, require_files
+from .base import DataError, FileSplit, Layout, Source, Wanted, backslash_hint, count_classes, require_files, shown
 from .folder import class_folders, images_below
-from .list_file import find_list, read_list
+from .list_file import find_list, is_number, read_list
+from .text import read_names
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +62,9 @@ class FewShotLists(Layout):
         said = f"few-shot lists {here.name}, {shots} shots, seed {wanted.split_seed}"
         source = _open_lists(here, found, self.images, said)
         if self.test and "test" not in found and (here / self.test).is_dir():
-            source.splits["test"] = FileSplit(here, images_below(here, self.test, list(imagenet_synsets())))
+            items, notes = images_below(here, self.test, list(imagenet_synsets()), "ImageNet")
+            source.splits["test"] = FileSplit(here, items)
+            source.notes += notes
         return source
 
     def expects(self) -> str:
@@ -94,7 +97,7 @@ class OwnLists(Layout):
         source = _open_lists(here, paths, (), "lists " + ", ".join(path.name for path in paths.values()))
         names = paths["train"].parent / "classes.txt"
         if names.is_file():
-            source.class_names = [line.strip() for line in names.read_text("utf-8").splitlines() if line.strip()]
+            source.class_names = read_names(names)
         return source
 
     def expects(self) -> str:
@@ -125,6 +128,7 @@ class ImageNetVariant(Layout):
     def open(self, here: Path, wanted: Wanted) -> Source:
         synsets = imagenet_synsets()
         listed = sorted((here / "annotations").glob("val_meta*")) if (here / "annotations").is_dir() else []
+        notes: list[str] = []
         path = find_list(wanted.lists["test"], here) if "test" in wanted.lists else next(iter(listed), None)
         if path is not None:
             items = read_list(path)
@@ -132,17 +136,19 @@ class ImageNetVariant(Layout):
             items, said = _original_labels(items, synsets, path), f"list {path.name}"
         else:
             root, folders = here, class_folders(here)
-            label = {name: int(name) if self.numbered else synsets.get(name, -1) for name in folders}
+            numbered = {name: int(name) for name in folders if is_number(name)}
+            label = {name: (numbered if self.numbered else synsets).get(name, -1) for name in folders}
             if unknown := [name for name, number in label.items() if not 0 <= number < len(synsets)]:
                 raise DataError(f"{here} has folders that are no ImageNet class: {', '.join(unknown[:5])}")
-            items = [(image, label[folders[i]]) for image, i in images_below(here, "", folders)]
+            images, notes = images_below(here, "", folders)
+            items = [(image, label[folders[i]]) for image, i in images]
             said = "class folders"
         require_files(root, items, said)
         test = FileSplit(root, items)
         present = np.unique(test.labels)
         mask = None if len(present) == len(synsets) else present
         names = list(imagenet_names())
-        return Source(names, {"test": test}, f"{here.name}, {said}, {len(present)} classes", mask)
+        return Source(names, {"test": test}, f"{here.name}, {said}, {len(present)} classes", mask, notes)
 
     def expects(self) -> str:
         inside = "<label>" if self.numbered else "<WordNet id>"
@@ -181,7 +187,7 @@ def _original_labels(items: list[tuple[str, int]], synsets: dict[str, int], path
 
 
 def _open_lists(here: Path, paths: dict[str, Path], images: tuple[str, ...], version: str) -> Source:
-    splits, notes, classes = {}, [], 0
+    splits, notes = {}, []
     for name, path in paths.items():
         items = read_list(path)
         once = list(dict.fromkeys(items))
@@ -190,16 +196,16 @@ def _open_lists(here: Path, paths: dict[str, Path], images: tuple[str, ...], ver
         root = _root_of(here, once, images, str(path))
         require_files(root, once, str(path))
         splits[name] = FileSplit(root, once)
-        classes = max(classes, int(splits[name].labels.max()) + 1)
-    return Source([str(i) for i in range(classes)], splits, version, notes=notes)
+    return Source([str(i) for i in range(count_classes(splits))], splits, version, notes=notes)
 
 
 def _root_of(here: Path, items: list[tuple[str, int]], images: tuple[str, ...], listed_in: str) -> Path:
     """The folder from which a list's paths start: the one that has most of the first ones."""
     roots = [here / name for name in dict.fromkeys((*images, *ROOTS))]
     some = items[:: max(1, len(items) // 50)]
-    there = [sum((root / image).is_file() for image, _ in some) for root in roots]
+    there = [sum(os.path.isfile(root / image) for image, _ in some) for root in roots]
     if not any(there):
         tried = ", ".join(str(root) for root in roots)
-        raise DataError(f"no image listed in {listed_in}, such as {items[0][0]}, is below any of {tried}")
+        first = shown(items[0][0]) + backslash_hint([items[0][0]])
+        raise DataError(f"no image listed in {listed_in}, such as {first}, is below any of {tried}")
     return roots[int(np.argmax(there))]

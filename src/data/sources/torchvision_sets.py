@@ -54,8 +54,7 @@ class TorchvisionSet(Layout):
 
         splits, names = {}, []
         for split, arguments in SETS[self.name][1].items():
-            opened = self._opened(_class(self.name), here, arguments)
-            splits[split], names = _split(opened, split, here), list(getattr(opened, "classes", names))
+            splits[split], names = self._opened(_class(self.name), here, arguments, split, names)
         names = names or [str(i) for i in range(count_classes(splits))]
         splits = draw(splits, wanted, names, here, self.subset, self.val_size)
         return Source(names, splits, f"torchvision {torchvision.__version__} {self.name}")
@@ -84,10 +83,14 @@ class TorchvisionSet(Layout):
         for arguments in SETS[self.name][1].values():
             getattr(torchvision.datasets, self.name)(root, **arguments, download=True)
 
-    def _opened(self, kind: type, here: Path, arguments: dict):
+    def _opened(self, kind: type, here: Path, arguments: dict, name: str, names: list[str]) -> tuple[Split, list[str]]:
+        """A split and the class names that it tells, ``names`` if it tells none."""
         extra = {"loader": Path} if "loader" in inspect.signature(kind).parameters else {}
         try:
-            return kind(here, **arguments, **extra)
+            opened = kind(here, **arguments, **extra)
+            return _split(opened, name, here), list(getattr(opened, "classes", names))
+        except DataError:
+            raise
         except Exception as error:  # "not found or corrupted", missing or broken index files, a missing scipy
             raise DataError(
                 f"torchvision cannot read {self.name} in {here.absolute()} ({type(error).__name__}: {error}). "
@@ -109,6 +112,8 @@ def _split(opened, name: str, here: Path) -> Split:
     if isinstance(getattr(opened, "data", None), np.ndarray):
         labels = np.array(opened.targets if hasattr(opened, "targets") else opened.labels, int)
         images = opened.data
+        if len(images) != len(labels):
+            raise ValueError(f"{len(images)} images and {len(labels)} labels")
         if images.shape[1] == 3:  # STL-10: (N, 3, H, W)
             images = images.transpose(0, 2, 3, 1)
         files = opened.train_list if name == "train" else opened.test_list

@@ -63,6 +63,12 @@ def test_class_folders_without_a_split_are_split(tmp_path, caplog):
     assert per_class(half.splits["test"], 5)[:2] == [10, 2] or per_class(half.splits["test"], 5)[:2] == [10, 3]
 
 
+def test_the_train_folder_alone_is_said_to_be_one(tmp_path):
+    write_images(tmp_path, {"train": {"a": 5, "b": 5}, "test": {"a": 1}})
+    notes = open_data(folder_cfg(tmp_path / "train")).notes
+    assert any("is itself one of the split folders in" in note for note in notes)
+
+
 def test_a_class_may_be_called_train(tmp_path):
     write_images(tmp_path, {"": {"train": 5, "car": 5, "ship": 5}})
     assert open_data(folder_cfg(tmp_path)).class_names == ["car", "ship", "train"]
@@ -217,11 +223,22 @@ def test_byte_order_marks_are_no_text(listed, tmp_path):
     assert read_mapping(str(tmp_path / "map.json")) == {"cat": None}
 
 
+def test_lists_in_two_folders_are_matched_by_their_class_names(listed):
+    (listed / "other").mkdir()
+    (listed / "other" / "val.txt").write_text("0.png 1\n1.png 2\n")
+    (listed / "other" / "classes.txt").write_text("owl\ncat\ndog\n")
+    data = open_data(lists_cfg(listed, DATA__VAL_LIST="other/val.txt"))
+    assert [data.class_names[label] for label in data.splits["val"].labels] == ["cat", "dog"]
+    (listed / "other" / "val.txt").write_text("0.png 0\n")
+    with pytest.raises(DataError, match=r"has classes that the training list's classes.txt does not have: 'owl'"):
+        open_data(lists_cfg(listed, DATA__VAL_LIST="other/val.txt"))
+
+
 @pytest.mark.parametrize("label", ["2000000000", "99999999999999999999", "-1", "1.0", "1e3"])
 def test_an_absurd_label_is_an_error_in_no_time(listed, label):
     with open(listed / "train.txt", "a", encoding="utf-8") as file:
         file.write(f"3.png {label}\n")
-    with pytest.raises(DataError, match=r"3\.png"):
+    with pytest.raises(DataError, match=r"train\.txt.*3\.png"):
         open_data(lists_cfg(listed))
 
 
@@ -311,6 +328,9 @@ def test_parquet_labels_are_matched_by_name(tmp_path):
     assert source.splits["train"].labels.tolist() == [0, 1, 2] * 4 + [2, 0, 1] * 4
     assert source.splits["val"].labels.tolist() == [2, 1, 0]
     assert source.splits["test"].labels.tolist() == [1, 2]
+    parquet.write_table(table([0], ["owl", "dog", "owl"]), tmp_path / "test-0.parquet")
+    with pytest.raises(DataError, match=r"'owl' is the name of two"):
+        open_layout("folder", tmp_path)
     parquet.write_table(table([0], ["bee"]), tmp_path / "test-0.parquet")
     with pytest.raises(DataError, match=r"test-0.parquet has classes that train does not have: 'bee'"):
         open_layout("folder", tmp_path)

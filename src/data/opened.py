@@ -13,7 +13,7 @@ from fvcore.common.config import CfgNode
 from .cache import GIB, Cache, Known, duplicates
 from .loader import Images, Loader
 from .pixels import Pixels, build_pixels
-from .sources.base import DataError, Layout, Source, Split, Wanted, stratified
+from .sources.base import DataError, Layout, Source, Split, Wanted, printable, stratified
 from .tasks import Task, find_task, implied_layout
 
 logger = logging.getLogger(__name__)
@@ -106,8 +106,8 @@ class Data:
         return loaders, corrupt
 
     def _note(self, text: str) -> None:
-        logger.warning("note: %s", text)
-        self.notes.append(text)
+        logger.warning("note: %s", printable(text))
+        self.notes.append(printable(text))
 
 
 def _digest_of(split: Split) -> str:
@@ -194,7 +194,7 @@ def _open_source(cfg: CfgNode) -> tuple[Task, Layout, Source]:
         said = ", ".join(f"DATA.{key}" for key in useless)
         raise DataError(f"{said} has no effect on {task.name}, read as {layout.kind} from {here}: leave it out")
     source = layout.open(here, wanted(cfg))
-    logger.info("data: %s, read as %s from %s: %s", task.name, layout.kind, here, source.version)
+    logger.info("data: %s, read as %s from %s: %s", task.name, layout.kind, printable(str(here)), source.version)
     return task, layout, source
 
 

@@ -202,6 +202,9 @@ def evaluate_run(folder: RunFolder, cfg: CfgNode) -> dict:
     set_backends(cfg, device)
     with distributed.together(device):
         loaders, _ = data.loaders(cfg, device)
+        then = (folder.read_result() or {}).get("data", {}).get("contents", {}).get("test")
+        if then not in (None, data.contents["test"]):
+            logger.warning("note: these test images are not those of %s", folder.result)
         network = compiled(tuned.model.to(device), cfg, tuned.model)
         return evaluate(network, loaders["test"], autocast(cfg, device), padded=cfg.MODEL.COMPILE).as_dict()
 

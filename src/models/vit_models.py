@@ -159,6 +159,11 @@ def parse(transfer_type: str, freqfit: str = "") -> dict[str, dict]:
     return {name: wanted[name] for name in METHODS if name in wanted}
 
 
+def suited_lr(methods: Iterable[str]) -> float:
+    """The learning rate of AdamW that suits these methods together; 0.03 for the head alone."""
+    return min((METHODS[name].adamw_lr for name in methods), default=0.03)
+
+
 class TunedViT(nn.Module):
     """images (B, 3, H, W) -> logits (B, num_classes).
 

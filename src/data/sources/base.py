@@ -125,8 +125,8 @@ class Layout(ABC):
 MOST_CLASSES = 100_000  # beyond, there must be an image for each class
 
 
-def count_classes(splits: dict[str, Split]) -> int:
-    """One more than the largest label.
+def count_classes(splits: dict[str, Split], where: str) -> int:
+    """One more than the largest label; ``where`` says whose, for people.
 
     Raises:
         DataError: a label that is absurd for so many images; nothing of its size is allocated.
@@ -136,7 +136,8 @@ def count_classes(splits: dict[str, Split]) -> int:
         if len(wrong := np.flatnonzero((split.labels < 0) | (split.labels >= most))):
             first = wrong[0]
             raise DataError(
-                f"{split.keys[first]} of {name} has the label {split.labels[first]}; labels count classes from 0"
+                f"{where}: {split.keys[first]} of {name} has the label {split.labels[first]}; labels count classes "
+                "from 0"
             )
     return 1 + max(int(split.labels.max()) for split in splits.values() if len(split))
 

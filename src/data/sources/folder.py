@@ -168,6 +168,8 @@ class ClassFolders(Layout):
         if few := [name for name, count in zip(classes, counts, strict=True) if count < 3]:
             some = ", ".join(few[:5]) + (", ..." if len(few) > 5 else "")
             notes.append(f"{len(few)} classes have fewer than 3 images and are not in every split: {some}")
+        if any(here.name.lower() in names for names in SPLIT_NAMES.values()) and split_folders(here.parent):
+            notes.append(f"{here} is itself one of the split folders in {here.parent}: should DATA.DATAPATH name that?")
         if unused := [name for name in folders_in(here) if name not in classes]:
             notes.append(f"folders of {here} without images that are not used: {', '.join(unused)}")
         splits = draw(splits, wanted, classes, here)

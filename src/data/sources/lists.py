@@ -13,9 +13,21 @@ from typing import ClassVar
 
 import numpy as np
 
-from .base import DataError, FileSplit, Layout, Source, Wanted, backslash_hint, count_classes, require_files, shown
+from .base import (
+    DataError,
+    FileSplit,
+    Layout,
+    Source,
+    Split,
+    Wanted,
+    backslash_hint,
+    count_classes,
+    require_files,
+    shown,
+)
 from .folder import class_folders, images_below
 from .list_file import find_list, is_number, read_list
+from .names import require_match
 from .text import read_names
 
 logger = logging.getLogger(__name__)
@@ -78,7 +90,8 @@ class FewShotLists(Layout):
 class OwnLists(Layout):
     """Whatever DATA.TRAIN_LIST, DATA.VAL_LIST and DATA.TEST_LIST say; paths start from DATA.DATAPATH.
 
-    Class names are the lines of classes.txt beside the training list, if there is one.
+    Class names are the lines of classes.txt beside the training list, if there is one. A list in another folder may
+    count classes in another order, if a classes.txt there says so.
     """
 
     kind: ClassVar[str] = "lists"
@@ -95,9 +108,12 @@ class OwnLists(Layout):
             raise DataError("DATA.TRAIN_LIST is not set: it must name a file with lines '<image> <label>'")
         paths = {name: find_list(path, here) for name, path in wanted.lists.items()}
         source = _open_lists(here, paths, (), "lists " + ", ".join(path.name for path in paths.values()))
-        names = paths["train"].parent / "classes.txt"
-        if names.is_file():
-            source.class_names = read_names(names)
+        named = {name: path.parent / "classes.txt" for name, path in paths.items()}
+        if named["train"].is_file():
+            source.class_names = read_names(named["train"])
+            for name, file in named.items():
+                if file != named["train"] and file.is_file():
+                    _relabel(source.splits[name], read_names(file), source.class_names, file)
         return source
 
     def expects(self) -> str:
@@ -155,6 +171,20 @@ class ImageNetVariant(Layout):
         return f"{self.folders[0]}/{inside}/<image>, or {self.folders[0]}/annotations/val_meta.list and what it lists"
 
 
+def _relabel(split: Split, names: list[str], classes: list[str], file: Path) -> None:
+    """Give a split, whose list counts ``names``, the labels of ``classes``.
+
+    Raises:
+        DataError: one of its classes is not among them.
+    """
+    if len(wrong := np.flatnonzero(split.labels >= len(names))):
+        raise DataError(f"{file} names {len(names)} classes, but {split.keys[wrong[0]]} has {split.labels[wrong[0]]}")
+    used = np.unique(split.labels)
+    index = np.zeros(len(names), int)
+    index[used] = require_match([names[label] for label in used], classes, str(file), "the training list's classes.txt")
+    split.labels = index[split.labels]
+
+
 def imagenet_synsets() -> dict[str, int]:
     """WordNet id -> ImageNet's label, 0..999."""
     from timm.data import ImageNetInfo
@@ -196,7 +226,12 @@ def _open_lists(here: Path, paths: dict[str, Path], images: tuple[str, ...], ver
         root = _root_of(here, once, images, str(path))
         require_files(root, once, str(path))
         splits[name] = FileSplit(root, once)
-    return Source([str(i) for i in range(count_classes(splits))], splits, version, notes=notes)
+    return Source(
+        [str(i) for i in range(count_classes(splits, ", ".join(map(str, paths.values()))))],
+        splits,
+        version,
+        notes=notes,
+    )
 
 
 def _root_of(here: Path, items: list[tuple[str, int]], images: tuple[str, ...], listed_in: str) -> Path:

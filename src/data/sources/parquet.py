@@ -99,8 +99,6 @@ def _named(path: Path, schema: pa.Schema) -> list[str]:
         return []
     if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
         raise DataError(f"{path}, metadata huggingface: the names of label are no list of text")
-    if len(set(found)) < len(found):
-        raise DataError(f"{path}, metadata huggingface: a class is named twice")
     return [check_name(name, str(path)) for name in found]
 
 
@@ -149,6 +147,12 @@ def _of(names: list[str]) -> str:
 
 def _unify(labels: dict[str, list[_Labels]]) -> list[str]:
     """Number the classes of all files alike, as the first training file does, and those that only later ones have."""
+    lists = [some.names for its in labels.values() for some in its if some.names]
+    if all(names == lists[0] for names in lists):
+        return lists[0] if lists else []
+    if twice := next((names for names in lists if len(set(names)) < len(names)), None):
+        name = next(name for name in twice if twice.count(name) > 1)
+        raise DataError(f"parquet files number classes in different orders, and {name!r} is the name of two")
     train = [some for some in labels["train"] if some.names]
     if all(sorted(some.names) == some.names for some in train):
         names = sorted({name for some in train for name in some.names})  # labels that are text, numbered by us

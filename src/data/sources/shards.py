@@ -42,7 +42,10 @@ class Shards(Layout):
             splits, names = _renamed(splits, names, listed, here)
         else:
             splits, names = {name: tar_split(paths, notes) for name, paths in files.items()}, listed
-        count = count_classes(splits)
+        used = {path for paths in files.values() for path in paths}
+        if unused := [p.name for p in sorted(here.iterdir()) if p.suffix in (".tar", ".parquet") and p not in used]:
+            notes.append(f"{len(unused)} files of {here} are of no split and not used: {', '.join(unused[:5])}")
+        count = count_classes(splits, str(here))
         names = [*names, *(str(i) for i in range(len(names), count))]
         version = f"{sum(map(len, splits.values()))} images in shards"
         if "val" not in splits and not wanted.shots and not wanted.lists:

@@ -54,8 +54,12 @@ class TorchvisionSet(Layout):
 
         splits, names = {}, []
         for split, arguments in SETS[self.name][1].items():
-            splits[split], names = self._opened(_class(self.name), here, arguments, split, names)
-        names = names or [str(i) for i in range(count_classes(splits))]
+            splits[split], found = self._opened(_class(self.name), here, arguments, split)
+            if found and names and found != names:
+                odd = sorted(set(found) ^ set(names)) or found
+                raise DataError(f"{self.name} in {here}: {split} has other classes than train: {', '.join(odd[:5])}")
+            names = names or found
+        names = names or [str(i) for i in range(count_classes(splits, str(here)))]
         splits = draw(splits, wanted, names, here, self.subset, self.val_size)
         return Source(names, splits, f"torchvision {torchvision.__version__} {self.name}")
 
@@ -83,12 +87,12 @@ class TorchvisionSet(Layout):
         for arguments in SETS[self.name][1].values():
             getattr(torchvision.datasets, self.name)(root, **arguments, download=True)
 
-    def _opened(self, kind: type, here: Path, arguments: dict, name: str, names: list[str]) -> tuple[Split, list[str]]:
-        """A split and the class names that it tells, ``names`` if it tells none."""
+    def _opened(self, kind: type, here: Path, arguments: dict, name: str) -> tuple[Split, list[str]]:
+        """A split and the class names that it tells, if any."""
         extra = {"loader": Path} if "loader" in inspect.signature(kind).parameters else {}
         try:
             opened = kind(here, **arguments, **extra)
-            return _split(opened, name, here), list(getattr(opened, "classes", names))
+            return _split(opened, name, here), list(getattr(opened, "classes", ()))
         except DataError:
             raise
         except Exception as error:  # "not found or corrupted", missing or broken index files, a missing scipy

@@ -53,7 +53,7 @@ class VTABFolder(Layout):
         both = here / "train800val200.txt"
         if both.is_file() and sorted(read_list(both), key=_last) != sorted(items["train"] + items["val"], key=_last):
             notes.append(f"{both.name} is not train800.txt and val200.txt together; those two are used")
-        names = [str(i) for i in range(count_classes(splits))]
+        names = [str(i) for i in range(count_classes(splits, str(here)))]
         return Source(names, splits, said, notes=notes)
 
     def expects(self) -> str:

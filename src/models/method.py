@@ -46,20 +46,24 @@ class Tokens:
     dim: int
     depth: int
     prompts: list[int] = field(default_factory=list)
+    pool: str = ""  # MODEL.POOL: what is pooled, where that is not left to the backbone
 
     def __post_init__(self):
         self.prompts = self.prompts or [0] * (self.depth + 1)
 
 
-def tokens_of(vit: nn.Module) -> Tokens | None:
+def tokens_of(vit: nn.Module, pool: str = "") -> Tokens | None:
     """The sequence in a ViT's blocks; None for Swin and ConvNeXt, which have maps of several sizes instead.
+
+    Args:
+        pool: MODEL.POOL.
 
     Raises:
         ValueError: another kind of network.
     """
     if isinstance(vit, VisionTransformer):
         rows, cols = vit.patch_embed.grid_size
-        return Tokens(vit.num_prefix_tokens, rows, cols, vit.embed_dim, len(vit.blocks))
+        return Tokens(vit.num_prefix_tokens, rows, cols, vit.embed_dim, len(vit.blocks), pool=pool)
     if isinstance(vit, (SwinTransformer, ConvNeXt)):
         return None
     raise ValueError(
@@ -105,6 +109,8 @@ class Method(nn.Module):
     folds = False
     # Whether it also works on Swin and ConvNeXt: it asks for modules by name, never for tokens or a grid.
     for_any_backbone = False
+    # The learning rate that suits it with AdamW, for SOLVER.BASE_LR -1: 0.001 unless pictures showed another.
+    adamw_lr = 0.001
     # Whether the ViT's own dropout and drop-path act during training. VPT keeps a frozen encoder in eval mode.
     vit_in_train_mode = False
 
@@ -133,6 +139,11 @@ class Method(nn.Module):
     def trains(self, name: str, param: nn.Parameter) -> bool:
         """Whether this method also trains the ViT's own parameter ``name``."""
         return False
+
+    @staticmethod
+    def drop_path(cfg: CfgNode) -> float:
+        """The drop-path that this method wants in the ViT's blocks, where SOLVER.DROP_PATH says nothing."""
+        return 0.0
 
     def decays(self, name: str, param: nn.Parameter) -> bool | None:
         """Whether weight decay acts in the original code, with AdamW, on what this method trains: its own parameter

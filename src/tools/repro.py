@@ -16,6 +16,7 @@ import argparse
 import difflib
 import json
 import math
+import os
 import shlex
 import sys
 from collections.abc import Iterator
@@ -29,7 +30,8 @@ from fvcore.common.config import CfgNode
 
 from ..configs.config import ConfigError, load_settings
 from ..data.tasks import find_task
-from .reports.published import FACTORS, GROUPS, Published, named
+from .reports.protocol import FACTORS, SETTINGS_OF
+from .reports.published import GROUPS, Published, named
 from .sweeps.arithmetic import speed
 from .sweeps.estimate import published_sizes
 from .sweeps.points import Point, points
@@ -39,7 +41,7 @@ RECIPES = Path("configs/repro")
 TFLOPS = 45.0
 MEANS = ("mean of 3 groups", "mean of 19 tasks", "mean of 5 tasks")
 # Keys that change no arithmetic, or whose effect is counted apart.
-NO_MATTER = ("DATA.NAME", "SEED", "SOLVER.BASE_LR", "SOLVER.WEIGHT_DECAY", "SOLVER.DROP_PATH")
+NO_MATTER = ("DATA.NAME", "SEED", "SOLVER.BASE_LR", "SOLVER.WEIGHT_DECAY")
 
 
 @dataclass(frozen=True)
@@ -177,14 +179,28 @@ def _said(hours: float) -> str:
 
 
 def details(file: Path) -> str:
-    """What a file's head says, and the protocol that its source states."""
-    head = takewhile(lambda line: line.startswith("#"), file.read_text(encoding="utf-8").splitlines())
-    lines = [line.removeprefix("#").removeprefix(" ") for line in head]
-    protocols: dict[str, list[str]] = {}
+    """What the heads of a file and of its bases say, and what its sources state of the rest of the protocol."""
+    lines = []
+    for one in _chain(file):
+        head = [*takewhile(lambda line: line.startswith("#"), one.read_text(encoding="utf-8").splitlines())]
+        if one == file or any("differ" in line.lower() for line in head):
+            lines += [f"{one}:", *[f"  {line.removeprefix('#').removeprefix(' ')}" for line in head], ""]
+    protocols: dict[tuple[str, ...], list[str]] = {}
     for theirs in named(load_sweep(file).published):
-        said = "; ".join(f"{FACTORS[factor]}: {theirs.protocol[factor]}" for factor in FACTORS)
-        protocols.setdefault(f"{theirs.source}: {said}", []).append(theirs.method)
-    return "\n".join([*lines, "", *[f"{', '.join(methods)}: {said}" for said, methods in protocols.items()]])
+        stated = {factor: theirs.protocol[factor] for factor in FACTORS}
+        said = [f"  {FACTORS[one]}: {text}" for one, text in stated.items() if not text.startswith(SETTINGS_OF)]
+        protocols.setdefault((theirs.source, *said), []).append(theirs.method)
+    for (source, *said), methods in protocols.items():
+        lines += [f"{', '.join(methods)}, by {source}:", *said]
+    return "\n".join(lines)
+
+
+def _chain(file: Path) -> Iterator[Path]:
+    """A file and those that it is based on."""
+    while file:
+        yield file
+        base = yaml.safe_load(file.read_text(encoding="utf-8")).get("_BASE_")
+        file = base and Path(os.path.normpath(file.parent / base))
 
 
 def main(argv: list[str]) -> int:

@@ -15,6 +15,7 @@ from ..sweeps.points import points
 from ..sweeps.spec import Choice, Sweep, label, load_sweep
 
 UNKNOWN = "not stated"
+SETTINGS_OF = "as in "  # and files of RECIPES: what a source states of a task is there
 RECIPES = Path(__file__).parents[3] / "configs" / "repro"
 MANY = 2  # tasks whose values are said one by one
 
@@ -68,7 +69,7 @@ def _settings_differ(
     for result in results:
         task = result["data"]["task"]
         its = _repeated(recipe.name, method, task) if recipe else []
-        theirs = sorted({say(config) for config in its}) or [UNKNOWN if stated.startswith("as in ") else stated]
+        theirs = sorted({say(config) for config in its}) or [UNKNOWN if stated.startswith(SETTINGS_OF) else stated]
         pairs[task, say(unnamed_values() | result["config"]), " or ".join(theirs)] = theirs
     differ = [(task, mine, said) for (task, mine, said), theirs in pairs.items() if mine not in theirs]
     ours, theirs = {mine for _, mine, _ in differ}, {said for *_, said in differ}

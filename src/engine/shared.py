@@ -63,6 +63,7 @@ class Shared:
         model = build_model(cfg, num_classes, self._own_backbone, head).to(device)
         data, solver = cfg.DATA, cfg.SOLVER
         keys = [cfg.MODEL, cfg.FREQFIT, data.FEATURE, data.CROPSIZE, data.IMAGE_SIZE, solver.AMP, solver.TF32]
+        keys.append(solver.DROP_PATH)
         form = (simplejson.dumps(keys), num_classes, device)
         if cfg.MODEL.COMPILE:
             kept = _kept(self._compiled, form, lambda: model)

@@ -46,20 +46,24 @@ class Tokens:
     dim: int
     depth: int
     prompts: list[int] = field(default_factory=list)
+    pool: str = ""  # MODEL.POOL: what is pooled, where that is not left to the backbone
 
     def __post_init__(self):
         self.prompts = self.prompts or [0] * (self.depth + 1)
 
 
-def tokens_of(vit: nn.Module) -> Tokens | None:
+def tokens_of(vit: nn.Module, pool: str = "") -> Tokens | None:
     """The sequence in a ViT's blocks; None for Swin and ConvNeXt, which have maps of several sizes instead.
+
+    Args:
+        pool: MODEL.POOL.
 
     Raises:
         ValueError: another kind of network.
     """
     if isinstance(vit, VisionTransformer):
         rows, cols = vit.patch_embed.grid_size
-        return Tokens(vit.num_prefix_tokens, rows, cols, vit.embed_dim, len(vit.blocks))
+        return Tokens(vit.num_prefix_tokens, rows, cols, vit.embed_dim, len(vit.blocks), pool=pool)
     if isinstance(vit, (SwinTransformer, ConvNeXt)):
         return None
     raise ValueError(
@@ -133,6 +137,11 @@ class Method(nn.Module):
     def trains(self, name: str, param: nn.Parameter) -> bool:
         """Whether this method also trains the ViT's own parameter ``name``."""
         return False
+
+    @staticmethod
+    def drop_path(cfg: CfgNode) -> float:
+        """The drop-path that this method wants in the ViT's blocks, where SOLVER.DROP_PATH says nothing."""
+        return 0.0
 
     def decays(self, name: str, param: nn.Parameter) -> bool | None:
         """Whether weight decay acts in the original code, with AdamW, on what this method trains: its own parameter

@@ -9,6 +9,7 @@ import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
+from .drop_path import set_drop_path
 from .head import build_head
 from .method import Method, connect, tokens_of
 from .methods.adapter import Adapter
@@ -39,7 +40,8 @@ from .methods.side import Side
 from .methods.spt import SPTAdapter, SPTLoRA
 from .methods.ssf import SSF
 from .methods.vqt import VQT
-from .vit_backbones.zoo import build_backbone
+from .pooling import set_pool
+from .vit_backbones.zoo import build_backbone, norm_of_all
 
 T = TypeVar("T")
 
@@ -170,9 +172,10 @@ class TunedViT(nn.Module):
         cfg: the node ``MODEL``, with each method's keys.
         num_classes: 0 for no head: the features come out.
         head: what a zero-shot head starts from, see zero_shot.py.
+        drop_path: of the ViT's blocks, frozen or not; 0: what a method wants, or the ViT has.
 
     Raises:
-        ValueError: a method or ``head`` does not fit this ViT.
+        ValueError: a method, ``head``, MODEL.POOL or drop-path does not fit this ViT.
     """
 
     def __init__(
@@ -182,10 +185,12 @@ class TunedViT(nn.Module):
         cfg: CfgNode,
         num_classes: int,
         head: dict[str, Tensor] | None = None,
+        drop_path: float = 0.0,
     ):
         super().__init__()
         vit.reset_classifier(0)
-        tokens = tokens_of(vit)
+        set_pool(vit, cfg.POOL)
+        tokens = tokens_of(vit, cfg.POOL)
         if tokens is None and (unfit := [name for name in methods if not METHODS[name].for_any_backbone]):
             fit = ", ".join(name for name, method in METHODS.items() if method.for_any_backbone)
             raise ValueError(f"{', '.join(unfit)} needs the tokens of a ViT; on a {type(vit).__name__} there are {fit}")
@@ -193,6 +198,8 @@ class TunedViT(nn.Module):
         self.methods = nn.ModuleDict()
         for name, implied in methods.items():
             self.methods[name] = METHODS[name](method_keys(cfg, name, implied), vit, tokens)
+            drop_path = drop_path or METHODS[name].drop_path(method_keys(cfg, name, implied))
+        self.drop_paths = set_drop_path(vit, drop_path) if drop_path else []
         self.sites = connect(vit, self.methods)
         self.strength = 1.0  # of the methods, see scale_methods
         for name, param in vit.named_parameters():
@@ -254,13 +261,16 @@ class TunedViT(nn.Module):
                 site.idle = False
 
     def train(self, mode: bool = True) -> "TunedViT":
-        """As always, but a frozen ViT stays in eval mode: its dropout and drop-path act only if a method says so."""
+        """As always, but a frozen ViT stays in eval mode: its dropout and drop-path act only if a method says so, or
+        drop-path was asked for."""
         self.training = mode
         self.methods.train(mode)
         self.head.train(mode)
         vit_mode = mode and any(method.vit_in_train_mode for method in self.methods.values())
         if self.vit.training != vit_mode:  # hundreds of modules, twice in every epoch
             self.vit.train(vit_mode)
+        for module in self.drop_paths:
+            module.training = mode
         return self
 
     def __getstate__(self) -> dict:
@@ -346,7 +356,8 @@ def build_model(
     model = cfg.MODEL
     vit = backbone(cfg.DATA.FEATURE, model.MODEL_ROOT, size, model.WEIGHT_PATH, model.POS_EMBED_RESIZE)
     torch.manual_seed(cfg.SEED)  # here: how much the ViT draws before its weights are loaded depends on timm's version
-    tuned = TunedViT(vit, methods, model, num_classes, head)
+    set_pool(vit, model.POOL, norm_of_all(cfg.DATA.FEATURE))
+    tuned = TunedViT(vit, methods, model, num_classes, head, cfg.SOLVER.DROP_PATH)
     if model.GRAD_CHECKPOINT:
         vit.set_grad_checkpointing()
     return tuned

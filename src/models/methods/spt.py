@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..allocation import Allocation, Piece, Rules, pieces
 from ..method import THIS_FILE, Method
-from .adapter import dropout_problems, rising
+from .adapter import dropout_problems
 from .sparse import SparseUpdate
 
 OPERATIONS = ("attn.q", "attn.k", "attn.v", "attn.proj", "mlp.fc1", "mlp.fc2")
@@ -112,7 +112,7 @@ class SPT(Method):
         cfg.DROPOUT = 0.1
         # Probability that a module's answer is left out for an image, in training only.
         cfg.DROP_PATH = 0.1
-        # Drop-path of the last block's branches, rising from 0, in training only.
+        # Drop-path of the last block's branches, rising from 0, in training only; SOLVER.DROP_PATH comes before it.
         cfg.VIT_DROP_PATH = 0.1
         return cfg
 
@@ -164,8 +164,6 @@ class SPT(Method):
         for site, names in sites.items():
             self._move_entries(vit, site, {n: known[n] for n in names}, set(chosen), masks)
             self._add_modules(cfg, site, {n: known[n] for n in names if n in chosen and len(known[n].shape) == 2})
-        for site, rate in rising(vit, cfg.VIT_DROP_PATH).items():
-            self.after(site, DropPath(rate))
 
     def _move_entries(self, vit, site: str, own: dict[str, Piece], chosen: set[str], masks: dict[str, Tensor]):
         """Train single entries of the linear map at ``site``, and the thirds of its bias that train whole."""
@@ -203,6 +201,10 @@ class SPT(Method):
 
     def trains(self, name, param):
         return name in self.whole or name == "cls_token"
+
+    @staticmethod
+    def drop_path(cfg):
+        return cfg.VIT_DROP_PATH
 
     def decays(self, name, param):
         return param.ndim > 1 and name != "cls_token"

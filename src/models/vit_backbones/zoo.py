@@ -19,6 +19,7 @@ from timm.models.convnext import ConvNeXt
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from ..drop_path import set_drop_path
 from ..method import tokens_of
 from . import convert
 from .fit import require_fit, unwrapped
@@ -257,11 +258,10 @@ def check_size(image_size: tuple[int, int], patch_size: tuple[int, int]) -> None
 def set_dropout(vit: VisionTransformer, dropout: float, drop_path: float) -> None:
     """VPT's places: dropout after the position embedding, after GELU and after fc2; drop-path rising with depth."""
     vit.pos_drop.p = dropout
-    for i, block in enumerate(vit.blocks):
+    if drop_path:
+        set_drop_path(vit, drop_path)
+    for block in vit.blocks:
         block.mlp.drop1.p = block.mlp.drop2.p = dropout
-        if drop_path:
-            rate = drop_path * i / max(1, len(vit.blocks) - 1)
-            block.drop_path1, block.drop_path2 = timm.layers.DropPath(rate), timm.layers.DropPath(rate)
 
 
 def load_weights(vit: VisionTransformer, path: Path, converter: Callable, resize: str = "bilinear") -> None:
@@ -409,6 +409,9 @@ def timm_arguments(name: str, vit: nn.Module, image_size: tuple[int, int], depth
     arguments = {} if isinstance(vit, ConvNeXt) else {"img_size": list(image_size)}
     if isinstance(vit, VisionTransformer):
         arguments |= {"depth": depth, "global_pool": vit.global_pool}
+        behind = not isinstance(vit.fc_norm, nn.Identity)  # the pooling is the final norm
+        if behind != (vit.global_pool == "avg"):  # which is what timm makes of it
+            arguments["fc_norm"] = behind
     if row is None:
         return name[len("timm:") :].split(".")[0], arguments
     if isinstance(row.arch, dict):
@@ -417,6 +420,12 @@ def timm_arguments(name: str, vit: nn.Module, image_size: tuple[int, int], depth
             **arguments,
         }  # VisionTransformer with other sizes, all of them given
     return row.arch, arguments
+
+
+def norm_of_all(name: str) -> bool:
+    """Whether a backbone's final norm, though it is behind an average here, was pre-trained on every token."""
+    row = find_backbone(name)
+    return row is not None and row.convert is convert.mae
 
 
 def licence(name: str) -> str:

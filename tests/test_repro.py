@@ -47,12 +47,12 @@ METHODS = {
 SECTIONS = {"Pfeiffer adapter": "ADAPTER", "Houlsby adapter": "HOULSBY", "VPT-Shallow": "PROMPT", "VPT-Deep": "PROMPT"}
 SIZED = {"lora": "r", "fact_tk": "r", "rand_h_adapter": "b"}
 FILES = {
-    "default_vtab": ("study_fixed", 304, "?"),
-    "cifar100_1k_aug_normalized": ("study_cifar100_1k_fixed", 16, "?"),
-    "cifar100_tune_lrwd": ("study_cifar100_fixed", 62, "?"),
-    "resisc_tune_lrwd": ("study_resisc45_fixed", 62, "?"),
-    "clevr_tune_lr": ("study_clevr_fixed", 31, "?"),
-    "clip_fs_imagenet": ("study_imagenet_fixed", 12, "?"),
+    "default_vtab": ("study_fixed", 304, "a9b568c12640"),
+    "cifar100_1k_aug_normalized": ("study_cifar100_1k_fixed", 16, "d2235d090004"),
+    "cifar100_tune_lrwd": ("study_cifar100_fixed", 62, "004c30746b4d"),
+    "resisc_tune_lrwd": ("study_resisc45_fixed", 62, "07b851aa4a20"),
+    "clevr_tune_lr": ("study_clevr_fixed", 31, "632599e944d6"),
+    "clip_fs_imagenet": ("study_imagenet_fixed", 12, "f5292cb268b8"),
 }
 TASKS = {"imagenet": "imagenet-100shot", "clevr": "clevr-distance-full"}
 

@@ -153,10 +153,12 @@ def _alike(factor: str, ours: str, theirs: str) -> bool:
 
 
 def _optimizer(config: dict[str, Any]) -> str:
-    name = config["SOLVER.OPTIMIZER"]
+    name, average = config["SOLVER.OPTIMIZER"], config["SOLVER.EMA"]
     if name == "sgd":
-        return f"sgd, momentum {config['SOLVER.MOMENTUM']:g}"
-    return f"{name}, epsilon {config['SOLVER.EPS'] or {'adam': 1e-8, 'adamw': 1e-6}[name]:g}"
+        said = f"sgd, momentum {config['SOLVER.MOMENTUM']:g}"
+    else:
+        said = f"{name}, epsilon {config['SOLVER.EPS'] or {'adam': 1e-8, 'adamw': 1e-6}[name]:g}"
+    return said + (f", averaged with {average:g}" if average else "")
 
 
 def _learning_rate(config: dict[str, Any]) -> str:
@@ -213,7 +215,7 @@ SETTINGS: dict[str, Callable[[dict[str, Any]], str]] = {
     "schedule": _schedule,
     "epochs": _epochs,
     "batch": _batch,
-    "drop_path": lambda config: f"{config.get('SOLVER.DROP_PATH', 0.0):g}",
+    "drop_path": lambda config: f"{config['SOLVER.DROP_PATH']:g}",
     "head_start": lambda config: config["MODEL.HEAD_INIT"],
     "settings": _method_settings,
 }

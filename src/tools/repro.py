@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import groupby, product, takewhile
+from operator import attrgetter
 from pathlib import Path
 
 import yaml
@@ -161,12 +162,14 @@ def _task(sweep: Sweep, choices: tuple[Choice, ...]) -> Iterator[str]:
 def table(found: list[Row], tflops: float) -> str:
     """For each file and source the rows: what is published, runs, hours and the command."""
     lines = []
-    for (file, source), group in groupby(found, key=lambda row: (row.file, row.theirs.source)):
+    place = attrgetter("file", "theirs.source")
+    for (file, source), group in groupby(sorted(found, key=place), place):
         lines.append(f"{file}: {source}")
         for row in group:
             epoch = {"last": "last epoch"}.get(row.theirs.protocol["epoch"], row.theirs.protocol["epoch"])
             lines.append(f"  {row.theirs.method}, {row.theirs.backbone}: {row.figure} % (epoch: {epoch})")
-            lines.append(f"    {row.runs:,} runs, {_said(row.hours(tflops))}: {row.command}")
+            runs = f"{row.runs:,} run{'s' if row.runs > 1 else ''}"
+            lines.append(f"    {runs}, {_said(row.hours(tflops))}: {row.command}")
     files = len({row.file for row in found})
     lines.append(f"{len(found)} published rows, {files} files; hours of one GPU at {tflops:g} TFLOP/s")
     return "\n".join(lines)

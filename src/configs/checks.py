@@ -12,7 +12,7 @@ from ..models.method import Method
 from ..models.vit_backbones.convert import clip
 from ..models.vit_backbones.zoo import MODEL_ZOO, check_size, find_backbone, patch_size
 from ..models.vit_models import METHODS, config_name, method_keys, parse
-from ..solver.lr_scheduler import num_epochs
+from ..solver.lr_scheduler import counts_steps, num_epochs
 
 CHOICES = {
     "DATA.TRAIN_SPLIT": ("", "train", "trainval"),
@@ -32,6 +32,7 @@ CHOICES = {
     "DATA.CLASS_WEIGHTS_TYPE": ("none", "inv", "inv_sqrt"),
     "MODEL.TYPE": ("vit",),
     "MODEL.HEAD_INIT": ("vpt", "zero", "linear", "trunc_normal", "zero_shot"),
+    "MODEL.POOL": ("", "token", "avg"),
     "MODEL.POS_EMBED_RESIZE": ("auto", "bilinear", "bicubic"),
     "SOLVER.OPTIMIZER": ("sgd", "adam", "adamw"),
     "SOLVER.SCHEDULER": ("cosine", "timm", "constant"),
@@ -65,6 +66,7 @@ RANGES = {
     "SOLVER.MOMENTUM": (0, 1),
     "SOLVER.WARMUP_EPOCH": (0, None),
     "SOLVER.TOTAL_EPOCH": (1, None),
+    "SOLVER.MIN_STEPS": (0, None),
     "SOLVER.COOLDOWN_EPOCH": (0, None),
     "SOLVER.WARMUP_STEPS": (0, None),
     "SOLVER.MAX_STEPS": (0, None),
@@ -187,6 +189,8 @@ def _zero_shot(cfg: CfgNode, methods: Iterable[str]) -> list[str]:
     found = []
     if cfg.MODEL.MLP_NUM:
         found.append("MODEL.HEAD_INIT zero_shot has no place for the head's hidden layers (MODEL.MLP_NUM)")
+    if cfg.MODEL.POOL == "avg":
+        found.append("MODEL.HEAD_INIT zero_shot takes CLIP's class token: leave MODEL.POOL avg out")
     if wider := [name for name in methods if METHODS[name].num_features is not Method.num_features]:
         found.append(
             f"MODEL.HEAD_INIT zero_shot and {', '.join(wider)} do not go together: CLIP's projection takes the ViT's "
@@ -202,8 +206,13 @@ def _solver(cfg: CfgNode) -> list[str]:
     if solver.ACCUMULATE > cfg.DATA.BATCH_SIZE:
         found.append(f"SOLVER.ACCUMULATE {solver.ACCUMULATE} is more than DATA.BATCH_SIZE {cfg.DATA.BATCH_SIZE}")
     found += _schedule(solver)
-    if not solver.MAX_STEPS and (problem := rarely_measured(solver, num_epochs(solver))):
+    if not counts_steps(solver) and (problem := rarely_measured(solver, num_epochs(solver))):
         found.append(problem)
+    for key in ("DROP_PATH", "EMA"):
+        if not 0 <= solver[key] < 1:
+            found.append(f"SOLVER.{key} is {solver[key]}; it must be at least 0 and less than 1")
+    if solver.FSDP and solver.EMA:
+        found.append("SOLVER.FSDP does not go together with SOLVER.EMA: an average is kept whole")
     if not 0 < solver.LAYER_DECAY <= 1:
         found.append(f"SOLVER.LAYER_DECAY is {solver.LAYER_DECAY}; it must be more than 0 and at most 1")
     if solver.LAYER_DECAY != 1 and not _end2end(cfg):
@@ -237,6 +246,8 @@ def rarely_measured(solver: CfgNode, epochs: int) -> str:
 
 
 def _schedule(solver: CfgNode) -> list[str]:
+    if solver.BASE_LR == -1:
+        return [f"SOLVER.BASE_LR -1 is for SOLVER.OPTIMIZER adamw; {solver.OPTIMIZER} needs a number"]
     found = [
         f"SOLVER.{key} {solver[key]:g} is more than SOLVER.BASE_LR {solver.BASE_LR:g}, the highest learning rate"
         for key in ("MIN_LR", "WARMUP_LR")
@@ -250,6 +261,8 @@ def _schedule(solver: CfgNode) -> list[str]:
         found.append("SOLVER.SCHEDULE_LATE is for a learning rate per epoch (SOLVER.SCHEDULE_PER epoch, no *_STEPS)")
     if solver.MAX_STEPS and solver.COOLDOWN_EPOCH:
         found.append("SOLVER.MAX_STEPS and SOLVER.COOLDOWN_EPOCH do not go together: all steps are counted")
+    if solver.MAX_STEPS and solver.MIN_STEPS:
+        found.append("SOLVER.MAX_STEPS and SOLVER.MIN_STEPS do not go together: the first says how many there are")
     return found
 
 
@@ -269,7 +282,7 @@ def _short_warm_up(solver: CfgNode, epochs: int) -> list[str]:
 def warnings(cfg: CfgNode) -> list[str]:
     """What runs, but probably not as meant."""
     found, solver = [], cfg.SOLVER
-    epochs = 0 if solver.MAX_STEPS else num_epochs(solver)  # otherwise only the data can tell
+    epochs = 0 if counts_steps(solver) else num_epochs(solver)  # otherwise only the data can tell
     if epochs and not solver.WARMUP_STEPS:
         found += _short_warm_up(solver, epochs)
     if epochs > solver.PATIENCE and (cfg.DATA.TRAIN_SPLIT or find_task(cfg.DATA.NAME).train_split) == "trainval":

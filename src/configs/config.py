@@ -16,7 +16,7 @@ import yaml
 from fvcore.common.config import CfgNode
 
 from ..models.method import Method
-from ..models.vit_models import METHODS, config_name, parse
+from ..models.vit_models import METHODS, config_name, parse, suited_lr
 from ..utils.paths import expand
 from ..utils.yaml import lines_of, read_value, read_yaml, safe_load
 from . import checks, legacy
@@ -138,7 +138,8 @@ def get_cfg() -> CfgNode:
     # Type of resized pixels: "uint8" (at most 1 of 255 off), or "float32" (exact, four times the memory).
     cfg.DATA.DTYPE = "uint8"
     # Crops and flips in training: "none"; "flip"; "crop_flip" (random crop of an image resized to 8/7 of the input
-    # size); "rrc_flip" (random resized crop); "rrc_flips" (also upside down).  "": the task's own choice.
+    # size); "rrc_flip" (random resized crop); "rrc_flips" (also upside down). "": the task's own choice. "auto":
+    # "crop_flip", but "none" where the head alone trains: what the network makes of an image is then computed once.
     cfg.DATA.AUGMENT = ""
     # After that: "randaugment", "trivialaugment" (torchvision's), a policy of timm's ("rand-m9-mstd0.5-inc1"), "none";
     # "": the task's own choice.
@@ -187,6 +188,9 @@ def get_cfg() -> CfgNode:
     # How position embeddings are resized for other image sizes: "bilinear" (VPT), "bicubic" (timm), "auto" (DINOv2:
     # bicubic, others: bilinear; timm:<name> always bicubic).
     cfg.MODEL.POS_EMBED_RESIZE = "auto"
+    # What of a ViT's tokens the head gets: "token" (the class token), "avg" (the average of the patches, prompts left
+    # out), "": as the backbone was pre-trained. Only what its weights have a norm for.
+    cfg.MODEL.POOL = ""
     # Hidden layers of the head.
     cfg.MODEL.MLP_NUM = 0
     # How the head starts: "vpt" (random, large for few classes: for SGD with large learning rates), "zero", "linear"
@@ -215,7 +219,8 @@ def get_cfg() -> CfgNode:
     cfg.SOLVER.OPTIMIZER = "sgd"
     # What adam and adamw add to the root of the second moment; 0: 1e-8 for adam, 1e-6 for adamw (VPT's).
     cfg.SOLVER.EPS = 0.0
-    # The highest learning rate, used as it is: not scaled by the batch size.
+    # The highest learning rate, used as it is: not scaled by the batch size. -1, with adamw: the one that suits the
+    # methods (``adamw_lr`` in src/models/methods), 0.03 for the head alone.
     cfg.SOLVER.BASE_LR = 0.01
     # Weight decay of what SOLVER.DECAY names.
     cfg.SOLVER.WEIGHT_DECAY = 0.0001
@@ -237,7 +242,7 @@ def get_cfg() -> CfgNode:
     # When the learning rate changes: "epoch" (VPT: the first warm-up epoch has learning rate WARMUP_LR) or "step".
     cfg.SOLVER.SCHEDULE_PER = "epoch"
     # Each epoch has the learning rate of the one before, the first two the first one's: what becomes of a timm
-    # scheduler that is stepped after an epoch with that epoch's number (FacT, Convpass, RepAdapter, SSF, RLRR, SPT).
+    # scheduler that is stepped after an epoch with that epoch's number (NOAH, FacT, Convpass, RepAdapter, RLRR, SPT).
     cfg.SOLVER.SCHEDULE_LATE = False
     # Where the warm-up starts.
     cfg.SOLVER.WARMUP_LR = 0.0
@@ -252,6 +257,9 @@ def get_cfg() -> CfgNode:
     cfg.SOLVER.TOTAL_EPOCH = 30
     # Steps in all, instead, whatever the last epoch has done by then; 0: TOTAL_EPOCH.
     cfg.SOLVER.MAX_STEPS = 0
+    # More epochs than TOTAL_EPOCH where these have fewer steps than this, for small data sets; 0: never; -1: 300, which
+    # suit most methods, or 2000 for the head alone.
+    cfg.SOLVER.MIN_STEPS = 0
     # More epochs behind TOTAL_EPOCH, with MIN_LR (timm's cooldown).
     cfg.SOLVER.COOLDOWN_EPOCH = 0
     # Stop after this many epochs, on the schedule of all; 0: never.
@@ -266,6 +274,13 @@ def get_cfg() -> CfgNode:
     cfg.SOLVER.BEST_TEST_EPOCH = False
     # Write last.ckpt also after every so many steps, for long epochs; 0: after every epoch only.
     cfg.SOLVER.SAVE_EVERY = 0
+    # Drop-path of the last block's branches, rising from 0 at the first, in training only and on frozen ViTs too, whose
+    # dropout stays off; what a method adds within a branch is dropped with it. 0.0: the backbone's own, which acts in
+    # end2end, and that of spt_* (VIT_DROP_PATH).
+    cfg.SOLVER.DROP_PATH = 0.0
+    # Decay per step of an average of all that is learned, such as SSF's 0.9998; 0.0: none. With it validation, test,
+    # tuned.safetensors and what is exported have the averaged weights; last.ckpt has both.
+    cfg.SOLVER.EMA = 0.0
     # "softmax" (cross-entropy) or "sigmoid" (one binary cross-entropy per class).
     cfg.SOLVER.LOSS = "softmax"
     # Share of the target spread evenly over all classes (softmax only).
@@ -383,6 +398,19 @@ def _resolve(cfg: CfgNode, for_vpt: bool) -> None:
         solver.DECAY = "vpt"
     if solver.MAX_STEPS or solver.WARMUP_STEPS:
         solver.SCHEDULE_PER = "step"
+    with suppress(ValueError):  # unknown names are for ``checks``
+        _resolve_by_methods(cfg, parse(model.TRANSFER_TYPE, cfg.FREQFIT))
+
+
+def _resolve_by_methods(cfg: CfgNode, methods: dict[str, dict]) -> None:
+    """The same for what suits a method: a learning rate, and with the head alone more steps on features kept."""
+    data, solver = cfg.DATA, cfg.SOLVER
+    if solver.BASE_LR == -1 and solver.OPTIMIZER == "adamw":
+        solver.BASE_LR = suited_lr(methods)
+    if solver.MIN_STEPS == -1:
+        solver.MIN_STEPS = 300 if methods else 2000
+    if data.AUGMENT == "auto":
+        data.AUGMENT = "crop_flip" if methods else "none"
 
 
 def _has_own_decay(cfg: CfgNode) -> bool:

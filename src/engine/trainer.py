@@ -15,6 +15,7 @@ from torch import Tensor
 from ..configs.checks import rarely_measured
 from ..data.loader import Loader
 from ..models.vit_models import TunedViT
+from ..solver.ema import Average
 from ..solver.losses import build_loss, class_weights
 from ..solver.lr_scheduler import Schedule
 from ..solver.optimizer import build_optimizer, set_learning_rate
@@ -23,7 +24,7 @@ from ..utils.io import WriteError, write_json_lines
 from ..utils.progress import tqdm
 from ..utils.signals import Interrupted, StopSignals
 from .checkpoint import copy_of_tuned, load_last, put_back, save_last
-from .evaluator import evaluate
+from .evaluator import Metrics, evaluate
 from .features import reuse_features
 from .precision import autocast
 from .results import RunFolder
@@ -93,7 +94,7 @@ class Training:
         trackers: Trackers | None = None,
     ):
         self.cfg, self.solver, self.model, self.run_folder, self.trackers = cfg, cfg.SOLVER, model, run, trackers
-        self.shared, self.saved = shared, time.perf_counter()
+        self.shared, self.saved, self.save_took = shared, time.perf_counter(), 0.0
         self.loader, self.val = loaders["train"], loaders.get("val")
         self.test = loaders.get("test") if self.solver.BEST_TEST_EPOCH else None  # for the record, see _test
         self.device, labels = self.loader.device, self.loader.labels.numpy()
@@ -109,6 +110,7 @@ class Training:
         self.stops_early = self.val is not None and self.epochs > self.solver.PATIENCE
         self._require_schedule()
         self.step = TrainingStep(cfg, model, self.optimizer, self.loss_of, self.device)
+        self.average = Average(model, self.solver.EMA) if self.solver.EMA else None
         self.rows, self.best = [], {"epoch": -1, "top1": -1.0, "state": None}
         self.steps, self.epoch_seconds, self.losses = 0, 0.0, torch.zeros(0)
         self.seconds = {"features": 0.0, "first_step": 0.0, "train": 0.0, "validate": 0.0}
@@ -146,13 +148,17 @@ class Training:
         """Write ``run.last``, from which ``resume`` goes on to the very same end."""
         if not self.cfg.MODEL.SAVE_CKPT:
             return
+        start = time.perf_counter()
         names = ("rows", "best", "steps", "epoch_seconds", "losses", "seconds")
         progress = {name: getattr(self, name) for name in names} | {"made": self._circumstances()}
+        if self.average:
+            progress["average"] = self.average.values
         try:
             save_last(self.run_folder.last, self.model, self.optimizer, self.step.scaler, progress)
         except WriteError as error:
             raise WriteError(f"{error}. Make room there, then go on with --resume") from error
         self.saved = time.perf_counter()
+        self.save_took = self.saved - start
 
     def _stop(self, stop: StopSignals) -> None:
         """Raise Interrupted, when the first process has written: whoever ends before makes a scheduler end the rest."""
@@ -171,6 +177,8 @@ class Training:
             return
         progress = load_last(self.run_folder.last, self.model, self.optimizer, self.step.scaler)
         made, now = progress.pop("made"), self._circumstances()
+        if self.average:
+            self.average.load(progress.pop("average"))
         for name, value in progress.items():
             setattr(self, name, value)
         where = f"after epoch {len(self.rows)}/{self.epochs}" + (f", step {self.steps}" if self.steps else "")
@@ -201,13 +209,18 @@ class Training:
                 self._report(row)
                 asked = any(distributed.gather(bool(stop.asked)))
                 last = len(self.rows) == self.epochs
-                if asked or last or time.perf_counter() - self.saved >= self.shared.save_seconds:
+                if asked or last or self._save_is_due():
                     self._write_metrics()
                     self.save()
                 if asked:
                     self._stop(stop)
                 self.shared.watch(self.rows)
         self._write_metrics()  # where the last epoch was another one than planned
+
+    def _save_is_due(self) -> bool:
+        """Whether last.ckpt is old enough: writing it takes a tenth of the time at most, however short epochs are."""
+        age = time.perf_counter() - self.saved
+        return any(distributed.gather(age >= max(self.shared.save_seconds, 9 * self.save_took)))
 
     def _write_metrics(self) -> None:
         if distributed.is_first():
@@ -223,6 +236,8 @@ class Training:
             lr = self.schedule(epoch, step)
             set_learning_rate(self.optimizer, lr)
             fresh.append(self.step(images, targets, sizes[step]))
+            if self.average:
+                self.average.update()
             if not self.started:
                 fresh[-1].item()  # waits for a GPU, and for the compiler
                 self.seconds["first_step"] += time.perf_counter() - start
@@ -274,20 +289,36 @@ class Training:
         if self.val is None or not (epoch + 1 == self.epochs or (every and (epoch + 1) % every == 0)):
             return {}
         start = time.perf_counter()
-        metrics = evaluate(self.network, self.val, autocast(self.cfg, self.device), padded=self.cfg.MODEL.COMPILE)
-        if metrics.top1 > self.best["top1"]:
-            state = copy_of_tuned(self.model) if self.stops_early else None
-            self.best = {"epoch": epoch, "top1": metrics.top1, "state": state}
+        with self._averaged():
+            metrics = self._measure(self.val)
+            if metrics.top1 > self.best["top1"]:
+                state = copy_of_tuned(self.model) if self.stops_early else None
+                self.best = {"epoch": epoch, "top1": metrics.top1, "state": state}
         self.seconds["validate"] += time.perf_counter() - start
         self.epoch_seconds += time.perf_counter() - start
         return {f"val_{name}": value for name, value in metrics.as_dict().items()}
+
+    def _measure(self, loader: Loader) -> Metrics:
+        return evaluate(self.network, loader, autocast(self.cfg, self.device), padded=self.cfg.MODEL.COMPILE)
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """Inside, the model has the weights that would be tested: with SOLVER.EMA the average."""
+        if self.average:
+            self.average.swap()
+        try:
+            yield
+        finally:
+            if self.average:
+                self.average.swap()
 
     def _test(self) -> dict:
         """Metrics of test for the epoch's row, with BEST_TEST_EPOCH: nothing in training looks at them."""
         if self.test is None:
             return {}
         start = time.perf_counter()
-        metrics = evaluate(self.network, self.test, autocast(self.cfg, self.device), padded=self.cfg.MODEL.COMPILE)
+        with self._averaged():
+            metrics = self._measure(self.test)
         self.seconds["test_epochs"] = self.seconds.get("test_epochs", 0.0) + time.perf_counter() - start
         self.epoch_seconds += time.perf_counter() - start
         return {f"test_{name}": value for name, value in metrics.as_dict().items()}
@@ -298,6 +329,8 @@ class Training:
         if self.stops_early:
             put_back(self.model, self.best["state"])
             used = self.rows[self.best["epoch"]]
+        elif self.average:
+            self.average.swap()
         images = sum(sum(self._batch_sizes(epoch)) for epoch in range(len(self.rows)))
         images -= self.loader.batch_sizes[0]  # without the first step
         seconds = self.seconds["train"] - self.seconds["first_step"]
@@ -325,13 +358,17 @@ class Training:
                 )
 
     def _report(self, row: dict) -> None:
-        """The epoch's line, with the seconds that are left, and the same numbers for trackers."""
+        """The epoch's line, with the seconds that are left, and the same numbers for trackers.
+
+        Of more than 100 epochs not every one has a line.
+        """
         seen = "".join(
             f" {name} {100 * row[f'{name}_top1']:.2f} %" for name in ("val", "test") if f"{name}_top1" in row
         )
         said = f"epoch {row['epoch']}/{self.epochs} loss {row['loss']:.4g} lr {row['lr']:.3g}{seen}"
         left = tqdm.format_interval((self.epochs - row["epoch"]) * row["seconds"])
-        logger.info("%s %.1f s, %s left", said, row["seconds"], left)
+        if row["epoch"] % max(1, self.epochs // 100) == 0 or row["epoch"] == self.epochs:
+            logger.info("%s %.1f s, %s left", said, row["seconds"], left)
         if self.trackers:
             self.trackers.epoch(row)
 

@@ -12,11 +12,13 @@ import pytest
 import timm
 import torch
 from test_sweep_files import number_of_runs, shortened
+from timm.scheduler.cosine_lr import CosineLRScheduler
 from torch.utils.flop_counter import FlopCounterMode
 
 from src.configs.config import ConfigError, file_settings, flatten, load_cfg, load_settings
 from src.data.tasks import find_task
 from src.models.vit_models import TunedViT, parse
+from src.solver.lr_scheduler import Schedule
 from src.tools import repro
 from src.tools.sweeps import spec
 from src.tools.sweeps.arithmetic import shape, work
@@ -96,6 +98,40 @@ def test_the_studys_settings_are_those_that_it_chose(setting):
         run = runs[label, task_of(row["dataset"])]
         settings = {key: value for key, value in settings.items() if key in run}
         assert {key: run[key] for key in settings} == settings, (label, row["dataset"])
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "task", "its"),
+    [
+        ("study_fixed", "LoRA", "cifar100", dict(lr=0.01, t_initial=100, warmup_t=10)),
+        ("study_fixed", "SSF", "dtd", dict(lr=0.01, t_initial=100, warmup_t=10)),
+        ("study_cifar100_1k_fixed", "BitFit", "cifar100-1k", dict(lr=0.001, t_initial=100, warmup_t=10)),
+        ("study_cifar100_fixed", "Full", "cifar100-full", dict(lr=0.0005, t_initial=40, warmup_t=4)),
+        ("study_resisc45_fixed", "LoRA r=1", "resisc45-225", dict(lr=0.001, t_initial=100, warmup_t=10)),
+        ("study_resisc45_fixed", "Full", "resisc45-full", dict(lr=0.0005, t_initial=40, warmup_t=5)),
+        ("study_clevr_fixed", "Full", "clevr-distance-full", dict(lr=0.0005, t_initial=40, warmup_t=4)),
+        (
+            "study_imagenet_fixed", "LoRA r=32", "imagenet-100shot",
+            dict(lr=3e-5, t_initial=100, warmup_t=10, lr_min=1e-6, warmup_lr_init=1e-7),
+        ),
+    ],
+)  # fmt: skip
+def test_the_studys_runs_have_its_learning_rates_and_all_that_trains_decays(name, method, task, its):
+    """Its trainer steps timm's scheduler after an epoch with that epoch's number; AdamW as torch has it, one group."""
+    run = planned(name)[method, task]
+    cfg = load_settings([(key, value, "the run") for key, value in run.items()], [], quiet=True)
+    its = {"lr_min": 1e-5, "warmup_lr_init": 1e-6} | its
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], its.pop("lr"))
+    scheduler, theirs = CosineLRScheduler(optimizer, **its), []
+    for epoch in range(its["t_initial"]):
+        theirs.append(optimizer.param_groups[0]["lr"])
+        scheduler.step(epoch)
+    schedule = Schedule(cfg.SOLVER, 15)
+    assert schedule.epochs == its["t_initial"]
+    assert [schedule(epoch, 7) for epoch in range(schedule.epochs)] == pytest.approx(theirs, rel=1e-12)
+    assert (run["SOLVER.DECAY"], run["SOLVER.EPS"]) == ("all", optimizer.defaults["eps"])
+    assert run["DATA.DROP_LAST"]
+    assert run["MODEL.HEAD_INIT"] == ("zero_shot" if "imagenet" in task else "linear")
 
 
 SWEEP = """_BASE_: {base}

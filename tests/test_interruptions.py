@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from test_run import QUICK, same_result
 
 import train
@@ -21,7 +22,7 @@ from src.engine.results import RunFolder
 from src.engine.run import run
 from src.engine.shared import Shared
 from src.tools import demo, demo_studies, runs, tune
-from src.utils.io import WriteError, exclusive, read_json_lines, waiting_for, write_text
+from src.utils.io import WriteError, exclusive, read_json, read_json_lines, waiting_for, write_text
 from src.utils.signals import REQUEUE, Interrupted, StopSignals
 
 # Dropout, augmentation, momentum, early stopping: all that a resumed run could forget.
@@ -264,3 +265,39 @@ def test_what_is_different_on_another_machine_is_said(tmp_path, monkeypatch, cap
     assert "device cpu before, NVIDIA H200 now" in note
     assert "processes 1 before, 4 now" in note
     assert "resuming after epoch 1/4, step 2" in caplog.text
+
+
+def folder_settings(root: Path) -> list[str]:
+    for i in range(12):
+        place = root / "photos" / ("test" if i % 3 == 0 else "train") / ("cat", "dog")[i % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (16, 16), (20 * i, 0, 90)).save(place / f"{i}.png")
+    return [
+        *QUICK, "DATA.NAME", "folder", "DATA.DATAPATH", str(root / "photos"), "MODEL.TRANSFER_TYPE", "linear",
+        "DATA.BATCH_SIZE", "4", "SOLVER.TOTAL_EPOCH", "3", "DATA.TRAIN_SPLIT", "train",
+    ]  # fmt: skip
+
+
+def test_an_interrupted_run_does_not_go_on_with_other_classes(tmp_path, monkeypatch, capsys):
+    settings = folder_settings(tmp_path)
+    interrupted_at(monkeypatch, [1])
+    assert train.main([*settings, "--run-dir", str(tmp_path / "run")]) == REQUEUE
+    for split in ("train", "test"):
+        (tmp_path / "photos" / split / "cat").rename(tmp_path / "photos" / split / "zebra")
+    assert train.main([*settings, "--run-dir", str(tmp_path / "run"), "--resume"]) == 1
+    said = capsys.readouterr().err
+    assert "was interrupted with other classes" in said
+    assert "gone: cat, new: zebra" in said
+
+
+def test_an_interrupted_run_that_goes_on_with_other_images_says_so(tmp_path, monkeypatch):
+    settings, folder = folder_settings(tmp_path), RunFolder(tmp_path / "run")
+    interrupted_at(monkeypatch, [1])
+    assert train.main([*settings, "--run-dir", str(folder.path)]) == REQUEUE
+    assert read_json(folder.data)["class_names"] == ["cat", "dog"]
+    Image.new("RGB", (16, 16), (7, 7, 7)).save(next((tmp_path / "photos/test/dog").iterdir()))  # same name
+    assert train.main([*settings, "--run-dir", str(folder.path), "--resume"]) == 0
+    notes = folder.read_result()["data"]["notes"]
+    assert "the test images are not those with which the run began: 4 then, 4 now" in notes
+    assert not any("train images are not those" in note for note in notes)
+    assert not folder.data.exists()

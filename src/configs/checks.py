@@ -12,7 +12,7 @@ from ..models.method import Method
 from ..models.vit_backbones.convert import clip
 from ..models.vit_backbones.zoo import MODEL_ZOO, check_size, find_backbone, patch_size
 from ..models.vit_models import METHODS, config_name, method_keys, parse
-from ..solver.lr_scheduler import num_epochs
+from ..solver.lr_scheduler import counts_steps, num_epochs
 
 CHOICES = {
     "DATA.TRAIN_SPLIT": ("", "train", "trainval"),
@@ -65,6 +65,7 @@ RANGES = {
     "SOLVER.MOMENTUM": (0, 1),
     "SOLVER.WARMUP_EPOCH": (0, None),
     "SOLVER.TOTAL_EPOCH": (1, None),
+    "SOLVER.MIN_STEPS": (0, None),
     "SOLVER.COOLDOWN_EPOCH": (0, None),
     "SOLVER.WARMUP_STEPS": (0, None),
     "SOLVER.MAX_STEPS": (0, None),
@@ -90,8 +91,9 @@ def problems(cfg: CfgNode) -> list[str]:
             found.append(f"{key} is {value}; it must be {f'from {low} to {high}' if high else f'at least {low}'}")
     if not 0 < cfg.DATA.PERCENTAGE <= 1:
         found.append(f"DATA.PERCENTAGE is {cfg.DATA.PERCENTAGE}; it must be more than 0 and at most 1")
-    if not 0 < cfg.DATA.VAL_FRACTION < 1:
-        found.append(f"DATA.VAL_FRACTION is {cfg.DATA.VAL_FRACTION}; it must be between 0 and 1")
+    for key in ("VAL_FRACTION", "TEST_FRACTION"):
+        if not 0 < cfg.DATA[key] < 1:
+            found.append(f"DATA.{key} is {cfg.DATA[key]}; it must be between 0 and 1")
     return found + _data(cfg) + _backbone(cfg) + _methods(cfg) + _solver(cfg)
 
 
@@ -201,7 +203,7 @@ def _solver(cfg: CfgNode) -> list[str]:
     if solver.ACCUMULATE > cfg.DATA.BATCH_SIZE:
         found.append(f"SOLVER.ACCUMULATE {solver.ACCUMULATE} is more than DATA.BATCH_SIZE {cfg.DATA.BATCH_SIZE}")
     found += _schedule(solver)
-    if not solver.MAX_STEPS and (problem := rarely_measured(solver, num_epochs(solver))):
+    if not counts_steps(solver) and (problem := rarely_measured(solver, num_epochs(solver))):
         found.append(problem)
     if not 0 < solver.LAYER_DECAY <= 1:
         found.append(f"SOLVER.LAYER_DECAY is {solver.LAYER_DECAY}; it must be more than 0 and at most 1")
@@ -236,6 +238,8 @@ def rarely_measured(solver: CfgNode, epochs: int) -> str:
 
 
 def _schedule(solver: CfgNode) -> list[str]:
+    if solver.BASE_LR == -1:
+        return [f"SOLVER.BASE_LR -1 is for SOLVER.OPTIMIZER adamw; {solver.OPTIMIZER} needs a number"]
     found = [
         f"SOLVER.{key} {solver[key]:g} is more than SOLVER.BASE_LR {solver.BASE_LR:g}, the highest learning rate"
         for key in ("MIN_LR", "WARMUP_LR")
@@ -249,6 +253,8 @@ def _schedule(solver: CfgNode) -> list[str]:
         found.append("SOLVER.SCHEDULE_LATE is for a learning rate per epoch (SOLVER.SCHEDULE_PER epoch, no *_STEPS)")
     if solver.MAX_STEPS and solver.COOLDOWN_EPOCH:
         found.append("SOLVER.MAX_STEPS and SOLVER.COOLDOWN_EPOCH do not go together: all steps are counted")
+    if solver.MAX_STEPS and solver.MIN_STEPS:
+        found.append("SOLVER.MAX_STEPS and SOLVER.MIN_STEPS do not go together: the first says how many there are")
     return found
 
 
@@ -268,7 +274,7 @@ def _short_warm_up(solver: CfgNode, epochs: int) -> list[str]:
 def warnings(cfg: CfgNode) -> list[str]:
     """What runs, but probably not as meant."""
     found, solver = [], cfg.SOLVER
-    epochs = 0 if solver.MAX_STEPS else num_epochs(solver)  # otherwise only the data can tell
+    epochs = 0 if counts_steps(solver) else num_epochs(solver)  # otherwise only the data can tell
     if epochs and not solver.WARMUP_STEPS:
         found += _short_warm_up(solver, epochs)
     if epochs > solver.PATIENCE and (cfg.DATA.TRAIN_SPLIT or find_task(cfg.DATA.NAME).train_split) == "trainval":

@@ -16,7 +16,7 @@ import yaml
 from fvcore.common.config import CfgNode
 
 from ..models.method import Method
-from ..models.vit_models import METHODS, config_name, parse
+from ..models.vit_models import METHODS, config_name, parse, suited_lr
 from ..utils.paths import expand
 from ..utils.yaml import lines_of, read_value, read_yaml, safe_load
 from . import checks, legacy
@@ -93,6 +93,9 @@ def get_cfg() -> CfgNode:
     cfg.DATA.PERCENTAGE = 1.0
     # Fraction of train/ that becomes val where a folder has no val/; stratified, the same for every SEED.
     cfg.DATA.VAL_FRACTION = 0.2
+    # Fraction of the images that becomes test where class folders come without train/ and test/; stratified, always the
+    # same. VAL_FRACTION is then of what is left.
+    cfg.DATA.TEST_FRACTION = 0.2
     # How the data set lies in DATAPATH, where there is a choice: "tfds", "noah", "fgvc", "lists", "torchvision",
     # "folder", "shards"; "": the first of the task's that is there.
     cfg.DATA.SOURCE = ""
@@ -135,7 +138,8 @@ def get_cfg() -> CfgNode:
     # Type of resized pixels: "uint8" (at most 1 of 255 off), or "float32" (exact, four times the memory).
     cfg.DATA.DTYPE = "uint8"
     # Crops and flips in training: "none"; "flip"; "crop_flip" (random crop of an image resized to 8/7 of the input
-    # size); "rrc_flip" (random resized crop); "rrc_flips" (also upside down).  "": the task's own choice.
+    # size); "rrc_flip" (random resized crop); "rrc_flips" (also upside down). "": the task's own choice. "auto":
+    # "crop_flip", but "none" where the head alone trains: what the network makes of an image is then computed once.
     cfg.DATA.AUGMENT = ""
     # After that: "randaugment", "trivialaugment" (torchvision's), a policy of timm's ("rand-m9-mstd0.5-inc1"), "none";
     # "": the task's own choice.
@@ -212,7 +216,8 @@ def get_cfg() -> CfgNode:
     cfg.SOLVER.OPTIMIZER = "sgd"
     # What adam and adamw add to the root of the second moment; 0: 1e-8 for adam, 1e-6 for adamw (VPT's).
     cfg.SOLVER.EPS = 0.0
-    # The highest learning rate, used as it is: not scaled by the batch size.
+    # The highest learning rate, used as it is: not scaled by the batch size. -1, with adamw: the one that suits the
+    # methods (``adamw_lr`` in src/models/methods), 0.03 for the head alone.
     cfg.SOLVER.BASE_LR = 0.01
     # Weight decay of what SOLVER.DECAY names.
     cfg.SOLVER.WEIGHT_DECAY = 0.0001
@@ -249,6 +254,9 @@ def get_cfg() -> CfgNode:
     cfg.SOLVER.TOTAL_EPOCH = 30
     # Steps in all, instead, whatever the last epoch has done by then; 0: TOTAL_EPOCH.
     cfg.SOLVER.MAX_STEPS = 0
+    # More epochs than TOTAL_EPOCH where these have fewer steps than this, for small data sets; 0: never; -1: 300, which
+    # suit most methods, or 2000 for the head alone.
+    cfg.SOLVER.MIN_STEPS = 0
     # More epochs behind TOTAL_EPOCH, with MIN_LR (timm's cooldown).
     cfg.SOLVER.COOLDOWN_EPOCH = 0
     # Stop after this many epochs, on the schedule of all; 0: never.
@@ -380,6 +388,19 @@ def _resolve(cfg: CfgNode, for_vpt: bool) -> None:
         solver.DECAY = "vpt"
     if solver.MAX_STEPS or solver.WARMUP_STEPS:
         solver.SCHEDULE_PER = "step"
+    with suppress(ValueError):  # unknown names are for ``checks``
+        _resolve_by_methods(cfg, parse(model.TRANSFER_TYPE, cfg.FREQFIT))
+
+
+def _resolve_by_methods(cfg: CfgNode, methods: dict[str, dict]) -> None:
+    """The same for what suits a method: a learning rate, and with the head alone more steps on features kept."""
+    data, solver = cfg.DATA, cfg.SOLVER
+    if solver.BASE_LR == -1 and solver.OPTIMIZER == "adamw":
+        solver.BASE_LR = suited_lr(methods)
+    if solver.MIN_STEPS == -1:
+        solver.MIN_STEPS = 300 if methods else 2000
+    if data.AUGMENT == "auto":
+        data.AUGMENT = "crop_flip" if methods else "none"
 
 
 def _has_own_decay(cfg: CfgNode) -> bool:

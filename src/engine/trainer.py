@@ -93,7 +93,7 @@ class Training:
         trackers: Trackers | None = None,
     ):
         self.cfg, self.solver, self.model, self.run_folder, self.trackers = cfg, cfg.SOLVER, model, run, trackers
-        self.shared, self.saved = shared, time.perf_counter()
+        self.shared, self.saved, self.save_took = shared, time.perf_counter(), 0.0
         self.loader, self.val = loaders["train"], loaders.get("val")
         self.test = loaders.get("test") if self.solver.BEST_TEST_EPOCH else None  # for the record, see _test
         self.device, labels = self.loader.device, self.loader.labels.numpy()
@@ -146,6 +146,7 @@ class Training:
         """Write ``run.last``, from which ``resume`` goes on to the very same end."""
         if not self.cfg.MODEL.SAVE_CKPT:
             return
+        start = time.perf_counter()
         names = ("rows", "best", "steps", "epoch_seconds", "losses", "seconds")
         progress = {name: getattr(self, name) for name in names} | {"made": self._circumstances()}
         try:
@@ -153,6 +154,7 @@ class Training:
         except WriteError as error:
             raise WriteError(f"{error}. Make room there, then go on with --resume") from error
         self.saved = time.perf_counter()
+        self.save_took = self.saved - start
 
     def _stop(self, stop: StopSignals) -> None:
         """Raise Interrupted, when the first process has written: whoever ends before makes a scheduler end the rest."""
@@ -201,13 +203,18 @@ class Training:
                 self._report(row)
                 asked = any(distributed.gather(bool(stop.asked)))
                 last = len(self.rows) == self.epochs
-                if asked or last or time.perf_counter() - self.saved >= self.shared.save_seconds:
+                if asked or last or self._save_is_due():
                     self._write_metrics()
                     self.save()
                 if asked:
                     self._stop(stop)
                 self.shared.watch(self.rows)
         self._write_metrics()  # where the last epoch was another one than planned
+
+    def _save_is_due(self) -> bool:
+        """Whether last.ckpt is old enough: writing it takes a tenth of the time at most, however short epochs are."""
+        age = time.perf_counter() - self.saved
+        return any(distributed.gather(age >= max(self.shared.save_seconds, 9 * self.save_took)))
 
     def _write_metrics(self) -> None:
         if distributed.is_first():
@@ -325,13 +332,17 @@ class Training:
                 )
 
     def _report(self, row: dict) -> None:
-        """The epoch's line, with the seconds that are left, and the same numbers for trackers."""
+        """The epoch's line, with the seconds that are left, and the same numbers for trackers.
+
+        Of more than 100 epochs not every one has a line.
+        """
         seen = "".join(
             f" {name} {100 * row[f'{name}_top1']:.2f} %" for name in ("val", "test") if f"{name}_top1" in row
         )
         said = f"epoch {row['epoch']}/{self.epochs} loss {row['loss']:.4g} lr {row['lr']:.3g}{seen}"
         left = tqdm.format_interval((self.epochs - row["epoch"]) * row["seconds"])
-        logger.info("%s %.1f s, %s left", said, row["seconds"], left)
+        if row["epoch"] % max(1, self.epochs // 100) == 0 or row["epoch"] == self.epochs:
+            logger.info("%s %.1f s, %s left", said, row["seconds"], left)
         if self.trackers:
             self.trackers.epoch(row)
 

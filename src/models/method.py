@@ -105,6 +105,8 @@ class Method(nn.Module):
     folds = False
     # Whether it also works on Swin and ConvNeXt: it asks for modules by name, never for tokens or a grid.
     for_any_backbone = False
+    # The learning rate that suits it with AdamW, for SOLVER.BASE_LR -1: 0.001 unless pictures showed another.
+    adamw_lr = 0.001
     # Whether the ViT's own dropout and drop-path act during training. VPT keeps a frozen encoder in eval mode.
     vit_in_train_mode = False
 

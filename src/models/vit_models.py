@@ -1,7 +1,7 @@
 """The tuned model: one frozen timm ViT, the methods attached to it, and a new head."""
 
 import difflib
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -157,6 +157,11 @@ def parse(transfer_type: str, freqfit: str = "") -> dict[str, dict]:
         if set(names) <= wanted.keys():
             raise ValueError(f"MODEL.TRANSFER_TYPE {transfer_type!r}: {reason}; name one of them")
     return {name: wanted[name] for name in METHODS if name in wanted}
+
+
+def suited_lr(methods: Iterable[str]) -> float:
+    """The learning rate of AdamW that suits these methods together; 0.03 for the head alone."""
+    return min((METHODS[name].adamw_lr for name in methods), default=0.03)
 
 
 class TunedViT(nn.Module):

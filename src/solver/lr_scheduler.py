@@ -43,6 +43,7 @@ class Schedule:
     def __init__(self, solver: CfgNode, steps_per_epoch: int):
         self.solver, self.steps_per_epoch = solver, steps_per_epoch
         self.epochs = num_epochs(solver, steps_per_epoch)
+        self.total = total_epochs(solver, steps_per_epoch)
 
     def steps(self, epoch: int) -> int:
         """Steps of ``epoch``: fewer than others where MAX_STEPS ends within it."""
@@ -63,20 +64,34 @@ class Schedule:
     def __call__(self, epoch: int, step: int) -> float:
         solver, per_epoch = self.solver, self.steps_per_epoch
         if solver.SCHEDULE_PER == "epoch":
-            return self._rate(max(0, epoch - solver.SCHEDULE_LATE), solver.WARMUP_EPOCH, solver.TOTAL_EPOCH)
+            return self._rate(max(0, epoch - solver.SCHEDULE_LATE), solver.WARMUP_EPOCH, self.total)
         if solver.SCHEDULER == "timm" or solver.MAX_STEPS or solver.WARMUP_STEPS:  # a step has the rate it starts at
             warmup = solver.WARMUP_STEPS or solver.WARMUP_EPOCH * per_epoch
-            return self._rate(epoch * per_epoch + step, warmup, solver.MAX_STEPS or solver.TOTAL_EPOCH * per_epoch)
-        return self._rate(epoch + (step + 0.5) / per_epoch, solver.WARMUP_EPOCH, solver.TOTAL_EPOCH)
+            return self._rate(epoch * per_epoch + step, warmup, solver.MAX_STEPS or self.total * per_epoch)
+        return self._rate(epoch + (step + 0.5) / per_epoch, solver.WARMUP_EPOCH, self.total)
 
     def _rate(self, at: float, warmup: float, total: float) -> float:
         solver = self.solver
         return learning_rate(solver.SCHEDULER, solver.BASE_LR, warmup, total, at, solver.MIN_LR, solver.WARMUP_LR)
 
 
+def total_epochs(solver: CfgNode, steps_per_epoch: int) -> int:
+    """Epochs of the schedule: TOTAL_EPOCH, or as many as MIN_STEPS need."""
+    return max(solver.TOTAL_EPOCH, -(-solver.MIN_STEPS // steps_per_epoch))
+
+
 def num_epochs(solver: CfgNode, steps_per_epoch: int = 1) -> int:
-    """Epochs of a run, the last one perhaps not a whole one; what an epoch has matters where MAX_STEPS is set."""
-    planned = solver.TOTAL_EPOCH + solver.COOLDOWN_EPOCH
+    """Epochs of a run, the last one perhaps not a whole one.
+
+    Args:
+        steps_per_epoch: it matters where MIN_STEPS or MAX_STEPS is set, see ``counts_steps``.
+    """
+    planned = total_epochs(solver, steps_per_epoch) + solver.COOLDOWN_EPOCH
     if solver.MAX_STEPS:
         planned = -(-solver.MAX_STEPS // steps_per_epoch)
     return min(solver.SEARCH_EPOCH or planned, planned)
+
+
+def counts_steps(solver: CfgNode) -> bool:
+    """Whether only the number of training images tells how many epochs there are."""
+    return bool(solver.MAX_STEPS or solver.MIN_STEPS)

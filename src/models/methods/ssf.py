@@ -40,6 +40,7 @@ class SSF(Method):
     paper = "Lian et al., 2022, arXiv:2210.08823"
     learns = "a scale and shift after every operation"
     folds = True
+    adamw_lr = 0.003
     for_any_backbone = True
 
     @staticmethod

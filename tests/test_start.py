@@ -75,9 +75,6 @@ def test_a_user_without_account_and_home_can_train(tmp_path):
     assert "are not kept" in done.stdout
     assert list(tmp_path.rglob("result.json"))
     assert not (tmp_path / "~").exists()
-    done = python("-c", NOBODY, *settings, "DATA.CACHE_DIR", "~/cache", cwd=tmp_path)
-    assert done.returncode == 2
-    assert "DATA.CACHE_DIR in the command line is '~/cache': there is no such home folder" in done.stderr
 
 
 def test_a_reader_may_leave(tmp_path):

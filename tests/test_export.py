@@ -1,6 +1,8 @@
 """``python -m src.tools.export``: what it writes gives the run's logits where nothing of this project is known."""
 
+import html
 import os
+import re
 import subprocess
 import sys
 
@@ -15,6 +17,7 @@ from src.engine.checkpoint import load_tuned
 from src.engine.run import run
 from src.tools import export
 from src.tools.exports import hub, network, onnx_file, program
+from src.tools.exports.card import plain
 from src.tools.reports.stats import wilson
 from src.utils.io import read_json
 
@@ -107,6 +110,18 @@ def test_the_card_is_written_from_the_run(finished, tmp_path, main):
     assert str(finished.parent) not in text
     config = read_json(finished / "export" / "hub" / "config.json")
     assert config["label_names"] == result["class_names"]
+
+
+@pytest.mark.parametrize(
+    "name", ["<img src=x onerror=alert(1)>", "[a](javascript:b)", "a\n\n# b", "`*c*`", "a|b", "&lt;"]
+)
+def test_a_card_shows_names_and_does_nothing_else(name):
+    """By commonmark's rules: no tag, link, code, emphasis, heading or cell is left."""
+    said = plain(name)
+    assert "<" not in said
+    assert "\n" not in said
+    assert not re.search(r"(?<!\\)[\[\]`*|]", said)
+    assert " ".join(name.split()) == html.unescape(re.sub(r"\\(.)", r"\1", said))
 
 
 @pytest.mark.parametrize(("right", "images"), [(785, 797), (0, 10), (10, 10), (1, 3)])

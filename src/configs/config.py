@@ -242,7 +242,7 @@ def get_cfg() -> CfgNode:
     # When the learning rate changes: "epoch" (VPT: the first warm-up epoch has learning rate WARMUP_LR) or "step".
     cfg.SOLVER.SCHEDULE_PER = "epoch"
     # Each epoch has the learning rate of the one before, the first two the first one's: what becomes of a timm
-    # scheduler that is stepped after an epoch with that epoch's number (FacT, Convpass, RepAdapter, SSF, RLRR, SPT).
+    # scheduler that is stepped after an epoch with that epoch's number (NOAH, FacT, Convpass, RepAdapter, RLRR, SPT).
     cfg.SOLVER.SCHEDULE_LATE = False
     # Where the warm-up starts.
     cfg.SOLVER.WARMUP_LR = 0.0

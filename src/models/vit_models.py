@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .drop_path import set_drop_path
 from .head import build_head
-from .method import Method, connect, tokens_of
+from .method import DoesNotFit, Method, Tokens, connect, tokens_of
 from .methods.adapter import Adapter
 from .methods.adaptformer import AdaptFormer
 from .methods.block import BlockExpansion
@@ -41,7 +41,7 @@ from .methods.spt import SPTAdapter, SPTLoRA
 from .methods.ssf import SSF
 from .methods.vqt import VQT
 from .pooling import set_pool
-from .vit_backbones.zoo import build_backbone, norm_of_all
+from .vit_backbones.zoo import architecture, build_backbone, norm_of_all
 
 T = TypeVar("T")
 
@@ -196,14 +196,14 @@ class TunedViT(nn.Module):
         vit.reset_classifier(0)
         set_pool(vit, cfg.POOL)
         tokens = tokens_of(vit, cfg.POOL)
-        if tokens is None and (unfit := [name for name in methods if not METHODS[name].for_any_backbone]):
-            fit = ", ".join(name for name, method in METHODS.items() if method.for_any_backbone)
-            raise ValueError(f"{', '.join(unfit)} needs the tokens of a ViT; on a {type(vit).__name__} there are {fit}")
+        _require_tokens(methods, vit, tokens)
         self.vit = vit
         self.methods = nn.ModuleDict()
         for name, implied in methods.items():
-            self.methods[name] = METHODS[name](method_keys(cfg, name, implied), vit, tokens)
-            drop_path = drop_path or METHODS[name].drop_path(method_keys(cfg, name, implied))
+            keys = method_keys(cfg, name, implied)
+            with _fitting(name, vit):
+                self.methods[name] = METHODS[name](keys, vit, tokens)
+            drop_path = drop_path or METHODS[name].drop_path(keys)
         self.drop_paths = set_drop_path(vit, drop_path) if drop_path else []
         self.sites = connect(vit, self.methods)
         self.strength = 1.0  # of the methods, see scale_methods
@@ -338,6 +338,44 @@ class TunedViT(nn.Module):
         """Trained parameters by part: one entry per method, ``vit`` (its own weights) and ``head``."""
         parts = {**self.methods, "vit": self.vit, "head": self.head}
         return {name: sum(p.numel() for p in part.parameters() if p.requires_grad) for name, part in parts.items()}
+
+
+@contextmanager
+def _fitting(name: str, vit: nn.Module) -> Iterator[None]:
+    """A DoesNotFit inside becomes a ValueError that says which method, which network and what to do."""
+    try:
+        yield
+    except DoesNotFit as error:
+        network = (getattr(vit, "pretrained_cfg", None) or {}).get("architecture") or "this one"
+        keys = f", or parts that are there, by MODEL.{config_name(name)}" if METHODS[name].defaults() else ""
+        raise ValueError(
+            f"method {name!r} does not fit the network ({network}, a {type(vit).__name__}): {error}. Choose another "
+            f"method or backbone{keys}"
+        ) from error
+
+
+def require_methods_fit(cfg: CfgNode) -> None:
+    """Find out before weights or data are read whether the methods fit the backbone, in a fraction of a second.
+
+    Raises:
+        ValueError: one does not.
+    """
+    size = tuple(cfg.DATA.IMAGE_SIZE) or (cfg.DATA.CROPSIZE, cfg.DATA.CROPSIZE)
+    with torch.device("meta"):
+        vit = architecture(cfg.DATA.FEATURE, size)
+        set_pool(vit, cfg.MODEL.POOL, norm_of_all(cfg.DATA.FEATURE))
+        tokens = tokens_of(vit, cfg.MODEL.POOL)
+        methods = parse(cfg.MODEL.TRANSFER_TYPE, cfg.FREQFIT)
+        _require_tokens(methods, vit, tokens)
+        for name, implied in methods.items():
+            with _fitting(name, vit):
+                METHODS[name].require_parts(method_keys(cfg.MODEL, name, implied), vit, tokens)
+
+
+def _require_tokens(methods: Iterable[str], vit: nn.Module, tokens: Tokens | None) -> None:
+    if tokens is None and (unfit := [name for name in methods if not METHODS[name].for_any_backbone]):
+        fit = ", ".join(name for name, method in METHODS.items() if method.for_any_backbone)
+        raise ValueError(f"{', '.join(unfit)} needs the tokens of a ViT; on a {type(vit).__name__} there are {fit}")
 
 
 def build_model(

@@ -90,7 +90,9 @@ class Prompt(Method):
         cfg.FORWARD_DEEP_NOEXPAND = False
         # What is pooled. "original": the class token, or for average-pooled backbones prompts and patches (with
         # MODEL.POOL avg: patches); for "imgprompt_pool" (prompts and patches), "img_pool" (patches) and "prompt_pool"
-        # the mean, then the final norm.
+        # the mean, then the final norm. "img_pool" takes the prompts out behind the last block, also before attention
+        # pooling; so does the unifying study (Mai et al., 2025), whose VPT-Shallow has them in the first block only
+        # (FORWARD_DEEP_NOEXPAND).
         cfg.VIT_POOL_TYPE = "original"
         # Keep the prompts at their random start, as VPT's "prompt-noupdate".
         cfg.FROZEN = False
@@ -164,7 +166,7 @@ class Prompt(Method):
         last = f"blocks.{len(vit.blocks) - 1}"
         if vit.global_pool == "token":
             self.after(last, MeanIntoClass(*wanted[pooled]))
-        elif vit.global_pool == "avg" and pooled == "img_pool":
+        elif vit.global_pool in ("avg", "map") and pooled == "img_pool":
             self.after(last, Remove(first, first + count))
         elif vit.global_pool == "avg":
             self.after(last, Remove(first + count, None))

@@ -17,8 +17,8 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 
 from ..allocation import Allocation, Piece, Rules, pieces
-from ..method import THIS_FILE, Method
-from .adapter import dropout_problems
+from ..method import THIS_FILE, Method, block_sites
+from .adapter import dropout_problems, require_linear
 from .sparse import SparseUpdate
 
 OPERATIONS = ("attn.q", "attn.k", "attn.v", "attn.proj", "mlp.fc1", "mlp.fc2")
@@ -141,7 +141,14 @@ class SPT(Method):
             token.numel() if token is not None else 0,
         )  # fmt: skip
 
+    @classmethod
+    def require_parts(cls, cfg, vit, tokens):
+        """Without an allocation, which a run makes from its data."""
+        for site, op in block_sites(vit, ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")).items():
+            require_linear(op, site)
+
     def attach(self, cfg, vit, tokens):
+        self.require_parts(cfg, vit, tokens)
         if not cfg.ALLOCATION:
             raise ValueError(
                 f"spt_{self.kind} needs an allocation: python -m src.tools.sensitivity makes one for a task, for "

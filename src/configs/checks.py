@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from fvcore.common.config import CfgNode
 
 from ..data.augment import AUTO_AUGMENT, timm_policy
-from ..data.pixels import NORMALIZE, PRESETS
+from ..data.pixels import NORMALIZE, PRESETS, build_pixels
 from ..data.tasks import find_task
 from ..models.method import Method
 from ..models.vit_backbones.convert import clip
@@ -34,7 +34,7 @@ CHOICES = {
     "MODEL.HEAD_INIT": ("vpt", "zero", "linear", "trunc_normal", "zero_shot"),
     "MODEL.POOL": ("", "token", "avg"),
     "MODEL.POS_EMBED_RESIZE": ("auto", "bilinear", "bicubic"),
-    "SOLVER.OPTIMIZER": ("sgd", "adam", "adamw"),
+    "SOLVER.OPTIMIZER": ("sgd", "adam", "adamw", "lbfgs"),
     "SOLVER.SCHEDULER": ("cosine", "timm", "constant"),
     "SOLVER.DECAY": ("auto", "vpt", "timm", "all", "none"),
     "SOLVER.SCHEDULE_PER": ("epoch", "step"),
@@ -206,6 +206,8 @@ def _solver(cfg: CfgNode) -> list[str]:
     if solver.ACCUMULATE > cfg.DATA.BATCH_SIZE:
         found.append(f"SOLVER.ACCUMULATE {solver.ACCUMULATE} is more than DATA.BATCH_SIZE {cfg.DATA.BATCH_SIZE}")
     found += _schedule(solver)
+    if solver.OPTIMIZER == "lbfgs" and (reasons := not_logistic(cfg)):
+        found.append(f"SOLVER.OPTIMIZER lbfgs is a logistic regression, which has no place for {', '.join(reasons)}")
     if not counts_steps(solver) and (problem := rarely_measured(solver, num_epochs(solver))):
         found.append(problem)
     for key in ("DROP_PATH", "EMA"):
@@ -243,6 +245,32 @@ def rarely_measured(solver: CfgNode, epochs: int) -> str:
         f"SOLVER.EVAL_EVERY is {solver.EVAL_EVERY}, but stopping after {solver.PATIENCE} epochs without a better "
         "validation accuracy (SOLVER.PATIENCE) needs to measure it at least as often"
     )
+
+
+def not_logistic(cfg: CfgNode) -> list[str]:
+    """What asks for more than a logistic regression on features that are computed once."""
+    solver, data, model = cfg.SOLVER, cfg.DATA, cfg.MODEL
+    found = [f"MODEL.TRANSFER_TYPE {model.TRANSFER_TYPE}"] if parse(model.TRANSFER_TYPE, cfg.FREQFIT) else []
+    wanted = {
+        "MODEL.MLP_NUM": model.MLP_NUM,
+        "MODEL.HEAD_INIT zero_shot": model.HEAD_INIT == "zero_shot",
+        "SOLVER.LOSS sigmoid": solver.LOSS == "sigmoid",
+        "SOLVER.LABEL_SMOOTHING": solver.LABEL_SMOOTHING,
+        "SOLVER.EMA": solver.EMA,
+        "SOLVER.FSDP": solver.FSDP,
+        "SOLVER.BEST_TEST_EPOCH": solver.BEST_TEST_EPOCH,
+        "DATA.CLASS_WEIGHTS_TYPE": data.CLASS_WEIGHTS_TYPE != "none",
+        "random augmentation": _augments(cfg),
+    }
+    return found + [name for name, value in wanted.items() if value]
+
+
+def _augments(cfg: CfgNode) -> bool:
+    """Whether images look different in every epoch, as far as a config with problems tells."""
+    try:
+        return build_pixels(cfg, find_task(cfg.DATA.NAME).protocol).random
+    except (ValueError, KeyError):
+        return False
 
 
 def _schedule(solver: CfgNode) -> list[str]:

@@ -215,7 +215,9 @@ def get_cfg() -> CfgNode:
     cfg.MODEL.SAVE_CKPT = True
 
     cfg.SOLVER = CfgNode()
-    # "sgd", "adam" (L2 in the gradient) or "adamw" (decoupled weight decay).
+    # "sgd", "adam" (L2 in the gradient), "adamw" (decoupled weight decay), or, for the head alone on images that look
+    # the same every time, "lbfgs": a logistic regression whose penalty is chosen on val, without epochs, learning rate
+    # or decay. "auto": "lbfgs" where it can be, else "adamw".
     cfg.SOLVER.OPTIMIZER = "sgd"
     # What adam and adamw add to the root of the second moment; 0: 1e-8 for adam, 1e-6 for adamw (VPT's).
     cfg.SOLVER.EPS = 0.0
@@ -392,25 +394,29 @@ def load_settings(
 def _resolve(cfg: CfgNode, for_vpt: bool) -> None:
     """Replace "auto" by what it means here, so that whatever is written, hashed or reported says what acts."""
     model, solver = cfg.MODEL, cfg.SOLVER
+    with suppress(ValueError):  # unknown names are for ``checks``
+        _resolve_by_methods(cfg, parse(model.TRANSFER_TYPE, cfg.FREQFIT))
     if model.HEAD_INIT == "auto":
         model.HEAD_INIT = "vpt" if for_vpt or solver.OPTIMIZER == "sgd" else "zero"
     if solver.DECAY == "auto" and (for_vpt or solver.OPTIMIZER != "adamw" or not _has_own_decay(cfg)):
         solver.DECAY = "vpt"
     if solver.MAX_STEPS or solver.WARMUP_STEPS:
         solver.SCHEDULE_PER = "step"
-    with suppress(ValueError):  # unknown names are for ``checks``
-        _resolve_by_methods(cfg, parse(model.TRANSFER_TYPE, cfg.FREQFIT))
 
 
 def _resolve_by_methods(cfg: CfgNode, methods: dict[str, dict]) -> None:
-    """The same for what suits a method: a learning rate, and with the head alone more steps on features kept."""
+    """The same for what suits a method: its optimizer and learning rate, how long it trains, what images look like."""
     data, solver = cfg.DATA, cfg.SOLVER
+    if data.AUGMENT == "auto":
+        data.AUGMENT = "crop_flip" if methods else "none"
+    if solver.OPTIMIZER == "auto":
+        solver.OPTIMIZER = "adamw" if checks.not_logistic(cfg) else "lbfgs"
+    if solver.OPTIMIZER == "lbfgs":
+        solver.BASE_LR, solver.MIN_STEPS, solver.DECAY = 1.0, 0, "none"
     if solver.BASE_LR == -1 and solver.OPTIMIZER == "adamw":
         solver.BASE_LR = suited_lr(methods)
     if solver.MIN_STEPS == -1:
         solver.MIN_STEPS = 300 if methods else 2000
-    if data.AUGMENT == "auto":
-        data.AUGMENT = "crop_flip" if methods else "none"
 
 
 def _has_own_decay(cfg: CfgNode) -> bool:

@@ -26,6 +26,7 @@ from ..utils.signals import Interrupted, StopSignals
 from .checkpoint import copy_of_tuned, load_last, put_back, save_last
 from .evaluator import Metrics, evaluate
 from .features import reuse_features
+from .logistic import fit_head
 from .precision import autocast
 from .results import RunFolder
 from .shared import Shared
@@ -66,6 +67,8 @@ def train(
         StoppedEarly: whoever watches (``shared.watch``) has seen enough.
         Interrupted: ``stop`` was asked for; what was done is in ``run.last``.
     """
+    if cfg.SOLVER.OPTIMIZER == "lbfgs":
+        return fit_head(cfg, model, loaders, run, trackers)
     training = Training(cfg, model, loaders, run, shared or Shared(), trackers)
     training.resume()
     training.prepare()

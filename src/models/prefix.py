@@ -174,12 +174,16 @@ class Suffix(nn.Module):
         self.readers = tuple(readers)  # they are in the model
 
     def forward(self, records: Tensor) -> Tensor:
+        return self.model.head(self.features(records))
+
+    def features(self, records: Tensor) -> Tensor:
+        """What the head sees: (B, W) -> (B, D)."""
         x, *read = self.layout.unpack(records)
         for reader, seen in zip(self.readers, read, strict=True):
             reader.answer(seen)
         for stage in self.rest:
             x = stage.run(x)
-        return self.model.head(self.model.joined(x))
+        return self.model.joined(x)
 
 
 @torch.no_grad()

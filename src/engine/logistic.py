@@ -1,0 +1,125 @@
+"""SOLVER.OPTIMIZER lbfgs: the head alone as a logistic regression on frozen features, its penalty chosen, not trained.
+
+What scikit-learn's LogisticRegression finds, with the penalty that is best on validation images: nothing to tune, and
+no learning rate that suits one backbone's features and not another's.
+"""
+
+import logging
+import time
+
+import numpy as np
+import torch
+from fvcore.common.config import CfgNode
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..data.loader import Loader
+from ..data.sources.base import stratified
+from ..models.vit_models import TunedViT
+from ..utils import distributed
+from ..utils.io import write_json_lines
+from ..utils.progress import tqdm
+from .evaluator import evaluate
+from .features import reuse_features
+from .precision import autocast
+from .probe import HELD_OUT, LAST_STEPS, fit, logits
+from .results import RunFolder
+from .trackers import Trackers
+
+logger = logging.getLogger(__name__)
+
+# Of mean cross-entropy + penalty / 2 |W|^2 on features whose standard deviation over all channels is 1; strong to weak:
+# each fit starts from the one before.
+PENALTIES = tuple(10.0 ** (power / 2) for power in range(2, -15, -1))
+STEPS = 200  # of L-BFGS, at most, to compare penalties
+WORSE = 4  # weaker penalties in a row that are no better end the search
+
+
+def fit_head(
+    cfg: CfgNode, model: TunedViT, loaders: dict[str, Loader], run: RunFolder, trackers: Trackers | None = None
+) -> dict:
+    """Fit ``model.head`` to the images of ``loaders["train"]``; what the result says of training, as ``train``.
+
+    The penalty has the smallest cross-entropy on ``loaders["val"]``, or, where there is none, on a fifth of the
+    training images, stratified; the head is then fitted to all training images. Deterministic.
+    """
+    start, amp = time.perf_counter(), autocast(cfg, loaders["train"].device)
+    mine = {name: loaders[name] for name in ("train", "val") if name in loaders}
+    network, mine = reuse_features(cfg, model, mine, amp)
+    features = {name: _features(network, loader, amp) for name, loader in mine.items()}
+    seconds = {"features": time.perf_counter() - start, "first_step": 0.0}
+    start = time.perf_counter()
+    mean, scale = features["train"][0].mean(0), features["train"][0].std().clamp(min=1e-12)
+    scaled = {name: ((x - mean) / scale, labels) for name, (x, labels) in features.items()}
+    weight, penalty, loss = _fit(scaled["train"], scaled.get("val"), model.num_classes)
+    last = model.head.last_layer
+    with torch.no_grad():
+        last.weight.copy_(weight[:, :-1] / scale)
+        last.bias.copy_(weight[:, -1] - last.weight @ mean)
+    seconds["train"] = time.perf_counter() - start
+    start = time.perf_counter()
+    val = evaluate(network, mine["val"], amp).as_dict() if "val" in mine else None
+    seconds["validate"] = time.perf_counter() - start
+    images = len(features["train"][1])
+    row = {"epoch": 1, "loss": loss, "lr": 0.0, "seconds": seconds["train"]}
+    row |= {f"val_{name}": value for name, value in (val or {}).items()}
+    if distributed.is_first():
+        write_json_lines(run.metrics, [row])
+    if trackers:
+        trackers.epoch(row)
+    reached = f", val {100 * val['top1']:.2f} %" if val else ""
+    logger.info("logistic regression on %s images: penalty %.3g, loss %.4g%s", f"{images:,}", penalty, loss, reached)
+    return {
+        "epochs": 1,
+        "steps": 1,
+        "epoch_used": 1,
+        "train_loss": loss,
+        "rows": [row],
+        "val": val,
+        "penalty": {"value": penalty, "feature_std": scale.item(), "chosen_on": "val" if val else "a fifth of train"},
+        "train_images_per_second": None,
+        "seconds": seconds,
+    }
+
+
+@torch.no_grad()
+def _features(network: nn.Module, loader: Loader, amp: torch.autocast) -> tuple[Tensor, Tensor]:
+    """Features (N, D) of every image in order, in float32, and their labels (N,)."""
+    network.eval()
+    found = []
+    with tqdm(desc="features", total=len(loader.labels), unit="img", delay=1, leave=False) as bar:
+        for images, labels in loader.in_order():
+            with amp:
+                found.append((network.features(images).float(), labels))
+            bar.update(len(labels))
+    return torch.cat([x for x, _ in found]), torch.cat([labels for _, labels in found])
+
+
+def _fit(train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor] | None, num_classes: int) -> tuple:
+    """The weights (num_classes, D + 1), the penalty and the training loss."""
+    some, judge = train, val
+    if judge is None:
+        some, judge = _held_out(*train)
+    best, chosen, worse = torch.inf, PENALTIES[0], 0
+    weight = chosen_weight = train[0].new_zeros(num_classes, train[0].shape[1] + 1)
+    with tqdm(desc="logistic regression", total=len(PENALTIES) + 1, unit="fit", delay=1, leave=False) as bar:
+        for penalty in PENALTIES:
+            weight = fit(*some, penalty, weight, STEPS)
+            loss = F.cross_entropy(logits(weight, judge[0]), judge[1]).item()
+            bar.update()
+            worse = 0 if loss < best else worse + 1
+            if loss < best:
+                best, chosen, chosen_weight = loss, penalty, weight
+            if worse == WORSE:
+                break
+        weight = fit(*train, chosen, chosen_weight, LAST_STEPS)
+        bar.update()
+    return weight, chosen, F.cross_entropy(logits(weight, train[0]), train[1]).item()
+
+
+def _held_out(x: Tensor, labels: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Four fifths of the images, and the other one, stratified."""
+    count = max(1, round(HELD_OUT * len(labels)))
+    held = torch.zeros(len(labels), dtype=torch.bool, device=labels.device)
+    held[np.asarray(stratified(labels.cpu().numpy(), count, seed=0))] = True
+    return (x[~held], labels[~held]), (x[held], labels[held])

@@ -21,6 +21,7 @@ from torch import Tensor
 from ..utils.io import read_json, waiting_for, write_atomic, write_json
 from ..utils.progress import tqdm
 from ..utils.threads import in_order, threads
+from .decode import why
 from .pixels import Pixels
 from .resize import TF1
 from .sources.base import DataError, RawImage, Split
@@ -137,7 +138,7 @@ class Cache:
                 raw = split.read(i)
                 return _hash(raw), pixels.prepare(raw, train)
             except Exception as error:  # whatever decoders raise for broken files; it is listed, never hidden
-                return 0, f"{split.keys[i]}: {type(error).__name__}: {error}"
+                return 0, f"{split.keys[i]}: {why(error)}"
 
         expected = len(split) * 3 * pixels.size[0] * pixels.size[1] * np.dtype(pixels.dtype).itemsize
         if pixels.recipe(train)["kept"] != "input":

@@ -2,13 +2,13 @@
 
 import glob
 import os
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from torch import Tensor
 
 from ..utils.threads import in_order, threads
+from .decode import why
 from .pixels import Pixels
 from .sources.base import IMAGE_ENDINGS, DataError
 from .sources.folder import files_below
@@ -51,7 +51,7 @@ def read_images(files: Sequence[str], pixels: Pixels, workers: int) -> Iterator[
         try:
             return pixels.prepare(Path(file).read_bytes())
         except Exception as error:  # whatever decoders raise for broken files; it is listed, never hidden
-            return re.sub(r" <_io\.BytesIO[^>]*>", "", f"{type(error).__name__}: {error}")
+            return why(error)
 
     with threads(workers) as pool:
         yield from zip(files, in_order(pool, look, files, ahead=2 * workers + 2), strict=True)

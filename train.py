@@ -28,6 +28,7 @@ from src.engine.run import evaluate_run, run
 from src.models.listing import methods_table
 from src.utils import distributed
 from src.utils.logging import setup_logging
+from src.utils.paths import given_path
 from src.utils.signals import REQUEUE, Interrupted
 
 logger = logging.getLogger("train")
@@ -36,7 +37,9 @@ logger = logging.getLogger("train")
 def parse_args(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config-file", default="", metavar="FILE", help="YAML file with settings")
-    parser.add_argument("--run-dir", default="", metavar="DIR", help="the run's folder (default: named by the config)")
+    parser.add_argument(
+        "--run-dir", type=given_path, metavar="DIR", help="the run's folder (default: named by the config)"
+    )
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run; print a finished one")
     parser.add_argument("--eval-only", action="store_true", help="test a finished run's weights again")
     parser.add_argument("--list-methods", action="store_true", help="print the table of methods, for this backbone")
@@ -78,11 +81,11 @@ def _main(args: argparse.Namespace) -> int:
         print(tasks_table(load_cfg(config_file, args.opts, lambda cfg: []).DATA.DATAPATH))
         return 0
     if args.run_dir and not config_file and (args.resume or args.eval_only):
-        config_file = str(Path(args.run_dir) / "config.yaml")
+        config_file = str(args.run_dir / "config.yaml")
         if not Path(config_file).is_file():
             raise FileNotFoundError(f"{config_file} is missing: --run-dir must name a run's folder")
     cfg = load_cfg(config_file, args.opts, for_vpt=bool(args.train_type))
-    folder = RunFolder(Path(args.run_dir)) if args.run_dir else run_folder(cfg)
+    folder = RunFolder(args.run_dir) if args.run_dir else run_folder(cfg)
     if args.eval_only:
         test = evaluate_run(folder, cfg)
         logger.info("result: test top-1 %.2f %% of %s images", 100 * test["top1"], f"{test['images']:,}")

@@ -1,5 +1,6 @@
 """Runs that are stopped, killed, starved of disk or moved: nothing is lost, and nothing comes out different."""
 
+import errno
 import os
 import random
 import resource
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from test_run import QUICK, same_result
 
 import train
@@ -18,7 +20,9 @@ from src.configs.config import load_cfg
 from src.engine import trainer
 from src.engine.results import RunFolder
 from src.engine.run import run
-from src.utils.io import WriteError, read_json_lines, write_text
+from src.engine.shared import Shared
+from src.tools import demo, demo_studies, runs, tune
+from src.utils.io import WriteError, exclusive, read_json, read_json_lines, waiting_for, write_text
 from src.utils.signals import REQUEUE, Interrupted, StopSignals
 
 # Dropout, augmentation, momentum, early stopping: all that a resumed run could forget.
@@ -121,13 +125,37 @@ def test_a_signal_outside_of_training_stops_at_once(tmp_path, monkeypatch):
     assert not (tmp_path / "run" / "last.ckpt").exists()
 
 
-def test_a_second_interrupt_does_not_wait():
+@pytest.fixture(params=[signal.default_int_handler, signal.SIG_IGN], ids=["foreground", "background"])
+def before(request):
+    """What SIGINT does before a run: what a script starts in the background is to ignore it."""
+    was = signal.signal(signal.SIGINT, request.param)
+    yield request.param
+    signal.signal(signal.SIGINT, was)
+
+
+def test_a_second_interrupt_does_not_wait(before):
     with StopSignals() as stop, stop.deferred():
         os.kill(os.getpid(), signal.SIGINT)
         assert stop.asked == "SIGINT"
         with pytest.raises(Interrupted):
             os.kill(os.getpid(), signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize("tool", [runs, demo, demo_studies, tune], ids=lambda tool: tool.__name__)
+def test_every_tool_that_trains_can_be_asked_to_stop_at_any_time(tmp_path, monkeypatch, capsys, tool):
+    """Before the first run has begun, too: 75 with a line that says so, where the system itself would make it 143."""
+    sent = []
+
+    def read_data(self, cfg):
+        sent.append(signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Shared, "data", read_data)
+    file = ["--config-file", "configs/sweeps/digits.yaml"] if tool is tune else []
+    assert tool.main([*file, "OUTPUT_DIR", str(tmp_path), *(QUICK if tool is runs else [])]) == REQUEUE
+    assert sent == [signal.SIGTERM]
+    assert "stopped by SIGTERM; the same command goes on from there" in capsys.readouterr().err
 
 
 def test_killed_at_random_moments(whole, tmp_path):
@@ -193,6 +221,31 @@ def test_a_folder_that_cannot_be_written_to_is_named(tmp_path, capsys):
     assert "Not a directory" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "lock", [exclusive, lambda path: waiting_for(path, "waiting")], ids=["exclusive", "waiting_for"]
+)
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK], ids=errno.errorcode.get)
+def test_a_file_system_without_locks_is_noted_once_and_used(tmp_path, monkeypatch, caplog, lock, code):
+    def flock(file, how):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    for _ in range(2):
+        with lock(tmp_path / "lock"):
+            pass
+    (note,) = [record.getMessage() for record in caplog.records]
+    assert str(tmp_path) in note
+
+
+def test_a_disk_that_fails_to_lock_is_named(tmp_path, monkeypatch):
+    def flock(file, how):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with pytest.raises(OSError, match=r"Input/output error: '.*lock'"), exclusive(tmp_path / "lock"):
+        pass
+
+
 def test_another_config_is_refused_with_the_difference(tmp_path, monkeypatch, capsys):
     interrupted_at(monkeypatch, [11])
     assert train.main([*SETTINGS, "--run-dir", str(tmp_path)]) == REQUEUE
@@ -212,3 +265,39 @@ def test_what_is_different_on_another_machine_is_said(tmp_path, monkeypatch, cap
     assert "device cpu before, NVIDIA H200 now" in note
     assert "processes 1 before, 4 now" in note
     assert "resuming after epoch 1/4, step 2" in caplog.text
+
+
+def folder_settings(root: Path) -> list[str]:
+    for i in range(12):
+        place = root / "photos" / ("test" if i % 3 == 0 else "train") / ("cat", "dog")[i % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (16, 16), (20 * i, 0, 90)).save(place / f"{i}.png")
+    return [
+        *QUICK, "DATA.NAME", "folder", "DATA.DATAPATH", str(root / "photos"), "MODEL.TRANSFER_TYPE", "linear",
+        "DATA.BATCH_SIZE", "4", "SOLVER.TOTAL_EPOCH", "3", "DATA.TRAIN_SPLIT", "train",
+    ]  # fmt: skip
+
+
+def test_an_interrupted_run_does_not_go_on_with_other_classes(tmp_path, monkeypatch, capsys):
+    settings = folder_settings(tmp_path)
+    interrupted_at(monkeypatch, [1])
+    assert train.main([*settings, "--run-dir", str(tmp_path / "run")]) == REQUEUE
+    for split in ("train", "test"):
+        (tmp_path / "photos" / split / "cat").rename(tmp_path / "photos" / split / "zebra")
+    assert train.main([*settings, "--run-dir", str(tmp_path / "run"), "--resume"]) == 1
+    said = capsys.readouterr().err
+    assert "was interrupted with other classes" in said
+    assert "gone: cat, new: zebra" in said
+
+
+def test_an_interrupted_run_that_goes_on_with_other_images_says_so(tmp_path, monkeypatch):
+    settings, folder = folder_settings(tmp_path), RunFolder(tmp_path / "run")
+    interrupted_at(monkeypatch, [1])
+    assert train.main([*settings, "--run-dir", str(folder.path)]) == REQUEUE
+    assert read_json(folder.data)["class_names"] == ["cat", "dog"]
+    Image.new("RGB", (16, 16), (7, 7, 7)).save(next((tmp_path / "photos/test/dog").iterdir()))  # same name
+    assert train.main([*settings, "--run-dir", str(folder.path), "--resume"]) == 0
+    notes = folder.read_result()["data"]["notes"]
+    assert "the test images are not those with which the run began: 4 then, 4 now" in notes
+    assert not any("train images are not those" in note for note in notes)
+    assert not folder.data.exists()

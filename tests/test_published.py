@@ -9,6 +9,7 @@ from src.data.tasks import TASKS
 from src.models.vit_backbones.zoo import find_backbone
 from src.models.vit_models import parse
 from src.tools.reports import published
+from src.tools.reports.protocol import recipe_named
 
 STUDY = {
     "test": {"top1": 0.7},
@@ -16,6 +17,7 @@ STUDY = {
     "epoch_used": 100,
     "seed": 42,
     "data": {
+        "task": "cifar100",
         "layout": "noah",
         "version": "VTAB-1k folder cifar, JPEG",
         "notes": ["images are those of a VTAB-1k folder, re-encoded as JPEG: not the original pixels"],
@@ -24,7 +26,16 @@ STUDY = {
         size=[224, 224], augment="none", mean=[0.0] * 3, std=[1.0] * 3, resize="squash", interpolation="bicubic",
         antialias=True, auto_augment="", color_jitter=0.0, random_erasing=0.0, mixup=0.0, cutmix=0.0, jpeg_quality=0,
     ),
-    "config": {"DATA.FEATURE": "sup_vitb16_imagenet21k"},
+    # LoRA's on CIFAR-100, from the study's own files.
+    "config": {
+        "DATA.FEATURE": "sup_vitb16_imagenet21k", "DATA.NAME": "cifar100", "DATA.BATCH_SIZE": 64,
+        "DATA.DROP_LAST": True, "MODEL.TRANSFER_TYPE": "lora",
+        "MODEL.HEAD_INIT": "linear", "MODEL.LORA.RANK": 1, "MODEL.LORA.ALPHA": 0.0,
+        "MODEL.LORA.TARGETS": ["attn.qkv"], "MODEL.LORA.DROPOUT": 0.1, "SOLVER.OPTIMIZER": "adamw", "SOLVER.EPS": 1e-8,
+        "SOLVER.BASE_LR": 0.01, "SOLVER.WEIGHT_DECAY": 0.0001, "SOLVER.DECAY": "all", "SOLVER.SCHEDULER": "timm",
+        "SOLVER.SCHEDULE_LATE": True, "SOLVER.WARMUP_EPOCH": 10, "SOLVER.TOTAL_EPOCH": 100, "SOLVER.WARMUP_LR": 1e-6,
+        "SOLVER.MIN_LR": 1e-5,
+    },
 }  # fmt: skip
 
 
@@ -129,8 +140,8 @@ def test_what_differs_is_said():
     ours = copy.deepcopy(STUDY)
     ours["pixels"] |= {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "antialias": False}
     ours["pixels"]["interpolation"] = "bilinear"
-    ours["data"] = {"layout": "tfds", "version": "3.0.2", "notes": []}
-    ours["config"] = {"DATA.FEATURE": "sup_vitl16"}
+    ours["data"] = {"task": "cifar100", "layout": "tfds", "version": "3.0.2", "notes": []}
+    ours["config"]["DATA.FEATURE"] = "sup_vitl16"
     found = {factor: (mine, theirs) for factor, mine, theirs in published.factors([ours, ours | {"seed": 44}], study())}
     assert found == {
         "pixels": ("224 x 224, squash, bilinear, not antialiased", "224 x 224, squash, bicubic, antialiased"),
@@ -144,9 +155,66 @@ def test_what_differs_is_said():
     assert "normalisation: ours imagenet; theirs none" in said
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "factor", "mine", "its"),
+    [
+        ("SOLVER.OPTIMIZER", "sgd", "optimizer", "sgd, momentum 0.9", "adamw, epsilon 1e-08"),
+        ("SOLVER.EPS", 0.0, "optimizer", "adamw, epsilon 1e-06", "adamw, epsilon 1e-08"),
+        ("SOLVER.BASE_LR", 0.001, "learning_rate", "0.001", "0.01"),
+        ("SOLVER.WEIGHT_DECAY", 0.001, "weight_decay", "0.001", "0.0001"),
+        ("SOLVER.DECAY", "vpt", "decayed", "vpt", "all"),
+        ("SOLVER.MIN_LR", 0.0, "schedule", "timm, 10 epochs of warm-up from 1e-06, to 0, late", None),
+        ("SOLVER.SCHEDULER", "constant", "schedule", "constant, 10 epochs of warm-up from 1e-06, late", None),
+        ("SOLVER.SCHEDULE_PER", "step", "schedule", "timm, 10 epochs of warm-up from 1e-06, to 1e-05, per step", None),
+        ("SOLVER.TOTAL_EPOCH", 110, "epochs", "110", "100"),
+        ("SOLVER.COOLDOWN_EPOCH", 10, "epochs", "100 and 10 of cooldown", "100"),
+        ("DATA.BATCH_SIZE", 32, "batch", "32, whole ones only", "64, whole ones only"),
+        ("DATA.DROP_LAST", False, "batch", "64", "64, whole ones only"),
+        ("MODEL.HEAD_INIT", "zero", "head_start", "zero", "linear"),
+        ("MODEL.LORA.RANK", 8, "settings", None, None),
+    ],
+)
+def test_settings_that_differ_are_said_with_both_values(key, value, factor, mine, its):
+    ours = copy.deepcopy(STUDY)
+    ours["config"][key] = value
+    ((found, said, theirs),) = published.factors([ours], study())
+    assert (found, said if mine else None, theirs if its else None) == (factor, mine, its)
+    if key == "MODEL.LORA.RANK":
+        assert ("RANK 8" in said, "RANK 1," in theirs, said.replace("RANK 8", "RANK 1")) == (True, True, theirs)
+
+
+def test_settings_are_compared_task_by_task():
+    """The study's LoRA has 0.01 on CIFAR-100 and 0.001 on DTD, as well as the other way round on others."""
+    dtd = copy.deepcopy(STUDY)
+    dtd["data"]["task"] = dtd["config"]["DATA.NAME"] = "dtd"
+    found = {factor: (mine, theirs) for factor, mine, theirs in published.factors([STUDY, dtd], study())}
+    assert found["learning_rate"] == ("0.01", "0.001")
+    swapped = copy.deepcopy(STUDY)
+    swapped["config"]["SOLVER.BASE_LR"] = 0.001
+    found = {factor: (mine, theirs) for factor, mine, theirs in published.factors([swapped, dtd], study())}
+    assert found["learning_rate"] == ("0.001 on cifar100, 0.01 on dtd", "0.01 on cifar100, 0.001 on dtd")
+
+
+def test_what_is_stated_without_a_recipe_is_compared_too():
+    (theirs,) = [one for one in published.find("vtab-1k", ["Bi-LoRA-32"])]
+    found = {factor: (mine, its) for factor, mine, its in published.factors([STUDY], theirs)}
+    assert found["learning_rate"] == ("0.01", "0.001")
+    assert found["settings"][1] == "not stated"
+    assert "schedule" not in found
+
+
+def test_recipes_of_sources_exist_and_have_their_rows():
+    figures = rows("figures")
+    for row in rows("sources"):
+        its = {(one["method"], one["backbone"]) for one in figures if one["source"] == row["source"]}
+        for name in row["recipe"].split():
+            said = recipe_named(name).published
+            assert its & {(one.method, one.backbone) for one in published.named(said)}, (row["source"], name)
+
+
 def test_jpeg_of_the_key_counts_as_jpeg():
     ours = copy.deepcopy(STUDY)
-    ours["data"] = {"layout": "tfds", "version": "3.0.2", "notes": []}
+    ours["data"] = {"task": "cifar100", "layout": "tfds", "version": "3.0.2", "notes": []}
     ours["pixels"]["jpeg_quality"] = 75
     assert published.factors([ours], study()) == []
 

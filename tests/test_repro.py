@@ -1,15 +1,28 @@
 """Published settings are those of the papers' own files, and every command that is listed can be run."""
 
+import copy
 import csv
 import json
 import os
+import shlex
 from functools import cache
 from pathlib import Path
 
 import pytest
+import timm
+import torch
+from test_sweep_files import number_of_runs, shortened
+from timm.scheduler.cosine_lr import CosineLRScheduler
+from torch.utils.flop_counter import FlopCounterMode
 
-from src.configs.config import ConfigError, flatten, load_settings
+from src.configs.config import ConfigError, file_settings, flatten, load_cfg, load_settings
 from src.data.tasks import find_task
+from src.models.vit_models import TunedViT, parse
+from src.solver.lr_scheduler import Schedule
+from src.tools import repro
+from src.tools.sweeps import spec
+from src.tools.sweeps.arithmetic import shape, work
+from src.tools.sweeps.estimate import published_sizes
 from src.tools.sweeps.plan import Plan
 from src.tools.sweeps.spec import load_sweep
 
@@ -87,6 +100,40 @@ def test_the_studys_settings_are_those_that_it_chose(setting):
         assert {key: run[key] for key in settings} == settings, (label, row["dataset"])
 
 
+@pytest.mark.parametrize(
+    ("name", "method", "task", "its"),
+    [
+        ("study_fixed", "LoRA", "cifar100", dict(lr=0.01, t_initial=100, warmup_t=10)),
+        ("study_fixed", "SSF", "dtd", dict(lr=0.01, t_initial=100, warmup_t=10)),
+        ("study_cifar100_1k_fixed", "BitFit", "cifar100-1k", dict(lr=0.001, t_initial=100, warmup_t=10)),
+        ("study_cifar100_fixed", "Full", "cifar100-full", dict(lr=0.0005, t_initial=40, warmup_t=4)),
+        ("study_resisc45_fixed", "LoRA r=1", "resisc45-225", dict(lr=0.001, t_initial=100, warmup_t=10)),
+        ("study_resisc45_fixed", "Full", "resisc45-full", dict(lr=0.0005, t_initial=40, warmup_t=5)),
+        ("study_clevr_fixed", "Full", "clevr-distance-full", dict(lr=0.0005, t_initial=40, warmup_t=4)),
+        (
+            "study_imagenet_fixed", "LoRA r=32", "imagenet-100shot",
+            dict(lr=3e-5, t_initial=100, warmup_t=10, lr_min=1e-6, warmup_lr_init=1e-7),
+        ),
+    ],
+)  # fmt: skip
+def test_the_studys_runs_have_its_learning_rates_and_all_that_trains_decays(name, method, task, its):
+    """Its trainer steps timm's scheduler after an epoch with that epoch's number; AdamW as torch has it, one group."""
+    run = planned(name)[method, task]
+    cfg = load_settings([(key, value, "the run") for key, value in run.items()], [], quiet=True)
+    its = {"lr_min": 1e-5, "warmup_lr_init": 1e-6} | its
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], its.pop("lr"))
+    scheduler, theirs = CosineLRScheduler(optimizer, **its), []
+    for epoch in range(its["t_initial"]):
+        theirs.append(optimizer.param_groups[0]["lr"])
+        scheduler.step(epoch)
+    schedule = Schedule(cfg.SOLVER, 15)
+    assert schedule.epochs == its["t_initial"]
+    assert [schedule(epoch, 7) for epoch in range(schedule.epochs)] == pytest.approx(theirs, rel=1e-12)
+    assert (run["SOLVER.DECAY"], run["SOLVER.EPS"]) == ("all", optimizer.defaults["eps"])
+    assert run["DATA.DROP_LAST"]
+    assert run["MODEL.HEAD_INIT"] == ("zero_shot" if "imagenet" in task else "linear")
+
+
 SWEEP = """_BASE_: {base}
 SWEEP:
   PROTOCOL: fixed
@@ -142,3 +189,92 @@ def test_cells_that_cannot_be_right_are_refused(file, old, new, message):
 def test_a_cells_own_setting_is_not_changed_for_all_of_them(file):
     with pytest.raises(ConfigError, match=r"SOLVER.BASE_LR is set by SWEEP.CELLS"):
         load_sweep(file, ["SOLVER.BASE_LR", "0.5"])
+
+
+# --- the list
+
+
+@pytest.fixture(scope="module")
+def listed():
+    return repro.rows(folder=REPRO)
+
+
+def test_every_command_that_is_listed_can_be_run_and_has_its_rows_runs(listed, monkeypatch):
+    honest = cache(lambda path, section: file_settings(path, [], section))  # each file is read once
+    monkeypatch.setattr(spec, "file_settings", lambda path, _, section: copy.deepcopy(honest(path, section)))
+    assert {row.file for row in listed} == set(REPRO.glob("*.yaml"))
+    for row in listed:
+        *start, file = shlex.split(row.command)[:5]
+        assert start == ["python", "-m", "src.tools.tune", "--config-file"]
+        sweep = load_sweep(file, shlex.split(row.command)[5:])
+        assert number_of_runs(sweep) == row.runs > 0
+        assert {choice.label for choice in sweep.over.get("method", [])} <= {row.theirs.method}
+        assert Plan(shortened(sweep)).runs
+
+
+def test_runs_and_hours_are_those_of_a_count_by_hand():
+    """ViT-B/16 is 17.6e9 multiply-adds; VTAB-1k trains 100 epochs on 1,000 images and tests once."""
+    (row,) = [row for row in repro.rows("lora", folder=REPRO) if row.file.stem == "study_fixed"]
+    assert (row.runs, row.theirs.values["cifar100"]) == (19, 70.21)
+    tested = sum(find_task(task).sizes["test"] for task in row.tasks)
+    forward = 2 * 17.6e9
+    assert row.hours(45) == pytest.approx((19 * 100 * 1000 * 2 * forward + tested * forward) / 45e12 / 3600, rel=0.05)
+    assert row.hours(90) == pytest.approx(row.hours(45) / 2)
+    (one,) = [row for row in repro.rows("lora", "processed_vtab-cifar", REPRO) if row.file.stem == "study_fixed"]
+    assert (one.runs, one.tasks, one.figure) == (1, ["cifar100"], "cifar100 70.2")
+    assert one.command.endswith("SWEEP.OVER.method '[LoRA]' SWEEP.OVER.DATA.NAME '[cifar100]'")
+
+
+def test_what_trains_on_kept_features_or_all_of_the_network_takes_its_own_time():
+    hours = {row.theirs.method: row.hours(45) for row in repro.rows(folder=REPRO) if row.file.stem == "study_fixed"}
+    assert hours["Full"] == pytest.approx(1.5 * hours["LoRA"], rel=0.1)
+    assert hours["Linear"] < hours["LoRA"] / 5
+    assert hours["VPT-Deep"] > hours["LoRA"]
+
+
+@pytest.mark.parametrize(
+    ("method", "keys"),
+    [
+        ("linear", {}),
+        ("end2end", {}),
+        ("lora", {"LORA.RANK": 4}),
+        ("prompt", {"PROMPT.NUM_TOKENS": 50, "PROMPT.DEEP": True}),
+        ("partial-3", {}),
+        ("block", {"BLOCK.NUM_BLOCKS": 3}),
+    ],
+)
+def test_arithmetic_is_what_torch_counts(method, keys):
+    pairs = {"DATA.NAME": "dtd", "DATA.FEATURE": "timm:vit_tiny_patch16_224", "MODEL.TRANSFER_TYPE": method}
+    pairs |= {f"MODEL.{key}": value for key, value in keys.items()}
+    cfg = load_settings([(key, value, "here") for key, value in pairs.items()], [], quiet=True)
+    forward, step = work(cfg, shape(cfg.DATA.FEATURE, (224, 224)))
+    with torch.device("meta"):
+        vit = timm.create_model("vit_tiny_patch16_224", num_classes=0)
+        model = TunedViT(vit, parse(method), cfg.MODEL, 10)
+        with FlopCounterMode(display=False) as counter:
+            logits = model(torch.empty(1, 3, 224, 224))
+            assert forward == pytest.approx(counter.get_total_flops(), rel=0.05)
+            logits.sum().backward()
+    assert step == pytest.approx(counter.get_total_flops(), rel=0.1)
+
+
+def test_the_list_is_narrowed_and_a_name_says_what_differs(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    assert repro.main(["--list", "--paper", "rlrr", "--method", "RLRR*"]) == 0
+    said = capsys.readouterr().out
+    assert "configs/repro/rlrr_augreg.yaml: RLRR (arXiv 2403.19067)" in said
+    assert "19 runs" in said
+    assert "convpass" not in said
+    assert repro.main(["study_clevr_fixed"]) == 0
+    said = capsys.readouterr().out
+    assert "It chose the learning rates on images that it also" in said
+    assert "pre-trained weights: sup_vitb16_imagenet21k" in said
+    assert repro.main(["studdy"]) == 1
+    assert "the nearest: study" in capsys.readouterr().err
+    assert repro.main(["--list", "--method", "nothing"]) == 1
+    assert "no file repeats such a row" in capsys.readouterr().err
+
+
+def test_few_shot_sets_have_their_published_sizes_without_the_data():
+    cfg = load_cfg(ROOT / "configs/fewshot.yaml", ["DATA.NAME", "fewshot-pets", "DATA.SHOTS", "4"])
+    assert published_sizes(cfg, find_task("fewshot-pets")) == {"train": 37 * 4, "val": 736, "test": 3669}

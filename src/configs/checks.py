@@ -12,6 +12,7 @@ from ..models.method import Method
 from ..models.vit_backbones.convert import clip
 from ..models.vit_backbones.zoo import MODEL_ZOO, check_size, find_backbone, patch_size
 from ..models.vit_models import METHODS, config_name, method_keys, parse
+from ..solver.lr_scheduler import counts_steps, num_epochs
 
 CHOICES = {
     "DATA.TRAIN_SPLIT": ("", "train", "trainval"),
@@ -33,7 +34,8 @@ CHOICES = {
     "MODEL.HEAD_INIT": ("vpt", "zero", "linear", "trunc_normal", "zero_shot"),
     "MODEL.POS_EMBED_RESIZE": ("auto", "bilinear", "bicubic"),
     "SOLVER.OPTIMIZER": ("sgd", "adam", "adamw"),
-    "SOLVER.SCHEDULER": ("cosine", "constant"),
+    "SOLVER.SCHEDULER": ("cosine", "timm", "constant"),
+    "SOLVER.DECAY": ("auto", "vpt", "timm", "all", "none"),
     "SOLVER.SCHEDULE_PER": ("epoch", "step"),
     "SOLVER.LOSS": ("softmax", "sigmoid"),
     "SOLVER.AMP": ("off", "bf16", "fp16", "auto"),
@@ -65,6 +67,13 @@ RANGES = {
     "SOLVER.MOMENTUM": (0, 1),
     "SOLVER.WARMUP_EPOCH": (0, None),
     "SOLVER.TOTAL_EPOCH": (1, None),
+    "SOLVER.MIN_STEPS": (0, None),
+    "SOLVER.COOLDOWN_EPOCH": (0, None),
+    "SOLVER.WARMUP_STEPS": (0, None),
+    "SOLVER.MAX_STEPS": (0, None),
+    "SOLVER.WARMUP_LR": (0, None),
+    "SOLVER.MIN_LR": (0, None),
+    "SOLVER.EPS": (0, None),
     "SOLVER.SEARCH_EPOCH": (0, None),
     "SOLVER.PATIENCE": (1, None),
     "SOLVER.EVAL_EVERY": (0, None),
@@ -84,8 +93,9 @@ def problems(cfg: CfgNode) -> list[str]:
             found.append(f"{key} is {value}; it must be {f'from {low} to {high}' if high else f'at least {low}'}")
     if not 0 < cfg.DATA.PERCENTAGE <= 1:
         found.append(f"DATA.PERCENTAGE is {cfg.DATA.PERCENTAGE}; it must be more than 0 and at most 1")
-    if not 0 < cfg.DATA.VAL_FRACTION < 1:
-        found.append(f"DATA.VAL_FRACTION is {cfg.DATA.VAL_FRACTION}; it must be between 0 and 1")
+    for key in ("VAL_FRACTION", "TEST_FRACTION"):
+        if not 0 < cfg.DATA[key] < 1:
+            found.append(f"DATA.{key} is {cfg.DATA[key]}; it must be between 0 and 1")
     return found + _data(cfg) + _backbone(cfg) + _methods(cfg) + _solver(cfg)
 
 
@@ -194,18 +204,19 @@ def _solver(cfg: CfgNode) -> list[str]:
         found.append("SOLVER.LABEL_SMOOTHING works with SOLVER.LOSS softmax only")
     if solver.ACCUMULATE > cfg.DATA.BATCH_SIZE:
         found.append(f"SOLVER.ACCUMULATE {solver.ACCUMULATE} is more than DATA.BATCH_SIZE {cfg.DATA.BATCH_SIZE}")
-    epochs = min(solver.SEARCH_EPOCH or solver.TOTAL_EPOCH, solver.TOTAL_EPOCH)
-    if epochs > solver.PATIENCE and not 1 <= solver.EVAL_EVERY <= solver.PATIENCE:
-        found.append(
-            f"SOLVER.EVAL_EVERY is {solver.EVAL_EVERY}, but stopping after {solver.PATIENCE} epochs without a better "
-            "validation accuracy (SOLVER.PATIENCE) needs to measure it at least as often"
-        )
+    found += _schedule(solver)
+    if not counts_steps(solver) and (problem := rarely_measured(solver, num_epochs(solver))):
+        found.append(problem)
+    if not 0 < solver.LAYER_DECAY <= 1:
+        found.append(f"SOLVER.LAYER_DECAY is {solver.LAYER_DECAY}; it must be more than 0 and at most 1")
+    if solver.LAYER_DECAY != 1 and not _end2end(cfg):
+        found.append("SOLVER.LAYER_DECAY is for MODEL.TRANSFER_TYPE end2end: elsewhere most layers are frozen")
     if solver.BEST_TEST_EPOCH and cfg.DATA.NO_TEST:
         found.append(
             "SOLVER.BEST_TEST_EPOCH tests every epoch, and DATA.NO_TEST reads no test images: leave out one of the two "
             "(for the tested runs of a sweep alone: SWEEP.FINAL.SOLVER.BEST_TEST_EPOCH True)"
         )
-    if solver.FSDP and "end2end" not in cfg.MODEL.TRANSFER_TYPE.replace("full", "end2end").split("+"):
+    if solver.FSDP and not _end2end(cfg):
         found.append("SOLVER.FSDP is for MODEL.TRANSFER_TYPE end2end: other methods have few states to spread")
     if solver.FSDP and (cfg.MODEL.COMPILE or cfg.MODEL.MLP_NUM or solver.AMP == "fp16"):
         found.append("SOLVER.FSDP does not go together with MODEL.COMPILE, MODEL.MLP_NUM or SOLVER.AMP fp16")
@@ -214,17 +225,60 @@ def _solver(cfg: CfgNode) -> list[str]:
     return found
 
 
-def warnings(cfg: CfgNode) -> list[str]:
-    """What runs, but probably not as meant."""
-    found, solver = [], cfg.SOLVER
-    epochs = min(solver.SEARCH_EPOCH or solver.TOTAL_EPOCH, solver.TOTAL_EPOCH)
-    if epochs < solver.WARMUP_EPOCH or (epochs == solver.WARMUP_EPOCH and solver.SCHEDULE_PER == "epoch"):
+def _end2end(cfg: CfgNode) -> bool:
+    return "end2end" in cfg.MODEL.TRANSFER_TYPE.replace("full", "end2end").split("+")
+
+
+def rarely_measured(solver: CfgNode, epochs: int) -> str:
+    """What is wrong with the number of measurements on which stopping early rests; "" if nothing is."""
+    if epochs <= solver.PATIENCE or 1 <= solver.EVAL_EVERY <= solver.PATIENCE:
+        return ""
+    return (
+        f"SOLVER.EVAL_EVERY is {solver.EVAL_EVERY}, but stopping after {solver.PATIENCE} epochs without a better "
+        "validation accuracy (SOLVER.PATIENCE) needs to measure it at least as often"
+    )
+
+
+def _schedule(solver: CfgNode) -> list[str]:
+    if solver.BASE_LR == -1:
+        return [f"SOLVER.BASE_LR -1 is for SOLVER.OPTIMIZER adamw; {solver.OPTIMIZER} needs a number"]
+    found = [
+        f"SOLVER.{key} {solver[key]:g} is more than SOLVER.BASE_LR {solver.BASE_LR:g}, the highest learning rate"
+        for key in ("MIN_LR", "WARMUP_LR")
+        if solver[key] > solver.BASE_LR
+    ]
+    if solver.SCHEDULER == "constant" and (solver.MIN_LR or solver.COOLDOWN_EPOCH):
+        found.append(
+            "SOLVER.MIN_LR and SOLVER.COOLDOWN_EPOCH are of a cosine: SOLVER.SCHEDULER constant never gets there"
+        )
+    if solver.SCHEDULE_LATE and solver.SCHEDULE_PER == "step":
+        found.append("SOLVER.SCHEDULE_LATE is for a learning rate per epoch (SOLVER.SCHEDULE_PER epoch, no *_STEPS)")
+    if solver.MAX_STEPS and solver.COOLDOWN_EPOCH:
+        found.append("SOLVER.MAX_STEPS and SOLVER.COOLDOWN_EPOCH do not go together: all steps are counted")
+    if solver.MAX_STEPS and solver.MIN_STEPS:
+        found.append("SOLVER.MAX_STEPS and SOLVER.MIN_STEPS do not go together: the first says how many there are")
+    return found
+
+
+def _short_warm_up(solver: CfgNode, epochs: int) -> list[str]:
+    found, per_epoch = [], solver.SCHEDULE_PER == "epoch"
+    last = epochs - solver.SCHEDULE_LATE  # where the schedule is in the end
+    if last < solver.WARMUP_EPOCH or (last == solver.WARMUP_EPOCH and per_epoch):
         found.append(
             f"the run ends within its warm-up (SOLVER.WARMUP_EPOCH {solver.WARMUP_EPOCH}, {epochs} epochs), so the "
             f"learning rate never reaches SOLVER.BASE_LR {solver.BASE_LR:g}"
         )
-    if epochs == 1 and solver.WARMUP_EPOCH and solver.SCHEDULE_PER == "epoch":
+    if epochs == 1 and solver.WARMUP_EPOCH and per_epoch and not solver.WARMUP_LR:
         found.append("the only epoch has learning rate 0: set SOLVER.WARMUP_EPOCH 0 or SOLVER.SCHEDULE_PER step")
+    return found
+
+
+def warnings(cfg: CfgNode) -> list[str]:
+    """What runs, but probably not as meant."""
+    found, solver = [], cfg.SOLVER
+    epochs = 0 if counts_steps(solver) else num_epochs(solver)  # otherwise only the data can tell
+    if epochs and not solver.WARMUP_STEPS:
+        found += _short_warm_up(solver, epochs)
     if epochs > solver.PATIENCE and (cfg.DATA.TRAIN_SPLIT or find_task(cfg.DATA.NAME).train_split) == "trainval":
         found.append("SOLVER.PATIENCE has no effect: the validation images are trained on (DATA.TRAIN_SPLIT train)")
     if solver.BEST_TEST_EPOCH:

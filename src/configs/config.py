@@ -7,21 +7,35 @@ that no longer mean anything is in legacy.py, what types cannot say in checks.py
 import difflib
 import functools
 import logging
-from ast import literal_eval
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
 from fvcore.common.config import CfgNode
 
-from ..models.vit_models import METHODS, config_name
+from ..models.method import Method
+from ..models.vit_models import METHODS, config_name, parse, suited_lr
+from ..utils.paths import expand
+from ..utils.yaml import lines_of, read_value, read_yaml, safe_load
 from . import checks, legacy
 
 logger = logging.getLogger(__name__)
 
 Check = Callable[[CfgNode], list[str]]  # a config -> what is wrong with it, one sentence each
 Setting = tuple[str, Any, str]  # key, value, and where it was said
+
+FILES = 100  # that a file may be based on, directly or not
+
+# Keys that name a file or a folder, by their last part: "~" in them is the home folder.
+PATHS = {
+    "OUTPUT_DIR", "MLFLOW", "DATAPATH", "TRAIN_LIST", "VAL_LIST", "TEST_LIST", "CACHE_DIR", "MODEL_ROOT",
+    "WEIGHT_PATH", "HEAD_TEMPLATES", "HEAD_CLASS_NAMES", "WEIGHTS", "ALLOCATION", "LOAD",
+}  # fmt: skip
+
+# What else is read as True and False where a key takes one of these (YAML 1.1).
+WORDS = {"yes": True, "on": True, "true": True, "no": False, "off": False, "false": False}
 
 
 class ConfigError(ValueError):
@@ -67,6 +81,8 @@ def get_cfg() -> CfgNode:
     cfg.DATA.NUMBER_CLASSES = -1
     # Images per training step, over all processes.
     cfg.DATA.BATCH_SIZE = 32
+    # Leave out the last, incomplete batch of a training epoch: other images in every epoch.
+    cfg.DATA.DROP_LAST = False
     # Images per evaluation step; 0: as in training on a CPU, on a GPU four times as many, up to 256.
     cfg.DATA.EVAL_BATCH_SIZE = 0
     # What trains: "train" (validates on val), "trainval" (no validation), "" (the task's own choice, see tasks.py).
@@ -77,6 +93,9 @@ def get_cfg() -> CfgNode:
     cfg.DATA.PERCENTAGE = 1.0
     # Fraction of train/ that becomes val where a folder has no val/; stratified, the same for every SEED.
     cfg.DATA.VAL_FRACTION = 0.2
+    # Fraction of the images that becomes test where class folders come without train/ and test/; stratified, always the
+    # same. VAL_FRACTION is then of what is left.
+    cfg.DATA.TEST_FRACTION = 0.2
     # How the data set lies in DATAPATH, where there is a choice: "tfds", "noah", "fgvc", "lists", "torchvision",
     # "folder", "shards"; "": the first of the task's that is there.
     cfg.DATA.SOURCE = ""
@@ -125,7 +144,8 @@ def get_cfg() -> CfgNode:
     # Type of resized pixels: "uint8" (at most 1 of 255 off), or "float32" (exact, four times the memory).
     cfg.DATA.DTYPE = "uint8"
     # Crops and flips in training: "none"; "flip"; "crop_flip" (random crop of an image resized to 8/7 of the input
-    # size); "rrc_flip" (random resized crop); "rrc_flips" (also upside down).  "": the task's own choice.
+    # size); "rrc_flip" (random resized crop); "rrc_flips" (also upside down). "": the task's own choice. "auto":
+    # "crop_flip", but "none" where the head alone trains: what the network makes of an image is then computed once.
     cfg.DATA.AUGMENT = ""
     # After that: "randaugment", "trivialaugment" (torchvision's), a policy of timm's ("rand-m9-mstd0.5-inc1"), "none";
     # "": the task's own choice.
@@ -200,23 +220,52 @@ def get_cfg() -> CfgNode:
     cfg.SOLVER = CfgNode()
     # "sgd", "adam" (L2 in the gradient) or "adamw" (decoupled weight decay).
     cfg.SOLVER.OPTIMIZER = "sgd"
-    # The highest learning rate, used as it is: not scaled by the batch size.
+    # What adam and adamw add to the root of the second moment; 0: 1e-8 for adam, 1e-6 for adamw (VPT's).
+    cfg.SOLVER.EPS = 0.0
+    # The highest learning rate, used as it is: not scaled by the batch size. -1, with adamw: the one that suits the
+    # methods (``adamw_lr`` in src/models/methods), 0.03 for the head alone.
     cfg.SOLVER.BASE_LR = 0.01
-    # Weight decay of all that trains, but the head's last bias (adamw: but every bias).
+    # Weight decay of what SOLVER.DECAY names.
     cfg.SOLVER.WEIGHT_DECAY = 0.0001
+    # What decays: "vpt" (all that trains but the head's last bias; with adamw, but every bias), "timm" (all but what
+    # has one dimension and the backbone's own exceptions), "all", "none". "auto": "vpt"; but with adamw, what ssf, rlrr
+    # and spt_* train decays as in their original code, unless the settings are written for VPT or FreqFiT. A run's
+    # config.yaml says "vpt" where it comes to that, its wiring.txt and result.json who decays.
+    cfg.SOLVER.DECAY = "auto"
+    # Layer-wise learning rates, for full fine-tuning (end2end): each layer of the ViT learns so many times as fast as
+    # the next one, the head with BASE_LR; 1: all alike. As timm's param_groups_layer_decay.
+    cfg.SOLVER.LAYER_DECAY = 1.0
     # Learning rate of biases, the head's last excepted, as a multiple of the others'.
     cfg.SOLVER.BIAS_MULTIPLIER = 1.0
     # Momentum of sgd.
     cfg.SOLVER.MOMENTUM = 0.9
-    # "cosine": linear warm-up, then half a cosine to zero; "constant": warm-up, then BASE_LR.
+    # "cosine": linear warm-up, then half a cosine to MIN_LR; "timm": the same, but the cosine begins with the run, and
+    # the warm-up takes the place of its first part (timm's CosineLRScheduler); "constant": warm-up, then BASE_LR.
     cfg.SOLVER.SCHEDULER = "cosine"
-    # When the learning rate changes: "epoch" (VPT: the first warm-up epoch has learning rate 0) or "step".
+    # When the learning rate changes: "epoch" (VPT: the first warm-up epoch has learning rate WARMUP_LR) or "step".
     cfg.SOLVER.SCHEDULE_PER = "epoch"
+    # Each epoch has the learning rate of the one before, the first two the first one's: what becomes of a timm
+    # scheduler that is stepped after an epoch with that epoch's number (FacT, Convpass, RepAdapter, SSF, RLRR, SPT).
+    cfg.SOLVER.SCHEDULE_LATE = False
+    # Where the warm-up starts.
+    cfg.SOLVER.WARMUP_LR = 0.0
+    # Where the cosine ends.
+    cfg.SOLVER.MIN_LR = 0.0
     # Epochs of warm-up.
     cfg.SOLVER.WARMUP_EPOCH = 5
-    # Epochs in all.
+    # The same in steps, instead; 0: WARMUP_EPOCH. The learning rate then changes per step, as for MAX_STEPS, and both
+    # count steps from 0, as Hugging Face's get_cosine_schedule_with_warmup does.
+    cfg.SOLVER.WARMUP_STEPS = 0
+    # Epochs in all, warm-up included.
     cfg.SOLVER.TOTAL_EPOCH = 30
-    # Stop after this many epochs, on the schedule of TOTAL_EPOCH; 0: never.
+    # Steps in all, instead, whatever the last epoch has done by then; 0: TOTAL_EPOCH.
+    cfg.SOLVER.MAX_STEPS = 0
+    # More epochs than TOTAL_EPOCH where these have fewer steps than this, for small data sets; 0: never; -1: 300, which
+    # suit most methods, or 2000 for the head alone.
+    cfg.SOLVER.MIN_STEPS = 0
+    # More epochs behind TOTAL_EPOCH, with MIN_LR (timm's cooldown).
+    cfg.SOLVER.COOLDOWN_EPOCH = 0
+    # Stop after this many epochs, on the schedule of all; 0: never.
     cfg.SOLVER.SEARCH_EPOCH = 0
     # Stop when validation accuracy has not improved for this many epochs, and take the best epoch's weights. Needs
     # DATA.TRAIN_SPLIT "train"; as many as TOTAL_EPOCH or more: never, and the last epoch's weights are taken.
@@ -272,9 +321,19 @@ def load_cfg(
 
 
 def load_cfg_text(text: str, overrides: list[str] | tuple[str, ...] = (), check: Check = checks.problems) -> CfgNode:
-    """The same from YAML text, a finished run's config, without its warnings."""
+    """The same from YAML text, a finished run's config, without its warnings.
+
+    Raises:
+        ConfigError: as ``load_cfg``, and for a text that holds no settings.
+    """
     problems: list[str] = []
-    saved = [(key, value, "the saved config") for key, value in flatten(yaml.safe_load(text)).items()]
+    try:
+        content = safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"the saved config cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"the saved config holds no settings, but {_shown(content)}")
+    saved = [(key, value, "the saved config") for key, value in flatten(content).items()]
     return load_settings([*saved, *pair_settings(overrides, problems)], problems, check, quiet=True)
 
 
@@ -309,6 +368,8 @@ def load_settings(
     """
     cfg, notes = get_cfg(), []
     for_vpt = for_vpt or legacy.for_vpt((key, value) for key, value, _ in settings)
+    if legacy.is_saved(key for key, *_ in settings):
+        settings = [*((key, value, "runs before it") for key, value in legacy.UNNAMED.items()), *settings]
     for key, value, where in settings:
         key, value, note = legacy.translate(key, value)
         if note:
@@ -316,8 +377,7 @@ def load_settings(
         if key is not None:
             problems += _assign(cfg, key, value, where)
     _resolve(cfg, for_vpt)
-    problems = problems or check(cfg)
-    if problems:
+    if problems := [*problems, *check(cfg)]:
         raise ConfigError("the config has problems:\n" + "\n".join(f"  - {p}" for p in dict.fromkeys(problems)))
     for note in dict.fromkeys([*notes, *checks.warnings(cfg)] if not quiet and check is checks.problems else []):
         logger.warning("note: %s", note)
@@ -330,6 +390,30 @@ def _resolve(cfg: CfgNode, for_vpt: bool) -> None:
     model, solver = cfg.MODEL, cfg.SOLVER
     if model.HEAD_INIT == "auto":
         model.HEAD_INIT = "vpt" if for_vpt or solver.OPTIMIZER == "sgd" else "zero"
+    if solver.DECAY == "auto" and (for_vpt or solver.OPTIMIZER != "adamw" or not _has_own_decay(cfg)):
+        solver.DECAY = "vpt"
+    if solver.MAX_STEPS or solver.WARMUP_STEPS:
+        solver.SCHEDULE_PER = "step"
+    with suppress(ValueError):  # unknown names are for ``checks``
+        _resolve_by_methods(cfg, parse(model.TRANSFER_TYPE, cfg.FREQFIT))
+
+
+def _resolve_by_methods(cfg: CfgNode, methods: dict[str, dict]) -> None:
+    """The same for what suits a method: a learning rate, and with the head alone more steps on features kept."""
+    data, solver = cfg.DATA, cfg.SOLVER
+    if solver.BASE_LR == -1 and solver.OPTIMIZER == "adamw":
+        solver.BASE_LR = suited_lr(methods)
+    if solver.MIN_STEPS == -1:
+        solver.MIN_STEPS = 300 if methods else 2000
+    if data.AUGMENT == "auto":
+        data.AUGMENT = "crop_flip" if methods else "none"
+
+
+def _has_own_decay(cfg: CfgNode) -> bool:
+    """Whether the original code of one of the methods says what decays."""
+    with suppress(ValueError):  # unknown names are for ``checks``
+        return any(METHODS[name].decays is not Method.decays for name in parse(cfg.MODEL.TRANSFER_TYPE, cfg.FREQFIT))
+    return False
 
 
 def changed(cfg: CfgNode) -> dict[str, Any]:
@@ -365,22 +449,87 @@ def flatten(cfg: dict, prefix: str = "") -> dict[str, Any]:
 def file_settings(
     config_file: str | Path, problems: list[str], section: str = ""
 ) -> tuple[list[Setting], dict[str, Any]]:
-    """What a YAML file with its ``_BASE_`` chain says, and its top-level ``section``, which is no settings."""
+    """What a YAML file with its ``_BASE_`` chain says, and its top-level ``section``, which is no settings.
+
+    Raises:
+        ConfigError: a file cannot be read at all; all that can be put right beside others goes into ``problems``.
+    """
     if not config_file:
         return [], {}
+    settings: dict[str, Setting] = {}  # of every key the last word
+    taken: dict[str, Any] = {}
+    for path, content in _chain(Path(_home(config_file)), problems, ()):
+        if "SWEEP" in content and section != "SWEEP":
+            del content["SWEEP"]
+            problems.append(f"{path} describes a sweep: python -m src.tools.tune --config-file {path}")
+        if isinstance(part := content.pop(section, None), dict):
+            taken = _merged(taken, part)
+        elif part is not None:
+            problems.append(f"{section} in {path} is {_shown(part)}; it must have keys")
+        for key, value in flatten(content).items():
+            before = settings.pop(key, (key, None, ""))[1]
+            both = isinstance(before, dict) and isinstance(value, dict)
+            settings[key] = (key, _merged(before, value) if both else value, str(path))
+    return list(settings.values()), taken
+
+
+def _chain(path: Path, problems: list[str], above: tuple[Path, ...]) -> list[tuple[Path, dict]]:
+    """A file's content behind that of the files it is based on.
+
+    Raises:
+        ConfigError: one of them cannot be read.
+    """
+    who = str(path) + (f" (_BASE_ of {above[-1]})" if above else "")
+    if path.resolve() in [other.resolve() for other in above]:
+        raise _unreadable(f"{' -> '.join(map(str, (*above, path)))}: a file is based on itself")
     try:
-        content = CfgNode.load_yaml_with_base(str(config_file))
-    except (OSError, AssertionError, RecursionError, TypeError, ValueError, yaml.YAMLError) as error:
-        problems.append(f"{config_file} cannot be read as YAML settings: {error}")
-        return [], {}
-    if not isinstance(content, dict):
-        problems.append(f"{config_file} holds no settings, but {content!r}")
-        return [], {}
-    taken = content.pop(section, None) or {}
-    if "SWEEP" in content:
-        del content["SWEEP"]
-        problems.append(f"{config_file} describes a sweep: python -m src.tools.tune --config-file {config_file}")
-    return [(key, value, str(config_file)) for key, value in flatten(content).items()], taken
+        document = read_yaml(path)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise _unreadable(f"{who} cannot be read as YAML settings: {error}") from error
+    if not isinstance(document.content, dict):
+        raise _unreadable(f"{who} holds no settings, but {_shown(document.content)}")
+    problems += [f"in {path}, {sentence}" for sentence in [*document.twice, *_differently(document.lines)]]
+    bases = document.content.pop("_BASE_", None) or []
+    bases = bases if isinstance(bases, list) else [bases]
+    if not all(isinstance(base, str) for base in bases):
+        raise _unreadable(f"_BASE_ in {path} is {_shown(bases)}; it must be a file, or a list of files")
+    found = []
+    for base in bases:
+        found += _chain(path.parent / _home(base), problems, (*above, path))
+        if len(found) > FILES:
+            raise _unreadable(f"{path} is based on more than {FILES} files")
+    return [*found, (path, document.content)]
+
+
+def _home(path: str | Path) -> str:
+    try:
+        return expand(str(path))
+    except ValueError as error:
+        raise _unreadable(str(error)) from error
+
+
+def _differently(lines: dict[str, list[int]]) -> list[str]:
+    """Keys that stand twice because they are written in different ways, or under an old and a new name."""
+    places: dict[str, list[int]] = {}
+    for key, found in lines.items():
+        if not key.startswith("SWEEP.") and ".KWARGS." not in key:  # labels and arguments are no keys
+            name = legacy.translate(key, "")[0] or key
+            places.setdefault(name, []).extend(found)
+    return [f"{key} stands twice, in {lines_of(found)}" for key, found in places.items() if len(found) > 1]
+
+
+def _unreadable(problem: str) -> ConfigError:
+    return ConfigError(f"the config has problems:\n  - {problem}")
+
+
+def _merged(old: dict, new: dict) -> dict:
+    """``old`` with what ``new`` says on top, section by section; an empty section changes nothing."""
+    merged = dict(old)
+    for key, value in new.items():
+        both = isinstance(merged.get(key), dict) and isinstance(value, dict)
+        if both or value is not None or key not in merged:
+            merged[key] = _merged(merged[key], value) if both else value
+    return merged
 
 
 def pair_settings(overrides: list[str] | tuple[str, ...], problems: list[str]) -> list[Setting]:
@@ -403,11 +552,18 @@ def _assign(cfg: CfgNode, key: str, value: Any, where: str) -> list[str]:
             return _assign(cfg, node, {**_at(cfg, node), last: value}, where)
         return [f"unknown key {key} in {where}{_nearest(key, known)}"]
     default = known[key]
+    if (value is False or value in ("False", "false")) and "off" in checks.CHOICES.get(key, ()):
+        value = "off"
     try:
         value = _convert(value, default)
-    except (TypeError, ValueError, SyntaxError, yaml.YAMLError):
-        return [f"{key} in {where} is {value!r}; it must be {_describe(default)}"]
+    except (TypeError, ValueError, yaml.YAMLError) as error:
+        why = f" ({error})" if isinstance(error, yaml.YAMLError) else ""
+        return [f"{key} in {where} is {_shown(value)}{why}; it must be {_describe(default)}"]
     node, _, last = key.rpartition(".")
+    try:
+        value = expand(value) if last in PATHS else value
+    except ValueError as error:
+        return [f"{key} in {where} is {error}"]
     _at(cfg, node)[last] = value
     return []
 
@@ -436,6 +592,8 @@ def _convert(value: Any, default: Any) -> Any:
         return str(value)
     if isinstance(value, str):
         value = _parse(value, default)
+    if isinstance(default, bool | dict):
+        value = _without_words(value)
     if value is None:
         return default
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
@@ -451,13 +609,25 @@ def _convert(value: Any, default: Any) -> Any:
 
 def _parse(text: str, default: Any) -> Any:
     """Text from the command line as Python or YAML would read it; "a,b" is a list where one is wanted."""
-    try:
-        return literal_eval(text.strip())
-    except (ValueError, SyntaxError):
-        value = yaml.safe_load(text)
+    value = read_value(text)
     if isinstance(default, list) and isinstance(value, str):
         return [part.strip() for part in value.split(",")]
     return value
+
+
+def _without_words(value: Any) -> Any:
+    """``value`` with yes, no, on and off as what they mean."""
+    if isinstance(value, dict):
+        return {key: _without_words(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_without_words(part) for part in value]
+    return WORDS.get(value.lower(), value) if isinstance(value, str) else value
+
+
+def _shown(value: Any) -> str:
+    """A value in a message of bearable length."""
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def _describe(default: Any) -> str:

@@ -46,13 +46,20 @@ VALUES = {
 
 
 # What runs did that do not say it, where "auto" is now the default.
-UNNAMED = {"MODEL.HEAD_INIT": "vpt"}
+UNNAMED = {"MODEL.HEAD_INIT": "vpt", "SOLVER.DECAY": "vpt"}
 
 
 def for_vpt(settings: Iterable[tuple[str, Any]]) -> bool:
     """Whether a key or a value shows that settings were written for VPT or FreqFiT: no other config has it."""
     theirs = RENAMED.keys() | RETIRED.keys() | ONLY_VALUE.keys()
     return any(key in theirs or (key, str(value)) in VALUES for key, value in settings)
+
+
+def is_saved(keys: Iterable[str]) -> bool:
+    """Whether these are all keys of a run, as its config.yaml has them, and not those that someone chose."""
+    return {"SEED", "DEVICE", "OUTPUT_DIR", "DATA.NAME", "MODEL.HEAD_INIT", "SOLVER.OPTIMIZER", "SOLVER.LOSS"} <= {
+        *keys
+    }
 
 
 def translate(key: str, value: Any) -> tuple[str | None, Any, str]:

@@ -20,11 +20,13 @@ from PIL import Image
 from tensorflow_datasets.core import DatasetInfo
 from tensorflow_datasets.core.utils.shard_utils import FileInstruction
 
-from ..utils.io import PARTIAL, exclusive, read_json, write_atomic, write_json, write_text
+from ..utils.io import PARTIAL, exclusive, write_atomic, write_json, write_text
 from ..utils.progress import tqdm
 from .decode import open_image
 from .sources.base import DataError, RawImage, Source, Split
 from .sources.records import ArrayRecords, TFRecords, write_tfrecord
+from .sources.text import read_json
+from .sources.tfds import read_info
 from .sources.vtab import ORIGIN
 
 READERS = {"tfrecord": TFRecords, "array_record": ArrayRecords}
@@ -137,7 +139,7 @@ def open_info(here: Path) -> DatasetInfo:
     """
     if not (here / "dataset_info.json").is_file():
         raise DataError(f"{here} is no prepared TFDS version directory: it has no dataset_info.json")
-    info = tfds.builder_from_directory(here).info
+    info = read_info(tfds, here)
     if info.file_format.value not in FORMATS:
         raise DataError(f"{here} is in format {info.file_format.value}; known: {', '.join(FORMATS)}")
     return info

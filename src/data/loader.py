@@ -90,8 +90,17 @@ class Loader:
     batch, or of the split where it is gone through in order.
     """
 
-    def __init__(self, images: Images, batch_size: int, device: torch.device, seed: int = 0, num_classes: int = 0):
+    def __init__(
+        self,
+        images: Images,
+        batch_size: int,
+        device: torch.device,
+        seed: int = 0,
+        num_classes: int = 0,
+        drop_last: bool = False,
+    ):
         self.images, self.batch_size, self.device, self.seed = images, batch_size, device, seed
+        self.drop_last = drop_last
         self.labels = torch.from_numpy(images.split.labels)
         self.device_labels = self.labels.to(device)
         pixels = images.pixels
@@ -105,7 +114,8 @@ class Loader:
     @property
     def batch_sizes(self) -> list[int]:
         """Images in every batch of an epoch, over all processes."""
-        return [len(batch) for batch in split_batches(torch.arange(len(self.labels)), self.batch_size)]
+        order = torch.arange(len(self.labels))
+        return [len(batch) for batch in split_batches(order, self.batch_size, self.drop_last)]
 
     @property
     def facts(self) -> dict:
@@ -133,7 +143,7 @@ class Loader:
     def epoch(self, number: int, first: int = 0, part: Part = ALL) -> Iterator[tuple[Tensor, Tensor]]:
         """The training batches of epoch ``number`` from batch ``first`` on; never an empty one, see ``part_of``."""
         order, draws, seeds = batch_order(len(self.labels), self.seed, number)
-        whole = split_batches(order, self.batch_size)[first:]
+        whole = split_batches(order, self.batch_size, self.drop_last)[first:]
         batches = whole if self.mixing else [part_of(batch, part) for batch in whole]  # whole batches are mixed
         each = None
         if self.images.pixels.augment != "none" or self.augment.steps:
@@ -209,10 +219,12 @@ def batch_order(count: int, seed: int, epoch: int) -> tuple[Tensor, Tensor, Tens
     return order, draws, torch.randint(2**31, (count,), generator=generator)
 
 
-def split_batches(order: Tensor, batch_size: int) -> list[Tensor]:
+def split_batches(order: Tensor, batch_size: int, drop_last: bool = False) -> list[Tensor]:
     """Batches of ``batch_size``, the last as small as it comes; but one image alone, on which a batch norm in the head
-    could not train, joins the batch before."""
+    could not train, joins the batch before. With ``drop_last`` all are whole, and what is left over is left out."""
     batches = list(order.split(batch_size))
+    if drop_last:
+        return [batch for batch in batches if len(batch) == batch_size]
     if len(batches) > 1 and len(batches[-1]) == 1 < batch_size:
         batches[-2:] = [torch.cat(batches[-2:])]
     return batches

@@ -1,5 +1,6 @@
 """A task opened for one run: its files found, its labels checked, then its images ready to be trained on."""
 
+import hashlib
 import logging
 import os
 from dataclasses import dataclass, field
@@ -9,10 +10,10 @@ import numpy as np
 import torch
 from fvcore.common.config import CfgNode
 
-from .cache import GIB, Cache, duplicates
+from .cache import GIB, Cache, Known, duplicates
 from .loader import Images, Loader
 from .pixels import Pixels, build_pixels
-from .sources.base import DataError, Layout, Source, Split, Wanted, stratified
+from .sources.base import DataError, Layout, Source, Split, Wanted, printable, stratified
 from .tasks import Task, find_task, implied_layout
 
 logger = logging.getLogger(__name__)
@@ -29,6 +30,7 @@ class Data:
         layout: how the files lie on disk, "tfds", "noah", ...; ``version``: what exactly they are.
         class_mask: the labels that occur by design, where these are not all.
         notes: what a reader of the result must know.
+        contents: a hash of each split's images, once ``loaders`` has read them.
     """
 
     task: Task
@@ -40,6 +42,15 @@ class Data:
     pixels: Pixels
     class_mask: np.ndarray | None = None
     notes: list[str] = field(default_factory=list)
+    contents: dict[str, str] = field(default_factory=dict)
+
+    def identity(self) -> dict:
+        """What may not, or should not, change between the parts of a run: class names; names, labels and images."""
+        splits = {
+            name: {"images": len(split), "names": _digest_of(split), "contents": self.contents.get(name)}
+            for name, split in self.splits.items()
+        }
+        return {"class_names": self.class_names, "splits": splits}
 
     def loaders(self, cfg: CfgNode, device: torch.device | str) -> tuple[dict[str, Loader], list[str]]:
         """A loader per split, and the files left out because they cannot be decoded.
@@ -55,6 +66,7 @@ class Data:
             keep = data.CACHE == "all" or (data.CACHE == "train" and name != "test")
             known[name] = cache.open(split, self.pixels, name == "train", f"{self.task.name} {name}", keep)
             self.splits[name] = known[name].split  # without what cannot be decoded
+            self.contents[name] = hashlib.blake2b(known[name].hashes, digest_size=10).hexdigest()
         corrupt = [line for split in known.values() for line in split.left_out]
         if corrupt and data.CORRUPT == "stop":
             listed = "\n".join(f"  - {line}" for line in corrupt[:50])
@@ -68,6 +80,15 @@ class Data:
             if {"train", name} <= known.keys() and (same := duplicates(known["train"], known[name])):
                 some = ", ".join(f"{one} = {other}" for one, other in same[:3]) + (", ..." if len(same) > 3 else "")
                 self._note(f"{len(same):,} images of {name} are also among those that train, byte for byte: {some}")
+        for name, split in known.items():
+            if odd := contradictions(split):
+                some = ", ".join(f"{one} = {other}" for one, other in odd[:3]) + (", ..." if len(odd) > 3 else "")
+                self._note(f"{len(odd):,} images of {name} also stand there with another label, byte for byte: {some}")
+        if data.DROP_LAST and "train" in known and len(known["train"].split) < data.BATCH_SIZE:
+            raise DataError(
+                f"{len(known['train'].split):,} training images do not fill one batch of {data.BATCH_SIZE}, and "
+                "DATA.DROP_LAST leaves out all others: a smaller DATA.BATCH_SIZE, or DATA.DROP_LAST False"
+            )
         # Without gradients there is room for more: only one block's activations are kept.
         larger = max(data.BATCH_SIZE, min(4 * data.BATCH_SIZE, 256)) if device.type == "cuda" else data.BATCH_SIZE
         sizes = {name: data.BATCH_SIZE if name == "train" else data.EVAL_BATCH_SIZE or larger for name in known}
@@ -78,14 +99,32 @@ class Data:
                 device,
                 cfg.SEED,
                 len(self.class_names),
+                data.DROP_LAST and name == "train",
             )
             for name, split in known.items()
         }
         return loaders, corrupt
 
     def _note(self, text: str) -> None:
-        logger.warning("note: %s", text)
-        self.notes.append(text)
+        logger.warning("note: %s", printable(text))
+        self.notes.append(printable(text))
+
+
+def _digest_of(split: Split) -> str:
+    """A hash of names and labels in their order."""
+    digest = hashlib.blake2b("\0".join(split.keys).encode(), digest_size=10)
+    digest.update(np.ascontiguousarray(split.labels, np.int64))
+    return digest.hexdigest()
+
+
+def contradictions(known: Known) -> list[tuple[str, str]]:
+    """(Name, name of the same file with another label) of every image that a split has with several labels."""
+    order = np.argsort(known.hashes, kind="stable")
+    hashes, labels = known.hashes[order], known.split.labels[order]
+    first = np.searchsorted(hashes, hashes)  # of the same file
+    odd = np.flatnonzero(labels != labels[first])
+    pairs = sorted(zip(order[odd].tolist(), order[first[odd]].tolist(), strict=True))
+    return [(known.split.keys[twin], known.split.keys[i]) for i, twin in pairs]
 
 
 def open_data(cfg: CfgNode) -> Data:
@@ -110,7 +149,12 @@ def open_data(cfg: CfgNode) -> Data:
         splits["test"] = source.splits["test"]
     if list(splits) == ["train"]:
         raise DataError("there is neither a validation nor a test set, so nothing could be measured")
-    return _data(cfg, task, layout, source, splits, train_split)
+    data = _data(cfg, task, layout, source, splits, train_split)
+    if "test" not in splits and not cfg.DATA.NO_TEST:
+        data._note(f"there are no test images in {cfg.DATA.DATAPATH}: the result has no test accuracy")
+    if "val" not in splits and train_split == "train":
+        data._note("there are no validation images: nothing is measured until training has ended")
+    return data
 
 
 def open_test(cfg: CfgNode) -> Data:
@@ -136,8 +180,9 @@ def _data(cfg: CfgNode, task: Task, layout: Layout, source: Source, splits: dict
         source.version,
         build_pixels(cfg, task.protocol),
         source.class_mask,
-        list(source.notes),
     )
+    for note in source.notes:
+        data._note(note)
     _look_at_labels(data, source)
     return data
 
@@ -148,7 +193,9 @@ def _open_source(cfg: CfgNode) -> tuple[Task, Layout, Source]:
     if useless := [key for key in ONLY_SOME if cfg.DATA[key] and key not in layout.takes]:
         said = ", ".join(f"DATA.{key}" for key in useless)
         raise DataError(f"{said} has no effect on {task.name}, read as {layout.kind} from {here}: leave it out")
-    return task, layout, layout.open(here, wanted(cfg))
+    source = layout.open(here, wanted(cfg))
+    logger.info("data: %s, read as %s from %s: %s", task.name, layout.kind, printable(str(here)), source.version)
+    return task, layout, source
 
 
 def find_layout(cfg: CfgNode, task: Task) -> tuple[Layout, Path]:
@@ -160,7 +207,7 @@ def find_layout(cfg: CfgNode, task: Task) -> tuple[Layout, Path]:
     kind = cfg.DATA.SOURCE or implied_layout(cfg.DATA.NAME)
     layouts = [layout for layout in task.layouts if kind in ("", layout.kind)]
     if not layouts:
-        known = ", ".join(layout.kind for layout in task.layouts)
+        known = ", ".join(dict.fromkeys(layout.kind for layout in task.layouts))
         raise DataError(f"DATA.SOURCE is {kind!r}, but {task.name} can be read as: {known}")
     root = Path(cfg.DATA.DATAPATH).expanduser()
     if not cfg.DATA.DATAPATH and layouts[0].kind != "digits":
@@ -186,7 +233,7 @@ def wanted(cfg: CfgNode) -> Wanted:
     data = cfg.DATA
     lists = {"train": data.TRAIN_LIST, "val": data.VAL_LIST, "test": data.TEST_LIST}
     given = {name: path for name, path in lists.items() if path}
-    return Wanted(data.VAL_FRACTION, data.SHOTS, data.SPLIT_SEED, data.VERSION, given)
+    return Wanted(data.VAL_FRACTION, data.TEST_FRACTION, data.SHOTS, data.SPLIT_SEED, data.VERSION, given)
 
 
 def cache_folder(name: str) -> Path:

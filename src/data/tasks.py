@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from .sources.base import Layout
 from .sources.digits import Digits
 from .sources.fgvc import FGVC
-from .sources.folder import Folder, Unsplit
+from .sources.folder import ClassFolders, Folder, Unsplit
 from .sources.labels import CLEVR_DISTANCE
 from .sources.lists import FewShotLists, ImageNetVariant, OwnLists
 from .sources.shards import Shards
@@ -137,7 +137,7 @@ def _whole(name: str, classes: int, kind: str, train: int, val: int, test: int, 
 
 _ROWS = [
     Task("digits", 10, (Digits(),), sizes={"train": 800, "val": 200, "test": 797}),
-    Task("folder", 0, (Folder(), Shards()), train_split="train"),
+    Task("folder", 0, (Folder(), Shards(), ClassFolders()), train_split="train"),
     Task("lists", 0, (OwnLists(),), train_split="train"),
     _vtab("caltech101", "Natural", 102, "caltech101", "caltech101", 6084),
     _vtab("cifar100", "Natural", 100, "cifar", "cifar(num_classes=100)", 10000),

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ..utils.io import read_json, write_json
+from ..utils.io import write_json
 from .convert import FOLDER_SPLITS, Shard, counted, encoded, feed, folder_splits, open_info, progress, shards_of
 from .decode import BadImage, decode
 from .sources.base import DataError, Source
+from .sources.text import read_json
 
 CHECKSUMS = "checksums.json"
 
@@ -66,11 +67,11 @@ def check_records(here: Path, expected: dict[str, int] | None = None) -> Finding
 def _compare_recorded(here: Path, shards: list[Shard], findings: Findings) -> None:
     """Compare with what was recorded beside the data; record it if nothing was."""
     if (here / CHECKSUMS).is_file():
-        recorded = read_json(here / CHECKSUMS)["splits"]
+        recorded = _recorded(here)
         findings.damage += [
             f"{here}: the records of {split} are not those that {CHECKSUMS} recorded"
             for split, found in findings.checksums.items()
-            if split in recorded and recorded[split]["blake2b"] != found
+            if split in recorded and recorded[split] != found
         ]
     if findings.damage:
         return
@@ -86,6 +87,18 @@ def _compare_recorded(here: Path, shards: list[Shard], findings: Findings) -> No
         findings.notes.append(f"{here} is read-only: checksums were not written there")
 
 
+def _recorded(here: Path) -> dict[str, str]:
+    """The checksum of each split that was recorded.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    try:
+        return {split: facts["blake2b"] for split, facts in read_json(here / CHECKSUMS)["splits"].items()}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{here / CHECKSUMS} is damaged: remove it, and verify again") from error
+
+
 def _sizes(shards: Iterable[Shard]) -> dict[str, int]:
     return {shard.path.name: shard.path.stat().st_size for shard in shards}
 
@@ -95,7 +108,9 @@ def was_checked(here: Path) -> bool:
     if not (here / CHECKSUMS).is_file():
         return False
     shards = shards_of(open_info(here))
-    return all(shard.path.is_file() for shard in shards) and read_json(here / CHECKSUMS).get("bytes") == _sizes(shards)
+    recorded = read_json(here / CHECKSUMS)
+    sizes = recorded.get("bytes") if isinstance(recorded, dict) else None
+    return all(shard.path.is_file() for shard in shards) and sizes == _sizes(shards)
 
 
 def check_labels(source: Source, num_classes: int) -> Findings:

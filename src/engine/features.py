@@ -41,11 +41,12 @@ class FeatureLoader:
             loader.batch_size,
             loader.seed,
         )
-        self.records, self.targets = records, loader.device_labels
+        self.records, self.targets, self.drop_last = records, loader.device_labels, loader.drop_last
 
     @property
     def batch_sizes(self) -> list[int]:
-        return [len(batch) for batch in split_batches(torch.arange(len(self.labels)), self.batch_size)]
+        order = torch.arange(len(self.labels))
+        return [len(batch) for batch in split_batches(order, self.batch_size, self.drop_last)]
 
     def __len__(self) -> int:
         return len(self.batch_sizes)
@@ -60,7 +61,7 @@ class FeatureLoader:
 
     def epoch(self, number: int, first: int = 0, part: Part = ALL) -> Iterator[tuple[Tensor, Tensor]]:
         order, *_ = batch_order(len(self.labels), self.seed, number)
-        batches = split_batches(order.to(self.records.device), self.batch_size)
+        batches = split_batches(order.to(self.records.device), self.batch_size, self.drop_last)
         return self._batches([part_of(batch, part) for batch in batches[first:]])
 
     def _batches(self, batches: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:

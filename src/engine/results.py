@@ -70,6 +70,11 @@ class RunFolder:
         return self.path / "last.ckpt"
 
     @property
+    def data(self) -> Path:
+        """Which images the interrupted run has seen."""
+        return self.path / "data.json"
+
+    @property
     def allocation(self) -> Path:
         return self.path / "allocation.safetensors"
 

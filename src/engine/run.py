@@ -14,10 +14,12 @@ from yaml import YAMLError
 from ..configs.config import changed, flatten, load_cfg_text
 from ..data.loader import Loader
 from ..data.opened import Data, open_data
+from ..data.sources.text import read_json
 from ..models.method import wiring
 from ..models.vit_backbones.zoo import find_weights
 from ..models.vit_models import TunedViT
 from ..models.zero_shot import check_zero_shot, zero_shot_head
+from ..solver.optimizer import describe_groups, groups_table
 from ..utils import distributed
 from ..utils.io import exclusive, remove_partial, write_json, write_text
 from ..utils.logging import LogFile
@@ -99,7 +101,8 @@ def _run(
         _require_free(cfg, folder, resume)  # again: another process may have been faster
         remove_partial(folder.path)
         write_text(folder.config, cfg.dump())
-        write_text(folder.wiring, wiring(model.vit, model.methods) + "\n")
+        groups = groups_table(describe_groups(model, cfg.SOLVER))
+        write_text(folder.wiring, f"{wiring(model.vit, model.methods)}\n\n{groups}\n")
     with LogFile(folder.log) if first else nullcontext(), tracking(cfg, folder) as trackers:
         logger.info("run folder: %s", folder.path)
         _announce(cfg, model, data, device)
@@ -108,6 +111,7 @@ def _run(
         # Of several processes one decodes, the others wait for its files.
         loaders, corrupt = shared.loaders(cfg, data, device)
         seconds = {"read": time.perf_counter() - start}
+        data = _same_data(folder, data)
         trained = train(cfg, model, loaders, folder, stop, shared, trackers)
         seconds |= trained.pop("seconds")
         rows = trained.pop("rows")
@@ -138,6 +142,7 @@ def _run(
             "test_best_epoch": best_test_epoch(rows, data.task.metric),
             "zero_shot": zero_shot,
             "parameters": _parameters(model),
+            "optimizer": describe_groups(model, cfg.SOLVER),
             "cost": cost_card(model, flops_per_image, rates, seconds),
             "precision": resolve_amp(cfg.SOLVER.AMP, device),
             "allocation": allocation,
@@ -151,6 +156,7 @@ def _run(
         if first:
             write_json(folder.result, result)
             folder.last.unlink(missing_ok=True)  # nothing is left to resume
+            folder.data.unlink(missing_ok=True)
         trackers.end(result)
         logger.info(describe(result["cost"]))
         logger.info(summary(result))
@@ -195,6 +201,9 @@ def evaluate_run(folder: RunFolder, cfg: CfgNode) -> dict:
     set_backends(cfg, device)
     with distributed.together(device):
         loaders, _ = data.loaders(cfg, device)
+        then = (folder.read_result() or {}).get("data", {}).get("contents", {}).get("test")
+        if then not in (None, data.contents["test"]):
+            logger.warning("note: these test images are not those of %s", folder.result)
         network = compiled(tuned.model.to(device), cfg, tuned.model)
         return evaluate(network, loaders["test"], autocast(cfg, device), padded=cfg.MODEL.COMPILE).as_dict()
 
@@ -261,6 +270,35 @@ def _require_same(cfg: CfgNode, folder: RunFolder) -> None:
         )
 
 
+def _same_data(folder: RunFolder, data: Data) -> Data:
+    """``data``, with a note if an interrupted run goes on with other images; what it is stands in ``folder.data``.
+
+    Raises:
+        ValueError: it would go on with other classes.
+    """
+    now, notes = data.identity(), []
+    if folder.last.is_file() and folder.data.is_file():
+        before = read_json(folder.data)
+        if (names := before["class_names"]) != now["class_names"]:
+            gone = [name for name in names if name not in now["class_names"]]
+            new = [name for name in now["class_names"] if name not in names]
+            raise ValueError(
+                f"{folder.path} was interrupted with other classes: going on would mix up labels. There "
+                f"were {len(names)}, now there are {len(now['class_names'])}; gone: {', '.join(gone[:5]) or 'none'}, "
+                f"new: {', '.join(new[:5]) or 'none'}. Put the images back, or remove {folder.path}"
+            )
+        notes = before["notes"] + [
+            f"the {name} images are not those with which the run began: {was['images']:,} then, {have['images']:,} now"
+            for name, was in before["splits"].items()
+            if (have := now["splits"].get(name, {"images": 0})) != was
+        ]
+    for note in notes:
+        logger.warning("note: %s", note)
+    if distributed.is_first():
+        write_json(folder.data, now | {"notes": notes})
+    return dataclasses.replace(data, notes=data.notes + notes)
+
+
 def _different(one: CfgNode, other: CfgNode, but: tuple[str, ...]) -> list[str]:
     """The keys in which two configs differ, those in ``but`` aside."""
     ours, theirs = flatten(one), flatten(other)
@@ -305,5 +343,6 @@ def _describe(data: Data, corrupt: list[str]) -> dict:
         "notes": data.notes,
         "train_split": data.train_split,
         "images": {name: len(split) for name, split in data.splits.items()},
+        "contents": data.contents,
         "left_out": corrupt,
     }

@@ -6,15 +6,17 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from itertools import islice
 
 import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor
 
+from ..configs.checks import rarely_measured
 from ..data.loader import Loader
 from ..models.vit_models import TunedViT
 from ..solver.losses import build_loss, class_weights
-from ..solver.lr_scheduler import learning_rate
+from ..solver.lr_scheduler import Schedule
 from ..solver.optimizer import build_optimizer, set_learning_rate
 from ..utils import distributed
 from ..utils.io import WriteError, write_json_lines
@@ -91,7 +93,7 @@ class Training:
         trackers: Trackers | None = None,
     ):
         self.cfg, self.solver, self.model, self.run_folder, self.trackers = cfg, cfg.SOLVER, model, run, trackers
-        self.shared, self.saved = shared, time.perf_counter()
+        self.shared, self.saved, self.save_took = shared, time.perf_counter(), 0.0
         self.loader, self.val = loaders["train"], loaders.get("val")
         self.test = loaders.get("test") if self.solver.BEST_TEST_EPOCH else None  # for the record, see _test
         self.device, labels = self.loader.device, self.loader.labels.numpy()
@@ -100,14 +102,28 @@ class Training:
         self.loss_of = build_loss(self.solver.LOSS, weights, self.solver.LABEL_SMOOTHING)
         if self.solver.FSDP:
             shard(model)
-        self.optimizer = build_optimizer(model.named_parameters(), self.solver, fused=self.device.type == "cuda")
-        self.epochs = min(self.solver.SEARCH_EPOCH or self.solver.TOTAL_EPOCH, self.solver.TOTAL_EPOCH)
+        on_gpu = self.device.type == "cuda"
+        self.optimizer = build_optimizer(model.named_parameters(), self.solver, fused=on_gpu, model=model)
+        self.schedule = Schedule(self.solver, len(self.loader))
+        self.epochs = self.schedule.epochs
         self.stops_early = self.val is not None and self.epochs > self.solver.PATIENCE
+        self._require_schedule()
         self.step = TrainingStep(cfg, model, self.optimizer, self.loss_of, self.device)
         self.rows, self.best = [], {"epoch": -1, "top1": -1.0, "state": None}
         self.steps, self.epoch_seconds, self.losses = 0, 0.0, torch.zeros(0)
         self.seconds = {"features": 0.0, "first_step": 0.0, "train": 0.0, "validate": 0.0}
         self.started = False
+
+    def _require_schedule(self) -> None:
+        """Say what only the number of steps can tell of the schedule.
+
+        Raises:
+            ValueError: what would stop the run early is measured too rarely.
+        """
+        if self.stops_early and (problem := rarely_measured(self.solver, self.epochs)):
+            raise ValueError(problem)
+        if (self.solver.MAX_STEPS or self.solver.WARMUP_STEPS) and not self.schedule.leaves_warm_up:
+            logger.warning("note: the run ends within its warm-up, after %d steps", self.schedule.total_steps)
 
     def prepare(self) -> None:
         """Compute what is the same in every epoch, compile the rest, and share it between processes."""
@@ -130,6 +146,7 @@ class Training:
         """Write ``run.last``, from which ``resume`` goes on to the very same end."""
         if not self.cfg.MODEL.SAVE_CKPT:
             return
+        start = time.perf_counter()
         names = ("rows", "best", "steps", "epoch_seconds", "losses", "seconds")
         progress = {name: getattr(self, name) for name in names} | {"made": self._circumstances()}
         try:
@@ -137,6 +154,7 @@ class Training:
         except WriteError as error:
             raise WriteError(f"{error}. Make room there, then go on with --resume") from error
         self.saved = time.perf_counter()
+        self.save_took = self.saved - start
 
     def _stop(self, stop: StopSignals) -> None:
         """Raise Interrupted, when the first process has written: whoever ends before makes a scheduler end the rest."""
@@ -185,13 +203,18 @@ class Training:
                 self._report(row)
                 asked = any(distributed.gather(bool(stop.asked)))
                 last = len(self.rows) == self.epochs
-                if asked or last or time.perf_counter() - self.saved >= self.shared.save_seconds:
+                if asked or last or self._save_is_due():
                     self._write_metrics()
                     self.save()
                 if asked:
                     self._stop(stop)
                 self.shared.watch(self.rows)
         self._write_metrics()  # where the last epoch was another one than planned
+
+    def _save_is_due(self) -> bool:
+        """Whether last.ckpt is old enough: writing it takes a tenth of the time at most, however short epochs are."""
+        age = time.perf_counter() - self.saved
+        return any(distributed.gather(age >= max(self.shared.save_seconds, 9 * self.save_took)))
 
     def _write_metrics(self) -> None:
         if distributed.is_first():
@@ -200,12 +223,11 @@ class Training:
     def _train_epoch(self, epoch: int, stop: StopSignals, bar: tqdm) -> float:
         """One pass over the training images, or the rest of one; the last step's learning rate."""
         self.step.network.train()
-        solver, sizes, agreed, lr = self.solver, self.loader.batch_sizes, distributed.Agreement(), 0.0
+        solver, sizes, agreed, lr = self.solver, self._batch_sizes(epoch), distributed.Agreement(), 0.0
         start, fresh = time.perf_counter(), []
-        batches = self.loader.epoch(epoch, self.steps, distributed.part())
+        batches = islice(self.loader.epoch(epoch, self.steps, distributed.part()), len(sizes) - self.steps)
         for step, (images, targets) in enumerate(batches, start=self.steps):
-            at = epoch if solver.SCHEDULE_PER == "epoch" else epoch + (step + 0.5) / len(sizes)
-            lr = learning_rate(solver.SCHEDULER, solver.BASE_LR, solver.WARMUP_EPOCH, solver.TOTAL_EPOCH, at)
+            lr = self.schedule(epoch, step)
             set_learning_rate(self.optimizer, lr)
             fresh.append(self.step(images, targets, sizes[step]))
             if not self.started:
@@ -230,6 +252,10 @@ class Training:
         self._tick(start)
         return lr
 
+    def _batch_sizes(self, epoch: int) -> list[int]:
+        """Images in every step of an epoch."""
+        return self.loader.batch_sizes[: self.schedule.steps(epoch)]
+
     def _tick(self, start: float) -> float:
         """Count the time since ``start``; the time now."""
         now = time.perf_counter()
@@ -246,7 +272,7 @@ class Training:
 
     def _mean_loss(self) -> float:
         """Per image of the present epoch."""
-        weights = torch.tensor(self.loader.batch_sizes, dtype=torch.float64)
+        weights = torch.tensor(self._batch_sizes(len(self.rows)), dtype=torch.float64)
         return (self.losses.double() @ weights / weights.sum()).item()
 
     def _validate(self, epoch: int) -> dict:
@@ -279,10 +305,12 @@ class Training:
         if self.stops_early:
             put_back(self.model, self.best["state"])
             used = self.rows[self.best["epoch"]]
-        images = len(self.loader.labels) * len(self.rows) - self.loader.batch_sizes[0]  # without the first step
+        images = sum(sum(self._batch_sizes(epoch)) for epoch in range(len(self.rows)))
+        images -= self.loader.batch_sizes[0]  # without the first step
         seconds = self.seconds["train"] - self.seconds["first_step"]
         return {
             "epochs": len(self.rows),
+            "steps": sum(self.schedule.steps(epoch) for epoch in range(len(self.rows))),
             "epoch_used": used["epoch"],
             "train_loss": used["loss"],
             "rows": self.rows,
@@ -304,21 +332,25 @@ class Training:
                 )
 
     def _report(self, row: dict) -> None:
-        """The epoch's line, with the seconds that are left, and the same numbers for trackers."""
+        """The epoch's line, with the seconds that are left, and the same numbers for trackers.
+
+        Of more than 100 epochs not every one has a line.
+        """
         seen = "".join(
             f" {name} {100 * row[f'{name}_top1']:.2f} %" for name in ("val", "test") if f"{name}_top1" in row
         )
         said = f"epoch {row['epoch']}/{self.epochs} loss {row['loss']:.4g} lr {row['lr']:.3g}{seen}"
         left = tqdm.format_interval((self.epochs - row["epoch"]) * row["seconds"])
-        logger.info("%s %.1f s, %s left", said, row["seconds"], left)
+        if row["epoch"] % max(1, self.epochs // 100) == 0 or row["epoch"] == self.epochs:
+            logger.info("%s %.1f s, %s left", said, row["seconds"], left)
         if self.trackers:
             self.trackers.epoch(row)
 
     @contextmanager
     def _progress_bar(self) -> Iterator[tqdm]:
         """A bar over all steps of the run, with the time that is left; now and then a line where is no terminal."""
-        every, steps = 0.2 if sys.stderr.isatty() else 10, len(self.loader)
-        done = len(self.rows) * steps + self.steps
-        settings = dict(total=self.epochs * steps, initial=done, mininterval=every, dynamic_ncols=True)
+        every = 0.2 if sys.stderr.isatty() else 10
+        done = len(self.rows) * len(self.loader) + self.steps
+        settings = dict(total=self.schedule.total_steps, initial=done, mininterval=every, dynamic_ncols=True)
         with tqdm(desc="training", unit="step", leave=False, **settings) as bar:
             yield bar

@@ -105,6 +105,8 @@ class Method(nn.Module):
     folds = False
     # Whether it also works on Swin and ConvNeXt: it asks for modules by name, never for tokens or a grid.
     for_any_backbone = False
+    # The learning rate that suits it with AdamW, for SOLVER.BASE_LR -1: 0.001 unless pictures showed another.
+    adamw_lr = 0.001
     # Whether the ViT's own dropout and drop-path act during training. VPT keeps a frozen encoder in eval mode.
     vit_in_train_mode = False
 
@@ -133,6 +135,11 @@ class Method(nn.Module):
     def trains(self, name: str, param: nn.Parameter) -> bool:
         """Whether this method also trains the ViT's own parameter ``name``."""
         return False
+
+    def decays(self, name: str, param: nn.Parameter) -> bool | None:
+        """Whether weight decay acts in the original code, with AdamW, on what this method trains: its own parameter
+        ``name`` ("taps.0.scale") or one of the ViT's. None: it is for SOLVER.DECAY to say, as for any other."""
+        return None
 
     def num_features(self, dim: int) -> int:
         """Width of what the head sees when the ViT's pooled features have ``dim`` channels."""

@@ -1,7 +1,7 @@
 """The tuned model: one frozen timm ViT, the methods attached to it, and a new head."""
 
 import difflib
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -159,6 +159,11 @@ def parse(transfer_type: str, freqfit: str = "") -> dict[str, dict]:
     return {name: wanted[name] for name in METHODS if name in wanted}
 
 
+def suited_lr(methods: Iterable[str]) -> float:
+    """The learning rate of AdamW that suits these methods together; 0.03 for the head alone."""
+    return min((METHODS[name].adamw_lr for name in methods), default=0.03)
+
+
 class TunedViT(nn.Module):
     """images (B, 3, H, W) -> logits (B, num_classes).
 
@@ -307,6 +312,17 @@ class TunedViT(nn.Module):
         if wrong:
             raise ValueError("what was learned does not fit this model: " + "; ".join(sorted(wrong)))
         self.load_state_dict(state, strict=False)
+
+    def decays(self, name: str, param: nn.Parameter) -> bool | None:
+        """What the methods that train the parameter ``name`` say of its weight decay; None: nothing."""
+        part, _, rest = name.partition(".")
+        if part == "methods":
+            method, _, own = rest.partition(".")
+            return self.methods[method].decays(own, param)
+        if part != "vit":
+            return None
+        said = [method.decays(rest, param) for method in self.methods.values() if method.trains(rest, param)]
+        return next((answer for answer in said if answer is not None), None)
 
     def num_trained(self) -> dict[str, int]:
         """Trained parameters by part: one entry per method, ``vit`` (its own weights) and ``head``."""

@@ -20,7 +20,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data.opened import cache_folder
+from ..data.sources.base import DataError, printable
 from ..data.sources.lists import imagenet_synsets
+from ..data.sources.text import read_lines
 from ..data.store import writable
 from ..data.tasks import find_task
 from ..utils.io import WriteError, waiting_for, write_atomic
@@ -153,14 +155,15 @@ def names_in(path: str, count: int) -> list[str]:
 
 def _lines(path: str, key: str, otherwise: str = "") -> list[str]:
     """A text file's lines that are not empty."""
-    if not Path(path).expanduser().is_file():
+    file = Path(path).expanduser()
+    if not file.is_file():
         raise FileNotFoundError(f"{key} {path} is missing{otherwise}")
     try:
-        text = Path(path).expanduser().read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{key} {path} is no text in UTF-8: {error.reason} at byte {error.start}") from error
-    if not (found := [line.strip() for line in text.splitlines() if line.strip()]):
-        raise ValueError(f"{key} {path} is empty")
+        found = [line for _, line in read_lines(file)]
+    except DataError as error:
+        raise ValueError(f"{key}: {error}") from error
+    if odd := [line for line in found if printable(line) != line]:
+        raise ValueError(f"{key} {path} is no text in UTF-8: {printable(odd[0])}")
     return found
 
 

@@ -1,17 +1,97 @@
-"""Learning rate over time: linear warm-up, then half a cosine, as VPT has it."""
+"""Learning rate over time: a linear warm-up, then half a cosine, as VPT has it and as timm has it."""
 
 import math
 
+from fvcore.common.config import CfgNode
 
-def learning_rate(kind: str, base_lr: float, warmup: float, total: float, epoch: float) -> float:
-    """The learning rate at ``epoch``, which counts from 0 and may be a fraction.
 
-    During warm-up base_lr * epoch / warmup, then base_lr * (1 + cos(pi t)) / 2 with t from 0 towards 1 ("cosine") or
-    base_lr ("constant"). Asked once per epoch, as VPT does, epoch 0 of a warm-up trains with learning rate 0.
+def learning_rate(
+    kind: str,
+    base_lr: float,
+    warmup: float,
+    total: float,
+    at: float,
+    min_lr: float = 0.0,
+    warmup_lr: float = 0.0,
+) -> float:
+    """The learning rate at ``at``, which counts from 0 and may be a fraction; in epochs or steps, as the others are.
+
+    During warm-up a line from warmup_lr to base_lr. Then min_lr + (base_lr - min_lr) (1 + cos(pi t)) / 2 with t from 0
+    behind the warm-up ("cosine"), or at the very beginning ("timm": the warm-up hides the cosine's first part), to 1 at
+    ``total``; or base_lr ("constant"). Asked once per epoch, epoch 0 of a warm-up trains with warmup_lr.
     """
-    if epoch < warmup:
-        return base_lr * epoch / max(1, warmup)
+    if at < warmup:
+        return warmup_lr + (base_lr - warmup_lr) * at / max(1, warmup)
     if kind == "constant":
         return base_lr
-    progress = (epoch - warmup) / max(1, total - warmup)
-    return base_lr * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    start = 0 if kind == "timm" else warmup
+    progress = (at - start) / max(1, total - start)
+    return min_lr + (base_lr - min_lr) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+class Schedule:
+    """How long a run trains, and with which learning rates, as the node ``SOLVER`` says.
+
+    With "timm" and a rate per epoch, ``schedule(epoch, step)`` is what timm's ``create_scheduler_v2`` (no warm-up
+    prefix) sets by ``step(epoch)``; a rate per step is what its ``step_update`` sets after so many updates. "cosine" is
+    the same function with a warm-up prefix, TOTAL_EPOCH including it.
+
+    Args:
+        steps_per_epoch: of a whole epoch.
+    """
+
+    def __init__(self, solver: CfgNode, steps_per_epoch: int):
+        self.solver, self.steps_per_epoch = solver, steps_per_epoch
+        self.epochs = num_epochs(solver, steps_per_epoch)
+        self.total = total_epochs(solver, steps_per_epoch)
+
+    def steps(self, epoch: int) -> int:
+        """Steps of ``epoch``: fewer than others where MAX_STEPS ends within it."""
+        left = self.solver.MAX_STEPS - epoch * self.steps_per_epoch
+        return min(self.steps_per_epoch, left) if self.solver.MAX_STEPS else self.steps_per_epoch
+
+    @property
+    def total_steps(self) -> int:
+        """Of all epochs."""
+        return sum(map(self.steps, range(self.epochs)))
+
+    @property
+    def leaves_warm_up(self) -> bool:
+        """Whether the run goes on when the learning rate has reached BASE_LR; for a rate per step."""
+        solver = self.solver
+        return self.total_steps > (solver.WARMUP_STEPS or solver.WARMUP_EPOCH * self.steps_per_epoch)
+
+    def __call__(self, epoch: int, step: int) -> float:
+        solver, per_epoch = self.solver, self.steps_per_epoch
+        if solver.SCHEDULE_PER == "epoch":
+            return self._rate(max(0, epoch - solver.SCHEDULE_LATE), solver.WARMUP_EPOCH, self.total)
+        if solver.SCHEDULER == "timm" or solver.MAX_STEPS or solver.WARMUP_STEPS:  # a step has the rate it starts at
+            warmup = solver.WARMUP_STEPS or solver.WARMUP_EPOCH * per_epoch
+            return self._rate(epoch * per_epoch + step, warmup, solver.MAX_STEPS or self.total * per_epoch)
+        return self._rate(epoch + (step + 0.5) / per_epoch, solver.WARMUP_EPOCH, self.total)
+
+    def _rate(self, at: float, warmup: float, total: float) -> float:
+        solver = self.solver
+        return learning_rate(solver.SCHEDULER, solver.BASE_LR, warmup, total, at, solver.MIN_LR, solver.WARMUP_LR)
+
+
+def total_epochs(solver: CfgNode, steps_per_epoch: int) -> int:
+    """Epochs of the schedule: TOTAL_EPOCH, or as many as MIN_STEPS need."""
+    return max(solver.TOTAL_EPOCH, -(-solver.MIN_STEPS // steps_per_epoch))
+
+
+def num_epochs(solver: CfgNode, steps_per_epoch: int = 1) -> int:
+    """Epochs of a run, the last one perhaps not a whole one.
+
+    Args:
+        steps_per_epoch: it matters where MIN_STEPS or MAX_STEPS is set, see ``counts_steps``.
+    """
+    planned = total_epochs(solver, steps_per_epoch) + solver.COOLDOWN_EPOCH
+    if solver.MAX_STEPS:
+        planned = -(-solver.MAX_STEPS // steps_per_epoch)
+    return min(solver.SEARCH_EPOCH or planned, planned)
+
+
+def counts_steps(solver: CfgNode) -> bool:
+    """Whether only the number of training images tells how many epochs there are."""
+    return bool(solver.MAX_STEPS or solver.MIN_STEPS)

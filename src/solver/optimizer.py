@@ -1,48 +1,117 @@
-"""Optimizers that do what the config says, with VPT's rules for what decays and what learns faster."""
+"""Optimizers that do what the config says: who decays, and who learns at which multiple of the learning rate."""
 
-from collections import defaultdict
+import re
+from collections import Counter, defaultdict
 from collections.abc import Iterable
+from fnmatch import fnmatch
+from itertools import chain
 
 import torch
 from fvcore.common.config import CfgNode
+from timm.models._manipulate import group_with_matcher
 from torch import nn
+
+from ..models.vit_models import TunedViT
 
 LAST_BIAS = "head.last_layer.bias"
 
+Named = Iterable[tuple[str, nn.Parameter]]
+Rules = tuple[float, float]  # (multiple of the learning rate, weight decay)
+
 
 def build_optimizer(
-    named: Iterable[tuple[str, nn.Parameter]], solver: CfgNode, fused: bool = False
+    named: Named, solver: CfgNode, fused: bool = False, model: TunedViT | None = None
 ) -> torch.optim.Optimizer:
     """torch's SGD, Adam or AdamW over the parameters that train; a group's ``lr_scale`` multiplies its learning rate.
 
-    VPT's rules. sgd, adam: everything decays but the head's last bias; biases, the same one excepted, learn
-    BIAS_MULTIPLIER times as fast. adamw: biases do not decay; its epsilon is 1e-6. Where VPT's code does not do what
-    the config says, ours does: its AdamW always decays by 0.01, is SGD without decay, and ignores BIAS_MULTIPLIER.
-
     Args:
         fused: one kernel for all parameters, on a GPU.
+        model: whose parameters they are; SOLVER.DECAY auto and timm, and SOLVER.LAYER_DECAY ask it.
     """
-    groups = defaultdict(list)
-    for name, param in named:
-        if param.requires_grad:
-            groups[_rules(name, solver)].append(param)
     groups = [
-        {"params": params, "lr": solver.BASE_LR * scale, "lr_scale": scale, "weight_decay": decay}
-        for (scale, decay), params in groups.items()
+        {"params": list(params.values()), "lr": solver.BASE_LR * scale, "lr_scale": scale, "weight_decay": decay}
+        for (scale, decay), params in parameter_groups(named, solver, model).items()
     ]
     if solver.OPTIMIZER == "sgd":
         return torch.optim.SGD(groups, solver.BASE_LR, momentum=solver.MOMENTUM, fused=fused or None)
     if solver.OPTIMIZER == "adam":
-        return torch.optim.Adam(groups, solver.BASE_LR, fused=fused or None)
-    return torch.optim.AdamW(groups, solver.BASE_LR, eps=1e-6, fused=fused or None)
+        return torch.optim.Adam(groups, solver.BASE_LR, eps=solver.EPS or 1e-8, fused=fused or None)
+    return torch.optim.AdamW(groups, solver.BASE_LR, eps=solver.EPS or 1e-6, fused=fused or None)
 
 
-def _rules(name: str, solver: CfgNode) -> tuple[float, float]:
-    """(multiple of the learning rate, weight decay) of the parameter ``name``."""
-    is_bias = "bias" in name.rsplit(".", 1)[-1]
-    decays = not is_bias if solver.OPTIMIZER == "adamw" else name != LAST_BIAS
-    scale = solver.BIAS_MULTIPLIER if is_bias and name != LAST_BIAS else 1.0
-    return scale, solver.WEIGHT_DECAY if decays else 0.0
+def parameter_groups(
+    named: Named, solver: CfgNode, model: TunedViT | None = None
+) -> dict[Rules, dict[str, nn.Parameter]]:
+    """The parameters that train, by the rules that hold for them.
+
+    VPT's rules. sgd, adam: everything decays but the head's last bias; biases, the same one excepted, learn
+    BIAS_MULTIPLIER times as fast. adamw: biases do not decay. Where VPT's code does not do what the config says, ours
+    does: its AdamW always decays by 0.01, is SGD without decay, and ignores BIAS_MULTIPLIER.
+    """
+    groups, scales = defaultdict(dict), layer_scales(model, solver.LAYER_DECAY) if solver.LAYER_DECAY != 1 else {}
+    for name, param in named:
+        if param.requires_grad:
+            faster = solver.BIAS_MULTIPLIER if _is_bias(name) and name != LAST_BIAS else 1.0
+            decay = solver.WEIGHT_DECAY if _decays(name, param, solver, model) else 0.0
+            groups[faster * scales.get(name, 1.0), decay][name] = param
+    return dict(groups)
+
+
+def _is_bias(name: str) -> bool:
+    return "bias" in name.rsplit(".", 1)[-1]
+
+
+def _decays(name: str, param: nn.Parameter, solver: CfgNode, model: TunedViT | None) -> bool:
+    """Whether SOLVER.DECAY lets ``param`` decay."""
+    kind = solver.DECAY
+    if kind == "auto" and model is not None and (said := model.decays(name, param)) is not None:
+        return said
+    if kind == "timm":  # as its param_groups_weight_decay
+        spared = getattr(model.vit, "no_weight_decay", set)() if model is not None else ()
+        return param.ndim > 1 and not name.endswith(".bias") and not any(fnmatch(name, f"vit.{n}") for n in spared)
+    if kind in ("all", "none"):
+        return kind == "all"
+    return not _is_bias(name) if solver.OPTIMIZER == "adamw" else name != LAST_BIAS
+
+
+def layer_scales(model: TunedViT, decay: float) -> dict[str, float]:
+    """decay^n for a parameter of the ViT with n layers behind its own, as timm's ``param_groups_layer_decay`` counts.
+
+    The head is the last layer; what methods add is not in here.
+    """
+    named = chain(model.vit.named_parameters(), [("head", None)])
+    layers = group_with_matcher(named, model.vit.group_matcher(coarse=False), reverse=True)
+    last = max(layers.values())
+    return {f"vit.{name}": decay ** (last - layer) for name, layer in layers.items()}
+
+
+def describe_groups(model: TunedViT, solver: CfgNode) -> list[dict]:
+    """What trains, how fast and with which decay, for the record: numbers in names are *, with how many there are."""
+    found = []
+    for (scale, decay), params in parameter_groups(model.named_parameters(), solver, model).items():
+        alike = Counter(re.sub(r"\d+(?=\.|$)", "*", name) for name in params)
+        found.append(
+            {
+                "lr_scale": scale,
+                "weight_decay": decay,
+                "tensors": len(params),
+                "parameters": sum(param.numel() for param in params.values()),
+                "names": dict(alike),
+            }
+        )
+    return found
+
+
+def groups_table(groups: list[dict]) -> str:
+    """``describe_groups`` in lines: a group, then its tensors."""
+    lines = []
+    for group in groups:
+        lines.append(
+            f"learning rate x {group['lr_scale']:g}, weight decay {group['weight_decay']:g}: {group['tensors']:,} "
+            f"tensors, {group['parameters']:,} parameters"
+        )
+        lines += [f"  {name}" + (f" ({count})" if count > 1 else "") for name, count in group["names"].items()]
+    return "\n".join(lines)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:

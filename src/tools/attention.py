@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from ..configs.config import ConfigError
+from ..utils.paths import given_path
 from ..utils.progress import tqdm
 from .reports.tables import Table, plain
 from .studies.attention_maps import Maps, maps_of
@@ -55,7 +56,7 @@ def work(args: argparse.Namespace) -> None:
         image = image[None].to(run.device)
         found.append({model: maps_of(vit, methods, image) for model, (vit, methods) in models.items()})
     said = predicted(run, chosen.images)
-    folder = Path(args.to) if args.to else run.folder.path / "attention"
+    folder = args.to or run.folder.path / "attention"
     pictures = [draw(run, chosen, i, maps, blocks, said[i], folder) for i, maps in enumerate(found)]
     entries = [
         {"image": name, "picture": path.name, **guess, **{model: numbers(one) for model, one in maps.items()}}
@@ -145,7 +146,7 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     parser = image_parser(__doc__, "[IMAGES...]")
     parser.add_argument("--blocks", default="", metavar='"N ..."', help="blocks to show, or all (default: up to five)")
     parser.add_argument("--count", type=int, default=4, metavar="N", help="own test images to show (default: 4)")
-    parser.add_argument("--to", default="", metavar="DIR", help="where to write (default: RUN_DIR/attention)")
+    parser.add_argument("--to", type=given_path, metavar="DIR", help="where to write (default: RUN_DIR/attention)")
     return parser.parse_intermixed_args(argv)
 
 

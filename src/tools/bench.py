@@ -18,6 +18,7 @@ from ..engine.results import environment
 from ..engine.run import choose_device
 from ..utils.io import write_json, write_text
 from ..utils.logging import setup_logging
+from ..utils.paths import given_path
 from .benchmarks import data, evaluation, freqfit, linear, step
 
 BENCHMARKS = {"step": step, "data": data, "eval": evaluation, "freqfit": freqfit, "linear": linear}
@@ -51,14 +52,16 @@ def _parse(what: str, argv: list[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module.add_options(parser)
-    parser.add_argument("--out", default="output/bench", help="folder for the files (default: %(default)s)")
+    parser.add_argument(
+        "--out", type=given_path, default=Path("output/bench"), help="folder for the files (default: %(default)s)"
+    )
     return parser.parse_intermixed_args(argv)
 
 
 def _main(what: str, args: argparse.Namespace) -> None:
     report = BENCHMARKS[what].run(args)
     print(report.text)
-    out = Path(args.out)
+    out = args.out
     files = [out / f"{what}{suffix}" for suffix in (".md", ".json", ".png")]
     write_text(files[0], report.text)
     device = choose_device(getattr(args, "device", "cpu"))  # reading images is the CPU's work

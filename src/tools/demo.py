@@ -18,8 +18,8 @@ from matplotlib import pyplot as plt
 from ..configs.config import ConfigError, load_cfg
 from ..utils.io import write_atomic
 from ..utils.logging import setup_logging
-from ..utils.signals import Interrupted
-from .runs import Row, report, run_all, say_stopped
+from ..utils.signals import stoppable
+from .runs import Row, report, run_all
 
 CONFIG = Path(__file__).parents[2] / "configs" / "digits.yaml"
 
@@ -52,6 +52,10 @@ def plot(rows: list[Row], path: Path) -> None:
 
 
 def main(argv: list[str]) -> int:
+    return stoppable(lambda: _main(argv))
+
+
+def _main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config-file", default=str(CONFIG), metavar="FILE", help="YAML file with settings")
     parser.add_argument("--seeds", default="", help="seeds, separated by spaces (default: 42 44 82)")
@@ -67,10 +71,7 @@ def main(argv: list[str]) -> int:
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    try:
-        rows = run_all(wanted)
-    except Interrupted as stopped:
-        return say_stopped(stopped)
+    rows = run_all(wanted)
     status = report(rows)
     if done := [row for row in rows if row.results]:
         picture = Path(wanted[0][1].OUTPUT_DIR) / "digits" / "demo.png"

@@ -18,11 +18,11 @@ from sklearn.datasets import load_digits
 
 from ..configs.config import ConfigError, load_cfg
 from ..utils.logging import setup_logging
-from ..utils.signals import Interrupted
+from ..utils.signals import stoppable
 from . import attention, compare, filters, forgetting, robustness, wise
 from .demo import CONFIG
 from .pretrain_demo import draw_pictures
-from .runs import report, run_all, say_stopped
+from .runs import report, run_all
 
 # Validated on images that they do not train on, so that alpha can be chosen.
 HELD_OUT = ["DATA.TRAIN_SPLIT", "train"]
@@ -57,6 +57,10 @@ def ask(tool: Callable[[list[str]], int], *arguments: object) -> int:
 
 
 def main(argv: list[str]) -> int:
+    return stoppable(lambda: _main(argv))
+
+
+def _main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="settings of all runs")
     args = parser.parse_intermixed_args(argv)
@@ -70,10 +74,7 @@ def main(argv: list[str]) -> int:
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    try:
-        rows = run_all(wanted)
-    except Interrupted as stopped:
-        return say_stopped(stopped)
+    rows = run_all(wanted)
     if status := report(rows):
         return status
     runs = {row.label: [folder.path for folder in row.folders] for row in rows}

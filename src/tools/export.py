@@ -20,10 +20,10 @@ Exit status: 0 when it was written, 2 for settings with problems, 1 for anything
 
 import argparse
 import sys
-from pathlib import Path
 
 from ..engine.checkpoint import load_tuned
 from ..engine.results import RunFolder
+from ..utils.paths import given_path
 from .exports.from_files import check
 from .exports.hub import KNOWN, how_to_load_hub, write_hub
 from .exports.network import network_of
@@ -39,7 +39,7 @@ NAMES = {"timm": "timm", "onnx": "model.onnx", "torch-export": "model.pt2", "hub
 
 def export(args: argparse.Namespace) -> None:
     """The command."""
-    run = Path(args.run_dir)
+    run = args.run_dir
     folder = RunFolder(run if run.is_dir() else run.parent)
     out = args.out or folder.path / "export" / NAMES[args.to]
     is_file = args.to in ("onnx", "torch-export") or (args.to == "timm" and out.suffix in FILES)
@@ -71,9 +71,11 @@ def export(args: argparse.Namespace) -> None:
 
 def parse_args(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run_dir", metavar="RUN_DIR", help="a finished run's folder, or its tuned.safetensors")
+    parser.add_argument(
+        "run_dir", type=given_path, metavar="RUN_DIR", help="a finished run's folder, or its tuned.safetensors"
+    )
     parser.add_argument("--to", required=True, choices=NAMES, help="the format")
-    parser.add_argument("--out", type=Path, metavar="PATH", help="the file or folder to write")
+    parser.add_argument("--out", type=given_path, metavar="PATH", help="the file or folder to write")
     parser.add_argument("--force", action="store_true", help="overwrite an earlier export at --out")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="settings that override the run's")
     return parser.parse_intermixed_args(argv)

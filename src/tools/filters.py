@@ -16,10 +16,10 @@ Exit status: 0 when they were written, 2 for settings with problems, 1 for anyth
 import argparse
 import logging
 import sys
-from pathlib import Path
 
 from ..configs.config import ConfigError
 from ..data.sources.base import DataError
+from ..utils.paths import given_path
 from .reports.tables import Table, plain
 from .studies.command import guarded, image_parser, paths_and_settings
 from .studies.draw_filters import draw_filters, draw_spectra, label
@@ -46,7 +46,7 @@ def work(args: argparse.Namespace) -> None:
     taps = filters_of(run.model)
     if not taps:
         raise ValueError(f"{run.folder.path} has no filters: it was trained without FREQFIT freqfit or freqfit_real")
-    folder = Path(args.to) if args.to else run.folder.path / "filters"
+    folder = args.to or run.folder.path / "filters"
     found = [response(where, tap) for where, tap in taps]
     measured, images = measure(run, names, args.count)
     title = f"Filters of {run.label} on {run.cfg.DATA.FEATURE}"
@@ -111,7 +111,7 @@ def numbers(found: list[Response], measured: list[Spectrum]) -> list[dict]:
 def parse_args(argv: list[str]) -> argparse.Namespace:
     parser = image_parser(__doc__, "[IMAGES...]")
     parser.add_argument("--count", type=int, default=64, metavar="N", help="own test images to look at (default: 64)")
-    parser.add_argument("--to", default="", metavar="DIR", help="where to write (default: RUN_DIR/filters)")
+    parser.add_argument("--to", type=given_path, metavar="DIR", help="where to write (default: RUN_DIR/filters)")
     return parser.parse_intermixed_args(argv)
 
 

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..configs.config import ConfigError
+from ..utils.paths import given_path
 from .reports.tables import Cell, Table, plain, points
 from .studies.command import guarded, paths_and_settings
 from .studies.finished import FinishedRun, methods_of, open_runs
@@ -214,7 +215,7 @@ def work(args: argparse.Namespace) -> None:
     (wanted,) = parse_sets([args.on], [])
     runs = open_runs(paths, changes)
     found = study(runs, wanted, theirs, ks, args.report_k, args.temperature, not args.no_probe)
-    folder = Path(args.to) if args.to else runs[0].folder.path / "forgetting"
+    folder = args.to or runs[0].folder.path / "forgetting"
     picture = folder / "forgetting.png"
     shown = [
         Point(
@@ -246,7 +247,9 @@ def main(argv: list[str]) -> int:
         "--temperature", type=float, default=0.07, metavar="T", help="of k-NN's weights (default: 0.07)"
     )
     parser.add_argument("--no-probe", action="store_true", help="k-NN alone")
-    parser.add_argument("--to", default="", metavar="DIR", help="where to write (default: in the first run's folder)")
+    parser.add_argument(
+        "--to", type=given_path, metavar="DIR", help="where to write (default: in the first run's folder)"
+    )
     return guarded(work, parser.parse_intermixed_args(argv))
 
 

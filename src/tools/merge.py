@@ -18,19 +18,21 @@ fold.
 import argparse
 import os
 import sys
-from pathlib import Path
 
 from ..configs.config import ConfigError
 from ..engine.checkpoint import load_tuned
 from ..utils.logging import setup_logging
+from ..utils.paths import given_path
 from .exports.from_files import check
 from .exports.plain import FILES, check_free, how_to_load, merge, named, write
 
 
 def parse_args(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run_dir", metavar="RUN_DIR", help="a finished run's folder, or its tuned.safetensors")
-    parser.add_argument("out", metavar="OUT", type=Path, help="the folder or file to write")
+    parser.add_argument(
+        "run_dir", type=given_path, metavar="RUN_DIR", help="a finished run's folder, or its tuned.safetensors"
+    )
+    parser.add_argument("out", metavar="OUT", type=given_path, help="the folder or file to write")
     parser.add_argument("--force", action="store_true", help="overwrite an earlier merged model at OUT")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="settings that override the run's")
     return parser.parse_intermixed_args(argv)

@@ -33,6 +33,7 @@ from ..data.image_files import find_images, read_images
 from ..data.pixels import normalise
 from ..engine.precision import autocast
 from ..utils.io import write_atomic
+from ..utils.paths import given_path
 from ..utils.progress import tqdm
 from .studies.command import guarded, image_parser, paths_and_settings
 from .studies.finished import FinishedRun, open_run
@@ -170,7 +171,7 @@ def predict(args: argparse.Namespace) -> int:
 def parse_args(argv: list[str]) -> argparse.Namespace:
     parser = image_parser(__doc__, "IMAGES...")
     parser.add_argument(
-        "--to", type=Path, metavar="FILE", help="a .csv or .json file to write (default: CSV on stdout)"
+        "--to", type=given_path, metavar="FILE", help="a .csv or .json file to write (default: CSV on stdout)"
     )
     parser.add_argument("--top", type=int, default=1, metavar="K", help="also name the next likeliest, K in all")
     parser.add_argument("--probabilities", action="store_true", help="also write the probability of every class")

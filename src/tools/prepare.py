@@ -23,6 +23,7 @@ from ..data.convert import FORMATS, convert_records, folder_splits, write_folder
 from ..data.obtain import RECIPES, size_text
 from ..data.sources.base import DataError
 from ..data.tasks import TASKS, Task
+from ..utils.paths import given_path
 from .preparing import VTAB, find_version, layout_of, named_tasks, open_task, prepare, recipe_of, vtab_tasks
 
 FGVC = """\
@@ -126,7 +127,7 @@ def parse_prepare(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("tasks", nargs="*", metavar="TASK", help='tasks by any of their names; "vtab": its 19')
     parser.add_argument(
         "--data-dir",
-        type=Path,
+        type=given_path,
         default=Path("data/vtab-1k"),
         metavar="DIR",
         help="where data sets go; later DATA.DATAPATH (default: %(default)s, where configs/vtab.yaml looks)",
@@ -134,7 +135,9 @@ def parse_prepare(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--format", choices=FORMATS, default="array_record", help="of what is prepared (default: %(default)s)"
     )
-    parser.add_argument("--manual-dir", type=Path, metavar="DIR", help="folder with files that were fetched by hand")
+    parser.add_argument(
+        "--manual-dir", type=given_path, metavar="DIR", help="folder with files that were fetched by hand"
+    )
     parser.add_argument(
         "--python", default=sys.executable, metavar="PATH", help="interpreter of an environment with TensorFlow"
     )
@@ -156,8 +159,12 @@ def parse_convert(argv: list[str]) -> argparse.Namespace:
         description=CONVERT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("src", type=Path, metavar="SRC", help="a TFDS version directory; with --task a data folder")
-    parser.add_argument("dst", type=Path, metavar="DST", help="what to make; with --task the folder to make it in")
+    parser.add_argument(
+        "src", type=given_path, metavar="SRC", help="a TFDS version directory; with --task a data folder"
+    )
+    parser.add_argument(
+        "dst", type=given_path, metavar="DST", help="what to make; with --task the folder to make it in"
+    )
     parser.add_argument("--to", choices=(*FORMATS, "noah", "tfds"), required=True)
     parser.add_argument("--task", nargs="+", metavar="TASK", help='VTAB-1k tasks, or "vtab"')
     parser.add_argument(

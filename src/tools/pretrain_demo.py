@@ -29,6 +29,7 @@ from torch import Generator, Tensor, nn
 
 from ..models.vit_backbones.zoo import MODEL_ZOO
 from ..utils.io import replace_folder, write_atomic
+from ..utils.paths import given_path
 from ..utils.progress import tqdm
 
 ARCH = MODEL_ZOO["vit_micro_glyphs"].arch
@@ -293,10 +294,12 @@ def draw_pictures(folder: Path, seed: int) -> None:
 
 def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--pictures", type=Path, metavar="DIR", help="draw pictures into this new folder, and end")
+    parser.add_argument(
+        "--pictures", type=given_path, metavar="DIR", help="draw pictures into this new folder, and end"
+    )
     parser.add_argument("--epochs", type=int, default=4, help=f"of {GLYPHS_PER_EPOCH} new drawings each")
     parser.add_argument("--seed", type=int, default=0, help="of weights and drawings")
-    parser.add_argument("--out", type=Path, default=Path("pretrained/vit_micro_glyphs.npz"), help="file to write")
+    parser.add_argument("--out", type=given_path, default=Path("pretrained/vit_micro_glyphs.npz"), help="file to write")
     args = parser.parse_args(argv)
     if args.epochs < 1:
         parser.error(f"--epochs is {args.epochs}; it must be at least 1")

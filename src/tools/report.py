@@ -12,15 +12,19 @@ The exit status is 0 also where results are missing: the report lists them with 
 
 import argparse
 import sys
-from pathlib import Path
 
+from ..utils.paths import given_path
 from .reports.write import Options, write_report
 
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("results", nargs="+", metavar="RESULTS", type=Path, help="folders with run folders in them")
-    parser.add_argument("--to", default="report", metavar="DIR", type=Path, help="where to write (default: report/)")
+    parser.add_argument(
+        "results", nargs="+", metavar="RESULTS", type=given_path, help="folders with run folders in them"
+    )
+    parser.add_argument(
+        "--to", default="report", metavar="DIR", type=given_path, help="where to write (default: report/)"
+    )
     parser.add_argument("--title", default="Results", help="heading of the report")
     parser.add_argument("--tasks", nargs="+", default=[], metavar="TASK", help="only these tasks, or groups of tasks")
     parser.add_argument("--baseline", default="", metavar="ROW", help="compare every row with this one, not all pairs")

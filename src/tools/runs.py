@@ -18,7 +18,7 @@ from ..engine.results import RunFolder, run_folder
 from ..engine.run import run
 from ..engine.shared import Shared
 from ..utils.logging import setup_logging
-from ..utils.signals import REQUEUE, Interrupted
+from ..utils.signals import stoppable
 from ..utils.text import aligned
 
 logger = logging.getLogger(__name__)
@@ -100,13 +100,11 @@ def report(rows: list[Row]) -> int:
     return 1 if failures else 0
 
 
-def say_stopped(stopped: Interrupted) -> int:
-    """What to do about a signal; the exit status."""
-    print(f"stopped by {stopped}; the same command goes on from there", file=sys.stderr)
-    return REQUEUE
-
-
 def main(argv: list[str]) -> int:
+    return stoppable(lambda: _main(argv))
+
+
+def _main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config-file", default="", metavar="FILE", help="YAML file with settings")
     parser.add_argument("--seeds", default="", help=f"seeds, separated by spaces (default: SEED, or {SEEDS})")
@@ -123,10 +121,7 @@ def main(argv: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     methods = cfgs[0].MODEL.TRANSFER_TYPE + (f" + {cfgs[0].FREQFIT}" if cfgs[0].FREQFIT else "")
-    try:
-        return report(run_all([(methods, cfg) for cfg in cfgs]))
-    except Interrupted as stopped:
-        return say_stopped(stopped)
+    return report(run_all([(methods, cfg) for cfg in cfgs]))
 
 
 if __name__ == "__main__":

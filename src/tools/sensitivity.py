@@ -19,6 +19,7 @@ from ..models.vit_backbones.zoo import find_weights
 from ..models.vit_models import build_model, config_name
 from ..models.zero_shot import zero_shot_head
 from ..utils.logging import setup_logging
+from ..utils.paths import given_path
 
 
 def main(argv: list[str]) -> int:
@@ -26,7 +27,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--config-file", default="", metavar="FILE", help="YAML file with settings")
     parser.add_argument("--budgets", default="", help="millions of parameters, separated by spaces")
     parser.add_argument(
-        "--out", default="", metavar="DIR", help="folder for the files (default: OUTPUT_DIR/sensitivity)"
+        "--out", type=given_path, metavar="DIR", help="folder for the files (default: OUTPUT_DIR/sensitivity)"
     )
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="settings that override the file's")
     args = parser.parse_intermixed_args(argv)

@@ -20,8 +20,7 @@ import sys
 from ..configs.config import ConfigError
 from ..utils.logging import setup_logging
 from ..utils.progress import tqdm
-from ..utils.signals import Interrupted, StopSignals
-from .runs import say_stopped
+from ..utils.signals import stoppable
 from .sweeps.estimate import measure
 from .sweeps.execute import TRIES
 from .sweeps.ledger import Ledger
@@ -78,7 +77,10 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
 
 
 def main(argv: list[str]) -> int:
-    args = parse_args(argv)
+    return stoppable(lambda: _main(parse_args(argv)))
+
+
+def _main(args: argparse.Namespace) -> int:
     setup_logging(only="src.tools")
     try:
         plan = Plan(load_sweep(args.config_file, args.opts))
@@ -92,15 +94,12 @@ def main(argv: list[str]) -> int:
         return 0
     try:
         ledger.write()
-        with StopSignals():
-            if args.ray:
-                from .sweeps.on_ray import on_ray  # here: few have Ray installed
+        if args.ray:
+            from .sweeps.on_ray import on_ray  # here: few have Ray installed
 
-                on_ray(ledger, args.ray, args.cpus_per_run, args.gpus_per_run)
-            else:
-                on_this_machine(ledger, args.workers)
-    except Interrupted as stopped:
-        return say_stopped(stopped)
+            on_ray(ledger, args.ray, args.cpus_per_run, args.gpus_per_run)
+        else:
+            on_this_machine(ledger, args.workers)
     except ModuleNotFoundError as error:
         if error.name != "ray":
             raise

@@ -22,6 +22,7 @@ import sys
 from dataclasses import asdict
 
 from ..configs.config import ConfigError
+from ..utils.paths import given_path
 from .reports.tables import Table, plain
 from .studies.command import guarded, read_command, study_parser
 from .studies.ensembles import Curve, curve
@@ -140,7 +141,7 @@ def main(argv: list[str]) -> int:
     parser = study_parser(__doc__)
     parser.add_argument("--alphas", default=ALPHAS, metavar="NUMBERS", help=f"in one string (default: {ALPHAS!r})")
     parser.add_argument(
-        "--start", default="", metavar="RUN_DIR", help="a run of linear probing: its head is at alpha 0"
+        "--start", type=given_path, metavar="RUN_DIR", help="a run of linear probing: its head is at alpha 0"
     )
     parser.add_argument("--head-only", action="store_true", help="interpolate the head alone")
     return guarded(work, parser.parse_intermixed_args(argv))

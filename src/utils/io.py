@@ -1,5 +1,6 @@
 """Files that are either whole or not there: written beside their place, flushed to disk, then renamed."""
 
+import errno
 import fcntl
 import logging
 import os
@@ -7,14 +8,18 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import simplejson
 
 logger = logging.getLogger(__name__)
 
 PARTIAL = ".partial"
+
+# What flock says where a file system knows no locks.
+NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK)
 
 
 def remove_partial(folder: Path) -> None:
@@ -84,28 +89,44 @@ def exclusive(path: Path) -> Iterator[None]:
     except OSError as error:
         raise WriteError(f"{path.parent} cannot be written to: {error.strerror or error}") from error
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InUse(f"another process is at work in {path.parent}") from error
+        if not _locked(file, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            raise InUse(f"another process is at work in {path.parent}")
         yield
 
 
 @contextmanager
 def waiting_for(path: Path, message: str) -> Iterator[None]:
-    """Like ``exclusive``, but wait until the other process is out; ``message`` is logged if that is necessary.
-
-    Where a file system knows no locks, nobody waits: what is written whole or not at all may be written twice.
-    """
+    """Like ``exclusive``, but wait until the other process is out; ``message`` is logged if that is necessary."""
     with open(path, "a", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _locked(file, fcntl.LOCK_EX | fcntl.LOCK_NB):
             logger.info(message)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError as error:
-            logger.debug("%s cannot be locked: %s", path, error)
+            _locked(file, fcntl.LOCK_EX)
         yield
+
+
+def _locked(file: TextIO, how: int) -> bool:
+    """Lock a file; False: another process has it.
+
+    Some file systems know no locks (Lustre mounted without flock, NFS without its lock daemon, some FUSE ones). Nobody
+    is kept out there: two processes may do the same work, and what they write is whole all the same.
+
+    Raises:
+        OSError: as the system says, with the file's name.
+    """
+    try:
+        fcntl.flock(file, how)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise OSError(error.errno, error.strerror, file.name) from error
+        _say_once(f"note: {Path(file.name).parent} is on a file system without locks: keep other processes out of it")
+    return True
+
+
+@cache
+def _say_once(text: str) -> None:
+    logger.warning(text)
 
 
 def write_text(path: Path, text: str) -> None:

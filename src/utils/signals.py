@@ -1,8 +1,9 @@
 """Signals that ask a run to stop: at once where nothing is lost, else after the step that is under way."""
 
 import signal
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 # Exit status of a run that was asked to stop and can go on: EX_TEMPFAIL of sysexits.h, "try again later".
@@ -18,7 +19,8 @@ class StopSignals:
     """What the process does on SIGTERM, SIGINT and SIGUSR1 while inside ``with StopSignals() as stop``.
 
     ``Interrupted`` is raised at once, or, inside ``with stop.deferred()``, only ``stop.asked`` tells of it; a second
-    SIGINT does not wait. Outside the main thread, where Python allows no handlers, nothing is changed.
+    SIGINT does not wait. That holds for signals, too, that were ignored before, as SIGINT is by what a script starts in
+    the background. Outside the main thread, where Python allows no handlers, nothing is changed.
     """
 
     def __init__(self):
@@ -33,7 +35,8 @@ class StopSignals:
 
     def __exit__(self, *error) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            if handler is not None:  # None: it was not Python that had set it, and Python cannot put it back
+                signal.signal(number, handler)
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
@@ -48,3 +51,13 @@ class StopSignals:
         self.asked = signal.Signals(number).name
         if insists or not self._defer:
             raise Interrupted(self.asked)
+
+
+def stoppable(work: Callable[[], int]) -> int:
+    """The exit status of ``work``; REQUEUE, with a line on stderr, where a signal asked it to stop."""
+    try:
+        with StopSignals():
+            return work()
+    except Interrupted as stopped:
+        print(f"stopped by {stopped}; the same command goes on from there", file=sys.stderr)  # noqa: T201
+        return REQUEUE

@@ -88,6 +88,7 @@ class Wanted:
 
     Attributes:
         val_fraction: of the training images, where the set has no validation images of its own.
+        test_fraction: of all images, where class folders come without a split.
         shots: training images of each class, 0 for all.
         split_seed: which of several published splits, or the seed that draws one.
         version: of a TFDS directory that holds several; "" for the best.
@@ -95,6 +96,7 @@ class Wanted:
     """
 
     val_fraction: float = 0.2
+    test_fraction: float = 0.2
     shots: int = 0
     split_seed: int = 0
     version: str = ""
@@ -135,8 +137,8 @@ class Layout(ABC):
 MOST_CLASSES = 100_000  # beyond, there must be an image for each class
 
 
-def count_classes(splits: dict[str, Split]) -> int:
-    """One more than the largest label.
+def count_classes(splits: dict[str, Split], where: str) -> int:
+    """One more than the largest label; ``where`` says whose, for people.
 
     Raises:
         DataError: a label that is absurd for so many images; nothing of its size is allocated.
@@ -146,7 +148,8 @@ def count_classes(splits: dict[str, Split]) -> int:
         if len(wrong := np.flatnonzero((split.labels < 0) | (split.labels >= most))):
             first = wrong[0]
             raise DataError(
-                f"{split.keys[first]} of {name} has the label {split.labels[first]}; labels count classes from 0"
+                f"{where}: {split.keys[first]} of {name} has the label {split.labels[first]}; labels count classes "
+                "from 0"
             )
     return 1 + max(int(split.labels.max()) for split in splits.values() if len(split))
 
@@ -156,13 +159,14 @@ class FileSplit(Split):
 
     def __init__(self, root: Path, items: list[tuple[str, int]]):
         paths = [path for path, _ in items]
+        keys = [printable(path) for path in paths]
 
         def stamp(i: int) -> str:
             facts = (root / paths[i]).stat()
-            return f"{paths[i]} {facts.st_size} {facts.st_mtime_ns}"
+            return f"{keys[i]} {facts.st_size} {facts.st_mtime_ns}"
 
         labels = np.array([label for _, label in items], int)
-        super().__init__(lambda i: (root / paths[i]).read_bytes(), labels, paths, stamp)
+        super().__init__(lambda i: (root / paths[i]).read_bytes(), labels, keys, stamp)
 
 
 def require_files(root: Path, items: list[tuple[str, int]], listed_in: str) -> None:
@@ -172,11 +176,28 @@ def require_files(root: Path, items: list[tuple[str, int]], listed_in: str) -> N
         DataError: some are not; the message counts them all and names the first.
     """
     if missing := [path for path, _ in items if not os.path.isfile(os.path.join(root, path))]:
-        some = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+        some = ", ".join(map(shown, missing[:5])) + (", ..." if len(missing) > 5 else "")
         raise DataError(
             f"{len(missing):,} of the {len(items):,} images listed in {listed_in} are missing below {root.absolute()}: "
             + some
+            + backslash_hint(missing)
         )
+
+
+def backslash_hint(paths: list[str]) -> str:
+    """What to do where paths were written on Windows; "" where they were not."""
+    windows = any("\\" in path for path in paths)
+    return " (the names have backslashes: write / instead, sed 's|\\\\|/|g' does)" if windows else ""
+
+
+def shown(text: str) -> str:
+    """The beginning of what someone else wrote, for a message."""
+    return printable(text if len(text) <= 200 else f"{text[:200]}...")
+
+
+def printable(name: str) -> str:
+    r"""A name as it can be printed and stored: bytes that are not UTF-8, which file names may hold, as "\xe9"."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def stratified(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
@@ -184,13 +205,35 @@ def stratified(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
 
     One item of every class stays behind as long as there is another class to take from.
     """
-    order = np.random.RandomState(seed).permutation(len(labels))  # its stream is frozen across numpy's releases
     sizes = np.unique(labels, return_counts=True)[1]
-    exact = sizes * count / len(labels)
+    return _pick(labels, _shares(sizes, count), seed)
+
+
+def cut(labels: np.ndarray, fraction: float, seed: int, least: int = 0) -> np.ndarray:
+    """Sorted indices of about that fraction of the items, each class in proportion, never the last one of a class.
+
+    Args:
+        least: items of every class that has more than so many.
+    """
+    sizes = np.unique(labels, return_counts=True)[1]
+    shares = np.maximum(_shares(sizes, round(fraction * len(labels))), least)
+    return _pick(labels, np.minimum(shares, sizes - 1), seed)
+
+
+def _shares(sizes: np.ndarray, count: int) -> np.ndarray:
+    """How many of each class, ``count`` in all, by largest remainder; the last of a class when nothing else is left."""
+    exact = sizes * count / sizes.sum()
     shares = np.floor(exact).astype(int)
     by_remainder = np.argsort(shares - exact, kind="stable")
-    for spare in (1, 0):  # first leave one item of each class, then take what is still wanted
+    for spare in (1, 0):
         while shares.sum() < count and (open_to := [i for i in by_remainder if shares[i] + spare < sizes[i]]):
             shares[open_to[: count - shares.sum()]] += 1
+    return shares
+
+
+def _pick(labels: np.ndarray, shares: np.ndarray, seed: int) -> np.ndarray:
+    """Sorted indices of ``shares[i]`` random items of the i-th class that occurs."""
+    order = np.random.RandomState(seed).permutation(len(labels))  # its stream is frozen across numpy's releases
+    sizes = np.unique(labels, return_counts=True)[1]
     by_class = np.split(order[np.argsort(labels[order], kind="stable")], np.cumsum(sizes)[:-1])
     return np.sort(np.concatenate([group[:share] for group, share in zip(by_class, shares, strict=True)]))

@@ -4,12 +4,12 @@ Each file is one object {image name: class id}. VPT numbers the ids of each file
 lacks a class shifts labels silently; here the ids of train.json count, and an unknown one is an error.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from .base import DataError, FileSplit, Layout, Source, Wanted, require_files
+from .base import DataError, FileSplit, Layout, Source, Wanted, printable, require_files
+from .text import check_name, read_json
 
 SPLITS = ("train", "val", "test")
 SPLITS_URL = "https://cornell.box.com/v/vptfgvcsplits"
@@ -40,28 +40,35 @@ class FGVC(Layout):
         ids = sorted(set(content["train"].values()))
         index, splits = {class_id: i for i, class_id in enumerate(ids)}, {}
         for name, labels in content.items():
-            if unknown := sorted(set(labels.values()) - set(ids)):
-                raise DataError(f"{here / name}.json has class ids that train.json does not have: {unknown[:10]}")
+            if unknown := sorted(set(labels.values()) - set(ids), key=str):
+                said = str(unknown[:10])[:300]
+                raise DataError(f"{here / name}.json has class ids that train.json does not have: {said}")
             items = [(image, index[class_id]) for image, class_id in labels.items()]
             require_files(here / self.images, items, f"{name}.json")
             splits[name] = FileSplit(here / self.images, items)
-        return Source([str(i) for i in ids], splits, "VPT's JSON splits")
+        names = [check_name(str(i), str(here / "train.json")) for i in ids]
+        return Source(names, splits, "VPT's JSON splits")
 
     def expects(self) -> str:
         images = f"in {self.images}/" if self.images else "beside them"
         return f"train.json, val.json and test.json (VPT's: {SPLITS_URL}), and the images {images}"
 
 
-def _read(path: Path) -> dict[str, int]:
-    try:
-        content = json.loads(path.read_text())
-    except FileNotFoundError:
+def _read(path: Path) -> dict[str, int | str]:
+    if not path.is_file():
         raise DataError(
             f"{path.absolute()} is missing: train.json, val.json and test.json belong together "
             f"(VPT's are at {SPLITS_URL})"
-        ) from None
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path} is not valid JSON: {error}") from error
+        )
+    content = read_json(path)
     if not isinstance(content, dict) or not content:
         raise DataError(f"{path} must be one object with an entry for every image: {{image name: class id}}")
+    kinds = {type(class_id) for class_id in content.values()}
+    if kinds not in ({int}, {str}):
+        kinds -= {int} if int in kinds else {str}
+        image = next(image for image, class_id in content.items() if type(class_id) in kinds)
+        raise DataError(
+            f"{path}: the class id of {printable(image)!r} is {str(content[image])[:100]!r}; "
+            "ids must be whole numbers, or all text"
+        )
     return content

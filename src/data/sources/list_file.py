@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .base import DataError
-from .text import printable, read_lines
+from .base import DataError, shown
+from .text import read_lines
 
 NPY = b"\x93NUMPY"
 MOST_DIGITS = 18  # of a label: int64 holds them
@@ -33,7 +33,7 @@ def read_list(path: Path) -> list[tuple[str, int]]:
     for number, line in read_lines(path):
         name, _, label = line.replace("\t", " ").rpartition(" ")
         if not name.strip() or not is_number(label):
-            raise DataError(f"{path}, line {number}: expected '<image> <label>', found {printable(line[:200])!r}")
+            raise DataError(f"{path}, line {number}: expected '<image> <label>', found {shown(line)!r}")
         items.append((name.strip(), int(label)))
     return items
 
@@ -66,9 +66,7 @@ def read_indices(path: Path, count: int, row: int = 0) -> np.ndarray:
     found = []
     for number, line in read_lines(path):
         if not is_number(line) or int(line) >= count:
-            raise DataError(
-                f"{path}, line {number}: expected an index below {count:,}, found {printable(line[:200])!r}"
-            )
+            raise DataError(f"{path}, line {number}: expected an index below {count:,}, found {shown(line)!r}")
         found.append(int(line))
     return np.array(found, int)
 

@@ -13,9 +13,22 @@ from typing import ClassVar
 
 import numpy as np
 
-from .base import DataError, FileSplit, Layout, Source, Wanted, require_files
+from .base import (
+    DataError,
+    FileSplit,
+    Layout,
+    Source,
+    Split,
+    Wanted,
+    backslash_hint,
+    count_classes,
+    require_files,
+    shown,
+)
 from .folder import class_folders, images_below
-from .list_file import find_list, read_list
+from .list_file import find_list, is_number, read_list
+from .names import require_match
+from .text import read_names
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +74,9 @@ class FewShotLists(Layout):
         said = f"few-shot lists {here.name}, {shots} shots, seed {wanted.split_seed}"
         source = _open_lists(here, found, self.images, said)
         if self.test and "test" not in found and (here / self.test).is_dir():
-            source.splits["test"] = FileSplit(here, images_below(here, self.test, list(imagenet_synsets())))
+            items, notes = images_below(here, self.test, list(imagenet_synsets()), "ImageNet")
+            source.splits["test"] = FileSplit(here, items)
+            source.notes += notes
         return source
 
     def expects(self) -> str:
@@ -75,7 +90,8 @@ class FewShotLists(Layout):
 class OwnLists(Layout):
     """Whatever DATA.TRAIN_LIST, DATA.VAL_LIST and DATA.TEST_LIST say; paths start from DATA.DATAPATH.
 
-    Class names are the lines of classes.txt beside the training list, if there is one.
+    Class names are the lines of classes.txt beside the training list, if there is one. A list in another folder may
+    count classes in another order, if a classes.txt there says so.
     """
 
     kind: ClassVar[str] = "lists"
@@ -92,9 +108,12 @@ class OwnLists(Layout):
             raise DataError("DATA.TRAIN_LIST is not set: it must name a file with lines '<image> <label>'")
         paths = {name: find_list(path, here) for name, path in wanted.lists.items()}
         source = _open_lists(here, paths, (), "lists " + ", ".join(path.name for path in paths.values()))
-        names = paths["train"].parent / "classes.txt"
-        if names.is_file():
-            source.class_names = [line.strip() for line in names.read_text("utf-8").splitlines() if line.strip()]
+        named = {name: path.parent / "classes.txt" for name, path in paths.items()}
+        if named["train"].is_file():
+            source.class_names = read_names(named["train"])
+            for name, file in named.items():
+                if file != named["train"] and file.is_file():
+                    _relabel(source.splits[name], read_names(file), source.class_names, file)
         return source
 
     def expects(self) -> str:
@@ -125,6 +144,7 @@ class ImageNetVariant(Layout):
     def open(self, here: Path, wanted: Wanted) -> Source:
         synsets = imagenet_synsets()
         listed = sorted((here / "annotations").glob("val_meta*")) if (here / "annotations").is_dir() else []
+        notes: list[str] = []
         path = find_list(wanted.lists["test"], here) if "test" in wanted.lists else next(iter(listed), None)
         if path is not None:
             items = read_list(path)
@@ -132,21 +152,37 @@ class ImageNetVariant(Layout):
             items, said = _original_labels(items, synsets, path), f"list {path.name}"
         else:
             root, folders = here, class_folders(here)
-            label = {name: int(name) if self.numbered else synsets.get(name, -1) for name in folders}
+            numbered = {name: int(name) for name in folders if is_number(name)}
+            label = {name: (numbered if self.numbered else synsets).get(name, -1) for name in folders}
             if unknown := [name for name, number in label.items() if not 0 <= number < len(synsets)]:
                 raise DataError(f"{here} has folders that are no ImageNet class: {', '.join(unknown[:5])}")
-            items = [(image, label[folders[i]]) for image, i in images_below(here, "", folders)]
+            images, notes = images_below(here, "", folders)
+            items = [(image, label[folders[i]]) for image, i in images]
             said = "class folders"
         require_files(root, items, said)
         test = FileSplit(root, items)
         present = np.unique(test.labels)
         mask = None if len(present) == len(synsets) else present
         names = list(imagenet_names())
-        return Source(names, {"test": test}, f"{here.name}, {said}, {len(present)} classes", mask)
+        return Source(names, {"test": test}, f"{here.name}, {said}, {len(present)} classes", mask, notes)
 
     def expects(self) -> str:
         inside = "<label>" if self.numbered else "<WordNet id>"
         return f"{self.folders[0]}/{inside}/<image>, or {self.folders[0]}/annotations/val_meta.list and what it lists"
+
+
+def _relabel(split: Split, names: list[str], classes: list[str], file: Path) -> None:
+    """Give a split, whose list counts ``names``, the labels of ``classes``.
+
+    Raises:
+        DataError: one of its classes is not among them.
+    """
+    if len(wrong := np.flatnonzero(split.labels >= len(names))):
+        raise DataError(f"{file} names {len(names)} classes, but {split.keys[wrong[0]]} has {split.labels[wrong[0]]}")
+    used = np.unique(split.labels)
+    index = np.zeros(len(names), int)
+    index[used] = require_match([names[label] for label in used], classes, str(file), "the training list's classes.txt")
+    split.labels = index[split.labels]
 
 
 def imagenet_synsets() -> dict[str, int]:
@@ -181,7 +217,7 @@ def _original_labels(items: list[tuple[str, int]], synsets: dict[str, int], path
 
 
 def _open_lists(here: Path, paths: dict[str, Path], images: tuple[str, ...], version: str) -> Source:
-    splits, notes, classes = {}, [], 0
+    splits, notes = {}, []
     for name, path in paths.items():
         items = read_list(path)
         once = list(dict.fromkeys(items))
@@ -190,16 +226,21 @@ def _open_lists(here: Path, paths: dict[str, Path], images: tuple[str, ...], ver
         root = _root_of(here, once, images, str(path))
         require_files(root, once, str(path))
         splits[name] = FileSplit(root, once)
-        classes = max(classes, int(splits[name].labels.max()) + 1)
-    return Source([str(i) for i in range(classes)], splits, version, notes=notes)
+    return Source(
+        [str(i) for i in range(count_classes(splits, ", ".join(map(str, paths.values()))))],
+        splits,
+        version,
+        notes=notes,
+    )
 
 
 def _root_of(here: Path, items: list[tuple[str, int]], images: tuple[str, ...], listed_in: str) -> Path:
     """The folder from which a list's paths start: the one that has most of the first ones."""
     roots = [here / name for name in dict.fromkeys((*images, *ROOTS))]
     some = items[:: max(1, len(items) // 50)]
-    there = [sum((root / image).is_file() for image, _ in some) for root in roots]
+    there = [sum(os.path.isfile(root / image) for image, _ in some) for root in roots]
     if not any(there):
         tried = ", ".join(str(root) for root in roots)
-        raise DataError(f"no image listed in {listed_in}, such as {items[0][0]}, is below any of {tried}")
+        first = shown(items[0][0]) + backslash_hint([items[0][0]])
+        raise DataError(f"no image listed in {listed_in}, such as {first}, is below any of {tried}")
     return roots[int(np.argmax(there))]

@@ -3,9 +3,9 @@
 import os
 import struct
 import threading
-import weakref
 from bisect import bisect_right
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from tensorflow_datasets.core import DatasetInfo
 from tensorflow_datasets.core.utils.shard_utils import FileInstruction
 
 from .base import DataError
+from .open_files import MOST_OPEN, OpenFiles
 
 HEADER, FOOTER = 12, 4  # a TFRecord: length (8 bytes), its checksum (4), the data, the data's checksum (4)
 
@@ -49,11 +50,7 @@ class Records:
     def __init__(self, shards: Sequence[FileInstruction]):
         self.shards = shards
         self.ends = list(accumulate(shard.take for shard in shards))
-        facts = [os.stat(shard.filename) for shard in shards]
-        self.stamps = [
-            f"{Path(shard.filename).name} {fact.st_size} {fact.st_mtime_ns}"
-            for shard, fact in zip(shards, facts, strict=True)
-        ]
+        self.files = OpenFiles([shard.filename for shard in shards])
 
     def __len__(self) -> int:
         return self.ends[-1] if self.ends else 0
@@ -64,7 +61,7 @@ class Records:
     def stamp(self, i: int) -> str:
         """Changes when the shard that holds record ``i`` does."""
         shard, position = self._locate(i)
-        return f"{self.stamps[shard]} {position}"
+        return f"{Path(self.shards[shard].filename).name} {self.files.stamps[shard]} {position}"
 
     def _locate(self, i: int) -> tuple[int, int]:
         """The shard of record ``i``, and its position there."""
@@ -79,19 +76,30 @@ class ArrayRecords(Records):
     file_format = "array_record"
 
     def __init__(self, shards: Sequence[FileInstruction]):
-        from array_record.python.array_record_data_source import ArrayRecordDataSource
-
         super().__init__(shards)
-        self.source = ArrayRecordDataSource(list(shards)) if shards else []
+        self.open = lru_cache(MOST_OPEN)(_ArrayRecordFile)
         self.lock = threading.Lock()  # a reader keeps its place in the file
 
     def __getitem__(self, i: int) -> bytes:
         shard, position = self._locate(i)
         try:
             with self.lock:
-                return self.source[i]
+                return self.open(self.shards[shard].filename).source[position]
         except (RuntimeError, ValueError, OSError) as error:
             raise DataError(f"{self.shards[shard].filename}: record {position} is damaged ({error})") from error
+
+
+class _ArrayRecordFile:
+    """One file, open until nobody holds it any more."""
+
+    def __init__(self, path: str):
+        from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+        self.source = ArrayRecordDataSource([path])
+
+    def __del__(self):
+        if hasattr(self, "source"):
+            self.source.__exit__(None, None, None)
 
 
 class TFRecords(Records):
@@ -102,13 +110,11 @@ class TFRecords(Records):
     def __init__(self, shards: Sequence[FileInstruction]):
         super().__init__(shards)
         self.spans = [_spans(Path(shard.filename), shard.skip + shard.take) for shard in shards]
-        self.files = [os.open(shard.filename, os.O_RDONLY) for shard in shards]
-        weakref.finalize(self, lambda files: [os.close(file) for file in files], self.files)
 
     def __getitem__(self, i: int) -> bytes:
         shard, position = self._locate(i)
         start, length = self.spans[shard][position].tolist()
-        data = os.pread(self.files[shard], length + FOOTER, start)
+        data = self.files.read(shard, start, length + FOOTER)
         record = data[:length]
         if len(data) != length + FOOTER or _checksum(record) != data[length:]:
             raise DataError(f"{self.shards[shard].filename}: record {position} is damaged (its checksum is wrong)")
@@ -117,7 +123,10 @@ class TFRecords(Records):
 
 def _spans(path: Path, count: int) -> np.ndarray:
     """(start, length) of the first ``count`` records' data."""
-    spans, size = np.empty((count, 2), np.int64), path.stat().st_size
+    size = path.stat().st_size
+    if not 0 <= count <= size // (HEADER + FOOTER):
+        raise DataError(f"{path} cannot hold {count:,} records: it has {size:,} bytes. Prepare it again")
+    spans = np.empty((count, 2), np.int64)
     with open(path, "rb") as file:
         for i in range(count):
             at = file.tell()

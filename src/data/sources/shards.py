@@ -4,20 +4,18 @@
 classnames.txt; ``DATAPATH/{train,val,test}*.parquet`` (or in data/) with the columns image and label.
 """
 
-import threading
-from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
-from .base import DataError, Layout, Source, Split, Wanted
+from .base import DataError, Layout, Source, Split, Wanted, count_classes
+from .folder import SPLIT_NAMES
+from .names import require_match
 from .subsets import DRAWN, draw
 from .tar_shards import tar_split
-
-ROW_GROUPS = 4  # of parquet files that stay in memory
-NAMES = {"train": ("train",), "val": ("val", "validation", "valid"), "test": ("test",)}
+from .text import read_names
 
 
 @dataclass(frozen=True)
@@ -31,24 +29,28 @@ class Shards(Layout):
         return next((here for here in (root, root / "data") if _files(here)["train"]), None)
 
     def open(self, here: Path, wanted: Wanted) -> Source:
-        splits, names = {}, []
-        for name, paths in _files(here).items():
-            if not paths:
-                continue
-            if endings := {path.suffix for path in paths} - {paths[0].suffix}:
-                raise DataError(f"{here} has {name} in {paths[0].suffix} and {', '.join(endings)} files: keep one kind")
-            if paths[0].suffix == ".parquet":
-                splits[name], found = _parquet(paths)
-                names = names or found
-            else:
-                splits[name] = tar_split(paths)
-        listed = next((p for p in (here / "classnames.txt", here.parent / "classnames.txt") if p.is_file()), None)
-        if listed is not None:
-            names = [line.strip() for line in listed.read_text("utf-8").splitlines() if line.strip()]
-        count = 1 + max(int(split.labels.max()) for split in splits.values())
+        places = (here / "classnames.txt", here.parent / "classnames.txt")
+        listed = next((read_names(path) for path in places if path.is_file()), [])
+        files, notes = {name: paths for name, paths in _files(here).items() if paths}, []
+        kinds = {path.suffix for paths in files.values() for path in paths}
+        if len(kinds) > 1:
+            raise DataError(f"{here} has {' and '.join(sorted(kinds))} files: keep one kind")
+        if kinds == {".parquet"}:
+            from .parquet import parquet_splits
+
+            splits, names, notes = parquet_splits(files)
+            splits, names = _renamed(splits, names, listed, here)
+        else:
+            splits, names = {name: tar_split(paths, notes) for name, paths in files.items()}, listed
+        used = {path for paths in files.values() for path in paths}
+        if unused := [p.name for p in sorted(here.iterdir()) if p.suffix in (".tar", ".parquet") and p not in used]:
+            notes.append(f"{len(unused)} files of {here} are of no split and not used: {', '.join(unused[:5])}")
+        count = count_classes(splits, str(here))
         names = [*names, *(str(i) for i in range(len(names), count))]
-        total = sum(map(len, splits.values()))
-        return Source(names, draw(splits, wanted, names, here), f"{total} images in shards")
+        version = f"{sum(map(len, splits.values()))} images in shards"
+        if "val" not in splits and not wanted.shots and not wanted.lists:
+            version += f", val is a stratified {wanted.val_fraction:g} of train, split seed {wanted.split_seed}"
+        return Source(names, draw(splits, wanted, names, here), version, notes=notes)
 
     def expects(self) -> str:
         return "train*.tar (webdataset) or train*.parquet (Hugging Face), and the same for test and, optionally, val"
@@ -56,55 +58,33 @@ class Shards(Layout):
 
 def _files(here: Path) -> dict[str, list[Path]]:
     """The shards of each split, by what their names begin with."""
-    found = {name: [] for name in NAMES}
+    found = {name: [] for name in SPLIT_NAMES}
     if not here.is_dir():
         return found
     for path in sorted(here.iterdir()):
-        if path.name.endswith((".tar.gz", ".tgz")) and path.name.startswith(NAMES["train"]):
+        name = next((split for split, starts in SPLIT_NAMES.items() if _begins(path.stem.lower(), starts)), "")
+        if name and path.name.endswith((".tar.gz", ".tgz")):
             raise DataError(f"{path} is compressed, so that images in it cannot be read one by one: gunzip it")
-        for name, starts in NAMES.items():
-            rest = next(
-                (path.stem[len(start) :] for start in sorted(starts, key=len)[::-1] if path.stem.startswith(start)),
-                None,
-            )
-            if path.suffix in (".tar", ".parquet") and rest is not None and not rest[:1].isalpha():
-                found[name].append(path)
+        if name and path.suffix in (".tar", ".parquet"):
+            found[name].append(path)
     return found
 
 
-def _parquet(paths: list[Path]) -> tuple[Split, list[str]]:
-    import json
+def _begins(stem: str, starts: tuple[str, ...]) -> bool:
+    """Whether a name begins with one of those words, such as train-00000-of-00002 and validation."""
+    return any(stem.startswith(word) and not stem[len(word) : len(word) + 1].isalpha() for word in starts)
 
-    from pyarrow import ArrowException, parquet
 
-    places, labels, stamps, names = [], [], [], []
-    try:
-        files = [parquet.ParquetFile(path) for path in paths]
-        for number, (path, file) in enumerate(zip(paths, files, strict=True)):
-            if missing := {"image", "label"} - set(file.schema_arrow.names):
-                raise DataError(f"{path} has no column {', '.join(sorted(missing))}; it has {file.schema_arrow.names}")
-            facts = path.stat()
-            labels.append(file.read(["label"])["label"].to_numpy())
-            for group in range(file.num_row_groups):
-                rows = file.metadata.row_group(group).num_rows
-                places += [(number, group, row) for row in range(rows)]
-                stamps += [f"{facts.st_size} {facts.st_mtime_ns} {group}"] * rows
-            about = json.loads((file.schema_arrow.metadata or {}).get(b"huggingface", b"{}"))
-            names = about.get("info", {}).get("features", {}).get("label", {}).get("names", names)
-    except (ArrowException, OSError) as error:
-        raise DataError(f"{paths[0].parent} holds parquet files that cannot be read: {error}") from error
-    recent: OrderedDict[tuple[int, int], list] = OrderedDict()
-    lock = threading.Lock()
-
-    def read(i: int) -> bytes:
-        number, group, row = places[i]
-        with lock:
-            if (number, group) not in recent:
-                recent[number, group] = files[number].read_row_group(group, ["image"])["image"]
-                if len(recent) > ROW_GROUPS:
-                    recent.popitem(last=False)
-            value = recent[number, group][row].as_py()
-        return value["bytes"] if isinstance(value, dict) else value
-
-    keys = [f"{paths[number].name}/{group}/{row}" for number, group, row in places]
-    return Split(read, np.concatenate(labels).astype(int), keys, stamps.__getitem__), names
+def _renamed(
+    splits: dict[str, Split], names: list[str], listed: list[str], here: Path
+) -> tuple[dict[str, Split], list[str]]:
+    """The splits with the classes in the order of classnames.txt, which may also have other names for as many."""
+    if not names or not listed:
+        return splits, names or listed
+    if sorted(names) == sorted(listed):
+        index = require_match(names, listed, str(here), "classnames.txt")
+        for split in splits.values():
+            split.labels = np.array(index, int)[split.labels]
+    elif len(names) != len(listed):
+        raise DataError(f"{here} has {len(names)} classes in its parquet files and {len(listed)} in classnames.txt")
+    return splits, listed

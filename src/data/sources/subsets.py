@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .base import DataError, Split, Wanted, stratified
+from .base import DataError, Split, Wanted, cut, printable, shown, stratified
 from .list_file import find_list, is_index_list, read_indices, read_list
-from .text import composed, printable
+from .text import composed
 
 DRAWN = ("SHOTS", "TRAIN_LIST", "VAL_LIST", "TEST_LIST")  # the keys that ``draw`` knows
 
@@ -47,12 +47,13 @@ def draw(
         if subset > len(train):
             raise DataError(f"{here} has {len(train):,} training images, but {subset:,} are wanted")
         train = train.take(stratified(train.labels, subset, wanted.split_seed))
-    if val_size is None and "val" not in splits and not wanted.shots:
-        val_size = wanted.val_fraction
-    if not val_size:
+    if val_size:
+        count = round(val_size * len(train)) if val_size < 1 else int(val_size)
+        val = stratified(train.labels, count, wanted.split_seed)
+    elif val_size is None and "val" not in splits and not wanted.shots:
+        val = cut(train.labels, wanted.val_fraction, wanted.split_seed)  # the last image of a class trains
+    else:
         return splits | {"train": train}
-    count = round(val_size * len(train)) if val_size < 1 else int(val_size)
-    val = stratified(train.labels, count, wanted.split_seed)
     return splits | {"train": train.take(np.setdiff1d(np.arange(len(train)), val)), "val": train.take(val)}
 
 
@@ -147,7 +148,7 @@ class _Finder:
             if self.classes.setdefault(label, ours) != ours:
                 raise DataError(
                     f"{path}: label {label} is that of {self.names[self.classes[label]]} and of {self.names[ours]} "
-                    f"({printable(name)}): its labels are not those of {self.here}"
+                    f"({shown(name)}): its labels are not those of {self.here}"
                 )
             found.append(matches[0])
         if len(set(self.classes.values())) < len(self.classes):
@@ -156,7 +157,7 @@ class _Finder:
             name, count = unknown[0]
             how = f"means {count} images" if count else "is no image"
             raise DataError(
-                f"{len(unknown):,} images of {path} cannot be found by name in {self.here}: {printable(name)} {how} "
+                f"{len(unknown):,} images of {path} cannot be found by name in {self.here}: {shown(name)} {how} "
                 "of train, val and test there"
             )
         return np.array(found, int)

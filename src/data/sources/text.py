@@ -8,7 +8,7 @@ import json
 import unicodedata
 from pathlib import Path
 
-from .base import DataError
+from .base import DataError, printable
 
 MOST_BYTES = 2**28  # ImageNet's training list has 80 MB
 
@@ -31,7 +31,7 @@ def read_text(path: Path) -> str:
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise DataError(f"{path} is in UTF-16: save it as UTF-8")
     if b"\0" in data:
-        raise DataError(f"{path} is no text file: it holds null bytes")
+        raise DataError(f"{path} is no text in UTF-8: it holds null bytes")
     return data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
 
 
@@ -90,11 +90,6 @@ def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
             raise ValueError(f"{name!r} stands there twice")
         found[name] = value
     return found
-
-
-def printable(name: str) -> str:
-    r"""A name as it can be printed and stored: bytes that are no UTF-8 as "\xe9"."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def check_name(name: str, where: str) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 
 from ...utils.progress import tqdm
 from . import labels
-from .base import DataError, Layout, RawImage, Source, Split, Wanted
+from .base import DataError, Layout, RawImage, Source, Split, Wanted, printable, shown
 from .labels import Rule
 from .subsets import DRAWN, draw
 
@@ -108,7 +108,7 @@ class TFDS(Layout):
         from .records import open_records
 
         folder = self.version_folder(here, wanted.version)
-        info = _info(tfds, folder)
+        info = read_info(tfds, folder)
         counts = {name: split.num_examples for name, split in info.splits.items()}
         field = self.label.fields[0].split("/")[0]
         if not {"train", "train800"} & counts.keys() or not {"image", field} <= info.features.keys():
@@ -117,7 +117,9 @@ class TFDS(Layout):
                 f"{', '.join(sorted(info.features))}, but a train split, image and {field} are needed"
             )
         expressions = self.splits(counts)
-        names = list(self.label.names) or list(info.features[field].names)
+        names = list(self.label.names) or list(getattr(info.features[field], "names", None) or ())
+        if not names:
+            raise DataError(f"{folder.absolute()} does not say which classes its feature {field} has")
         opened = {name: open_records(info, expression) for name, expression in expressions.items()}
         splits = {
             name: self._split(records, f"{info.full_name} {expressions[name]}", len(names))
@@ -153,6 +155,7 @@ class TFDS(Layout):
         return (fitting or known)[-1]
 
     def _split(self, records, said: str, num_classes: int) -> Split:
+        from google.protobuf.message import DecodeError
         from tensorflow_datasets.core.example_parser import tf_example_pb2
 
         def features(i: int):
@@ -160,17 +163,26 @@ class TFDS(Layout):
 
         found, keys = np.empty(len(records), int), []
         for i in tqdm(range(len(records)), f"labels of {said}", unit="img", delay=1, leave=False):
-            example = features(i)
             try:
+                example = features(i)
                 found[i] = self.label.label(*(_values(example[name]) for name in self.label.fields))
-            except (IndexError, ValueError) as error:
+                name = next((_text(example[key]) for key in KEYS if key in example), str(i))
+            except (IndexError, ValueError, TypeError, OverflowError, DecodeError) as error:
+                if isinstance(error, DataError):
+                    raise
                 raise DataError(f"{said}, record {i}: no label in {', '.join(self.label.fields)} ({error})") from error
-            name = next((_values(example[key])[0].decode() for key in KEYS if key in example), str(i))
             keys.append(f"{said.split('/')[0]} {said.split(' ')[-1].split('[')[0]}/{name}")
             if not 0 <= found[i] < num_classes:
                 raise DataError(f"{said}, {keys[-1]}: label {found[i]} is not in 0..{num_classes - 1}")
         image = self.image
-        return Split(lambda i: image(features(i)["image"].bytes_list.value[0]), found, keys, records.stamp)
+
+        def read(i: int) -> RawImage:
+            values = features(i)["image"].bytes_list.value
+            if not values:
+                raise DataError(f"{said}, {keys[i]}: there are no bytes of an image")
+            return image(values[0])
+
+        return Split(read, found, keys, records.stamp)
 
 
 def _original_order(keys: list[str]) -> np.ndarray | None:
@@ -184,6 +196,12 @@ def _original_order(keys: list[str]) -> np.ndarray | None:
     counted = np.array([int(number[1]) for number in numbers])
     order = np.argsort(counted, kind="stable")
     return order if np.array_equal(counted[order], np.arange(len(keys))) else None
+
+
+def _text(feature) -> str:
+    """The first value of a feature that names an example."""
+    value = _values(feature)[0]
+    return printable(value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value))
 
 
 def _values(feature) -> list:
@@ -202,7 +220,7 @@ def _unfinished(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir() if "incomplete" in p.name) if folder.is_dir() else []
 
 
-def _info(tfds, folder: Path):
+def read_info(tfds, folder: Path):
     """What TFDS knows of a version's folder.
 
     Raises:
@@ -212,8 +230,8 @@ def _info(tfds, folder: Path):
         info = tfds.builder_from_directory(folder).info
     except Exception as error:  # whatever TFDS raises for broken JSON and missing files
         raise DataError(
-            f"{folder.absolute()} is no TFDS directory that can be read ({type(error).__name__}: {error}): prepare it "
-            "again"
+            f"{folder.absolute()} is no TFDS directory that can be read ({type(error).__name__}: {shown(str(error))}): "
+            "prepare it again"
         ) from error
     if not info.splits:
         raise DataError(f"{folder.absolute()} has no splits: prepare it again")

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from ...utils.io import read_json
-from .base import DataError, FileSplit, Layout, Source, Wanted, require_files
+from .base import DataError, FileSplit, Layout, Source, Wanted, count_classes, require_files
 from .list_file import read_list
+from .text import read_json
 
 LISTS = {"train": "train800.txt", "val": "val200.txt", "test": "test.txt"}
 ALSO = {"cifar": "cifar100", "oxford_iiit_pet": "oxford_pet"}  # what NOAH's scripts call two of the folders
@@ -44,15 +44,16 @@ class VTABFolder(Layout):
         said = f"VTAB-1k folder {here.name}, {encoding}"
         if origin.is_file():
             made_from = read_json(origin)
-            said += f", original files of {made_from['version']}"
-            notes += made_from["notes"]
+            if not isinstance(made_from, dict) or not isinstance(made_from.get("notes", []), list):
+                raise DataError(f"{origin} is not what src.tools.prepare writes: convert the folder again")
+            said += f", original files of {made_from.get('version', 'unknown')}"
+            notes += map(str, made_from.get("notes", []))
         elif encoding == "JPEG":
             notes.append("images are those of a VTAB-1k folder, re-encoded as JPEG: not the original pixels")
         both = here / "train800val200.txt"
         if both.is_file() and sorted(read_list(both), key=_last) != sorted(items["train"] + items["val"], key=_last):
             notes.append(f"{both.name} is not train800.txt and val200.txt together; those two are used")
-        labels = max(int(split.labels.max()) for split in splits.values())
-        names = [str(i) for i in range(labels + 1)]
+        names = [str(i) for i in range(count_classes(splits, str(here)))]
         return Source(names, splits, said, notes=notes)
 
     def expects(self) -> str:

@@ -15,6 +15,7 @@ class AdaptFormer(Bottlenecks):
 
     paper = "Chen et al., 2022, arXiv:2205.13535"
     learns = "scaled bottlenecks of width 64 beside every MLP"
+    adamw_lr = 0.005
 
     @staticmethod
     def defaults() -> CfgNode:

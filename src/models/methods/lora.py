@@ -79,6 +79,7 @@ class LoRA(Method):
     paper = "Hu et al., 2022, arXiv:2106.09685"
     learns = "updates of rank 8 to q, k, v, proj, fc1 and fc2"
     folds = True
+    adamw_lr = 0.002
     for_any_backbone = True
 
     @staticmethod

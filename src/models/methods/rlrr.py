@@ -6,7 +6,7 @@ shift.
 
 As in the original code this starts near the pre-trained model, not at it: s_out and s_in begin at random, W' about 7 %
 from W at 768 channels. What that code calls drop-path is dropout on each branch, which is what is here. It decays
-neither t nor the norms' scales and shifts; with adamw ours decays the latter, as it does everything but biases.
+s_out, s_in and the patch projection's scale and shift, and neither t nor those of the norms.
 """
 
 import math
@@ -86,6 +86,12 @@ class RLRR(Method):
             self.after(site, scale_shift_of(vit.get_submodule(site), vit.num_features))
         for site, rate in rising(vit, cfg.DROPOUT).items():
             self.after(site, nn.Dropout(rate))
+
+    def decays(self, name, param):
+        if name.rsplit(".", 1)[-1] in ("scale_in", "scale_out"):
+            return True
+        sites = [site for site, _, index in self.wires if name.startswith(f"taps.{index}.")]
+        return sites in (["patch_embed.proj"], ["stem.0"]) and not name.endswith("bias")
 
     @staticmethod
     def _scaled(vit, wanted: list[str]) -> list[str]:

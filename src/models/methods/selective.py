@@ -20,6 +20,7 @@ class End2End(Method):
     """Every parameter trains, and the ViT's dropout and drop-path act."""
 
     learns = "every weight"
+    adamw_lr = 5e-5  # as is usual for pre-trained weights themselves; not measured here
     folds = True
     for_any_backbone = True
 
@@ -34,6 +35,7 @@ class Partial(Method):
 
     paper = "Yosinski et al., 2014, arXiv:1411.1792"
     learns = "the last block, or k blocks (`partial-<k>`), and the final norm"
+    adamw_lr = 1e-4  # as is usual for pre-trained weights themselves; not measured here
     folds = True
     for_any_backbone = True
 
@@ -119,6 +121,7 @@ class PartTuning(Method):
     paper = "Mai et al., 2025, arXiv:2409.16434"
     folds = True
     for_any_backbone = True
+    adamw_lr = 1e-4  # as is usual for pre-trained weights themselves; not measured here
 
     parts: dict[str, tuple[str, ...]]
     node: str  # its keys are MODEL.<node>

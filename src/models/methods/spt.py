@@ -4,10 +4,11 @@ What gets a low-rank module (spt_lora) or an adapter (spt_adapter), and which si
 an allocation (allocation.py), made from the task's gradients by ``python -m src.tools.sensitivity``, or by a run that
 has none.
 
+As in the original code neither vectors, single entries nor the class token decay (SOLVER.DECAY auto).
+
 Departures from the original code. Its model-wide initialisation makes the up-projections random; here they start at
 zero, at the pre-trained model. It builds an nnz x nnz matrix for the gradient of a sparse update; here nothing is
 larger than the weight. It drops masked entries of norms without saying so; so does this, and ``dropped`` says how many.
-Entries of weights decay towards their pre-trained values with SOLVER.WEIGHT_DECAY, there they do not.
 """
 
 import torch
@@ -202,6 +203,9 @@ class SPT(Method):
 
     def trains(self, name, param):
         return name in self.whole or name == "cls_token"
+
+    def decays(self, name, param):
+        return param.ndim > 1 and name != "cls_token"
 
 
 def _same_allocation(method: SPT, state, prefix, *_):

@@ -40,6 +40,7 @@ class SSF(Method):
     paper = "Lian et al., 2022, arXiv:2210.08823"
     learns = "a scale and shift after every operation"
     folds = True
+    adamw_lr = 0.003
     for_any_backbone = True
 
     @staticmethod
@@ -59,6 +60,9 @@ class SSF(Method):
         names = [name for name, _ in vit.named_modules() if OPERATION.fullmatch(name)]
         for name in [*names, final_norm(vit, cfg.POOLED_NORM)]:
             self.after(name, scale_shift_of(vit.get_submodule(name), vit.num_features))
+
+    def decays(self, name, param):
+        return False  # all are vectors, which the original leaves alone
 
 
 def final_norm(vit: nn.Module, pooled: str = "fc_norm") -> str:

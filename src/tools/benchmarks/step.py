@@ -171,7 +171,7 @@ def _plain_step(model: nn.Module, cfg: CfgNode, images: Tensor, labels: Tensor) 
 
 def _our_step(model: TunedViT, cfg: CfgNode, images: Tensor, labels: Tensor) -> Work:
     """The trainer's step."""
-    optimizer = build_optimizer(model.named_parameters(), cfg.SOLVER, fused=images.device.type == "cuda")
+    optimizer = build_optimizer(model.named_parameters(), cfg.SOLVER, images.device.type == "cuda", model)
     loss_of = build_loss(cfg.SOLVER.LOSS, None, cfg.SOLVER.LABEL_SMOOTHING)
     step = TrainingStep(cfg, compiled(model, cfg), optimizer, loss_of, images.device)
     return lambda: step(images, labels)

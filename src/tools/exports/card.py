@@ -9,6 +9,7 @@ from fvcore.common.config import CfgNode
 from ...data.pixels import RANDOM, Pixels
 from ...models.vit_backbones.zoo import find_backbone, licence
 from ...models.vit_models import METHODS, method_keys, parse
+from ...solver.lr_scheduler import counts_steps, num_epochs
 from ..reports.stats import wilson
 from ..studies.finished import methods_of
 from .from_files import timm_prepares
@@ -154,10 +155,14 @@ def _made(network: Network, result: dict | None) -> str:
         images = ", ".join(f"{count:,} {name}" for name, count in data["images"].items())
         left_out = f"; {len(data['left_out'])} broken files left out" if data["left_out"] else ""
         rows.append(("images", f"{images} (trained on {data['train_split']}); {data['version']}{left_out}"))
+    if counts_steps(solver) and not result:
+        length = f"{solver.MAX_STEPS:,} steps" if solver.MAX_STEPS else f"at least {solver.MIN_STEPS:,} steps"
+    else:
+        length = f"{result['epochs'] if result else num_epochs(solver)} epochs"
     rows += [
         (
             "training",
-            f"{solver.TOTAL_EPOCH} epochs, batches of {cfg.DATA.BATCH_SIZE}, augmentation {_augmentation(network)}",
+            f"{length}, batches of {cfg.DATA.BATCH_SIZE}, augmentation {_augmentation(network)}",
         ),
         ("optimizer", f"{solver.OPTIMIZER}, learning rate {solver.BASE_LR:g}, weight decay {solver.WEIGHT_DECAY:g}"),
         ("seed", str(cfg.SEED)),

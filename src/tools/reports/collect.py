@@ -64,6 +64,11 @@ class Run:
         return self.result["data"]
 
     @property
+    def facts(self) -> dict:
+        """Its result, with the whole config: what is not said in a result had a default of its own time."""
+        return self.result | {"config": self.config}
+
+    @property
     def method(self) -> str:
         return self.config["MODEL.TRANSFER_TYPE"] + (f" + {self.config['FREQFIT']}" if self.config["FREQFIT"] else "")
 

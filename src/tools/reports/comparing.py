@@ -276,7 +276,7 @@ def repro_table(rows: list[Row], named: Callable, factors: Callable) -> Table | 
         spec = row.runs[0].sweep.get("published")
         for theirs in named(spec) if spec else ():
             for name, mine, best, runs in _what_they_print(row, theirs):
-                differ = factors([run.result for run in runs], theirs)
+                differ = factors([run.facts for run in runs], theirs)
                 said = "; ".join(f"{factor}: ours {ours}, theirs {other}" for factor, ours, other in differ)
                 difference = mine.mean - theirs.values[name] / 100
                 lines.append(

@@ -1,21 +1,23 @@
 """Published figures, each with its source and what is known of how it came about, to stand beside ours.
 
 The data are tables in published/: figures.csv (one figure a line, in percent), sources.csv (whose they are, and their
-protocol, "not stated" where nothing says it), methods.csv and backbones.csv (their names and ours). To add a figure: a
-line in figures.csv, and its source in sources.csv if that is new.
+protocol: "not stated", or empty, where nothing says it), methods.csv and backbones.csv (their names and ours). Settings
+of single tasks are not repeated there: the column "recipe" names the files of configs/repro that have them. To add a
+figure: a line in figures.csv, and its source in sources.csv if that is new.
 """
 
 import csv
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from statistics import fmean
 
-from ...data.pixels import NORMALIZE
 from ...data.tasks import TASKS
 from ...models.vit_backbones.zoo import ALIASES
+from ..sweeps.spec import Sweep
+from .protocol import FACTORS, UNKNOWN, differences, recipe_named
 
 HERE = Path(__file__).parent / "published"
 BENCHMARKS = ("vtab-1k", "fgvc", "few-shot", "many-shot", "forgetting", "freqfit-gain")
@@ -24,18 +26,6 @@ GROUPS = {
     for group in ("Natural", "Specialized", "Structured")
 }
 FGVC = [task.name for task in TASKS.values() if task.group == "FGVC"]
-UNKNOWN = "not stated"
-
-# What must be alike for two figures to be compared, and how it is called in a sentence.
-FACTORS = {
-    "pixels": "resized images",
-    "normalisation": "normalisation",
-    "augmentation": "augmentation",
-    "epoch": "epoch that is tested",
-    "seeds": "number of seeds",
-    "data": "image files",
-    "checkpoint": "pre-trained weights",
-}
 
 
 @dataclass(frozen=True)
@@ -46,8 +36,9 @@ class Published:
         values: our name of a task, a group or a mean -> percent. Means that the source does not print are computed
             where it has all tasks.
         params_millions: as printed, without or with the head; the mean where it differs from task to task.
-        protocol: "pixels", "normalisation", "augmentation", "epoch" ("last", "best on test" or "not stated"), "seeds",
-            "data", "checkpoint", "mean" (which one the source prints) and, where there is one, "caution".
+        protocol: what the source states of each of ``FACTORS``, or "not stated"; "epoch" is "last" or "best on test";
+            "mean" (which one the source prints) and, where there is one, "caution".
+        recipes: files of configs/repro that have its settings; ``protocol`` refers to them.
     """
 
     method: str
@@ -56,6 +47,7 @@ class Published:
     values: dict[str, float]
     params_millions: float | None
     protocol: dict[str, str]
+    recipes: tuple[str, ...] = ()
 
 
 def find(benchmark: str, methods: Iterable[str] = (), backbone: str = "") -> list[Published]:
@@ -120,77 +112,20 @@ def reasons(results: list[dict], theirs: Published) -> list[str]:
 
 def factors(results: list[dict], theirs: Published) -> list[tuple[str, str, str]]:
     """(factor, ours, theirs) of each factor of the protocol that differs, or of which the source says nothing."""
-    mine = {factor: _said(results, say) for factor, say in _OURS.items()}
-    mine["seeds"] = _seeds(results)
-    rows = [(factor, mine[factor], theirs.protocol[factor]) for factor in FACTORS]
-    return [(factor, ours, their) for factor, ours, their in rows if not _alike(factor, ours, their)]
+    stated = {factor: theirs.protocol[factor] for factor in FACTORS}
+    recipe = _recipe(theirs.recipes, theirs.method, theirs.backbone)
+    return differences(results, stated, recipe, theirs.method)
 
 
-# --- our side
-
-
-def _pixels(result: dict) -> str:
-    pixels = result["pixels"]
-    height, width = pixels["size"]
-    quality = "antialiased" if pixels["antialias"] else "not antialiased"
-    return f"{height} x {width}, {pixels['resize']}, {pixels['interpolation']}, {quality}"
-
-
-def _normalisation(result: dict) -> str:
-    mean_std = tuple(result["pixels"]["mean"]), tuple(result["pixels"]["std"])
-    return next((name for name, its in NORMALIZE.items() if its == mean_std), f"mean {mean_std[0]}, std {mean_std[1]}")
-
-
-def _augmentation(result: dict) -> str:
-    pixels = result["pixels"]
-    parts = [pixels["augment"]] if pixels["augment"] != "none" else []
-    parts += [pixels["auto_augment"]] if pixels["auto_augment"] else []
-    names = ("color_jitter", "random_erasing", "mixup", "cutmix")
-    parts += [f"{name.replace('_', ' ')} {pixels[name]:g}" for name in names if pixels[name]]
-    return ", ".join(parts) or "none"
-
-
-def _epoch(result: dict) -> str:
-    return "last" if result["epoch_used"] == result["epochs"] else "best on val"
-
-
-def _data(result: dict) -> str:
-    data = result["data"]
-    again = result["pixels"].get("jpeg_quality") or any("re-encoded as JPEG" in note for note in data["notes"])
-    return f"{'re-encoded as JPEG' if again else 'original files'} ({data['version'] or data['layout']})"
-
-
-def _checkpoint(result: dict) -> str:
-    feature = result["config"].get("DATA.FEATURE", "")
-    path = result["config"].get("MODEL.WEIGHT_PATH", "")
-    return ALIASES.get(feature, feature) + (f", weights {path}" if path else "")
-
-
-_OURS: dict[str, Callable[[dict], str]] = {
-    "pixels": _pixels,
-    "normalisation": _normalisation,
-    "augmentation": _augmentation,
-    "epoch": _epoch,
-    "data": _data,
-    "checkpoint": _checkpoint,
-}
-
-
-def _said(results: list[dict], say: Callable[[dict], str]) -> str:
-    return " or ".join(sorted({say(result) for result in results})) or UNKNOWN
-
-
-def _seeds(results: list[dict]) -> str:
-    seeds = sorted({result["seed"] for result in results})
-    return f"{len(seeds)} ({' '.join(map(str, seeds))})"
-
-
-def _alike(factor: str, ours: str, theirs: str) -> bool:
-    if factor == "seeds":
-        return ours.split()[0] == theirs.split()[0]
-    if factor == "data":  # the version is for the reader
-        return {part.split(" (")[0] for part in ours.split(" or ")} == {theirs}
-    return ours == theirs
+@cache
+def _recipe(names: tuple[str, ...], method: str, backbone: str) -> Sweep | None:
+    """Which of the files in configs/repro has the settings of a source's row."""
+    for sweep in filter(None, map(recipe_named, names)):
+        methods = sweep.published.get("METHOD") or [choice.label for choice in sweep.over["method"]]
+        methods = [methods] if isinstance(methods, str) else methods
+        if method in methods and sweep.published.get("BACKBONE", backbone) == backbone:
+            return sweep
+    return None
 
 
 # --- the tables
@@ -207,7 +142,10 @@ def _all() -> list[tuple[str, Published]]:
     found = []
     for (benchmark, source, method, backbone), rows in grouped.items():
         its, weights = sources[source], checkpoints[backbone]
-        protocol = {key: value for key, value in its.items() if key not in ("source", "text") and value}
+        recipes = tuple(its["recipe"].split())
+        refer = f"as in {' or '.join(f'configs/repro/{name}.yaml' for name in recipes)}" if recipes else UNKNOWN
+        protocol = {key: value for key, value in its.items() if key not in ("source", "text", "recipe") and value}
+        protocol = dict.fromkeys(FACTORS, refer) | protocol
         protocol["checkpoint"] = weights["ours"] + (f" ({weights['note']})" if weights["note"] else "")
         if not weights["ours"]:
             protocol["checkpoint"] = UNKNOWN
@@ -215,7 +153,7 @@ def _all() -> list[tuple[str, Published]]:
         sizes = [float(row["params_millions"]) for row in rows if row["params_millions"]]
         size = None if not sizes else sizes[0] if len(set(sizes)) == 1 else fmean(sizes)
         whole = values | {name: mean for name, mean in means(values).items() if name not in values}
-        found.append((benchmark, Published(method, backbone, its["text"], whole, size, protocol)))
+        found.append((benchmark, Published(method, backbone, its["text"], whole, size, protocol, recipes)))
     return found
 
 

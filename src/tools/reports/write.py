@@ -155,7 +155,7 @@ def _published(table: Benchmark, rows: list[Row], methods: list[str] | None) -> 
         name = "+".join(filter(None, (row.identity["MODEL.TRANSFER_TYPE"], row.identity["FREQFIT"])))
         for one in _find(find, table.kind, methods or [name], row.backbone, strict=bool(methods)):
             own = [other for other in mine if other.backbone == row.backbone] if methods else [row]
-            results = [run.result for run in comparing.runs_in(own, [table])]
+            results = [run.facts for run in comparing.runs_in(own, [table])]
             found.setdefault(id(one), (one, reasons(results, one)))
     return list(found.values())
 

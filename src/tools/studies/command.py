@@ -13,6 +13,7 @@ import torch
 from ...configs.config import ConfigError
 from ...data.sources.base import IMAGE_ENDINGS
 from ...utils.logging import setup_logging
+from ...utils.paths import expand, given_path
 from .finished import FinishedRun
 from .sets import Wanted, parse_sets, read_mapping
 
@@ -24,11 +25,12 @@ def paths_and_settings(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
     Raises:
         ConfigError: no path.
+        ValueError: "~" without a home folder.
     """
     first = next((i for i, text in enumerate(arguments) if _is_key(text)), len(arguments))
     if not first:
         raise ConfigError("no RUN_DIR is given: name the folder of a finished run")
-    return list(arguments[:first]), list(arguments[first:])
+    return [expand(path) for path in arguments[:first]], list(arguments[first:])
 
 
 def _is_key(text: str) -> bool:
@@ -44,11 +46,11 @@ class Command:
     changes: list[str]
     sets: list[Wanted]
     mapping: dict[str, str | None]
-    to: str
+    to: Path | None
 
     def folder(self, run: FinishedRun, tool: str) -> Path:
         """Where the study's files go."""
-        return Path(self.to) if self.to else run.folder.path / tool
+        return self.to or run.folder.path / tool
 
 
 def study_parser(doc: str) -> argparse.ArgumentParser:
@@ -57,8 +59,10 @@ def study_parser(doc: str) -> argparse.ArgumentParser:
     parser.add_argument("arguments", nargs="*", metavar="RUN_DIR ... [KEY VALUE ...]", help="finished runs, settings")
     parser.add_argument("--on", nargs="+", action="extend", default=[], metavar="SET", help="NAME=PATH, or a folder")
     parser.add_argument("--shift", nargs="+", action="extend", default=[], metavar="KIND=AMOUNT", help="see above")
-    parser.add_argument("--classes", default="", metavar="FILE", help="JSON or CSV: a set's classes -> the run's")
-    parser.add_argument("--to", default="", metavar="DIR", help="where to write (default: in the first run's folder)")
+    parser.add_argument("--classes", type=given_path, metavar="FILE", help="JSON or CSV: a set's classes -> the run's")
+    parser.add_argument(
+        "--to", type=given_path, metavar="DIR", help="where to write (default: in the first run's folder)"
+    )
     return parser
 
 
@@ -85,7 +89,7 @@ def read_command(args: argparse.Namespace) -> Command:
         cut = next((i for i, text in enumerate(given) if _is_key(text)), len(given))
         lists.append(given[:cut])
         changes += given[cut:]
-    return Command(runs, changes, parse_sets(*lists), read_mapping(args.classes), args.to)
+    return Command(runs, changes, parse_sets(*lists), read_mapping(str(args.classes or "")), args.to)
 
 
 def guarded(work: Callable[[argparse.Namespace], int | None], args: argparse.Namespace, stderr: bool = False) -> int:

@@ -1,12 +1,12 @@
 """Test sets for a finished run: its own, other tasks with the same classes, folders, and synthetic shifts."""
 
 import csv
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import simplejson
 import torch
 from fvcore.common.config import CfgNode
 
@@ -15,16 +15,30 @@ from ...data.loader import Loader
 from ...data.opened import Data, open_data, open_test
 from ...data.shifts import Shift, ShiftedLoader, parse_shift
 from ...data.sources.base import DataError, FileSplit, Split
-from ...data.sources.folder import class_folders, images_below
+from ...data.sources.folder import class_folders, images_below, one_called, split_folders
+from ...data.sources.names import match, plain
+from ...data.sources.text import composed, read_json, read_text
 from ...data.tasks import TASKS, find_task
 from .finished import FinishedRun
 
 # Keys that choose among a task's images: those of a run's own task mean nothing for another.
 OF_ONE_TASK = (
-    *("SHOTS", "SPLIT_SEED", "VERSION", "SOURCE", "TRAIN_LIST", "VAL_LIST", "TEST_LIST", "PERCENTAGE", "VAL_FRACTION"),
+    *(
+        "SHOTS",
+        "SPLIT_SEED",
+        "VERSION",
+        "SOURCE",
+        "TRAIN_LIST",
+        "VAL_LIST",
+        "TEST_LIST",
+        "PERCENTAGE",
+        "VAL_FRACTION",
+        "TEST_FRACTION",
+    ),
     *("TRAIN_SPLIT", "NO_TEST", "NUMBER_CLASSES"),
 )
-SPLITS = {"train", "val", "test"}
+
+SPELLINGS = (composed, plain)
 
 
 @dataclass(frozen=True)
@@ -115,13 +129,14 @@ def open_sets(
         DataError: data that is missing, or classes that the run does not know.
     """
     own = own_set(run, "test")
-    sets = [own]
+    sets, classes = [own], Classes(run, mapping or {})
     for one in wanted:
         if one.shift is not None:
             about = own.about | {"shift": one.shift.name}
             sets.append(replace(own, name=one.name, loader=ShiftedLoader(own.loader, one.shift), about=about))
         else:
-            sets.append(_open_task(run, one, mapping) if one.task else _open_folder(run, one, mapping))
+            sets.append(_open_task(run, one, classes) if one.task else _open_folder(run, one, classes))
+    classes.require_used()
     return sets
 
 
@@ -188,59 +203,103 @@ def read_mapping(path: str) -> dict[str, str | None]:
     if not path:
         return {}
     try:
-        text = Path(path).read_text(encoding="utf-8")
         if path.endswith(".json"):
-            found = simplejson.loads(text)
+            found = read_json(Path(path))
             if not isinstance(found, dict) or not all(isinstance(v, str | None) for v in found.values()):
                 raise ValueError("this is no object of class names")
             return found
-        lines = [line for line in csv.reader(text.splitlines()) if line]
+        lines = [line for line in csv.reader(read_text(Path(path)).splitlines()) if line]
         if wrong := [line for line in lines if len(line) != 2]:
-            raise ValueError(f"a line has {len(wrong[0])} columns, not 2: {wrong[0]}")
-        return {theirs.strip(): ours.strip() or None for theirs, ours in lines}
-    except (OSError, ValueError) as error:
+            raise ValueError(f"a line has {len(wrong[0])} columns, not 2: {str(wrong[0])[:200]}")
+        names = [theirs.strip() for theirs, _ in lines]
+        if twice := [name for name, count in Counter(names).items() if count > 1]:
+            raise ValueError(f"{twice[0]!r} stands there twice")
+        return {name: ours.strip() or None for name, (_, ours) in zip(names, lines, strict=True)}
+    except (OSError, ValueError, csv.Error) as error:
         raise ConfigError(f"--classes {path}: {error}") from error
 
 
-def _open_task(run: FinishedRun, wanted: Wanted, mapping: dict[str, str | None] | None) -> TestSet:
+class Classes:
+    """Which class of a foreign set is which of the run: by its very name, as ``--classes`` says, or by its spelling.
+
+    Args:
+        mapping: names of their classes -> names of the run's, None to leave a class out.
+    """
+
+    def __init__(self, run: FinishedRun, mapping: dict[str, str | None]):
+        self.run, self.mapping, self.used = run, mapping, set()
+        self.targets = self._targets()
+
+    def _targets(self) -> dict[str, int]:
+        """Their name -> the run's label, -1 for none."""
+        ours = self._ours(list(dict.fromkeys(name for name in self.mapping.values() if name is not None)), "--classes")
+        return {theirs: -1 if name is None else ours[name] for theirs, name in self.mapping.items()}
+
+    def _ours(self, names: list[str], of: str) -> dict[str, int]:
+        """The run's label of each name.
+
+        Raises:
+            DataError: the run does not know some.
+        """
+        found = match(names, self.run.class_names, of, SPELLINGS)
+        known = self.run.class_names
+        if unknown := [name for name, label in zip(names, found, strict=True) if label is None]:
+            some = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
+            raise DataError(
+                f"{of} has {len(unknown)} classes that {self.run.folder.path} does not know: {some}. Its own are "
+                f"{', '.join(known[:5])}{', ...' if len(known) > 5 else ''}: say which is which in a file for "
+                '--classes, {"their class": "class of the run", "another": null}'
+            )
+        return dict(zip(names, found, strict=True))
+
+    def numbers(self, names: list[str], of: str) -> np.ndarray:
+        """The run's label of each class of the set ``of``, -1 for those that are left out.
+
+        Raises:
+            DataError: the run does not know some, or a name may mean several.
+        """
+        entries = match(list(self.mapping), names, "--classes", SPELLINGS)
+        said = {index: theirs for theirs, index in zip(self.mapping, entries, strict=True) if index is not None}
+        self.used |= set(said.values())
+        if not said and names == self.run.class_names:
+            return np.arange(len(names))  # also where several classes have one name
+        rest = self._ours([name for i, name in enumerate(names) if i not in said], of)
+        return np.array([self.targets[said[i]] if i in said else rest[name] for i, name in enumerate(names)])
+
+    def require_used(self) -> None:
+        """Raises DataError: an entry of ``--classes`` is for no class of any set."""
+        if useless := [name for name in self.mapping if name not in self.used]:
+            some = ", ".join(map(repr, useless[:5])) + (", ..." if len(useless) > 5 else "")
+            raise DataError(f"--classes: {len(useless)} entries are for no class of the test sets: {some}")
+
+
+def _open_task(run: FinishedRun, wanted: Wanted, classes: Classes) -> TestSet:
     data = open_test(other_data(run.cfg, wanted.task, wanted.path))
     ours = find_task(run.cfg.DATA.NAME)
-    if data.task.group == ours.group == "ImageNet" and not mapping:  # by label: class names come in several spellings
+    if (
+        data.task.group == ours.group == "ImageNet" and not classes.mapping
+    ):  # by label: class names come in several spellings
         number = np.arange(len(data.class_names))
     else:
-        number = _numbers(run, data.class_names, wanted.name, mapping)
+        number = classes.numbers(data.class_names, wanted.name)
     present = np.arange(len(data.class_names)) if data.class_mask is None else data.class_mask
     return _mapped(run, data, number, present, wanted.name)
 
 
-def _open_folder(run: FinishedRun, wanted: Wanted, mapping: dict[str, str | None] | None) -> TestSet:
+def _open_folder(run: FinishedRun, wanted: Wanted, classes: Classes) -> TestSet:
     root = Path(wanted.path)
-    folders = set(class_folders(root))
-    inside = next((name for name in ("test", "val") if name in folders), "") if folders <= SPLITS else ""
+    inside, notes = "", []
+    if split_folders(root):
+        inside = one_called(root, "test") or one_called(root, "val")
+        if not inside:
+            raise DataError(f"{root} has train/, but neither test/ nor val/ to test on")
+        notes = [f"the images of {wanted.name} are those in {inside}/"]
     names = class_folders(root / inside)
-    split = FileSplit(root, images_below(root, inside, names))
+    items, left_out = images_below(root, inside, names)
+    split = FileSplit(root, items)
     data = Data(TASKS["folder"], names, {"test": split}, "", "folder", f"{len(split)} files", run.tuned.pixels)
-    return _mapped(run, data, _numbers(run, names, wanted.name, mapping), np.unique(split.labels), wanted.name)
-
-
-def _numbers(run: FinishedRun, names: list[str], of: str, mapping: dict[str, str | None] | None) -> np.ndarray:
-    """The run's label of each class, -1 for those that are left out."""
-    ours = {_plain(name): label for label, name in enumerate(run.class_names)}
-    mapping = {_plain(theirs): name for theirs, name in (mapping or {}).items()}
-    wanted = {name: mapping.get(_plain(name), name) for name in names}
-    known = {name: -1 if want is None else ours.get(_plain(want)) for name, want in wanted.items()}
-    if unknown := [name for name, number in known.items() if number is None]:
-        some = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
-        raise DataError(
-            f"{of} has {len(unknown)} classes that {run.folder.path} does not know: {some}. Its own are "
-            f"{', '.join(run.class_names[:5])}{', ...' if len(run.class_names) > 5 else ''}: say which is which in a "
-            'file for --classes, {"their class": "class of the run", "another": null}'
-        )
-    return np.array([known[name] for name in names])
-
-
-def _plain(name: str) -> str:
-    return " ".join(name.lower().replace("_", " ").replace("-", " ").split())
+    data.notes = notes + left_out
+    return _mapped(run, data, classes.numbers(names, wanted.name), np.unique(split.labels), wanted.name)
 
 
 def _mapped(run: FinishedRun, data: Data, number: np.ndarray, present: np.ndarray, name: str) -> TestSet:

@@ -19,6 +19,7 @@ from ...engine.shared import Shared
 from ...engine.step import TrainingStep
 from ...models.prefix import frozen_prefix
 from ...solver.losses import build_loss
+from ...solver.lr_scheduler import Schedule
 from ...solver.optimizer import build_optimizer
 from ...utils.progress import tqdm
 from .plan import Plan
@@ -45,12 +46,32 @@ class Speed:
     def seconds(self, cfg: CfgNode, sizes: dict[str, int]) -> float:
         """Of a whole run on so many images of each split."""
         solver = cfg.SOLVER
-        epochs = min(solver.SEARCH_EPOCH or solver.TOTAL_EPOCH, solver.TOTAL_EPOCH)
-        evaluations = -(-epochs // solver.EVAL_EVERY) if solver.EVAL_EVERY else 1
+        schedule = Schedule(solver, self._steps_per_epoch(cfg, sizes["train"]))
+        epochs = schedule.total_steps / schedule.steps_per_epoch
+        evaluations = -(-schedule.epochs // solver.EVAL_EVERY) if solver.EVAL_EVERY else 1
         val, test = sizes.get("val", 0) * self.evaluate, sizes.get("test", 0) * self.evaluate
         if self.kept:
             return self.start + sizes["train"] * self.evaluate + val + test
         return self.start + epochs * sizes["train"] * self.train + evaluations * val + test
+
+    @staticmethod
+    def _steps_per_epoch(cfg: CfgNode, images: int) -> int:
+        whole, rest = divmod(images, cfg.DATA.BATCH_SIZE)
+        return max(1, whole + (rest > 0 and not cfg.DATA.DROP_LAST))
+
+
+def published_sizes(cfg: CfgNode, task: Task) -> dict[str, int]:
+    """Images of each split that a run uses, by what is published of its data set; {}: nothing is."""
+    if not task.sizes:
+        return {}
+    sizes = dict(task.sizes)
+    few = "train" not in sizes  # of lists with so many images of each class
+    if shots := cfg.DATA.SHOTS or 16 * few:
+        sizes["train"] = shots * task.num_classes if few else min(shots * task.num_classes, sizes["train"])
+    if (cfg.DATA.TRAIN_SPLIT or task.train_split) == "trainval":
+        sizes["train"] += sizes.pop("val", 0)
+    sizes["train"] = round(sizes["train"] * cfg.DATA.PERCENTAGE)
+    return {name: count for name, count in sizes.items() if name != "test" or not cfg.DATA.NO_TEST}
 
 
 def measure(plan: Plan) -> list[str]:
@@ -78,13 +99,7 @@ def _sizes(cfg: CfgNode, task: Task, shared: Shared) -> dict[str, int]:
     """Images of each split that a run uses; as published, where the data are not here; {}: nobody knows."""
     with suppress(DataError):
         return {name: len(split) for name, split in shared.data(cfg).splits.items()}
-    if not task.sizes:
-        return {}
-    sizes = dict(task.sizes)
-    if (cfg.DATA.TRAIN_SPLIT or task.train_split) == "trainval":
-        sizes["train"] += sizes.pop("val", 0)
-    sizes["train"] = round(sizes["train"] * cfg.DATA.PERCENTAGE)
-    return {name: count for name, count in sizes.items() if name != "test" or not cfg.DATA.NO_TEST}
+    return published_sizes(cfg, task)
 
 
 def _speed(cfg: CfgNode, task: Task, shared: Shared) -> Speed:
@@ -104,7 +119,7 @@ def _speed(cfg: CfgNode, task: Task, shared: Shared) -> Speed:
     with autocast(cfg, device):
         kept = frozen_prefix(model, images) is not None and cfg.DATA.CACHE_FEATURES != "off"
     kept = kept and not build_pixels(cfg, task.protocol).random
-    optimizer = build_optimizer(model.named_parameters(), cfg.SOLVER, fused=device.type == "cuda")
+    optimizer = build_optimizer(model.named_parameters(), cfg.SOLVER, device.type == "cuda", model)
     loss_of = build_loss(cfg.SOLVER.LOSS, None, cfg.SOLVER.LABEL_SMOOTHING)
     step = TrainingStep(cfg, model, optimizer, loss_of, device)
     train = _timed(lambda: step(images, labels), device) / count

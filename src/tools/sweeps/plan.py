@@ -12,6 +12,7 @@ from ...configs import checks
 from ...configs.config import ConfigError, Setting, flatten, load_settings
 from ...data.tasks import find_task
 from ...engine.results import RunFolder, run_folder
+from ...solver.lr_scheduler import counts_steps, num_epochs
 from .points import points
 from .spec import Choice, Seed, Sweep, label
 
@@ -166,7 +167,12 @@ class Plan:
     def _rungs(self, cfg: CfgNode) -> list[int]:
         if self.sweep.search != "asha":
             return []
-        epochs = min(cfg.SOLVER.SEARCH_EPOCH or cfg.SOLVER.TOTAL_EPOCH, cfg.SOLVER.TOTAL_EPOCH)
+        if counts_steps(cfg.SOLVER):
+            self._problem(
+                "asha stops runs after so many epochs: SOLVER.TOTAL_EPOCH instead of SOLVER.MAX_STEPS and MIN_STEPS"
+            )
+            return []
+        epochs = num_epochs(cfg.SOLVER)
         rung, found = self.sweep.min_epochs, []
         while rung < epochs:
             found.append(rung)

@@ -8,7 +8,6 @@ those that validation chooses from (TUNE).
 import difflib
 import itertools
 import math
-from ast import literal_eval
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ import yaml
 
 from ...configs.config import ConfigError, Setting, file_settings, pair_settings
 from ...data.tasks import GROUPS, TASKS, find_task
+from ...utils.yaml import read_value
 
 SEEDS = [42, 44, 82, 100, 800]  # VPT's and FreqFiT's
 
@@ -130,6 +130,10 @@ def load_sweep(config_file: str | Path, overrides: list[str] = ()) -> Sweep:
     if not section and not problems:
         problems.append(f"{config_file} has no section SWEEP: python train.py --config-file {config_file} runs it")
     said = DEFAULTS | {"OVER": {}, "TUNE": {}} | _known(section, DEFAULTS, "SWEEP", problems)
+    for name in ("OVER", "TUNE"):
+        if not isinstance(said[name], dict):
+            problems.append(f"SWEEP.{name} is {said[name]!r}; it must be axes and their values")
+            said[name] = {}
     pairs = pair_settings(overrides, problems)
     for key, value, _ in pairs:
         if key.startswith("SWEEP."):
@@ -145,11 +149,11 @@ def load_sweep(config_file: str | Path, overrides: list[str] = ()) -> Sweep:
         if said[name] not in allowed:
             problems.append(f"SWEEP.{name} is {said[name]!r}; known: {', '.join(allowed)}")
     for name, lowest in (("SAMPLES", 1), ("SEARCH_SEED", 0)):
-        if not isinstance(said[name], int) or said[name] < lowest:
+        if type(said[name]) is not int or said[name] < lowest:
             problems.append(f"SWEEP.{name} is {said[name]!r}; it must be a whole number, at least {lowest}")
     asha = DEFAULTS["ASHA"] | _known(said["ASHA"], DEFAULTS["ASHA"], "SWEEP.ASHA", problems)
     for name, lowest in (("MIN_EPOCHS", 1), ("FACTOR", 2)):
-        if not isinstance(asha[name], int) or asha[name] < lowest:
+        if type(asha[name]) is not int or asha[name] < lowest:
             problems.append(f"SWEEP.ASHA.{name} is {asha[name]!r}; it must be a whole number, at least {lowest}")
     over, tune = _axes(said["OVER"], "SWEEP.OVER", problems), _axes(said["TUNE"], "SWEEP.TUNE", problems)
     if cells and not problems:
@@ -218,7 +222,7 @@ def _known(section: Any, defaults: dict, where: str, problems: list[str]) -> dic
     if not isinstance(section, dict):
         problems.append(f"{where} is {section!r}; it must have keys: {', '.join(defaults)}")
         return {}
-    for key in section.keys() - defaults.keys():
+    for key in [key for key in section if key not in defaults]:
         near = difflib.get_close_matches(str(key), defaults, n=1)
         problems.append(f"unknown key {where}.{key}" + (f"; did you mean {where}.{near[0]}?" if near else ""))
     return {key: value for key, value in section.items() if key in defaults and value is not None}
@@ -232,13 +236,10 @@ def _override(said: dict, key: str, value: Any, problems: list[str]) -> None:
         problems.append(f"unknown key SWEEP.{key}" + (f"; did you mean SWEEP.{near[0]}?" if near else ""))
         return
     try:
-        value = literal_eval(value)
-    except (ValueError, SyntaxError):
-        try:
-            value = yaml.safe_load(value)
-        except yaml.YAMLError:
-            problems.append(f"SWEEP.{key} {value!r} cannot be read")
-            return
+        value = read_value(value)
+    except yaml.YAMLError as error:
+        problems.append(f"SWEEP.{key} {value!r} cannot be read: {error}")
+        return
     if not rest:
         said[name] = value
         return

@@ -1,0 +1,78 @@
+"""How long runs take from arithmetic alone: a backbone's shapes and what a method does to them. No weights, no images.
+
+Adapters and the like cost a few percent beside the backbone, and are not counted; tokens and blocks that a method adds
+are, and so is what goes backward.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+
+import timm
+import torch
+from fvcore.common.config import CfgNode
+from timm.models.vision_transformer import VisionTransformer
+from torch.utils.flop_counter import FlopCounterMode
+
+from ...data.pixels import build_pixels
+from ...data.tasks import Task
+from ...models.vit_backbones.zoo import find_backbone
+from ...models.vit_models import method_keys, parse
+from .estimate import Speed
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Of a backbone: FLOPs of one image's forward pass (two for a multiply-add), blocks, tokens and channels."""
+
+    flops: int
+    depth: int
+    tokens: int
+    dim: int
+
+
+@cache
+def shape(feature: str, size: tuple[int, int]) -> Shape:
+    """Of ``DATA.FEATURE`` on images of ``size``; only a ViT has tokens and channels here, others 0."""
+    row = find_backbone(feature)
+    arch = row.arch if row else feature.removeprefix("timm:")
+    with torch.device("meta"):
+        if isinstance(arch, dict):
+            net = VisionTransformer(**arch | {"img_size": size}, num_classes=0)
+        else:
+            try:
+                net = timm.create_model(arch, num_classes=0, img_size=size)
+            except TypeError:  # one of convolutions
+                net = timm.create_model(arch, num_classes=0)
+        counter = FlopCounterMode(display=False)
+        with counter, torch.no_grad():
+            net.eval()(torch.empty(1, 3, *size))
+    flops = counter.get_total_flops()
+    if not isinstance(net, VisionTransformer):
+        return Shape(flops, 12, 0, 0)
+    return Shape(flops, len(net.blocks), net.patch_embed.num_patches + net.num_prefix_tokens, net.embed_dim)
+
+
+def work(cfg: CfgNode, of: Shape) -> tuple[float, float]:
+    """FLOPs of one image: forward, and of a whole training step."""
+    methods = parse(cfg.MODEL.TRANSFER_TYPE, cfg.FREQFIT)
+    own = {name: method_keys(cfg.MODEL, name, implied) for name, implied in methods.items()}
+    prompts = own["prompt"]["NUM_TOKENS"] if "prompt" in own else 0
+    forward = of.flops + prompts * 2 * of.depth * (12 * of.dim**2 + 2 * of.dim * (2 * of.tokens + prompts))
+    if "block" in own:
+        added = of.depth // own["block"]["SPLIT"] if own["block"]["SPLIT"] else own["block"]["NUM_BLOCKS"]
+        forward *= 1 + added / of.depth
+    if not methods:
+        return forward, forward
+    if "end2end" in own:
+        return forward, 3 * forward
+    if own.keys() == {"partial"}:  # of the last blocks: their inputs' gradients and their weights'
+        return forward, forward * (1 + 2 * min(1, own["partial"]["NUM_BLOCKS"] / of.depth))
+    return forward, 2 * forward
+
+
+def speed(cfg: CfgNode, task: Task, flops_per_second: float) -> Speed:
+    """Of an accelerator that computes so much; the images are waited for by nobody."""
+    pixels = build_pixels(cfg, task.protocol)
+    forward, step = work(cfg, shape(cfg.DATA.FEATURE, tuple(pixels.size)))
+    kept = forward == step and not pixels.random and cfg.DATA.CACHE_FEATURES != "off"  # nothing but the head trains
+    return Speed(0.0, step / flops_per_second, forward / flops_per_second, kept)

@@ -144,6 +144,23 @@ def test_the_key_says_what_is_white(kind):
     assert build_pixels(make_cfg(DATA__WHITE=4095.0, DATA__FEATURE="vit_micro_glyphs"), "vtab").white == 4095
 
 
+@pytest.mark.parametrize(("white", "noted"), [(0, True), (16383, False)])
+def test_a_set_that_uses_a_part_of_the_range_is_noted(tmp_path, white, noted):
+    """14 bits in 16."""
+    for split in ("train", "val", "test"):
+        for i, label in enumerate(("cat", "dog")):
+            (tmp_path / split / label).mkdir(parents=True)
+            values = GREY.astype(np.uint16) * 60 + 300 * i + len(split)
+            (tmp_path / split / label / "0.png").write_bytes(deep(values, "PNG"))
+    pairs = ["DATA.NAME", "folder", "DATA.DATAPATH", str(tmp_path), "DATA.CACHE_DIR", str(tmp_path / "cache")]
+    cfg = load_cfg("configs/digits.yaml", [*pairs, "DATA.WHITE", str(float(white))])
+    for _ in range(2):  # the second time from the cache
+        data = open_data(cfg)
+        data.loaders(cfg, "cpu")
+        assert ("the brightest pixel of train, val, test is 57 of 255" in " ".join(data.notes)) == noted
+        assert ("DATA.WHITE" in " ".join(data.notes)) == noted
+
+
 @pytest.mark.parametrize(
     ("values", "white"),
     [

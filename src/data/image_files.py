@@ -1,6 +1,7 @@
 """Image files that someone names on a command line: files, folders and patterns; and their pixels, if they have any."""
 
 import glob
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,6 +13,10 @@ from .decode import why
 from .pixels import Pixels
 from .sources.base import IMAGE_ENDINGS, DataError
 from .sources.folder import files_below
+
+logger = logging.getLogger(__name__)
+
+DIM = 63  # of 255
 
 
 def find_images(names: Sequence[str]) -> list[str]:
@@ -53,5 +58,12 @@ def read_images(files: Sequence[str], pixels: Pixels, workers: int) -> Iterator[
         except Exception as error:  # whatever decoders raise for broken files; it is listed, never hidden
             return why(error)
 
+    brightest = -1.0
     with threads(workers) as pool:
-        yield from zip(files, in_order(pool, look, files, ahead=2 * workers + 2), strict=True)
+        for file, image in zip(files, in_order(pool, look, files, ahead=2 * workers + 2), strict=True):
+            if not isinstance(image, str):
+                brightest = max(brightest, image.max().item())
+            yield file, image
+    if 0 <= brightest <= DIM:
+        said = "note: no pixel is brighter than %g of 255: of files with more than 8 bits DATA.WHITE says what is white"
+        logger.warning(said, brightest)

@@ -52,7 +52,7 @@ class Data:
             name: {"images": len(split), "names": _digest_of(split), "contents": self.contents.get(name)}
             for name, split in self.splits.items()
         }
-        return {"class_names": self.class_names, "splits": splits}
+        return {"class_names": self.class_names, "splits": splits, "pixels": repr(self.pixels)}
 
     def loaders(self, cfg: CfgNode, device: torch.device | str) -> tuple[dict[str, Loader], list[str]]:
         """A loader per split, and the files left out because they cannot be decoded.

@@ -134,7 +134,7 @@ def test_work_is_counted_as_published():
 
 def test_user_errors_end_with_one_clear_line(tmp_path, capsys):
     for options, says, status in (
-        (["--backbone", "timm:vit_nothing"], "timm has no ViT", 2),
+        (["--backbone", "timm:vit_nothing"], "no network of this name", 2),
         (["--device", "mps"], "not supported", 1),
         (["SOLVER.OPTIMISER", "sgd"], "SOLVER.OPTIMIZER", 2),
     ):

@@ -817,6 +817,41 @@ def test_convpass_sees_neighbours_on_the_grid_and_nothing_beside_the_prefix():
     assert changed == [[0], [1], [2, 3, 7, 8, 12, 13]]
 
 
+@pytest.mark.parametrize("reads", ["norm", "residual", "norm,residual", "residual,norm"])
+def test_convpass_reads_behind_or_before_each_branchs_norm(reads):
+    """As the study's ft_attn_ln and ft_mlp_ln, "after" and "before" the norm; its answer passes LayerScale."""
+    vit, plain = make_vit(init_values=0.5), make_vit(init_values=0.5).blocks[1]
+    model = make_model("convpass", vit=vit, MODEL__CONVPASS__INPUT=reads)
+    randomise(model)
+    taps = {site: getattr(tap, "tap", tap) for _, site, verb, tap in wires(model.methods) if verb == "beside"}
+    attn, mlp = (taps[f"blocks.1.{part}"] for part in ("attn", "mlp"))
+    of_attn, of_mlp = (reads.split(",") * 2)[:2]
+    x = torch.randn(2, 17, 32)
+    y = plain.norm1(x)
+    x_attn = x + plain.ls1(plain.attn(y) + attn(y if of_attn == "norm" else x))
+    y = plain.norm2(x_attn)
+    expected = x_attn + plain.ls2(plain.mlp(y) + mlp(y if of_mlp == "norm" else x_attn))
+    torch.testing.assert_close(model.vit.blocks[1](x), expected)
+
+
+@pytest.mark.parametrize("pool", [dict(global_pool="avg"), dict(class_token=False, global_pool="map")])
+def test_prompts_can_be_gone_before_tokens_are_averaged_or_attended_to(pool, images):
+    """As in the unifying study: what is pooled is the patches, behind blocks that saw the prompts."""
+    keys = {"MODEL__PROMPT__NUM_TOKENS": 3, "MODEL__PROMPT__DEEP": True}
+    model = make_model("prompt", vit=make_vit(**pool), MODEL__PROMPT__VIT_POOL_TYPE="img_pool", **keys)
+    with_prompts = make_model("prompt", vit=make_vit(**pool), **keys)
+    assert not torch.allclose(model.features(images), with_prompts.features(images))
+    vit = make_vit(**pool)
+    x = vit.norm_pre(vit._pos_embed(vit.patch_embed(images)))
+    prefix = x.shape[1] - 16
+    for block, tap in zip(vit.blocks, model.methods["prompt"].taps, strict=False):
+        prompts = tap.prompts.expand(2, -1, -1)
+        x = block(torch.cat((x[:, :prefix], prompts, x[:, prefix:]), dim=1))
+        x = torch.cat((x[:, :prefix], x[:, prefix + 3 :]), dim=1)
+    expected = vit.forward_head(vit.norm(x), pre_logits=True)
+    torch.testing.assert_close(model.features(images), expected, atol=1e-5, rtol=1e-5)
+
+
 def test_convpass_skips_the_prompts_that_each_block_has():
     keys = dict(MODEL__PROMPT__NUM_TOKENS=3, MODEL__PROMPT__DEEP=True, MODEL__PROMPT__REVERSE_DEEP=True)
     model = make_model("convpass+prompt", MODEL__PROMPT__NUM_DEEP_LAYERS=1, **keys)
@@ -920,6 +955,7 @@ def test_lora_without_scaling_and_with_dropout():
         ("houlsby", {"ACTIVATION": "tanh", "WIDTH": -1}, ["ACTIVATION is 'tanh'", "WIDTH is -1"]),
         ("adaptformer", {"DROPOUT": 1.0}, ["DROPOUT is 1.0"]),
         ("convpass", {"CONV_INIT": "zero", "WIDTH": 0}, ["CONV_INIT is 'zero'", "WIDTH is 0"]),
+        ("convpass", {"INPUT": "norm,norm", "SITES": ["mlp"]}, ["INPUT is 'norm,norm'"]),
         ("repadapter", {"WIDTH": 5}, ["no multiple of GROUPS 2"]),
         ("fact_tt", {"RANK": 0}, ["RANK is 0"]),
         ("vqt", {"NUM_QUERIES": 0}, ["NUM_QUERIES is 0"]),

@@ -26,6 +26,7 @@ from src.engine.sensitivity import squared_gradients
 from src.models.allocation import Allocation, Rules, allocate, pieces
 from src.models.merge import merged_state_dict
 from src.models.method import wires
+from src.models.methods.convpass import ConvBypass
 from src.models.methods.sparse import SparseUpdate
 from src.models.methods.spt import OPERATIONS
 from src.models.vit_backbones import convert, zoo
@@ -178,18 +179,19 @@ ADAPTERS = {
 def describe_modules(left: dict, model, activation: str | None) -> list[str]:
     """What the study adds to branches: sets our methods' keys, takes its entries out of ``left``, names the methods."""
     assert activation in (None, "relu", "quick_gelu (twice)")  # an adapter's and Convpass's only one
-    found = {}
+    found, reads = {}, []  # what Convpass reads, branch by branch
     for part in ("attn", "mlp"):
         kind = left.pop(f"ft_{part}_module", None)
         mode, norm = left.pop(f"ft_{part}_mode", None), left.pop(f"ft_{part}_ln", None)
         if kind == "adapter":
-            name, ours, reads = ADAPTERS[mode, norm if mode == "parallel" else ""]
-            model[name.upper()].update(MODE=ours, INPUT=reads)
+            name, ours, reading = ADAPTERS[mode, norm if mode == "parallel" else ""]
+            model[name.upper()].update(MODE=ours, INPUT=reading)
             found.setdefault(name, []).append(part)
         elif kind is not None:
-            expected = {"convpass": ("parallel", "after"), "repadapter": ("sequential_before", None)}
-            assert (mode, norm) == expected[kind]
+            assert mode == {"convpass": "parallel", "repadapter": "sequential_before"}[kind]
             found.setdefault(kind, []).append(part)
+            if kind == "convpass":
+                reads.append({"after": "norm", "before": "residual"}[norm])
     known = set()
     for name, parts in found.items():
         node, theirs = model[name.upper()], name if name in ("convpass", "repadapter") else "adapter"
@@ -202,6 +204,7 @@ def describe_modules(left: dict, model, activation: str | None) -> list[str]:
             node.GROUPS = left["repadapter_group"]
         else:
             node.CONV_INIT = "xavier" if left["convpass_xavier_init"] else "identity"
+            node.INPUT = ",".join(reads)
         known |= {f"{theirs}_{key}" for key in ("bottleneck", "scaler", "init", "group", "xavier_init")}
     for key in known & left.keys():
         del left[key]
@@ -293,10 +296,9 @@ def named_as_in_study(model: TunedViT) -> dict[str, list[nn.Parameter]]:
         if kind == "LowRank":
             block = site.removesuffix("attn.qkv")
             named |= {f"lora.{block}qkv.A": [tap.down.weight], f"lora.{block}qkv.B": [tap.up.weight]}
-        elif kind in ("Bottleneck", "FromKept"):
-            add(f"adapter.{site}", tap.tap if kind == "FromKept" else tap)
-        elif kind == "ConvBypass":
-            add(f"convpass.{site}", tap)
+        elif kind in ("Bottleneck", "FromKept", "ConvBypass"):
+            tap = tap.tap if kind == "FromKept" else tap
+            add(f"{'convpass' if isinstance(tap, ConvBypass) else 'adapter'}.{site}", tap)
         elif kind == "GroupedBottleneck":
             rep = f"repadapter.{site.rsplit('.', 1)[0]}"
             add(f"{rep}.A", tap.down)

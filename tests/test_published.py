@@ -34,7 +34,7 @@ STUDY = {
         "MODEL.LORA.TARGETS": ["attn.qkv"], "MODEL.LORA.DROPOUT": 0.1, "SOLVER.OPTIMIZER": "adamw", "SOLVER.EPS": 1e-8,
         "SOLVER.BASE_LR": 0.01, "SOLVER.WEIGHT_DECAY": 0.0001, "SOLVER.DECAY": "all", "SOLVER.SCHEDULER": "timm",
         "SOLVER.SCHEDULE_LATE": True, "SOLVER.WARMUP_EPOCH": 10, "SOLVER.TOTAL_EPOCH": 100, "SOLVER.WARMUP_LR": 1e-6,
-        "SOLVER.MIN_LR": 1e-5,
+        "SOLVER.MIN_LR": 1e-5, "SOLVER.DROP_PATH": 0.1,
     },
 }  # fmt: skip
 
@@ -170,6 +170,8 @@ def test_what_differs_is_said():
         ("SOLVER.COOLDOWN_EPOCH", 10, "epochs", "100 and 10 of cooldown", "100"),
         ("DATA.BATCH_SIZE", 32, "batch", "32, whole ones only", "64, whole ones only"),
         ("DATA.DROP_LAST", False, "batch", "64", "64, whole ones only"),
+        ("SOLVER.DROP_PATH", 0.0, "drop_path", "0", "0.1"),
+        ("SOLVER.EMA", 0.999, "optimizer", "adamw, epsilon 1e-08, averaged with 0.999", "adamw, epsilon 1e-08"),
         ("MODEL.HEAD_INIT", "zero", "head_start", "zero", "linear"),
         ("MODEL.LORA.RANK", 8, "settings", None, None),
     ],

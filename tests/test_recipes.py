@@ -70,10 +70,18 @@ RENAMED = {"cifar_100": "cifar100", "cub_2011": "CUB", "CUB_200_2011": "CUB", "o
 RENAMED |= {"stanford_dogs": "StanfordDogs", "stanford_cars": "StanfordCars"}
 
 SOLVER = {"lr": "SOLVER.BASE_LR", "weight_decay": "SOLVER.WEIGHT_DECAY"}
+SSF = SOLVER | {"drop_path": "SOLVER.DROP_PATH", "ema": "SOLVER.EMA"}
 RLRR = SOLVER | {"drop_path": "MODEL.RLRR.DROPOUT", "simple_aug": "DATA.AUGMENT"}
 CONVPASS = {"scale": "MODEL.CONVPASS.SCALE", "xavier_init": "MODEL.CONVPASS.CONV_INIT"}
 # Our file -> the table it has to equal, and where each of its columns is said here.
 TABLES = {
+    "repro/fact_tk_fixed": ("fact_tk", {"rank": "MODEL.FACT_TK.RANK", "scale": "MODEL.FACT_TK.SCALE"}),
+    "sweeps/fact_tt": ("fact_tt", {"rank": "MODEL.FACT_TT.RANK", "scale": "MODEL.FACT_TT.SCALE"}),
+    "repro/convpass_fixed": ("convpass", CONVPASS),
+    "repro/convpass_attn_fixed": ("convpass_attn", CONVPASS),
+    "repro/repadapter": ("repadapter", {"scale": "MODEL.REPADAPTER.SCALE"}),
+    "repro/ssf_fixed": ("ssf", SSF),
+    "repro/ssf_fgvc": ("ssf_fgvc", SSF),
     "repro/rlrr": ("rlrr", RLRR),
     "repro/rlrr_augreg": ("rlrr", RLRR),
     "repro/rlrr_vitl": ("rlrr", RLRR),
@@ -132,6 +140,15 @@ RLRR_VTAB = timm_rates(1e-3, 1e-7, 1e-8, late=True, cooldown=10)  # VTABConfig.p
 RLRR_FGVC = timm_rates(5e-4, 1e-7, 1e-8, late=True, epochs=50, cooldown=10)  # FGVCConfig.py (NABirds), train_fgvc.py
 # Our file -> rates of all epochs and steps in all, of VTAB-1k's 1,000 images.
 RUNS = {
+    "repro/noah": (NOAH, 1500),
+    "repro/fact_tk_fixed": (NOAH, 1500),
+    "sweeps/fact_tt": (NOAH, 1500),
+    "repro/convpass_fixed": (NOAH, 1500),
+    "repro/convpass_attn_fixed": (NOAH, 1500),
+    "repro/repadapter": (NOAH, 1500),
+    "repro/adaptformer": (NOAH, 1500),
+    "repro/ssf_fixed": (SSF_VTAB, 1650),
+    "repro/ssf": (SSF_VTAB, 1650),
     "repro/rlrr": (RLRR_VTAB, 3520),
     "repro/rlrr_augreg": (RLRR_VTAB, 3520),
     "repro/spt": (SPT, 1600),
@@ -142,6 +159,7 @@ RUNS = {
 }
 # The same of a fine-grained task, and its number of images: train and val.
 FGVC_RUNS = {
+    "repro/ssf_fgvc": ("CUB", 5994, SSF_FGVC, 93 * 110),
     "repro/rlrr_fgvc": ("nabirds", 23929, RLRR_FGVC, 748 * 60),
 }
 
@@ -174,18 +192,28 @@ def test_block_expansion_has_the_learning_rates_of_hugging_faces_schedule():
     assert sum(schedule.steps(epoch) for epoch in range(schedule.epochs)) == 10_000
 
 
-NOAH_LOOP = {"SOLVER.OPTIMIZER": "adamw", "SOLVER.WEIGHT_DECAY": 1e-4, "SOLVER.EPS": 1e-8}
+NOAH_LOOP = {"SOLVER.OPTIMIZER": "adamw", "SOLVER.WEIGHT_DECAY": 1e-4, "SOLVER.EPS": 1e-8, "SOLVER.DROP_PATH": 0.1}
 NOAH_LOOP |= {"DATA.SOURCE": "noah", "DATA.PIXELS": "noah", "DATA.NORMALIZE": "", "DATA.BATCH_SIZE": 64}
 JIE = NOAH_LOOP | {"MODEL.HEAD_INIT": "linear", "SOLVER.DECAY": "all", "SEED": 42}  # fact_tk.py:169-205, train.py:55-85
 SSF_ALL = {"MODEL.HEAD_INIT": "trunc_normal", "SOLVER.EPS": 1e-8, "DATA.NORMALIZE": "backbone", "SEED": 42}
 SSF_ALL |= {"DATA.FEATURE": "timm:vit_base_patch16_224.augreg_in21k", "SOLVER.OPTIMIZER": "adamw"}
 SSF_STRONG = {"DATA.MIXUP": 0.8, "DATA.CUTMIX": 1.0, "DATA.RANDOM_ERASING": 0.25, "SOLVER.LABEL_SMOOTHING": 0.1}
 RLRR_ALL = {"MODEL.HEAD_INIT": "zero", "SOLVER.EPS": 1e-8, "DATA.NORMALIZE": "inception", "DATA.BATCH_SIZE": 32}
-RLRR_ALL |= {"SOLVER.OPTIMIZER": "adamw", "SEED": 42}
-SPT_ALL = NOAH_LOOP | {"MODEL.HEAD_INIT": "trunc_normal", "SEED": 0}
+RLRR_ALL |= {"SOLVER.OPTIMIZER": "adamw", "SOLVER.DROP_PATH": 0.0, "SEED": 42}
+SPT_ALL = NOAH_LOOP | {"MODEL.HEAD_INIT": "trunc_normal", "SOLVER.DROP_PATH": 0.0, "SEED": 0}  # its own keys drop paths
 VPT_ALL = {"SOLVER.OPTIMIZER": "sgd", "MODEL.HEAD_INIT": "vpt", "DATA.PIXELS": "vpt", "DATA.SOURCE": "tfds"}
 # Our file -> what is alike in all its runs, in the original repository.
 ALIKE = {
+    "repro/noah": NOAH_LOOP | {"MODEL.HEAD_INIT": "trunc_normal", "SOLVER.DECAY": "timm", "SEED": 0},
+    "repro/fact_tk_fixed": JIE,
+    "sweeps/fact_tt": JIE,
+    "repro/convpass_fixed": JIE | {"MODEL.CONVPASS.WIDTH": 8, "MODEL.CONVPASS.SITES": ["attn", "mlp"]},
+    "repro/convpass_attn_fixed": JIE | {"MODEL.CONVPASS.WIDTH": 8, "MODEL.CONVPASS.SITES": ["attn"]},
+    "repro/repadapter": JIE | {"MODEL.REPADAPTER.WIDTH": 8, "MODEL.REPADAPTER.GROUPS": 2},
+    "repro/adaptformer": JIE | {"MODEL.ADAPTFORMER.WIDTH": 8},
+    "repro/ssf_fixed": SSF_ALL | {"DATA.SOURCE": "noah", "DATA.BATCH_SIZE": 64, "DATA.MIXUP": 0.0},
+    "repro/ssf_fgvc": SSF_ALL | SSF_STRONG | {"DATA.BATCH_SIZE": 64, "DATA.AUGMENT": "rrc_flip"},
+    "sweeps/ssf_cifar100": SSF_ALL | SSF_STRONG | {"DATA.BATCH_SIZE": 128, "SOLVER.EMA": 0.99992},
     "repro/rlrr": RLRR_ALL | {"DATA.SOURCE": "noah", "DATA.FEATURE": "sup_vitb16_imagenet21k"},
     "repro/rlrr_augreg": RLRR_ALL | {"DATA.FEATURE": "timm:vit_base_patch16_224.augreg_in21k"},
     "repro/rlrr_fgvc": RLRR_ALL | {"DATA.RESIZE": "squash_crop", "DATA.TRAIN_SPLIT": "trainval"},
@@ -213,6 +241,12 @@ def places(model, method: str, site: str) -> tuple[str, ...]:
 HEAD = ("head.last_layer.weight",)
 # Our file, its method -> whether a parameter decays, by the original's rule.
 DECAYS = {
+    ("repro/noah", "lora"): lambda name, param, model: param.ndim > 1,  # timm's create_optimizer
+    ("repro/noah", "adapter"): lambda name, param, model: param.ndim > 1,
+    ("repro/fact_tk_fixed", "fact_tk"): lambda name, param, model: True,  # AdamW(trainable, ...), fact_tk.py:203
+    ("repro/convpass_fixed", "convpass"): lambda name, param, model: True,
+    ("repro/repadapter", "repadapter"): lambda name, param, model: True,
+    ("repro/ssf_fixed", "ssf"): lambda name, param, model: name in HEAD,  # all others are vectors, optim_factory.py:51
     # neither "bias" nor "norm" in its name: scale_col, scale_line, ssf_scale_patch, ssf_shift_patch, networks.py:299
     ("repro/rlrr", "rlrr"): lambda name, param, model: (
         name in HEAD
@@ -231,8 +265,7 @@ def test_what_decays_is_what_decays_in_the_original(path, method):
     assert decaying == {name: DECAYS[path, method](name, param, model) for name, param in trained.items()}
 
 
-REPRO = [path.stem for path in sorted((ROOT / "configs/repro").glob("*.yaml"))]
-REPRO = [name for name in REPRO if not name.startswith(("study", "fact", "convpass", "ssf"))]
+REPRO = sorted(path.stem for path in (ROOT / "configs/repro").glob("*.yaml") if not path.stem.startswith("study"))
 
 
 @pytest.mark.parametrize("name", REPRO)

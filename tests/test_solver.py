@@ -8,23 +8,34 @@ import pytest
 import timm
 import torch
 import yaml
-from conftest import make_cfg, make_model, make_vit
+from conftest import make_allocation, make_cfg, make_model, make_vit, randomise
+from safetensors.torch import load_file
 from test_interruptions import SETTINGS, interrupted_at
+from test_merge import learned
 from test_run import QUICK, same_result
 from timm.optim import param_groups_layer_decay, param_groups_weight_decay
 from timm.scheduler import create_scheduler_v2
+from timm.utils import ModelEmaV2, ModelEmaV3
 from torch import nn
 from torch.utils.data import DataLoader
 
-from src.api import tune
+from src.api import load, save, tune
 from src.configs.config import ConfigError, changed, load_cfg, load_cfg_text
 from src.data.loader import split_batches
+from src.engine import trainer
+from src.engine.checkpoint import load_tuned
 from src.engine.results import RunFolder, run_folder
-from src.engine.run import run
+from src.engine.run import evaluate_run, run
 from src.engine.shared import Shared
 from src.engine.trainer import Training
 from src.models.head import Head
+from src.models.pooling import set_pool
+from src.models.prefix import frozen_prefix
+from src.models.vit_backbones.zoo import norm_of_all
+from src.models.vit_models import METHODS, TunedViT, parse
+from src.solver.ema import Average
 from src.solver.optimizer import build_optimizer, parameter_groups
+from src.tools.exports.plain import merge
 from src.utils.signals import Interrupted, StopSignals
 
 DIGITS = ["DATA.NAME", "digits", "DATA.FEATURE", "vit_micro_glyphs", "DATA.CROPSIZE", "32", "DATA.PIXELS", "backbone"]
@@ -484,8 +495,157 @@ def test_a_run_says_who_decays_and_how_long_it_was(tmp_path):
     assert "methods.ssf.taps.*.scale" in wiring
 
 
-def test_a_run_of_so_many_steps_resumes_within_its_last_epoch(tmp_path, monkeypatch):
-    cfg = load_cfg("", [*SETTINGS, "SOLVER.MAX_STEPS", "17", "SOLVER.WARMUP_STEPS", "3", "DATA.DROP_LAST", "True"])
+def test_images_that_fill_no_batch_are_refused(tmp_path):
+    cfg = load_cfg("", [*QUICK, "DATA.BATCH_SIZE", "5000", "DATA.DROP_LAST", "True"])
+    with pytest.raises(ValueError, match="do not fill one batch of 5000"):
+        run(cfg, RunFolder(tmp_path / "run"))
+
+
+# --- drop-path
+
+
+def swin(**more):
+    sizes = dict(depths=(1, 2, 1, 1), embed_dim=12, num_heads=(1, 1, 2, 2), img_size=64, window_size=2)
+    return timm.create_model("swin_tiny_patch4_window7_224", num_classes=0, **sizes, **more)
+
+
+def convnext(**more):
+    return timm.create_model(
+        "convnext_atto", num_classes=0, depths=(1, 2, 1, 1), dims=(4, 8, 8, 8), ls_init_value=1.0, **more
+    )
+
+
+def tuned(vit, methods: str = "linear", drop_path: float = 0.0, **keys) -> TunedViT:
+    torch.manual_seed(2)
+    return TunedViT(vit, parse(methods), make_cfg(**keys).MODEL, num_classes=5, drop_path=drop_path)
+
+
+@pytest.mark.parametrize("build", [make_vit, swin, convnext])
+def test_drop_path_alone_acts_in_a_frozen_network_and_is_timms(build):
+    """The same random numbers leave out the same branches as in timm's own network, built with that rate."""
+    torch.manual_seed(0)
+    ours = build()
+    theirs = build(drop_path_rate=0.4)
+    theirs.load_state_dict(ours.state_dict())
+    for module in ours.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.5  # the network's own: it stays off
+    model = tuned(ours, drop_path=0.4).train()
+    images = torch.randn(6, 3, 64 if build is swin else 32, 64 if build is swin else 32)
+    with torch.no_grad():
+        torch.manual_seed(3)
+        expected = theirs.train().forward_head(theirs.forward_features(images), pre_logits=True)
+        torch.manual_seed(3)
+        torch.testing.assert_close(model.pooled(images), expected, atol=1e-6, rtol=1e-6)
+        still = theirs.eval().forward_head(theirs.forward_features(images), pre_logits=True)
+        assert not torch.allclose(still, expected)
+        torch.testing.assert_close(model.eval().pooled(images), still, atol=1e-6, rtol=1e-6)
+
+
+def test_drop_path_is_what_spts_key_says_unless_the_solvers_does():
+    def rates(method: str, drop_path: float, **keys) -> list[float]:
+        vit = make_vit()
+        if method == "spt_lora":
+            rules = METHODS[method].rules(make_cfg().MODEL.SPT_LORA, vit)
+            keys["MODEL__SPT_LORA__ALLOCATION"] = make_allocation(vit, rules)
+        return [module.drop_prob for module in tuned(vit, method, drop_path, **keys).drop_paths]
+
+    assert rates("linear", 0.0) == []
+    assert rates("linear", 0.2) == pytest.approx([0, 0, 0.1, 0.1, 0.2, 0.2])
+    assert rates("spt_lora", 0.0, MODEL__SPT_LORA__VIT_DROP_PATH=0.3) == pytest.approx([0, 0, 0.15, 0.15, 0.3, 0.3])
+    assert rates("spt_lora", 0.2, MODEL__SPT_LORA__VIT_DROP_PATH=0.3) == pytest.approx([0, 0, 0.1, 0.1, 0.2, 0.2])
+    assert rates("spt_lora", 0.0, MODEL__SPT_LORA__VIT_DROP_PATH=0.0) == []
+
+
+def test_what_drop_path_acts_in_is_not_computed_once():
+    images = torch.randn(3, 3, 32, 32)
+    assert frozen_prefix(tuned(make_vit()), images).name == "the pooled features"
+    assert frozen_prefix(tuned(make_vit(), drop_path=0.3), images).name == "blocks.0"  # whose rate is 0
+
+
+def test_drop_path_goes_with_gradient_checkpointing_and_methods():
+    """Branches left out in the forward pass are left out when it is computed again."""
+    found = []
+    for checkpointing in (False, True):
+        vit = make_vit()
+        vit.set_grad_checkpointing(checkpointing)
+        model = tuned(vit, "prompt+freqfit+lora+adaptformer", drop_path=0.5)
+        randomise(model)
+        torch.manual_seed(4)
+        model.train()(torch.randn(5, 3, 32, 32)).square().sum().backward()
+        found.append({name: param.grad for name, param in model.named_parameters() if param.grad is not None})
+    assert len(found[0]) > 10
+    torch.testing.assert_close(*found)
+
+
+# --- the average of what is learned
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_average_is_timms(seed):
+    """ModelEmaV2's, which SSF uses, and ModelEmaV3's to the bit: from the start, with one decay."""
+    torch.manual_seed(seed)
+    decay = random.Random(seed).uniform(0.5, 0.9999)
+    model = tuned(make_vit(), "lora+layernorm", MODEL__MLP_NUM=1)  # with batch norm: statistics and a count
+    average, second, third = Average(model, decay), ModelEmaV2(model, decay), ModelEmaV3(model, decay)
+    for _ in range(5):
+        for tensor in model.tuned_state_dict().values():
+            tensor.add_(torch.randn(tensor.shape) if tensor.is_floating_point() else 1)
+        for one in (second, third):
+            one.update(model)
+        average.update()
+    expected = third.module.tuned_state_dict()
+    assert average.values.keys() == expected.keys()
+    assert all(name.startswith(("methods.", "head.")) or "norm" in name for name in expected)
+    torch.testing.assert_close(average.values, dict(expected), rtol=0, atol=0)
+    for name, value in second.module.tuned_state_dict().items():
+        if value.is_floating_point():
+            torch.testing.assert_close(average.values[name], value, rtol=1e-5, atol=1e-6)
+    present = {name: tensor.clone() for name, tensor in model.tuned_state_dict().items()}
+    average.swap()
+    torch.testing.assert_close(dict(model.tuned_state_dict()), dict(expected), rtol=0, atol=0)
+    average.swap()
+    torch.testing.assert_close(dict(model.tuned_state_dict()), present, rtol=0, atol=0)
+
+
+EMA = [
+    "MODEL.TRANSFER_TYPE", "lora", "SOLVER.EMA", "0.9", "DATA.BATCH_SIZE", "16", "SOLVER.MAX_STEPS", "5",
+    "SOLVER.EVAL_EVERY", "0", "DEVICE", "cpu", "DATA.TRAIN_SPLIT", "train",
+]  # fmt: skip
+
+
+def test_a_run_tests_and_writes_the_average_and_trains_on_without_it(tmp_path, monkeypatch):
+    """What a step leaves is that of a run without; what is written is the average of these, from the start on."""
+    honest, left = trainer.TrainingStep.__call__, []
+
+    def step(self, *batch):
+        if not left:
+            left.append({name: value.clone() for name, value in self.network.tuned_state_dict().items()})
+        loss = honest(self, *batch)
+        left.append({name: value.clone() for name, value in self.network.tuned_state_dict().items()})
+        return loss
+
+    monkeypatch.setattr(trainer.TrainingStep, "__call__", step)
+    cfg = load_cfg("", [*QUICK, *EMA])
+    result, steps = run(cfg, RunFolder(tmp_path / "with")), list(left)
+    left.clear()
+    run(load_cfg("", [*QUICK, *EMA, "SOLVER.EMA", "0.0", "DATA.NO_TEST", "True"]), RunFolder(tmp_path / "without"))
+    torch.testing.assert_close(steps, left, rtol=0, atol=0)
+
+    average = steps[0]
+    for one in steps[1:]:
+        average = {name: value.lerp(one[name], 1 - 0.9) for name, value in average.items()}
+    written = load_file(tmp_path / "with" / "tuned.safetensors")
+    torch.testing.assert_close(written, average, rtol=0, atol=0)
+    again = evaluate_run(RunFolder(tmp_path / "with"), cfg)
+    assert again == result["test"]
+
+
+def test_a_run_with_an_average_and_drop_path_resumes_to_the_very_same_end(tmp_path, monkeypatch):
+    cfg = load_cfg("", [
+        *SETTINGS, "SOLVER.MAX_STEPS", "17", "SOLVER.WARMUP_STEPS", "3", "DATA.DROP_LAST", "True", "SOLVER.EMA", "0.8",
+        "SOLVER.DROP_PATH", "0.3", "SOLVER.PATIENCE", "300",
+    ])  # fmt: skip
     run(cfg, RunFolder(tmp_path / "whole"))
     interrupted_at(monkeypatch, [4, 14])
     for resume in (False, True):
@@ -495,7 +655,86 @@ def test_a_run_of_so_many_steps_resumes_within_its_last_epoch(tmp_path, monkeypa
     same_result(tmp_path / "whole", tmp_path / "parts")
 
 
-def test_images_that_fill_no_batch_are_refused(tmp_path):
-    cfg = load_cfg("", [*QUICK, "DATA.BATCH_SIZE", "5000", "DATA.DROP_LAST", "True"])
-    with pytest.raises(ValueError, match="do not fill one batch of 5000"):
-        run(cfg, RunFolder(tmp_path / "run"))
+@pytest.mark.parametrize(
+    ("pairs", "what"),
+    [
+        (["SOLVER.EMA", "1.0"], r"SOLVER\.EMA is 1\.0; it must be at least 0 and less than 1"),
+        (["SOLVER.DROP_PATH", "1"], r"SOLVER\.DROP_PATH is 1\.0"),
+        (
+            ["SOLVER.EMA", "0.9", "SOLVER.FSDP", "True", "MODEL.TRANSFER_TYPE", "end2end"],
+            r"FSDP does not .* SOLVER\.EMA",
+        ),
+        (["MODEL.POOL", "max"], r"MODEL\.POOL is 'max'"),
+    ],
+)
+def test_rates_and_pools_that_cannot_be_are_named(pairs, what):
+    with pytest.raises(ConfigError, match=what):
+        load_cfg("", [*DIGITS, *pairs])
+
+
+# --- pooling
+
+
+def leaves_the_last_block(model: TunedViT, images: torch.Tensor) -> torch.Tensor:
+    seen = []
+    handle = model.vit.norm.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    model.pooled(images)
+    handle.remove()
+    return seen[0]
+
+
+@pytest.mark.parametrize("methods", ["linear", "lora", "prompt", "vqt"])
+@pytest.mark.parametrize("registers", [0, 2])
+@torch.no_grad()
+def test_the_average_is_that_of_the_patches_behind_the_norm(methods, registers):
+    images = torch.randn(3, 3, 32, 32)
+    model = tuned(make_vit(reg_tokens=registers), methods, MODEL__POOL="avg", MODEL__PROMPT__NUM_TOKENS=4).eval()
+    randomise(model)
+    tokens = leaves_the_last_block(model, images)
+    expected = model.vit.norm(tokens[:, -16:]).mean(dim=1)  # 4 x 4 patches, behind class token, registers and prompts
+    torch.testing.assert_close(model.pooled(images), expected, atol=1e-6, rtol=1e-6)
+    other = tuned(make_vit(reg_tokens=registers), methods, MODEL__PROMPT__NUM_TOKENS=4).eval()
+    randomise(other)
+    assert not torch.allclose(other.pooled(images), expected, atol=1e-3)
+
+
+@torch.no_grad()
+def test_the_class_token_of_mae_gets_the_norm_that_has_seen_it():
+    vit, images = make_vit(global_pool="avg"), torch.randn(3, 3, 32, 32)
+    tokens = vit.forward_features(images)
+    set_pool(vit, "token", norm_of_all=True)
+    torch.testing.assert_close(tuned(vit, MODEL__POOL="token").eval().pooled(images), vit.fc_norm(tokens[:, 0]))
+    assert norm_of_all("mae_vitb16")
+    assert not any(map(norm_of_all, ("mae_vitb16_freshnorm", "sup_vitb16_imagenet21k", "timm:vit_base_patch16_224")))
+
+
+@pytest.mark.parametrize(
+    ("vit", "pool", "what"),
+    [
+        (lambda: make_vit(class_token=False, global_pool="avg"), "token", "no class token"),
+        (lambda: make_vit(global_pool="avg"), "token", "trained behind an average"),
+        (lambda: make_vit(global_pool="map"), "avg", "'map' pooling"),
+        (swin, "token", "MODEL.POOL is for ViTs"),
+        (convnext, "token", "MODEL.POOL is for ViTs"),
+    ],
+)
+def test_a_pooling_for_which_there_is_no_norm_is_refused(vit, pool, what):
+    with pytest.raises(ValueError, match=what):
+        tuned(vit(), MODEL__POOL=pool)
+
+
+@torch.no_grad()
+def test_the_api_and_what_is_read_back_pool_alike(tmp_path):
+    vit, images = make_vit(), torch.randn(3, 3, 32, 32)
+    model = tune(vit, "lora", num_classes=3, pool="avg").eval()
+    randomise(model)
+    save(model, tmp_path / "tuned.safetensors")
+    torch.testing.assert_close(load(tmp_path / "tuned.safetensors", vit)(images), model(images))
+    assert vit.global_pool == "token"
+
+
+def test_a_merged_model_is_timms_with_the_same_pooling(tmp_path):
+    plain = merge(load_tuned(learned(tmp_path, "MODEL.TRANSFER_TYPE", "lora", "MODEL.POOL", "avg")))
+    assert (plain.arguments["global_pool"], plain.arguments["fc_norm"]) == ("avg", False)
+    with pytest.raises(ConfigError, match="zero_shot takes CLIP's class token"):
+        load_cfg("", [*DIGITS, "DATA.FEATURE", "clip_vitb16", "MODEL.HEAD_INIT", "zero_shot", "MODEL.POOL", "avg"])

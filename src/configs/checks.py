@@ -32,6 +32,7 @@ CHOICES = {
     "DATA.CLASS_WEIGHTS_TYPE": ("none", "inv", "inv_sqrt"),
     "MODEL.TYPE": ("vit",),
     "MODEL.HEAD_INIT": ("vpt", "zero", "linear", "trunc_normal", "zero_shot"),
+    "MODEL.POOL": ("", "token", "avg"),
     "MODEL.POS_EMBED_RESIZE": ("auto", "bilinear", "bicubic"),
     "SOLVER.OPTIMIZER": ("sgd", "adam", "adamw"),
     "SOLVER.SCHEDULER": ("cosine", "timm", "constant"),
@@ -190,6 +191,8 @@ def _zero_shot(cfg: CfgNode, methods: Iterable[str]) -> list[str]:
     found = []
     if cfg.MODEL.MLP_NUM:
         found.append("MODEL.HEAD_INIT zero_shot has no place for the head's hidden layers (MODEL.MLP_NUM)")
+    if cfg.MODEL.POOL == "avg":
+        found.append("MODEL.HEAD_INIT zero_shot takes CLIP's class token: leave MODEL.POOL avg out")
     if wider := [name for name in methods if METHODS[name].num_features is not Method.num_features]:
         found.append(
             f"MODEL.HEAD_INIT zero_shot and {', '.join(wider)} do not go together: CLIP's projection takes the ViT's "
@@ -207,6 +210,11 @@ def _solver(cfg: CfgNode) -> list[str]:
     found += _schedule(solver)
     if not counts_steps(solver) and (problem := rarely_measured(solver, num_epochs(solver))):
         found.append(problem)
+    for key in ("DROP_PATH", "EMA"):
+        if not 0 <= solver[key] < 1:
+            found.append(f"SOLVER.{key} is {solver[key]}; it must be at least 0 and less than 1")
+    if solver.FSDP and solver.EMA:
+        found.append("SOLVER.FSDP does not go together with SOLVER.EMA: an average is kept whole")
     if not 0 < solver.LAYER_DECAY <= 1:
         found.append(f"SOLVER.LAYER_DECAY is {solver.LAYER_DECAY}; it must be more than 0 and at most 1")
     if solver.LAYER_DECAY != 1 and not _end2end(cfg):

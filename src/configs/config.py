@@ -194,6 +194,9 @@ def get_cfg() -> CfgNode:
     # How position embeddings are resized for other image sizes: "bilinear" (VPT), "bicubic" (timm), "auto" (DINOv2:
     # bicubic, others: bilinear; timm:<name> always bicubic).
     cfg.MODEL.POS_EMBED_RESIZE = "auto"
+    # What of a ViT's tokens the head gets: "token" (the class token), "avg" (the average of the patches, prompts left
+    # out), "": as the backbone was pre-trained. Only what its weights have a norm for.
+    cfg.MODEL.POOL = ""
     # Hidden layers of the head.
     cfg.MODEL.MLP_NUM = 0
     # How the head starts: "vpt" (random, large for few classes: for SGD with large learning rates), "zero", "linear"
@@ -245,7 +248,7 @@ def get_cfg() -> CfgNode:
     # When the learning rate changes: "epoch" (VPT: the first warm-up epoch has learning rate WARMUP_LR) or "step".
     cfg.SOLVER.SCHEDULE_PER = "epoch"
     # Each epoch has the learning rate of the one before, the first two the first one's: what becomes of a timm
-    # scheduler that is stepped after an epoch with that epoch's number (FacT, Convpass, RepAdapter, SSF, RLRR, SPT).
+    # scheduler that is stepped after an epoch with that epoch's number (NOAH, FacT, Convpass, RepAdapter, RLRR, SPT).
     cfg.SOLVER.SCHEDULE_LATE = False
     # Where the warm-up starts.
     cfg.SOLVER.WARMUP_LR = 0.0
@@ -277,6 +280,13 @@ def get_cfg() -> CfgNode:
     cfg.SOLVER.BEST_TEST_EPOCH = False
     # Write last.ckpt also after every so many steps, for long epochs; 0: after every epoch only.
     cfg.SOLVER.SAVE_EVERY = 0
+    # Drop-path of the last block's branches, rising from 0 at the first, in training only and on frozen ViTs too, whose
+    # dropout stays off; what a method adds within a branch is dropped with it. 0.0: the backbone's own, which acts in
+    # end2end, and that of spt_* (VIT_DROP_PATH).
+    cfg.SOLVER.DROP_PATH = 0.0
+    # Decay per step of an average of all that is learned, such as SSF's 0.9998; 0.0: none. With it validation, test,
+    # tuned.safetensors and what is exported have the averaged weights; last.ckpt has both.
+    cfg.SOLVER.EMA = 0.0
     # "softmax" (cross-entropy) or "sigmoid" (one binary cross-entropy per class).
     cfg.SOLVER.LOSS = "softmax"
     # Share of the target spread evenly over all classes (softmax only).

@@ -21,6 +21,7 @@ from ..configs import checks
 from ..configs.config import load_cfg_text
 from ..data.pixels import Pixels, pixels_from
 from ..models.method import THIS_FILE
+from ..models.pooling import set_pool
 from ..models.vit_models import TunedViT, build_model, config_name, parse
 from ..utils import distributed
 from ..utils.io import write_atomic
@@ -102,7 +103,9 @@ def load_tuned(path: str | Path, changes: Sequence[str] = (), vit: nn.Module | N
     head = {name.removeprefix("head."): tensor for name, tensor in state.items() if name.startswith("head.")}
     if vit is not None:
         methods = parse(cfg.MODEL.TRANSFER_TYPE, cfg.FREQFIT)
-        model = TunedViT(copy.deepcopy(vit), methods, whole.MODEL, len(class_names), head)
+        vit = copy.deepcopy(vit)
+        set_pool(vit, whole.MODEL.POOL, norm_of_all=True)
+        model = TunedViT(vit, methods, whole.MODEL, len(class_names), head)
     else:
         model = build_model(whole, len(class_names), head=head)
     model.load_tuned_state_dict(state)

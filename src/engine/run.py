@@ -65,10 +65,11 @@ def run(cfg: CfgNode, folder: RunFolder, resume: bool = False, shared: Shared | 
     require_compiler(cfg)
     require_trackers(cfg)
     find_weights(cfg.DATA.FEATURE, cfg.MODEL.MODEL_ROOT, cfg.MODEL.WEIGHT_PATH)
+    shared = shared or Shared()
+    shared.require_methods_fit(cfg)
     zero_shot = cfg.MODEL.HEAD_INIT == "zero_shot"
     if zero_shot:
         check_zero_shot(cfg)
-    shared = shared or Shared()
     data = shared.data(cfg)
     if cfg.SOLVER.BEST_TEST_EPOCH and "test" not in data.splits:
         raise ValueError(f"SOLVER.BEST_TEST_EPOCH tests every epoch, but {data.task.name} has no test set here")

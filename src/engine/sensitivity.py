@@ -7,13 +7,12 @@ from pathlib import Path
 
 import torch
 from fvcore.common.config import CfgNode
-from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data.opened import Data
 from ..models.allocation import UNIT, Allocation, allocate, pieces
-from ..models.method import blocks
+from ..models.drop_path import set_drop_path
 from ..models.methods.spt import OPERATIONS, SPT
 from ..models.vit_models import METHODS, TunedViT, build_model, config_name, parse
 from ..utils.plots import heat_map
@@ -139,11 +138,8 @@ def new_head(model: TunedViT) -> None:
 
 def drop_paths(vit: nn.Module, rate: float) -> None:
     """Give the blocks drop-path that rises from 0 to ``rate`` and acts at once; the rest stays in eval mode."""
-    depth = len(blocks(vit))
-    for i, block in enumerate(blocks(vit).values()):
-        for name in ("drop_path", "drop_path1", "drop_path2"):
-            if hasattr(block, name):
-                setattr(block, name, DropPath(rate * i / max(1, depth - 1)).train())
+    for module in set_drop_path(vit, rate):
+        module.train()
 
 
 def report(allocation: Allocation, model: TunedViT) -> str:

@@ -15,7 +15,7 @@ from ..configs.config import flatten
 from ..data.loader import Loader
 from ..data.opened import Data, open_data
 from ..models.vit_backbones.zoo import build_backbone
-from ..models.vit_models import TunedViT, build_model
+from ..models.vit_models import TunedViT, build_model, require_methods_fit
 
 T = TypeVar("T")
 
@@ -43,6 +43,12 @@ class Shared:
         self._loaders: OrderedDict[Hashable, tuple[dict[str, Loader], list[str]]] = OrderedDict()
         self._known: OrderedDict[Hashable, dict] = OrderedDict()
         self._compiled: OrderedDict[Hashable, TunedViT] = OrderedDict()
+        self._fitting: OrderedDict[Hashable, None] = OrderedDict()
+
+    def require_methods_fit(self, cfg: CfgNode) -> None:
+        """``models.vit_models.require_methods_fit``, once for each kind of model."""
+        keys = [cfg.MODEL, cfg.FREQFIT, cfg.DATA.FEATURE, cfg.DATA.CROPSIZE, cfg.DATA.IMAGE_SIZE]
+        _kept(self._fitting, simplejson.dumps(keys), lambda: require_methods_fit(cfg))
 
     def data(self, cfg: CfgNode) -> Data:
         """The opened task."""
@@ -63,6 +69,7 @@ class Shared:
         model = build_model(cfg, num_classes, self._own_backbone, head).to(device)
         data, solver = cfg.DATA, cfg.SOLVER
         keys = [cfg.MODEL, cfg.FREQFIT, data.FEATURE, data.CROPSIZE, data.IMAGE_SIZE, solver.AMP, solver.TF32]
+        keys.append(solver.DROP_PATH)
         form = (simplejson.dumps(keys), num_classes, device)
         if cfg.MODEL.COMPILE:
             kept = _kept(self._compiled, form, lambda: model)

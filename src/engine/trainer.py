@@ -15,6 +15,7 @@ from torch import Tensor
 from ..configs.checks import rarely_measured
 from ..data.loader import Loader
 from ..models.vit_models import TunedViT
+from ..solver.ema import Average
 from ..solver.losses import build_loss, class_weights
 from ..solver.lr_scheduler import Schedule
 from ..solver.optimizer import build_optimizer, set_learning_rate
@@ -23,7 +24,7 @@ from ..utils.io import WriteError, write_json_lines
 from ..utils.progress import tqdm
 from ..utils.signals import Interrupted, StopSignals
 from .checkpoint import copy_of_tuned, load_last, put_back, save_last
-from .evaluator import evaluate
+from .evaluator import Metrics, evaluate
 from .features import reuse_features
 from .precision import autocast
 from .results import RunFolder
@@ -109,6 +110,7 @@ class Training:
         self.stops_early = self.val is not None and self.epochs > self.solver.PATIENCE
         self._require_schedule()
         self.step = TrainingStep(cfg, model, self.optimizer, self.loss_of, self.device)
+        self.average = Average(model, self.solver.EMA) if self.solver.EMA else None
         self.rows, self.best = [], {"epoch": -1, "top1": -1.0, "state": None}
         self.steps, self.epoch_seconds, self.losses = 0, 0.0, torch.zeros(0)
         self.seconds = {"features": 0.0, "first_step": 0.0, "train": 0.0, "validate": 0.0}
@@ -149,6 +151,8 @@ class Training:
         start = time.perf_counter()
         names = ("rows", "best", "steps", "epoch_seconds", "losses", "seconds")
         progress = {name: getattr(self, name) for name in names} | {"made": self._circumstances()}
+        if self.average:
+            progress["average"] = self.average.values
         try:
             save_last(self.run_folder.last, self.model, self.optimizer, self.step.scaler, progress)
         except WriteError as error:
@@ -173,6 +177,8 @@ class Training:
             return
         progress = load_last(self.run_folder.last, self.model, self.optimizer, self.step.scaler)
         made, now = progress.pop("made"), self._circumstances()
+        if self.average:
+            self.average.load(progress.pop("average"))
         for name, value in progress.items():
             setattr(self, name, value)
         where = f"after epoch {len(self.rows)}/{self.epochs}" + (f", step {self.steps}" if self.steps else "")
@@ -230,6 +236,8 @@ class Training:
             lr = self.schedule(epoch, step)
             set_learning_rate(self.optimizer, lr)
             fresh.append(self.step(images, targets, sizes[step]))
+            if self.average:
+                self.average.update()
             if not self.started:
                 fresh[-1].item()  # waits for a GPU, and for the compiler
                 self.seconds["first_step"] += time.perf_counter() - start
@@ -281,20 +289,36 @@ class Training:
         if self.val is None or not (epoch + 1 == self.epochs or (every and (epoch + 1) % every == 0)):
             return {}
         start = time.perf_counter()
-        metrics = evaluate(self.network, self.val, autocast(self.cfg, self.device), padded=self.cfg.MODEL.COMPILE)
-        if metrics.top1 > self.best["top1"]:
-            state = copy_of_tuned(self.model) if self.stops_early else None
-            self.best = {"epoch": epoch, "top1": metrics.top1, "state": state}
+        with self._averaged():
+            metrics = self._measure(self.val)
+            if metrics.top1 > self.best["top1"]:
+                state = copy_of_tuned(self.model) if self.stops_early else None
+                self.best = {"epoch": epoch, "top1": metrics.top1, "state": state}
         self.seconds["validate"] += time.perf_counter() - start
         self.epoch_seconds += time.perf_counter() - start
         return {f"val_{name}": value for name, value in metrics.as_dict().items()}
+
+    def _measure(self, loader: Loader) -> Metrics:
+        return evaluate(self.network, loader, autocast(self.cfg, self.device), padded=self.cfg.MODEL.COMPILE)
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """Inside, the model has the weights that would be tested: with SOLVER.EMA the average."""
+        if self.average:
+            self.average.swap()
+        try:
+            yield
+        finally:
+            if self.average:
+                self.average.swap()
 
     def _test(self) -> dict:
         """Metrics of test for the epoch's row, with BEST_TEST_EPOCH: nothing in training looks at them."""
         if self.test is None:
             return {}
         start = time.perf_counter()
-        metrics = evaluate(self.network, self.test, autocast(self.cfg, self.device), padded=self.cfg.MODEL.COMPILE)
+        with self._averaged():
+            metrics = self._measure(self.test)
         self.seconds["test_epochs"] = self.seconds.get("test_epochs", 0.0) + time.perf_counter() - start
         self.epoch_seconds += time.perf_counter() - start
         return {f"test_{name}": value for name, value in metrics.as_dict().items()}
@@ -305,6 +329,8 @@ class Training:
         if self.stops_early:
             put_back(self.model, self.best["state"])
             used = self.rows[self.best["epoch"]]
+        elif self.average:
+            self.average.swap()
         images = sum(sum(self._batch_sizes(epoch)) for epoch in range(len(self.rows)))
         images -= self.loader.batch_sizes[0]  # without the first step
         seconds = self.seconds["train"] - self.seconds["first_step"]

@@ -1,13 +1,11 @@
 """The table of methods: what each is, from which paper, how much it trains and whether it folds away."""
 
-import timm
 import torch
 from fvcore.common.config import CfgNode
-from torch import nn
 
 from .method import Method
 from .methods.spt import SPT
-from .vit_backbones.zoo import create_vit, find_backbone
+from .vit_backbones.zoo import architecture
 from .vit_models import METHODS, SHORTHANDS, TunedViT, config_name, parse
 
 
@@ -38,16 +36,7 @@ def _count(name: str, method: type[Method], cfg: CfgNode, feature: str, size: tu
     model.SIDE.WEIGHTS = ""  # counting needs no files
     with torch.device("meta"):
         try:
-            trained = TunedViT(_network(feature, size), parse(name), model, 2).num_trained()
+            trained = TunedViT(architecture(feature, size), parse(name), model, 2).num_trained()
         except ValueError:
             return "-"
     return f"{sum(trained.values()) - trained['head']:,}"
-
-
-def _network(feature: str, size: tuple[int, int]) -> nn.Module:
-    row = find_backbone(feature)
-    if row is not None:
-        return create_vit(row, size)
-    name = feature.removeprefix("timm:")
-    sized = {} if name in timm.list_models(module="convnext") else {"img_size": size}
-    return timm.create_model(name, num_classes=0, **sized)

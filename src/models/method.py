@@ -46,20 +46,24 @@ class Tokens:
     dim: int
     depth: int
     prompts: list[int] = field(default_factory=list)
+    pool: str = ""  # MODEL.POOL: what is pooled, where that is not left to the backbone
 
     def __post_init__(self):
         self.prompts = self.prompts or [0] * (self.depth + 1)
 
 
-def tokens_of(vit: nn.Module) -> Tokens | None:
+def tokens_of(vit: nn.Module, pool: str = "") -> Tokens | None:
     """The sequence in a ViT's blocks; None for Swin and ConvNeXt, which have maps of several sizes instead.
+
+    Args:
+        pool: MODEL.POOL.
 
     Raises:
         ValueError: another kind of network.
     """
     if isinstance(vit, VisionTransformer):
         rows, cols = vit.patch_embed.grid_size
-        return Tokens(vit.num_prefix_tokens, rows, cols, vit.embed_dim, len(vit.blocks))
+        return Tokens(vit.num_prefix_tokens, rows, cols, vit.embed_dim, len(vit.blocks), pool=pool)
     if isinstance(vit, (SwinTransformer, ConvNeXt)):
         return None
     raise ValueError(
@@ -69,6 +73,14 @@ def tokens_of(vit: nn.Module) -> Tokens | None:
 
 THIS_FILE = "<this file>"
 BLOCK = re.compile(r"((layers|stages)\.\d+\.)?blocks\.\d+")
+# Parts of a block that are two modules in some: the gate and the value of timm's SwiGLU make the hidden layer together.
+HALVES = {"mlp.fc1": ("mlp.fc1_g", "mlp.fc1_x")}
+# What no block of a ConvNeXt has, which has no attention and one norm: methods do there what remains of them.
+NOT_IN_CONVNEXT = re.compile(r"attn(\..*)?|norm2")
+
+
+class DoesNotFit(ValueError):
+    """A network does not have what a method needs; ``TunedViT`` adds which method, which network and what to do."""
 
 
 def blocks(vit: nn.Module) -> dict[str, nn.Module]:
@@ -77,18 +89,63 @@ def blocks(vit: nn.Module) -> dict[str, nn.Module]:
 
 
 def block_sites(vit: nn.Module, parts: Iterable[str]) -> dict[str, nn.Module]:
-    """The named modules of every block that has them: {"blocks.0.attn.qkv": Linear, ...}.
+    """The named modules of every block: {"blocks.0.attn.qkv": Linear, ...}; for some parts, its two halves.
 
     Raises:
-        ValueError: no block has any of them.
+        DoesNotFit: a block has one of them not, unless no ConvNeXt has.
     """
+    parts = list(dict.fromkeys(parts))
+    wanted = [part for part in parts if not (isinstance(vit, ConvNeXt) and NOT_IN_CONVNEXT.fullmatch(part))]
+    if not wanted:
+        raise DoesNotFit(f"no block of a {type(vit).__name__} has any of {', '.join(parts)}")
     found = {}
     for name, block in blocks(vit).items():
-        inside = dict(block.named_modules())
-        found |= {f"{name}.{part}": inside[part] for part in parts if part in inside}
-    if not found:
-        raise ValueError(f"no block of this {type(vit).__name__} has any of {', '.join(parts)}")
+        for part in wanted:
+            if not (inside := part_of(block, part)):
+                raise DoesNotFit(f"{name} has no {part}; it has {', '.join(leaves(block))}")
+            found |= {f"{name}.{own}": module for own, module in inside.items()}
     return found
+
+
+def part_of(block: nn.Module, part: str) -> dict[str, nn.Module]:
+    """The module that ``part`` names in a block, or its halves, by name; none if there is neither, or an Identity."""
+    inside = {name: module for name, module in block.named_modules() if not isinstance(module, nn.Identity)}
+    names = [part] if part in inside else HALVES.get(part, ())
+    return {name: inside[name] for name in names if name in inside}
+
+
+def leaves(block: nn.Module) -> list[str]:
+    """Names of the modules with weights that a block is made of."""
+    return [
+        name
+        for name, module in block.named_modules()
+        if not any(True for _ in module.children()) and any(True for _ in module.parameters(recurse=False))
+    ]
+
+
+@torch.no_grad()
+def called(vit: nn.Module) -> set[str]:
+    """Names of the modules that a forward of ``vit`` calls: where taps run. Some only have their weights read.
+
+    Computed without numbers (on the meta device), which takes milliseconds. ``vit`` has no taps yet.
+    """
+    names, found = {module: name for name, module in vit.named_modules()}, set()
+    hooks = [module.register_forward_pre_hook(lambda module, args: found.add(names[module])) for module in names]
+    tensors = dict(vit.named_parameters()) | dict(vit.named_buffers())
+    shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
+    try:
+        torch.func.functional_call(vit, shapes, torch.empty(1, 3, *image_size(vit), device="meta"))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
+
+
+def image_size(vit: nn.Module) -> tuple[int, int]:
+    """Height and width of the images that a network is made for."""
+    if isinstance(vit, ConvNeXt):  # any size
+        return (224, 224)
+    return tuple(vit.patch_embed.img_size)
 
 
 class Method(nn.Module):
@@ -97,6 +154,9 @@ class Method(nn.Module):
     Args:
         cfg: this method's own keys, the node ``MODEL.<NAME>``.
         tokens: None where the backbone is no ViT, which only methods ``for_any_backbone`` see.
+
+    Raises:
+        DoesNotFit: ``vit`` does not have what the method needs, or nothing that it would train.
     """
 
     # For the table of methods: its paper, what it trains, and whether that folds into a plain timm model.
@@ -118,11 +178,22 @@ class Method(nn.Module):
         # THIS_FILE, the saved state's own.
         self.without_files: dict[str, Any] = {}
         self.attach(cfg, vit, tokens)
+        if not self.wires and not any(self.trains(name, param) for name, param in vit.named_parameters()):
+            raise DoesNotFit("there is nothing that it would train")
 
     @staticmethod
     def defaults() -> CfgNode:
         """This method's config keys: for each a comment that says what it does, and its default."""
         return CfgNode()
+
+    @classmethod
+    def require_parts(cls, cfg: CfgNode, vit: nn.Module, tokens: Tokens | None) -> None:
+        """Find out on a network without numbers (on the meta device) whether this method can be attached.
+
+        Raises:
+            ValueError: it cannot.
+        """
+        cls(cfg, vit, tokens)
 
     @staticmethod
     def problems(cfg: CfgNode) -> list[str]:
@@ -135,6 +206,11 @@ class Method(nn.Module):
     def trains(self, name: str, param: nn.Parameter) -> bool:
         """Whether this method also trains the ViT's own parameter ``name``."""
         return False
+
+    @staticmethod
+    def drop_path(cfg: CfgNode) -> float:
+        """The drop-path that this method wants in the ViT's blocks, where SOLVER.DROP_PATH says nothing."""
+        return 0.0
 
     def decays(self, name: str, param: nn.Parameter) -> bool | None:
         """Whether weight decay acts in the original code, with AdamW, on what this method trains: its own parameter
@@ -261,12 +337,19 @@ def connect(vit: nn.Module, methods: nn.ModuleDict) -> dict[str, Site]:
     """Run every method's taps in ``vit``'s forward. Call once, before ``torch.compile``.
 
     Raises:
-        ValueError: a method names a site that the ViT does not have, or two replace the same.
+        ValueError: a method names a site that the ViT does not have or never calls, or two replace the same.
     """
     modules, sites, replaced = dict(vit.named_modules()), {}, {}
+    running = called(vit) if any(True for _ in wires(methods)) else set()
     for name, site, verb, tap in wires(methods):
         if site not in modules:
             raise ValueError(f"method {name!r}: {type(vit).__name__} has no module {site!r}")
+        if site not in running:
+            raise ValueError(
+                f"method {name!r} would do nothing at {site}: this {type(vit).__name__} never calls that "
+                f"{type(modules[site]).__name__}, but reads its weights itself or leaves it out; choose another method "
+                "or other targets"
+            )
         if site not in sites:
             sites[site] = Site()
             modules[site].register_forward_pre_hook(sites[site].enter)

@@ -213,6 +213,8 @@ def _acting(model: TunedViT) -> set[str]:
     found |= {site for _, site, verb, tap in wires(model.methods) if not _only_reads(model, verb, tap)}
     if any(method.vit_in_train_mode for method in model.methods.values()):
         found |= {name for name, module in model.vit.named_modules() if _random(module)}
+    asked = {id(module) for module in model.drop_paths if _random(module)}
+    found |= {name for name, module in model.vit.named_modules() if id(module) in asked}
     return found
 
 

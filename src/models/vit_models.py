@@ -9,8 +9,9 @@ import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
+from .drop_path import set_drop_path
 from .head import build_head
-from .method import Method, connect, tokens_of
+from .method import DoesNotFit, Method, Tokens, connect, tokens_of
 from .methods.adapter import Adapter
 from .methods.adaptformer import AdaptFormer
 from .methods.block import BlockExpansion
@@ -39,7 +40,8 @@ from .methods.side import Side
 from .methods.spt import SPTAdapter, SPTLoRA
 from .methods.ssf import SSF
 from .methods.vqt import VQT
-from .vit_backbones.zoo import build_backbone
+from .pooling import set_pool
+from .vit_backbones.zoo import architecture, build_backbone, norm_of_all
 
 T = TypeVar("T")
 
@@ -175,9 +177,10 @@ class TunedViT(nn.Module):
         cfg: the node ``MODEL``, with each method's keys.
         num_classes: 0 for no head: the features come out.
         head: what a zero-shot head starts from, see zero_shot.py.
+        drop_path: of the ViT's blocks, frozen or not; 0: what a method wants, or the ViT has.
 
     Raises:
-        ValueError: a method or ``head`` does not fit this ViT.
+        ValueError: a method, ``head``, MODEL.POOL or drop-path does not fit this ViT.
     """
 
     def __init__(
@@ -187,17 +190,21 @@ class TunedViT(nn.Module):
         cfg: CfgNode,
         num_classes: int,
         head: dict[str, Tensor] | None = None,
+        drop_path: float = 0.0,
     ):
         super().__init__()
         vit.reset_classifier(0)
-        tokens = tokens_of(vit)
-        if tokens is None and (unfit := [name for name in methods if not METHODS[name].for_any_backbone]):
-            fit = ", ".join(name for name, method in METHODS.items() if method.for_any_backbone)
-            raise ValueError(f"{', '.join(unfit)} needs the tokens of a ViT; on a {type(vit).__name__} there are {fit}")
+        set_pool(vit, cfg.POOL)
+        tokens = tokens_of(vit, cfg.POOL)
+        _require_tokens(methods, vit, tokens)
         self.vit = vit
         self.methods = nn.ModuleDict()
         for name, implied in methods.items():
-            self.methods[name] = METHODS[name](method_keys(cfg, name, implied), vit, tokens)
+            keys = method_keys(cfg, name, implied)
+            with _fitting(name, vit):
+                self.methods[name] = METHODS[name](keys, vit, tokens)
+            drop_path = drop_path or METHODS[name].drop_path(keys)
+        self.drop_paths = set_drop_path(vit, drop_path) if drop_path else []
         self.sites = connect(vit, self.methods)
         self.strength = 1.0  # of the methods, see scale_methods
         for name, param in vit.named_parameters():
@@ -259,13 +266,16 @@ class TunedViT(nn.Module):
                 site.idle = False
 
     def train(self, mode: bool = True) -> "TunedViT":
-        """As always, but a frozen ViT stays in eval mode: its dropout and drop-path act only if a method says so."""
+        """As always, but a frozen ViT stays in eval mode: its dropout and drop-path act only if a method says so, or
+        drop-path was asked for."""
         self.training = mode
         self.methods.train(mode)
         self.head.train(mode)
         vit_mode = mode and any(method.vit_in_train_mode for method in self.methods.values())
         if self.vit.training != vit_mode:  # hundreds of modules, twice in every epoch
             self.vit.train(vit_mode)
+        for module in self.drop_paths:
+            module.training = mode
         return self
 
     def __getstate__(self) -> dict:
@@ -330,6 +340,44 @@ class TunedViT(nn.Module):
         return {name: sum(p.numel() for p in part.parameters() if p.requires_grad) for name, part in parts.items()}
 
 
+@contextmanager
+def _fitting(name: str, vit: nn.Module) -> Iterator[None]:
+    """A DoesNotFit inside becomes a ValueError that says which method, which network and what to do."""
+    try:
+        yield
+    except DoesNotFit as error:
+        network = (getattr(vit, "pretrained_cfg", None) or {}).get("architecture") or "this one"
+        keys = f", or parts that are there, by MODEL.{config_name(name)}" if METHODS[name].defaults() else ""
+        raise ValueError(
+            f"method {name!r} does not fit the network ({network}, a {type(vit).__name__}): {error}. Choose another "
+            f"method or backbone{keys}"
+        ) from error
+
+
+def require_methods_fit(cfg: CfgNode) -> None:
+    """Find out before weights or data are read whether the methods fit the backbone, in a fraction of a second.
+
+    Raises:
+        ValueError: one does not.
+    """
+    size = tuple(cfg.DATA.IMAGE_SIZE) or (cfg.DATA.CROPSIZE, cfg.DATA.CROPSIZE)
+    with torch.device("meta"):
+        vit = architecture(cfg.DATA.FEATURE, size)
+        set_pool(vit, cfg.MODEL.POOL, norm_of_all(cfg.DATA.FEATURE))
+        tokens = tokens_of(vit, cfg.MODEL.POOL)
+        methods = parse(cfg.MODEL.TRANSFER_TYPE, cfg.FREQFIT)
+        _require_tokens(methods, vit, tokens)
+        for name, implied in methods.items():
+            with _fitting(name, vit):
+                METHODS[name].require_parts(method_keys(cfg.MODEL, name, implied), vit, tokens)
+
+
+def _require_tokens(methods: Iterable[str], vit: nn.Module, tokens: Tokens | None) -> None:
+    if tokens is None and (unfit := [name for name in methods if not METHODS[name].for_any_backbone]):
+        fit = ", ".join(name for name, method in METHODS.items() if method.for_any_backbone)
+        raise ValueError(f"{', '.join(unfit)} needs the tokens of a ViT; on a {type(vit).__name__} there are {fit}")
+
+
 def build_model(
     cfg: CfgNode,
     num_classes: int,
@@ -351,7 +399,8 @@ def build_model(
     model = cfg.MODEL
     vit = backbone(cfg.DATA.FEATURE, model.MODEL_ROOT, size, model.WEIGHT_PATH, model.POS_EMBED_RESIZE)
     torch.manual_seed(cfg.SEED)  # here: how much the ViT draws before its weights are loaded depends on timm's version
-    tuned = TunedViT(vit, methods, model, num_classes, head)
+    set_pool(vit, model.POOL, norm_of_all(cfg.DATA.FEATURE))
+    tuned = TunedViT(vit, methods, model, num_classes, head, cfg.SOLVER.DROP_PATH)
     if model.GRAD_CHECKPOINT:
         vit.set_grad_checkpointing()
     return tuned

@@ -16,12 +16,14 @@ import argparse
 import difflib
 import json
 import math
+import os
 import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import groupby, product, takewhile
+from operator import attrgetter
 from pathlib import Path
 
 import yaml
@@ -29,7 +31,8 @@ from fvcore.common.config import CfgNode
 
 from ..configs.config import ConfigError, load_settings
 from ..data.tasks import find_task
-from .reports.published import FACTORS, GROUPS, Published, named
+from .reports.protocol import FACTORS, SETTINGS_OF
+from .reports.published import GROUPS, Published, named
 from .sweeps.arithmetic import speed
 from .sweeps.estimate import published_sizes
 from .sweeps.points import Point, points
@@ -39,7 +42,7 @@ RECIPES = Path("configs/repro")
 TFLOPS = 45.0
 MEANS = ("mean of 3 groups", "mean of 19 tasks", "mean of 5 tasks")
 # Keys that change no arithmetic, or whose effect is counted apart.
-NO_MATTER = ("DATA.NAME", "SEED", "SOLVER.BASE_LR", "SOLVER.WEIGHT_DECAY", "SOLVER.DROP_PATH")
+NO_MATTER = ("DATA.NAME", "SEED", "SOLVER.BASE_LR", "SOLVER.WEIGHT_DECAY")
 
 
 @dataclass(frozen=True)
@@ -159,12 +162,14 @@ def _task(sweep: Sweep, choices: tuple[Choice, ...]) -> Iterator[str]:
 def table(found: list[Row], tflops: float) -> str:
     """For each file and source the rows: what is published, runs, hours and the command."""
     lines = []
-    for (file, source), group in groupby(found, key=lambda row: (row.file, row.theirs.source)):
+    place = attrgetter("file", "theirs.source")
+    for (file, source), group in groupby(sorted(found, key=place), place):
         lines.append(f"{file}: {source}")
         for row in group:
             epoch = {"last": "last epoch"}.get(row.theirs.protocol["epoch"], row.theirs.protocol["epoch"])
             lines.append(f"  {row.theirs.method}, {row.theirs.backbone}: {row.figure} % (epoch: {epoch})")
-            lines.append(f"    {row.runs:,} runs, {_said(row.hours(tflops))}: {row.command}")
+            runs = f"{row.runs:,} run{'s' if row.runs > 1 else ''}"
+            lines.append(f"    {runs}, {_said(row.hours(tflops))}: {row.command}")
     files = len({row.file for row in found})
     lines.append(f"{len(found)} published rows, {files} files; hours of one GPU at {tflops:g} TFLOP/s")
     return "\n".join(lines)
@@ -177,14 +182,28 @@ def _said(hours: float) -> str:
 
 
 def details(file: Path) -> str:
-    """What a file's head says, and the protocol that its source states."""
-    head = takewhile(lambda line: line.startswith("#"), file.read_text(encoding="utf-8").splitlines())
-    lines = [line.removeprefix("#").removeprefix(" ") for line in head]
-    protocols: dict[str, list[str]] = {}
+    """What the heads of a file and of its bases say, and what its sources state of the rest of the protocol."""
+    lines = []
+    for one in _chain(file):
+        head = [*takewhile(lambda line: line.startswith("#"), one.read_text(encoding="utf-8").splitlines())]
+        if one == file or any("differ" in line.lower() for line in head):
+            lines += [f"{one}:", *[f"  {line.removeprefix('#').removeprefix(' ')}" for line in head], ""]
+    protocols: dict[tuple[str, ...], list[str]] = {}
     for theirs in named(load_sweep(file).published):
-        said = "; ".join(f"{FACTORS[factor]}: {theirs.protocol[factor]}" for factor in FACTORS)
-        protocols.setdefault(f"{theirs.source}: {said}", []).append(theirs.method)
-    return "\n".join([*lines, "", *[f"{', '.join(methods)}: {said}" for said, methods in protocols.items()]])
+        stated = {factor: theirs.protocol[factor] for factor in FACTORS}
+        said = [f"  {FACTORS[one]}: {text}" for one, text in stated.items() if not text.startswith(SETTINGS_OF)]
+        protocols.setdefault((theirs.source, *said), []).append(theirs.method)
+    for (source, *said), methods in protocols.items():
+        lines += [f"{', '.join(methods)}, by {source}:", *said]
+    return "\n".join(lines)
+
+
+def _chain(file: Path) -> Iterator[Path]:
+    """A file and those that it is based on."""
+    while file:
+        yield file
+        base = yaml.safe_load(file.read_text(encoding="utf-8")).get("_BASE_")
+        file = base and Path(os.path.normpath(file.parent / base))
 
 
 def main(argv: list[str]) -> int:

@@ -13,10 +13,10 @@ from collections.abc import Iterable
 
 from fvcore.common.config import CfgNode
 from timm.layers import QuickGELU
-from timm.models.vision_transformer import VisionTransformer
+from timm.models.vision_transformer import ResPostBlock, VisionTransformer
 from torch import Tensor, nn
 
-from ..method import Method, block_sites, blocks
+from ..method import DoesNotFit, Method, block_sites, blocks
 
 PARTS = ("attn", "mlp")
 ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU, "quick_gelu": QuickGELU}
@@ -111,7 +111,7 @@ class Bottlenecks(Method):
         # Both sit before LayerScale (DINOv2) and the residual sum.
         cfg.MODE = "sequential"
         # What a parallel adapter reads: "norm", the normalised tokens that the branch reads, or "residual", the tokens
-        # before that norm.
+        # before that norm. One for all SITES, or one for each: "norm,residual".
         cfg.INPUT = "norm"
         # Between down and up: "gelu", "relu", "silu", "quick_gelu".
         cfg.ACTIVATION = "gelu"
@@ -128,7 +128,7 @@ class Bottlenecks(Method):
 
     @staticmethod
     def problems(cfg):
-        choices = {"MODE": ("sequential", "parallel"), "INPUT": ("norm", "residual"), "INIT": INITS}
+        choices = {"MODE": ("sequential", "parallel"), "INIT": INITS}
         found = [
             f"{key} is {cfg[key]!r}; known: {', '.join(known)}"
             for key, known in (choices | {"ACTIVATION": ACTIVATIONS}).items()
@@ -138,9 +138,10 @@ class Bottlenecks(Method):
             found.append(f"REDUCTION_FACTOR is {cfg.REDUCTION_FACTOR}; it must be at least 1")
         if cfg.WIDTH < 0:
             found.append(f"WIDTH is {cfg.WIDTH}; it must be positive, or 0 for D // REDUCTION_FACTOR")
-        if cfg.MODE == "sequential" and cfg.INPUT == "residual":
+        if cfg.MODE == "sequential" and "residual" in cfg.INPUT:
             found.append("INPUT 'residual' needs MODE 'parallel': a sequential adapter reads what the branch returns")
-        return found + site_problems(cfg.SITES) + dropout_problems(cfg.DROPOUT)
+        found += site_problems(cfg.SITES) or input_problems(cfg.INPUT, cfg.SITES)
+        return found + dropout_problems(cfg.DROPOUT)
 
     def attach(self, cfg, vit, tokens):
         sequential = cfg.MODE == "sequential"
@@ -156,23 +157,8 @@ class Bottlenecks(Method):
             tap.start(cfg.INIT, cfg.SCALE, cfg.LEARN_SCALE)
             if sequential:
                 self.after(site, tap)
-            elif cfg.INPUT == "norm":
-                self.beside(site, tap)
             else:
-                keep = Keep()
-                self.before(self._norm_before(vit, site), keep)
-                self.beside(site, FromKept(keep, tap))
-
-    def _norm_before(self, vit, site: str) -> str:
-        """The norm that reads the residual stream where it enters a branch."""
-        block, part = site.rsplit(".", 1)
-        norm = f"{block}.{'norm1' if part == 'attn' else 'norm2'}"
-        if norm not in dict(vit.named_modules()) or (part == "attn" and not isinstance(vit, VisionTransformer)):
-            raise ValueError(  # Swin's attention reads windows, the norm before it the whole map
-                f"MODEL.{type(self).__name__.upper()}.INPUT 'residual' does not work at {site} of a "
-                f"{type(vit).__name__}: use INPUT 'norm', or other SITES"
-            )
-        return norm
+                put_beside(self, vit, site, tap, inputs(cfg.INPUT, cfg.SITES)[site.rsplit(".", 1)[1]])
 
 
 class Adapter(Bottlenecks):
@@ -194,6 +180,40 @@ class Adapter(Bottlenecks):
         return found + Bottlenecks.problems(cfg)
 
 
+def inputs(text: str, sites: list[str]) -> dict[str, str]:
+    """What a key INPUT says that each of ``sites`` reads: "norm" or "residual"."""
+    names = text.split(",")
+    return dict(zip(sites, names * len(sites) if len(names) == 1 else names, strict=True))
+
+
+def input_problems(text: str, sites: list[str]) -> list[str]:
+    """What is wrong with a key INPUT."""
+    names = text.split(",")
+    if set(names) <= {"norm", "residual"} and len(names) in (1, len(sites)):
+        return []
+    return [f"INPUT is {text!r}; known: 'norm', 'residual', and one for each of SITES, such as 'norm,residual'"]
+
+
+def put_beside(method: Method, vit: nn.Module, site: str, tap: nn.Module, reads: str) -> None:
+    """Add what ``tap`` makes of the branch's input ("norm") or of the tokens before the branch's norm ("residual").
+
+    Raises:
+        DoesNotFit: "residual", and no norm stands before the branch.
+    """
+    block, part = site.rsplit(".", 1)
+    if reads == "norm" or isinstance(vit.get_submodule(block), ResPostBlock):  # its norms come behind the branches
+        method.beside(site, tap)
+        return
+    norm = f"{block}.{'norm1' if part == 'attn' else 'norm2'}"
+    if norm not in dict(vit.named_modules()) or (part == "attn" and not isinstance(vit, VisionTransformer)):
+        raise DoesNotFit(  # Swin's attention reads windows, the norm before it the whole map
+            f"INPUT 'residual' does not work at {site} of a {type(vit).__name__}: use INPUT 'norm', or other SITES"
+        )
+    keep = Keep()
+    method.before(norm, keep)
+    method.beside(site, FromKept(keep, tap))
+
+
 def branches(vit: nn.Module, parts: Iterable[str]) -> dict[str, nn.Module]:
     """The named branches of every block, in the order in which they run: {"blocks.0.attn": Attention, ...}."""
     return block_sites(vit, [part for part in PARTS if part in parts])
@@ -208,8 +228,20 @@ def rising(vit: nn.Module, highest: float) -> dict[str, float]:
 
 
 def last_linear(branch: nn.Module) -> nn.Linear:
-    """The linear map that a branch ends with: attn.proj, mlp.fc2."""
-    return branch.proj if hasattr(branch, "proj") else branch.fc2
+    """The linear map that a branch ends with: attn.proj, mlp.fc2.
+
+    Raises:
+        DoesNotFit: it ends with a convolution, as in small ConvNeXts, whose channels do not come last.
+    """
+    last = branch.proj if hasattr(branch, "proj") else branch.fc2
+    return require_linear(last, f"what a {type(branch).__name__} ends with here")
+
+
+def require_linear(op: nn.Module, where: str) -> nn.Linear:
+    """``op``; raises DoesNotFit if it is no linear map."""
+    if not isinstance(op, nn.Linear):
+        raise DoesNotFit(f"{where} is a {type(op).__name__}, not a linear map")
+    return op
 
 
 def site_problems(sites: list[str]) -> list[str]:

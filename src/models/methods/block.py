@@ -13,7 +13,7 @@ from timm.layers import DropPath
 from timm.models.vision_transformer import Block
 from torch import nn
 
-from ..method import Method
+from ..method import DoesNotFit, Method
 
 LAST = ("attn.proj", "mlp.fc2")  # what the two branches of a block end with
 
@@ -72,10 +72,10 @@ def identity_copy(block: nn.Module, name: str) -> Block:
     Expansion uses none.
 
     Raises:
-        ValueError: zeros at the end of a branch do not make this kind of block the identity.
+        DoesNotFit: zeros at the end of a branch do not make this kind of block the identity.
     """
     if type(block) is not Block or not set(LAST) <= dict(block.named_modules()).keys():
-        raise ValueError(
+        raise DoesNotFit(
             f"block expansion needs blocks that add {' and '.join(LAST)} to their tokens, and {name} is a "
             f"{type(block).__name__}: zeros would not make a copy of it the identity"
         )

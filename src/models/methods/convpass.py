@@ -10,7 +10,7 @@ from timm.layers import QuickGELU
 from torch import Tensor, nn
 
 from ..method import Method
-from .adapter import branches, dropout_problems, site_problems
+from .adapter import branches, dropout_problems, input_problems, inputs, put_beside, site_problems
 
 
 class ConvBypass(nn.Module):
@@ -57,6 +57,9 @@ class Convpass(Method):
         cfg.WIDTH = 8
         # Branches of every block that get one: "attn", "mlp".
         cfg.SITES = ["attn", "mlp"]
+        # What it reads: "norm", the normalised tokens that the branch reads, or "residual", the tokens before that
+        # norm. One for all SITES, or one for each: "norm,residual".
+        cfg.INPUT = "norm"
         # The answer is multiplied by this; the paper chooses it per task among 0.01, 0.1, 1, 10, 100.
         cfg.SCALE = 1.0
         # The convolution starts as the "identity", or "xavier" uniform.
@@ -70,7 +73,8 @@ class Convpass(Method):
         found = [] if cfg.WIDTH >= 1 else [f"WIDTH is {cfg.WIDTH}; it must be at least 1"]
         if cfg.CONV_INIT not in ("identity", "xavier"):
             found.append(f"CONV_INIT is {cfg.CONV_INIT!r}; known: 'identity', 'xavier'")
-        return found + site_problems(cfg.SITES) + dropout_problems(cfg.DROPOUT)
+        found += site_problems(cfg.SITES) or input_problems(cfg.INPUT, cfg.SITES)
+        return found + dropout_problems(cfg.DROPOUT)
 
     def attach(self, cfg, vit, tokens):
         grid = (tokens.rows, tokens.cols)
@@ -81,4 +85,4 @@ class Convpass(Method):
                 nn.init.dirac_(tap.conv.weight)
             else:
                 nn.init.xavier_uniform_(tap.conv.weight)
-            self.beside(site, tap)
+            put_beside(self, vit, site, tap, inputs(cfg.INPUT, cfg.SITES)[site.rsplit(".", 1)[1]])

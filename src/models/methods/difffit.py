@@ -9,6 +9,7 @@ from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
 from ..method import Method, block_sites
+from .adapter import require_linear
 from .selective import norm_parameters
 
 
@@ -41,7 +42,7 @@ class DiffFit(Method):
     def attach(self, cfg, vit, tokens):
         self.norms = norm_parameters(vit)
         for site, linear in block_sites(vit, ("attn.proj", "mlp.fc2")).items():
-            self.after(site, Gamma(linear.out_features, cfg.START))
+            self.after(site, Gamma(require_linear(linear, site).out_features, cfg.START))
 
     def trains(self, name, param):
         return name.endswith("bias") or name in self.norms

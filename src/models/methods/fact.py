@@ -12,8 +12,10 @@ from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..method import Method, uniform
+from ..method import DoesNotFit, Method, block_sites, uniform
 from .adapter import dropout_problems
+
+OPERATIONS = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
 
 
 class Factors(nn.Module):
@@ -123,20 +125,25 @@ class FacT(Method):
         self.hidden = self._hidden_pieces(vit, tokens.dim)
         self.factors = self._factors(tokens.dim, cfg.RANK, len(vit.blocks))
         for i in range(len(vit.blocks)):
-            for op in ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"):
+            for op in OPERATIONS:
                 self.beside(f"blocks.{i}.{op}", self._tap(cfg, i, op))
 
     def _hidden_pieces(self, vit, dim: int) -> int:
         """How many times D the MLP is wide."""
-        for i, block in enumerate(vit.blocks):
-            for op, inputs, outputs in (("attn.qkv", dim, 3 * dim), ("attn.proj", dim, dim)):
-                linear = block.get_submodule(op)
-                if (linear.in_features, linear.out_features) != (inputs, outputs):
-                    raise ValueError(f"FacT does not fit blocks.{i}.{op}: it is not {inputs} -> {outputs} channels")
-            hidden = block.mlp.fc1.out_features
-            if hidden % dim or block.mlp.fc2.in_features != hidden:
-                raise ValueError(f"FacT does not fit blocks.{i}.mlp: its {hidden} channels are no multiple of {dim}")
-        return hidden // dim
+        linears = block_sites(vit, OPERATIONS)
+        wide = linears["blocks.0.mlp.fc2"].in_features
+        shapes = dict(zip(OPERATIONS, ((dim, 3 * dim), (dim, dim), (dim, wide), (wide, dim)), strict=True))
+        for site, linear in linears.items():
+            _, _, op = site.split(".", 2)
+            shape = (linear.in_features, linear.out_features)
+            if shape != shapes.get(op):
+                raise DoesNotFit(
+                    f"{site} maps {shape[0]} to {shape[1]} channels, and FacT knows "
+                    f"{', '.join(f'{op} ({a} to {b})' for op, (a, b) in shapes.items())}"
+                )
+        if wide % dim:
+            raise DoesNotFit(f"its MLPs' {wide} hidden channels are no multiple of {dim}")
+        return wide // dim
 
 
 class FacTTT(FacT):

@@ -30,7 +30,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from ...utils.io import read_json, replace_folder
-from ..method import Method, block_sites
+from ..method import HALVES, DoesNotFit, Method, block_sites
 from .adapter import dropout_problems
 
 logger = logging.getLogger(__name__)
@@ -192,22 +192,30 @@ def target_leaves(vit: nn.Module, targets: Iterable[str]) -> dict[str, nn.Module
     """What peft may replace in every block: twins of the named modules, and thirds of ``attn.qkv``, by name.
 
     Raises:
-        ValueError: no block has one of them, or qkv is no linear map.
+        DoesNotFit: a block has one of them not, or qkv is no linear map.
     """
-    for target in set(targets) - {*THIRDS, *LINEAR}:  # those may be missing: ConvNeXt has no attention
-        block_sites(vit, [target])
     thirds = [target for target in targets if target in THIRDS]
     whole = [target for target in targets if target not in THIRDS]
     found = {}
     for site, op in block_sites(vit, ["attn.qkv"] * bool(thirds) + whole).items():
         if thirds and site.endswith("attn.qkv"):
             if not isinstance(op, nn.Linear):
-                raise ValueError(f"{site} is a {type(op).__name__}, not a linear map with thirds q, k and v")
+                raise DoesNotFit(f"{site} is a {type(op).__name__}, not a linear map with thirds q, k and v")
             qkv = twin(op)
             found |= {f"{site.removesuffix('qkv')}{third}": Third(qkv, third) for third in "qkv"}
         else:
             found[site] = twin(op)
     return found
+
+
+def _named(targets: Iterable[str], leaves: Iterable[str]) -> list[str]:
+    """The targets as these leaves are called: the halves of one that is two modules."""
+    names = tuple(f".{name}" for name in leaves)
+    return [
+        part
+        for target in targets
+        for part in (HALVES[target] if any(n.endswith(HALVES.get(target, ())) for n in names) else [target])
+    ]
 
 
 def all_leaves(vit: nn.Module) -> dict[str, nn.Module]:
@@ -330,14 +338,23 @@ class Injected(Method):
         """The tuner, the arguments of its config, and the targets, which an argument target_modules replaces."""
         raise NotImplementedError
 
+    @classmethod
+    def require_parts(cls, cfg, vit, tokens):
+        """Whether there are the targets: to inject takes peft seconds, and may need an adapter's file."""
+        if "TARGETS" in cfg and "target_modules" not in cfg.get("KWARGS", {}) and not cfg.get("LOAD", ""):
+            target_leaves(vit, cfg.TARGETS)
+
     def attach(self, cfg, vit, tokens):
         kind, arguments, targets = self.request(cfg)
-        config = tuners()[kind](**{"target_modules": list(targets), **arguments})
         leaves = all_leaves(vit) if "target_modules" in arguments else target_leaves(vit, targets)
+        config = tuners()[kind](**{"target_modules": _named(targets, leaves), **arguments})
         model = inject(kind, config, leaves)
         shell = model.base_model.model
         self.model = (model,)  # in a tuple: the taps own what it learns
         self.replaced = [name for name, leaf in leaves.items() if shell.get_submodule(name) is not leaf]
+        asked = [name for name in leaves if model.base_model._check_target_module_exists(config, name)]
+        if left_out := [name for name in asked if name not in self.replaced]:
+            raise DoesNotFit(f"peft's {kind} leaves {left_out[0]} as it is, a {type(leaves[left_out[0]]).__name__}")
         self.has_thirds = any(isinstance(leaves[name], Third) for name in self.replaced)
         for site, tap in _taps(shell, leaves, self.replaced).items():
             self.instead(site, tap)

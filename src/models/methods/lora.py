@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..method import Method, block_sites
+from .adapter import require_linear
 
 THIRDS = ("attn.q", "attn.k", "attn.v")
 TARGETS = (*THIRDS, "attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
@@ -125,8 +126,7 @@ class LoRA(Method):
         thirds = [target[-1] for target in cfg.TARGETS if target in THIRDS]
         whole = [target for target in cfg.TARGETS if target not in THIRDS]
         for site, op in block_sites(vit, ["attn.qkv"] * bool(thirds) + whole).items():
-            if not isinstance(op, nn.Linear):
-                raise ValueError(f"MODEL.LORA.TARGETS: {site} is a {type(op).__name__}, not a linear map")
+            require_linear(op, site)
             if thirds and site.endswith("attn.qkv"):
                 kind = LowRankShared if cfg.SHARE_A else LowRankThirds
                 self.beside(site, kind(op.in_features, thirds, cfg.RANK, alpha, cfg.DROPOUT))

@@ -88,8 +88,11 @@ class Prompt(Method):
         cfg.DEEP_SHARED = False
         # VPT-Deep: take the prompts out before the first block that gets none of its own.
         cfg.FORWARD_DEEP_NOEXPAND = False
-        # What is pooled. "original": the class token, or for average-pooled backbones prompts and patches; for
-        # "imgprompt_pool" (prompts and patches), "img_pool" (patches) and "prompt_pool" the mean, then the final norm.
+        # What is pooled. "original": the class token, or for average-pooled backbones prompts and patches (with
+        # MODEL.POOL avg: patches); for "imgprompt_pool" (prompts and patches), "img_pool" (patches) and "prompt_pool"
+        # the mean, then the final norm. "img_pool" takes the prompts out behind the last block, also before attention
+        # pooling; so does the unifying study (Mai et al., 2025), whose VPT-Shallow has them in the first block only
+        # (FORWARD_DEEP_NOEXPAND).
         cfg.VIT_POOL_TYPE = "original"
         # Keep the prompts at their random start, as VPT's "prompt-noupdate".
         cfg.FROZEN = False
@@ -153,14 +156,17 @@ class Prompt(Method):
             "img_pool": (first + count, None),
             "prompt_pool": (first, first + count),
         }
-        if count == 0 and cfg.VIT_POOL_TYPE != "original":
+        pooled = cfg.VIT_POOL_TYPE
+        if pooled == "original" and tokens.pool == "avg" and count:
+            pooled = "img_pool"
+        if count == 0 and pooled != "original":
             raise ValueError("MODEL.PROMPT.VIT_POOL_TYPE needs prompts that reach the end (FORWARD_DEEP_NOEXPAND)")
-        if cfg.VIT_POOL_TYPE == "original" or (vit.global_pool == "avg" and cfg.VIT_POOL_TYPE == "imgprompt_pool"):
+        if pooled == "original" or (vit.global_pool == "avg" and pooled == "imgprompt_pool"):
             return
         last = f"blocks.{len(vit.blocks) - 1}"
         if vit.global_pool == "token":
-            self.after(last, MeanIntoClass(*wanted[cfg.VIT_POOL_TYPE]))
-        elif vit.global_pool == "avg" and cfg.VIT_POOL_TYPE == "img_pool":
+            self.after(last, MeanIntoClass(*wanted[pooled]))
+        elif vit.global_pool in ("avg", "map") and pooled == "img_pool":
             self.after(last, Remove(first, first + count))
         elif vit.global_pool == "avg":
             self.after(last, Remove(first + count, None))

@@ -3,10 +3,10 @@
 from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
-from ..method import Method, uniform
-from .adapter import branches, dropout_problems, site_problems
+from ..method import DoesNotFit, Method, part_of, uniform
+from .adapter import branches, dropout_problems, require_linear, site_problems
 
-FIRST = {"attn": "attn.qkv", "mlp": "mlp.fc1"}  # where a branch begins, so that it folds
+FIRST = {"attn": "attn.qkv", "mlp": "mlp.fc1"}  # where a branch begins, so that it folds; both halves of a SwiGLU
 
 
 class GroupedBottleneck(nn.Module):
@@ -66,10 +66,12 @@ class RepAdapter(Method):
     def attach(self, cfg, vit, tokens):
         for site in branches(vit, cfg.SITES):
             block, part = site.rsplit(".", 1)
-            first = f"{block}.{FIRST[part]}"
-            dim = vit.get_submodule(first).in_features
+            firsts = part_of(vit.get_submodule(block), FIRST[part])
+            if not firsts:
+                raise DoesNotFit(f"{block} has no {FIRST[part]}, with which its {part} would begin")
+            dim = require_linear(next(iter(firsts.values())), f"{block}.{FIRST[part]}").in_features
             if dim % cfg.GROUPS:
-                raise ValueError(
-                    f"MODEL.REPADAPTER.GROUPS is {cfg.GROUPS}: the {dim} channels of {first} do not divide"
-                )
-            self.before(first, GroupedBottleneck(dim, cfg.WIDTH, cfg.GROUPS, cfg.SCALE, cfg.DROPOUT))
+                raise ValueError(f"MODEL.REPADAPTER.GROUPS is {cfg.GROUPS}: the {dim} channels of {site} do not divide")
+            tap = GroupedBottleneck(dim, cfg.WIDTH, cfg.GROUPS, cfg.SCALE, cfg.DROPOUT)
+            for first in firsts:
+                self.before(f"{block}.{first}", tap)

@@ -16,12 +16,13 @@ from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..method import Method, block_sites, uniform
-from .adapter import dropout_problems, rising
+from ..method import Method, block_sites, blocks, part_of, uniform
+from .adapter import dropout_problems, require_linear, rising
 from .ssf import final_norm, scale_shift_of
 
 LINEARS = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
 NORMS = ("patch_embed", "norm1", "norm2", "norm")
+NORMS_LIKE = {"norm1": ("norm1", "norm", "attn.norm"), "norm2": ("norm2", "mlp.norm")}  # in ConvNeXt, and in BEiT-3
 
 
 class Rescale(nn.Module):
@@ -79,9 +80,8 @@ class RLRR(Method):
 
     def attach(self, cfg, vit, tokens):
         for site, op in block_sites(vit, LINEARS).items():
-            if not isinstance(op, nn.Linear):
-                raise ValueError(f"rlrr rescales linear maps, and {site} is a {type(op).__name__}")
-            self.beside(site, Rescale(op, 3 if site.endswith("attn.qkv") and cfg.QKV == "separate" else 1))
+            parts = 3 if site.endswith("attn.qkv") and cfg.QKV == "separate" else 1
+            self.beside(site, Rescale(require_linear(op, site), parts))
         for site in self._scaled(vit, cfg.SCALE_SHIFT):
             self.after(site, scale_shift_of(vit.get_submodule(site), vit.num_features))
         for site, rate in rising(vit, cfg.DROPOUT).items():
@@ -99,6 +99,7 @@ class RLRR(Method):
         sites = []
         if "patch_embed" in wanted:
             sites.append("patch_embed.proj" if hasattr(vit, "patch_embed") else "stem.0")
-        if inside := ["norm1", "norm"] * ("norm1" in wanted) + ["norm2"] * ("norm2" in wanted):
-            sites += block_sites(vit, inside)
+        for name, block in blocks(vit).items():
+            inside = [part for norm, parts in NORMS_LIKE.items() if norm in wanted for part in parts]
+            sites += [f"{name}.{part}" for part in inside if part_of(block, part)]
         return [*sites, final_norm(vit)] if "norm" in wanted else sites

@@ -10,10 +10,12 @@ code. The study's own code finds blocks by substring, so that its block 1 trains
 """
 
 from fvcore.common.config import CfgNode
-from timm.layers import RmsNorm
+from timm.layers import RmsNorm, RmsNorm2d, SimpleNorm, SimpleNorm2d
 from torch import nn
 
-from ..method import Method, blocks
+from ..method import DoesNotFit, Method, blocks, part_of
+
+NORMS = (nn.LayerNorm, nn.RMSNorm, RmsNorm, RmsNorm2d, SimpleNorm, SimpleNorm2d)
 
 
 class End2End(Method):
@@ -92,7 +94,7 @@ class ClassToken(Method):
 
     def attach(self, cfg, vit, tokens):
         if vit.cls_token is None:
-            raise ValueError("method 'cls' trains the class token, and this ViT has none")
+            raise DoesNotFit("it trains the class token, and there is none")
         if cfg.REINIT:
             nn.init.normal_(vit.cls_token, std=1e-6)
 
@@ -147,9 +149,12 @@ class PartTuning(Method):
         depth = len(names)
         if outside := [i for i in cfg.BLOCKS if not -depth <= i < depth]:
             raise ValueError(f"MODEL.{self.node}.BLOCKS names {outside}, but the ViT has {depth} blocks")
-        self.prefixes = tuple(f"{names[i]}.{part}" for i in cfg.BLOCKS for part in self.parts[cfg.PART])
-        if not any(name.startswith(self.prefixes) for name, _ in vit.named_parameters()):
-            raise ValueError(f"MODEL.{self.node}.PART {cfg.PART!r}: a {type(vit).__name__} has none")
+        self.prefixes = ()
+        for name in (names[i] for i in cfg.BLOCKS):
+            for part in self.parts[cfg.PART]:
+                if part and not (inside := part_of(vit.get_submodule(name), part)):
+                    raise DoesNotFit(f"MODEL.{self.node}.PART {cfg.PART!r} is {part}, and {name} has none")
+                self.prefixes += tuple(f"{name}.{own}." for own in inside) if part else (f"{name}.",)
 
     def trains(self, name, param):
         return name.startswith(self.prefixes)
@@ -161,7 +166,7 @@ class AttentionTuning(PartTuning):
     learns = "the attention of the last block (`MODEL.ATTENTION_TUNING.BLOCKS`, `PART`)"
 
     node = "ATTENTION_TUNING"
-    parts = {"qkv": ("attn.qkv.",), "proj": ("attn.proj.",), "all": ("attn.qkv.", "attn.proj.")}  # noqa: RUF012
+    parts = {"qkv": ("attn.qkv",), "proj": ("attn.proj",), "all": ("attn.qkv", "attn.proj")}  # noqa: RUF012
 
 
 class MLPTuning(PartTuning):
@@ -170,7 +175,7 @@ class MLPTuning(PartTuning):
     learns = "the MLP of the last block (`MODEL.MLP_TUNING.BLOCKS`, `PART`)"
 
     node = "MLP_TUNING"
-    parts = {"fc1": ("mlp.fc1.",), "fc2": ("mlp.fc2.",), "all": ("mlp.fc1.", "mlp.fc2.")}  # noqa: RUF012
+    parts = {"fc1": ("mlp.fc1",), "fc2": ("mlp.fc2",), "all": ("mlp.fc1", "mlp.fc2")}  # noqa: RUF012
 
 
 class BlockTuning(PartTuning):
@@ -183,6 +188,9 @@ class BlockTuning(PartTuning):
 
 
 def norm_parameters(vit: nn.Module) -> set[str]:
-    """Names of every norm's parameters: before, in and after the blocks, those of queries and keys included."""
-    norms = [(name, m) for name, m in vit.named_modules() if isinstance(m, (nn.LayerNorm, nn.RMSNorm, RmsNorm))]
+    """Names of every norm's parameters: before, in and after the blocks, those of queries and keys included.
+
+    ConvNeXt V2's global response normalisation is none of them: it weighs channels by their size over the whole image.
+    """
+    norms = [(name, module) for name, module in vit.named_modules() if isinstance(module, NORMS)]
     return {f"{name}.{param}" for name, norm in norms for param, _ in norm.named_parameters(recurse=False)}

@@ -66,6 +66,10 @@ class Side(Method):
         cfg.WEIGHTS = "pretrained/alexnet-owt-7be5be79.pth"
         return cfg
 
+    @classmethod
+    def require_parts(cls, cfg, vit, tokens):
+        """It fits every ViT; without the file of AlexNet's weights."""
+
     def attach(self, cfg, vit, tokens):
         self.before("patch_embed", SideNetwork(vit.num_features, cfg.WEIGHTS))
         self.alpha = nn.Parameter(torch.zeros(()))

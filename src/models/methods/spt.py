@@ -17,8 +17,8 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 
 from ..allocation import Allocation, Piece, Rules, pieces
-from ..method import THIS_FILE, Method
-from .adapter import dropout_problems, rising
+from ..method import THIS_FILE, Method, block_sites
+from .adapter import dropout_problems, require_linear
 from .sparse import SparseUpdate
 
 OPERATIONS = ("attn.q", "attn.k", "attn.v", "attn.proj", "mlp.fc1", "mlp.fc2")
@@ -112,7 +112,7 @@ class SPT(Method):
         cfg.DROPOUT = 0.1
         # Probability that a module's answer is left out for an image, in training only.
         cfg.DROP_PATH = 0.1
-        # Drop-path of the last block's branches, rising from 0, in training only.
+        # Drop-path of the last block's branches, rising from 0, in training only; SOLVER.DROP_PATH comes before it.
         cfg.VIT_DROP_PATH = 0.1
         return cfg
 
@@ -141,7 +141,14 @@ class SPT(Method):
             token.numel() if token is not None else 0,
         )  # fmt: skip
 
+    @classmethod
+    def require_parts(cls, cfg, vit, tokens):
+        """Without an allocation, which a run makes from its data."""
+        for site, op in block_sites(vit, ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")).items():
+            require_linear(op, site)
+
     def attach(self, cfg, vit, tokens):
+        self.require_parts(cfg, vit, tokens)
         if not cfg.ALLOCATION:
             raise ValueError(
                 f"spt_{self.kind} needs an allocation: python -m src.tools.sensitivity makes one for a task, for "
@@ -164,8 +171,6 @@ class SPT(Method):
         for site, names in sites.items():
             self._move_entries(vit, site, {n: known[n] for n in names}, set(chosen), masks)
             self._add_modules(cfg, site, {n: known[n] for n in names if n in chosen and len(known[n].shape) == 2})
-        for site, rate in rising(vit, cfg.VIT_DROP_PATH).items():
-            self.after(site, DropPath(rate))
 
     def _move_entries(self, vit, site: str, own: dict[str, Piece], chosen: set[str], masks: dict[str, Tensor]):
         """Train single entries of the linear map at ``site``, and the thirds of its bias that train whole."""
@@ -203,6 +208,10 @@ class SPT(Method):
 
     def trains(self, name, param):
         return name in self.whole or name == "cls_token"
+
+    @staticmethod
+    def drop_path(cfg):
+        return cfg.VIT_DROP_PATH
 
     def decays(self, name, param):
         return param.ndim > 1 and name != "cls_token"

@@ -7,18 +7,22 @@ near the identity, not at it.
 import re
 
 from fvcore.common.config import CfgNode
-from timm.layers import LayerNorm2d
+from timm.layers import LayerNorm2d, RmsNorm2d, SimpleNorm2d
 from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 
-from ..method import BLOCK, Method, normal
+from ..method import BLOCK, DoesNotFit, Method, blocks, normal
 
-# What is scaled and shifted: in a ViT the patch convolution and each block's norms and linear maps; then also what
-# Swin and ConvNeXt have between their stages.
+# What is scaled and shifted: in a ViT the patch convolution and each block's norms and linear maps (those inside
+# attention and MLP only BEiT-3 has, the halves of fc1 only a SwiGLU); then also what Swin and ConvNeXt have between
+# their stages.
+IN_BLOCK = r"norm[12]?|attn\.(qkv|proj|norm)|mlp\.(fc[12]|fc1_[gx]|norm)|conv_dw"
 OPERATION = re.compile(
-    rf"patch_embed\.proj|stem\.[01]|{BLOCK.pattern}\.(norm[12]?|attn\.(qkv|proj)|mlp\.fc[12]|conv_dw)"
+    rf"patch_embed\.proj|stem\.[01]|{BLOCK.pattern}\.({IN_BLOCK})"
     r"|(layers|stages)\.\d+\.downsample\.(norm|reduction|[01])"
 )
+
+CHANNELS_FIRST = (nn.Conv2d, LayerNorm2d, RmsNorm2d, SimpleNorm2d)
 
 
 class ScaleShift(nn.Module):
@@ -57,7 +61,11 @@ class SSF(Method):
         return [] if cfg.POOLED_NORM in known else [f"POOLED_NORM is {cfg.POOLED_NORM!r}; known: {', '.join(known)}"]
 
     def attach(self, cfg, vit, tokens):
-        names = [name for name, _ in vit.named_modules() if OPERATION.fullmatch(name)]
+        for name, module in vit.named_modules():
+            inside = name.startswith(tuple(f"{block}." for block in blocks(vit)))
+            if inside and isinstance(module, (nn.Linear, nn.Conv2d)) and not OPERATION.fullmatch(name):
+                raise DoesNotFit(f"it scales what every operation gives, and does not know {name}")
+        names = [n for n, m in vit.named_modules() if OPERATION.fullmatch(n) and not isinstance(m, nn.Identity)]
         for name in [*names, final_norm(vit, cfg.POOLED_NORM)]:
             self.after(name, scale_shift_of(vit.get_submodule(name), vit.num_features))
 
@@ -76,4 +84,4 @@ def scale_shift_of(op: nn.Module, dim: int) -> ScaleShift:
     """A ScaleShift for what an operation gives; ``dim`` where it does not know its own channels."""
     channels = getattr(op, "out_channels", None) or getattr(op, "out_features", None)
     channels = channels or getattr(op, "normalized_shape", (dim,))[0]
-    return ScaleShift(channels, isinstance(op, (nn.Conv2d, LayerNorm2d)))
+    return ScaleShift(channels, isinstance(op, CHANNELS_FIRST))

@@ -14,7 +14,7 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..method import Method, Reader, uniform
+from ..method import DoesNotFit, Method, Reader, uniform
 from .adapter import Keep, dropout_problems
 
 
@@ -87,9 +87,13 @@ class VQT(Method):
         self.width = len(vit.blocks) * cfg.NUM_QUERIES * tokens.dim
         bound = (6 / (3 * vit.patch_embed.patch_size[0] * vit.patch_embed.patch_size[1] + tokens.dim)) ** 0.5  # as VPT
         for i, block in enumerate(vit.blocks):
-            plain = type(block) is Block and type(block.attn) is Attention and block.attn.gate is None
-            if not plain:
-                raise ValueError(f"vqt computes attention itself and does not know that of blocks.{i}: {block.attn}")
+            attn = getattr(block, "attn", None)
+            if type(block) is not Block or type(attn) is not Attention or getattr(attn, "gate", None) is not None:
+                gated = " with a gate" if getattr(attn, "gate", None) is not None else ""
+                raise DoesNotFit(
+                    f"it computes attention itself, and knows timm's Attention in a Block; blocks.{i} is a "
+                    f"{type(block).__name__}" + (f" with {type(attn).__name__}{gated}" if attn is not None else "")
+                )
             keep = Keep()
             self.after(f"blocks.{i}.attn.qkv", keep)
             queries = uniform((1, cfg.NUM_QUERIES, tokens.dim), bound)

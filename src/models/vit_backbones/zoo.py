@@ -3,6 +3,7 @@
 To add a backbone: one row in ``MODEL_ZOO``, and a converter in convert.py if its file format is new.
 """
 
+import difflib
 import logging
 import re
 import sys
@@ -19,6 +20,7 @@ from timm.models.convnext import ConvNeXt
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from ..drop_path import set_drop_path
 from ..method import tokens_of
 from . import convert
 from .fit import require_fit, unwrapped
@@ -155,7 +157,7 @@ ALIASES = {
 
 
 # timm's modules whose networks methods work on (``tokens_of`` in method.py).
-TIMM_FAMILIES = ("vision_transformer", "swin_transformer", "convnext")
+TIMM_FAMILIES = ("vision_transformer", "deit", "swin_transformer", "convnext")
 
 
 def find_backbone(name: str) -> Backbone | None:
@@ -166,14 +168,44 @@ def find_backbone(name: str) -> Backbone | None:
     """
     name = ALIASES.get(name, name)
     if name.startswith("timm:"):
-        known = [model for family in TIMM_FAMILIES for model in timm.list_models(module=family)]
-        if name[len("timm:") :].split(".")[0] not in known:
-            raise ValueError(f"DATA.FEATURE {name!r}: timm has no ViT, Swin or ConvNeXt of this name")
+        if problem := _timm_problem(name[len("timm:") :].split(".")[0]):
+            raise ValueError(f"DATA.FEATURE {name!r}: {problem}")
         return None
     if name not in MODEL_ZOO:
         known = ", ".join([*MODEL_ZOO, "timm:<name of a timm ViT, Swin or ConvNeXt>"])
         raise ValueError(f"unknown DATA.FEATURE {name!r}; known: {known}")
     return MODEL_ZOO[name]
+
+
+def _timm_problem(name: str) -> str:
+    """Why timm's network ``name`` cannot be tuned here; "" if it can."""
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=1)
+        return f"timm {timm.__version__} has no network of this name" + (f"; did you mean {near[0]}?" if near else "")
+    family = timm.models.model_entrypoint(name).__module__.rsplit(".", 1)[1]
+    if family not in TIMM_FAMILIES:
+        return f"it is of timm's {family}, and methods work on those of {', '.join(TIMM_FAMILIES)}"
+    if family == "deit" and "distilled" in name:
+        return "it has two heads, for class and distillation token, and there is one here: take the one without"
+    return ""
+
+
+def architecture(name: str, image_size: tuple[int, int]) -> nn.Module:
+    """``DATA.FEATURE`` with random weights and no head; also works under ``torch.device("meta")``.
+
+    Raises:
+        ValueError: unknown name, or an image size that does not fit.
+    """
+    row = find_backbone(name)
+    if row is not None:
+        return create_vit(row, image_size)
+    name = name[len("timm:") :]
+    return timm.create_model(name, num_classes=0, **_sized(name, image_size))
+
+
+def _sized(name: str, image_size: tuple[int, int]) -> dict:
+    """What tells timm's network ``name`` the size of the images; nothing for a ConvNeXt, which takes any."""
+    return {} if name.split(".")[0] in timm.list_models(module="convnext") else {"img_size": image_size}
 
 
 def find_weights(name: str, root: Path, weight_path: str = "") -> Path | None:
@@ -257,11 +289,10 @@ def check_size(image_size: tuple[int, int], patch_size: tuple[int, int]) -> None
 def set_dropout(vit: VisionTransformer, dropout: float, drop_path: float) -> None:
     """VPT's places: dropout after the position embedding, after GELU and after fc2; drop-path rising with depth."""
     vit.pos_drop.p = dropout
-    for i, block in enumerate(vit.blocks):
+    if drop_path:
+        set_drop_path(vit, drop_path)
+    for block in vit.blocks:
         block.mlp.drop1.p = block.mlp.drop2.p = dropout
-        if drop_path:
-            rate = drop_path * i / max(1, len(vit.blocks) - 1)
-            block.drop_path1, block.drop_path2 = timm.layers.DropPath(rate), timm.layers.DropPath(rate)
 
 
 def load_weights(vit: VisionTransformer, path: Path, converter: Callable, resize: str = "bilinear") -> None:
@@ -301,7 +332,7 @@ def resize_pos_embed(pos_embed: Tensor, grid: tuple[int, int], prefix: int, how:
 
 
 def _timm_vit(name: str, image_size: tuple[int, int], path: Path | None) -> nn.Module:
-    size = {} if name in timm.list_models(module="convnext") else {"img_size": image_size}  # it takes any size
+    size = _sized(name, image_size)
     vit = timm.create_model(name, pretrained=False, num_classes=0, **size)
     tokens_of(vit)
     if isinstance(getattr(vit, "blocks", None), nn.Identity):
@@ -409,6 +440,9 @@ def timm_arguments(name: str, vit: nn.Module, image_size: tuple[int, int], depth
     arguments = {} if isinstance(vit, ConvNeXt) else {"img_size": list(image_size)}
     if isinstance(vit, VisionTransformer):
         arguments |= {"depth": depth, "global_pool": vit.global_pool}
+        behind = not isinstance(vit.fc_norm, nn.Identity)  # the pooling is the final norm
+        if behind != (vit.global_pool == "avg"):  # which is what timm makes of it
+            arguments["fc_norm"] = behind
     if row is None:
         return name[len("timm:") :].split(".")[0], arguments
     if isinstance(row.arch, dict):
@@ -417,6 +451,12 @@ def timm_arguments(name: str, vit: nn.Module, image_size: tuple[int, int], depth
             **arguments,
         }  # VisionTransformer with other sizes, all of them given
     return row.arch, arguments
+
+
+def norm_of_all(name: str) -> bool:
+    """Whether a backbone's final norm, though it is behind an average here, was pre-trained on every token."""
+    row = find_backbone(name)
+    return row is not None and row.convert is convert.mae
 
 
 def licence(name: str) -> str:

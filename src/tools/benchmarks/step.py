@@ -118,7 +118,8 @@ def _make(one: Contender, cfg: CfgNode, images: Tensor, labels: Tensor) -> Work:
 def build(kind: str, cfg: CfgNode) -> nn.Module:
     """A network of this kind, with random weights, in training mode."""
     if not kind.startswith("peft"):
-        return TunedViT(common.random_vit(cfg), parse(cfg.MODEL.TRANSFER_TYPE, cfg.FREQFIT), cfg.MODEL, CLASSES)
+        methods = parse(cfg.MODEL.TRANSFER_TYPE, cfg.FREQFIT)
+        return TunedViT(common.random_vit(cfg), methods, cfg.MODEL, CLASSES, drop_path=cfg.SOLVER.DROP_PATH)
     from peft import LoraConfig, get_peft_model  # here: it brings transformers along
 
     vit = common.random_vit(cfg, CLASSES)

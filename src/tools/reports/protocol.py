@@ -15,6 +15,7 @@ from ..sweeps.points import points
 from ..sweeps.spec import Choice, Sweep, label, load_sweep
 
 UNKNOWN = "not stated"
+SETTINGS_OF = "as in "  # and files of RECIPES: what a source states of a task is there
 RECIPES = Path(__file__).parents[3] / "configs" / "repro"
 MANY = 2  # tasks whose values are said one by one
 
@@ -68,7 +69,7 @@ def _settings_differ(
     for result in results:
         task = result["data"]["task"]
         its = _repeated(recipe.name, method, task) if recipe else []
-        theirs = sorted({say(config) for config in its}) or [UNKNOWN if stated.startswith("as in ") else stated]
+        theirs = sorted({say(config) for config in its}) or [UNKNOWN if stated.startswith(SETTINGS_OF) else stated]
         pairs[task, say(unnamed_values() | result["config"]), " or ".join(theirs)] = theirs
     differ = [(task, mine, said) for (task, mine, said), theirs in pairs.items() if mine not in theirs]
     ours, theirs = {mine for _, mine, _ in differ}, {said for *_, said in differ}
@@ -152,10 +153,12 @@ def _alike(factor: str, ours: str, theirs: str) -> bool:
 
 
 def _optimizer(config: dict[str, Any]) -> str:
-    name = config["SOLVER.OPTIMIZER"]
+    name, average = config["SOLVER.OPTIMIZER"], config["SOLVER.EMA"]
     if name == "sgd":
-        return f"sgd, momentum {config['SOLVER.MOMENTUM']:g}"
-    return f"{name}, epsilon {config['SOLVER.EPS'] or {'adam': 1e-8, 'adamw': 1e-6}[name]:g}"
+        said = f"sgd, momentum {config['SOLVER.MOMENTUM']:g}"
+    else:
+        said = f"{name}, epsilon {config['SOLVER.EPS'] or {'adam': 1e-8, 'adamw': 1e-6}[name]:g}"
+    return said + (f", averaged with {average:g}" if average else "")
 
 
 def _learning_rate(config: dict[str, Any]) -> str:
@@ -212,7 +215,7 @@ SETTINGS: dict[str, Callable[[dict[str, Any]], str]] = {
     "schedule": _schedule,
     "epochs": _epochs,
     "batch": _batch,
-    "drop_path": lambda config: f"{config.get('SOLVER.DROP_PATH', 0.0):g}",
+    "drop_path": lambda config: f"{config['SOLVER.DROP_PATH']:g}",
     "head_start": lambda config: config["MODEL.HEAD_INIT"],
     "settings": _method_settings,
 }

@@ -17,7 +17,7 @@ from statistics import fmean
 from ...data.tasks import TASKS
 from ...models.vit_backbones.zoo import ALIASES
 from ..sweeps.spec import Sweep
-from .protocol import FACTORS, UNKNOWN, differences, recipe_named
+from .protocol import FACTORS, SETTINGS_OF, UNKNOWN, differences, recipe_named
 
 HERE = Path(__file__).parent / "published"
 BENCHMARKS = ("vtab-1k", "fgvc", "few-shot", "many-shot", "forgetting", "freqfit-gain")
@@ -143,7 +143,7 @@ def _all() -> list[tuple[str, Published]]:
     for (benchmark, source, method, backbone), rows in grouped.items():
         its, weights = sources[source], checkpoints[backbone]
         recipes = tuple(its["recipe"].split())
-        refer = f"as in {' or '.join(f'configs/repro/{name}.yaml' for name in recipes)}" if recipes else UNKNOWN
+        refer = f"{SETTINGS_OF}{' or '.join(f'configs/repro/{name}.yaml' for name in recipes)}" if recipes else UNKNOWN
         protocol = {key: value for key, value in its.items() if key not in ("source", "text", "recipe") and value}
         protocol = dict.fromkeys(FACTORS, refer) | protocol
         protocol["checkpoint"] = weights["ours"] + (f" ({weights['note']})" if weights["note"] else "")

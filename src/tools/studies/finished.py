@@ -17,6 +17,7 @@ from ...engine.outputs import outputs
 from ...engine.precision import set_backends
 from ...engine.results import MAY_MOVE, RunFolder
 from ...engine.run import choose_device
+from ...models.pooling import set_pool
 from ...models.vit_backbones.zoo import build_backbone
 from ...models.vit_models import TunedViT
 
@@ -75,7 +76,9 @@ class FinishedRun:
         """The timm network that the run tuned, as it was before, on the run's device."""
         own, size = self.cfg.MODEL, self.tuned.pixels.size
         where = (own.MODEL_ROOT, size, own.WEIGHT_PATH, own.POS_EMBED_RESIZE)
-        return build_backbone(self.cfg.DATA.FEATURE, *where).to(self.device)
+        vit = build_backbone(self.cfg.DATA.FEATURE, *where)
+        set_pool(vit, self.cfg.MODEL.POOL, norm_of_all=True)
+        return vit.to(self.device)
 
     @property
     def facts(self) -> dict:

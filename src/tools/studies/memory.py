@@ -121,6 +121,8 @@ def frozen_encoder(run: FinishedRun) -> Encoder:
         "backbone": run.cfg.DATA.FEATURE,
         "size": repr(run.tuned.pixels.size),
     }
+    if run.cfg.MODEL.POOL:
+        facts["pool"] = run.cfg.MODEL.POOL
     return Encoder(_pooled(vit), vit.num_features, facts)
 
 

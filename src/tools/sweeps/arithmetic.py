@@ -74,5 +74,6 @@ def speed(cfg: CfgNode, task: Task, flops_per_second: float) -> Speed:
     """Of an accelerator that computes so much; the images are waited for by nobody."""
     pixels = build_pixels(cfg, task.protocol)
     forward, step = work(cfg, shape(cfg.DATA.FEATURE, tuple(pixels.size)))
-    kept = forward == step and not pixels.random and cfg.DATA.CACHE_FEATURES != "off"  # nothing but the head trains
+    same = not pixels.random and not cfg.SOLVER.DROP_PATH  # in every epoch
+    kept = forward == step and same and cfg.DATA.CACHE_FEATURES != "off"  # nothing but the head trains
     return Speed(0.0, step / flops_per_second, forward / flops_per_second, kept)

@@ -1,0 +1,27 @@
+"""Drop-path (Huang et al., 2016, arXiv:1603.09382): in training, a branch of a block is left out for some images."""
+
+from timm.layers import DropPath
+from torch import nn
+
+from .method import blocks
+
+PLACES = ("drop_path", "drop_path1", "drop_path2")  # as timm's blocks call them
+
+
+def set_drop_path(vit: nn.Module, rate: float) -> list[DropPath]:
+    """Let block i of L drop its branches with probability rate * i / (L - 1), as timm has it; the modules that do.
+
+    They act in training mode, which is theirs alone: the rest of a frozen ViT stays in eval mode.
+
+    Raises:
+        ValueError: a block has no place for it.
+    """
+    made, found = [], blocks(vit)
+    for i, (name, block) in enumerate(found.items()):
+        places = [place for place in PLACES if hasattr(block, place)]
+        if not places:
+            raise ValueError(f"drop-path needs blocks of timm's with a place for it, and {name} has none")
+        for place in places:
+            setattr(block, place, DropPath(rate * i / max(1, len(found) - 1)))
+            made.append(getattr(block, place))
+    return made

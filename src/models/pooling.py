@@ -1,0 +1,35 @@
+"""What a ViT's features are pooled from: its class token, or the average of its patches (``MODEL.POOL``)."""
+
+from timm.models.vision_transformer import VisionTransformer
+from torch import nn
+
+
+def set_pool(vit: nn.Module, pool: str, norm_of_all: bool = False) -> None:
+    """Pool ``vit`` by "token" or "avg", with the norms that it has; "" leaves it as it is.
+
+    A norm before the average stays before it, one behind the average is then behind the class token: no norm is new,
+    and none is left out.
+
+    Args:
+        norm_of_all: a norm behind the average was pre-trained on every token, the class token among them (MAE).
+            It is one, too, where the choice has been made before: what was tuned so is read back.
+
+    Raises:
+        ValueError: the ViT has no class token, pools in a way of its own, or its final norm has only seen averages.
+    """
+    if not pool or pool == getattr(vit, "global_pool", ""):
+        return
+    if not isinstance(vit, VisionTransformer) or type(vit).pool is not VisionTransformer.pool:
+        raise ValueError(f"MODEL.POOL is for ViTs of tokens: what a {type(vit).__name__} pools cannot be changed")
+    if vit.global_pool not in ("token", "avg"):
+        raise ValueError(
+            f"MODEL.POOL {pool!r} would drop what this ViT learned for its {vit.global_pool!r} pooling: leave it out"
+        )
+    if pool == "token" and vit.cls_token is None:
+        raise ValueError("MODEL.POOL token: this ViT has no class token; its patches are averaged")
+    if pool == "token" and not isinstance(vit.fc_norm, nn.Identity) and not norm_of_all:
+        raise ValueError(
+            "MODEL.POOL token: the final norm of these weights was trained behind an average of the patches, or not at "
+            "all, and there is none for the class token"
+        )
+    vit.global_pool = pool

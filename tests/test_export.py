@@ -1,7 +1,9 @@
 """``python -m src.tools.export``: what it writes gives the run's logits where nothing of this project is known."""
 
+import html
 import io
 import os
+import re
 import subprocess
 import sys
 
@@ -19,7 +21,8 @@ from src.engine.checkpoint import load_tuned
 from src.engine.run import run
 from src.models.vit_backbones.zoo import IMAGENET
 from src.tools import export
-from src.tools.exports import from_files, hub, network, onnx_file, plain, program
+from src.tools.exports import from_files, hub, network, onnx_file, program
+from src.tools.exports.card import plain
 from src.tools.reports.stats import wilson
 from src.utils.io import read_json
 
@@ -118,6 +121,18 @@ def test_the_card_is_written_from_the_run(finished, tmp_path, main):
     assert config["label_names"] == result["class_names"]
 
 
+@pytest.mark.parametrize(
+    "name", ["<img src=x onerror=alert(1)>", "[a](javascript:b)", "a\n\n# b", "`*c*`", "a|b", "&lt;"]
+)
+def test_a_card_shows_names_and_does_nothing_else(name):
+    """By commonmark's rules: no tag, link, code, emphasis, heading or cell is left."""
+    said = plain(name)
+    assert "<" not in said
+    assert "\n" not in said
+    assert not re.search(r"(?<!\\)[\[\]`*|]", said)
+    assert " ".join(name.split()) == html.unescape(re.sub(r"\\(.)", r"\1", said))
+
+
 @pytest.mark.parametrize(("right", "images"), [(785, 797), (0, 10), (10, 10), (1, 3)])
 def test_wilsons_interval_is_scipys(right, images):
     known = binomtest(right, images).proportion_ci(method="wilson")
@@ -192,7 +207,7 @@ def test_printed_lines_make_the_runs_pixels_at_every_size(name, side, tmp_path):
 
 
 def test_a_file_that_sees_other_pixels_does_not_stay(finished, tmp_path, main, monkeypatch):
-    monkeypatch.setattr(plain, "crop_pct", lambda pixels: 0.95)
+    monkeypatch.setattr("src.tools.exports.plain.crop_pct", lambda pixels: 0.95)
     done = main(finished, "--to", "timm", "--out", tmp_path / "out")
     assert done.returncode == 1
     assert "its pixels differ from the run's by" in done.stderr

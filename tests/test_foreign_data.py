@@ -63,6 +63,12 @@ def test_class_folders_without_a_split_are_split(tmp_path, caplog):
     assert per_class(half.splits["test"], 5)[:2] == [10, 2] or per_class(half.splits["test"], 5)[:2] == [10, 3]
 
 
+def test_class_folders_with_one_image_each_cannot_be_split(tmp_path):
+    write_images(tmp_path, {"": {"a": 1, "b": 1, "c": 1}})
+    with pytest.raises(DataError, match="there is neither a validation nor a test set"):
+        open_data(folder_cfg(tmp_path))
+
+
 def test_the_train_folder_alone_is_said_to_be_one(tmp_path):
     write_images(tmp_path, {"train": {"a": 5, "b": 5}, "test": {"a": 1}})
     notes = open_data(folder_cfg(tmp_path / "train")).notes

@@ -22,7 +22,7 @@ from src.data.sources.base import DataError, Wanted
 from src.data.tasks import TASKS
 from src.tools.studies.sets import read_mapping
 
-MOST_SECONDS, MOST_GROWTH = 5, 2**19  # for one case; KiB of memory for all cases of a reader
+MOST_SECONDS, MOST_GROWTH = 5, 2**19  # of this process, for one case; KiB of memory for all cases of a reader
 ODD_NUMBERS = ("-1", "2000000000", "99999999999999999999", "1e9", "0x10", "NaN", "", "1.5", "\u0663", "true", '"a"')
 
 
@@ -222,7 +222,7 @@ def test_damage_is_one_clear_error_or_does_no_harm(reader, tmp_path):
         rng = random.Random(case)
         damage = DAMAGE[case % len(DAMAGE)]
         path.write_bytes(damage(whole, rng))
-        start = time.perf_counter()
+        start = time.process_time()
         try:
             read()
         except (DataError, ConfigError) as error:
@@ -233,6 +233,6 @@ def test_damage_is_one_clear_error_or_does_no_harm(reader, tmp_path):
             text.encode()
         except Exception as error:
             raise AssertionError(f"{damage.__name__}, case {case}: {type(error).__name__}: {error}"[:500]) from error
-        assert time.perf_counter() - start < MOST_SECONDS, f"{damage.__name__} {case}"
+        assert time.process_time() - start < MOST_SECONDS, f"{damage.__name__} {case}"
     assert errors > 10
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MOST_GROWTH

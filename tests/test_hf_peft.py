@@ -187,6 +187,18 @@ def test_what_modules_share_is_saved_once_and_stays_shared(name, first, others, 
     assert not any(same[other].any() for other, owner in method.other_names.items() if owner == first)
 
 
+def test_what_a_tuner_would_not_save_is_found_before_training(monkeypatch):
+    """peft's own list of what belongs to an adapter, made wrong: as in a tuner that forgets a part of itself."""
+    whole = hf_peft.Injected._learned
+
+    def forgetful(self):
+        return {name: tensor for name, tensor in whole(self).items() if "lora_B" not in name}
+
+    monkeypatch.setattr(hf_peft.Injected, "_learned", forgetful)
+    with pytest.raises(ValueError, match=r"LORA does not save all that it learns.*lora_B"):
+        tuned("LORA")
+
+
 def test_parts_of_one_tensor_cannot_be_saved_and_are_refused_at_once():
     whole = torch.arange(6.0)
     with pytest.raises(ValueError, match="b and a are parts of one tensor"):
@@ -241,6 +253,7 @@ def test_taps_of_other_methods_see_what_peft_computes(images):
         (["TYPE", "IA3", "KWARGS", "{'feedforward_modules': ['fc3']}"], "subset"),
         (["TARGETS", "attn.qkv,attn.q"], "attn.qkv and a part of it"),
         (["TARGETS", "[]"], "TARGETS is empty"),
+        (["TYPE", "VBLORA", "KWARGS", "{'save_only_topk_weights': True}"], "needed to go on with an interrupted run"),
         (["LOAD", "somewhere", "KWARGS.r", "8"], "leave KWARGS empty"),
     ],
 )

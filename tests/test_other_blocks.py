@@ -159,7 +159,7 @@ def test_taps_elsewhere_on_such_a_network_work(images):
 
 
 def test_to_look_which_modules_are_called_changes_nothing():
-    vit = with_weights_read()
+    vit = with_weights_read().bfloat16()
     before = {name: (tensor, tensor.clone()) for name, tensor in vit.state_dict(keep_vars=True).items()}
     random = torch.random.get_rng_state()
     found = called(vit)

@@ -2,6 +2,8 @@
 
 import csv
 import io
+import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -128,6 +130,32 @@ def test_files_folders_and_patterns_are_found_once_in_order(photos):
     (photos / "none").mkdir()
     with pytest.raises(DataError, match=r"(?s)nowhere is missing.*none holds no images"):
         find_images([str(photos / "nowhere"), str(photos / "none"), str(photos)])
+
+
+def test_a_missing_path_is_named_and_the_others_are_predicted(run, photos, tmp_path, main):
+    good = photos / "b.jpg"
+    done = main(run, photos / "nowhere.png", good, photos / "*.tiff")
+    assert done.returncode == 1
+    assert [row["file"] for row in rows(done.stdout)] == [str(good)]
+    assert f"nothing is predicted for {photos / 'nowhere.png'}, {photos / '*.tiff'}" in done.stderr
+    assert main(run, photos / "nowhere.png", good, "--to", tmp_path / "x.json").returncode == 1
+    content = json.loads((tmp_path / "x.json").read_text())
+    assert [one["file"] for one in content["predictions"]] == [str(good)]
+    assert content["broken"] == [{"file": str(photos / "nowhere.png"), "why": "is missing"}]
+
+
+def test_names_that_are_formulas_can_be_written_for_spreadsheets(run, photos, tmp_path, main, monkeypatch):
+    """OWASP's list of first characters (CSV injection)."""
+    monkeypatch.chdir(tmp_path)
+    for i, first in enumerate("=+-@\t"):
+        shutil.copy(photos / "b.jpg", f"{first}{i}.jpg")
+    names = sorted(path.name for path in tmp_path.iterdir())
+    patterns = [f"./{name}" for name in names]  # so that no option is meant
+    assert [row["file"] for row in rows(main(run, *patterns).stdout)] == patterns
+    assert [predict.spreadsheet_cell(name) for name in names] == [f"'{name}" for name in names]
+    assert predict.spreadsheet_cell("a=b") == "a=b"
+    done = main(run, "=0.jpg", "--for-spreadsheets")
+    assert [row["file"] for row in rows(done.stdout)] == ["'=0.jpg"]
 
 
 @pytest.mark.parametrize(

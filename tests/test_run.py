@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from PIL import Image
 from safetensors import safe_open
 from test_methods import ALONE, MIXES, each
 
 import train
-from src.configs.config import load_cfg
+from src.configs.config import flatten, load_cfg
 from src.data.opened import open_data
 from src.engine.checkpoint import CheckpointError, load_tuned
 from src.engine.evaluator import best_test_epoch, measure, predict
@@ -98,6 +99,9 @@ def test_the_result_says_what_was_done(finished):
     assert (result["data"]["layout"], result["data"]["notes"]) == ("digits", [])
     assert result["class_names"] == [str(i) for i in range(10)]
     assert result["config"]["MODEL.TRANSFER_TYPE"] == "lora"
+    saved = yaml.safe_load(finished[0].config.read_text())
+    assert result["config_in_full"] == flatten(saved)
+    assert result["config_in_full"]["SOLVER.MOMENTUM"] == 0.9
     assert result["seed"] == 42
     assert result["environment"]["packages"]["torch"] == torch.__version__.split("+")[0]
     parts = result["parameters"]["by_part"]

@@ -13,9 +13,12 @@ from src.configs.config import ConfigError, load_settings
 from src.engine.sensitivity import spt_method
 from src.models.vit_models import TunedViT, parse
 from src.tools.reports import published
+from src.tools.sweeps import estimate
+from src.tools.sweeps.ledger import Ledger
 from src.tools.sweeps.plan import Plan
 from src.tools.sweeps.points import points
 from src.tools.sweeps.spec import Range, load_sweep
+from src.tools.tune import preview
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted([*(ROOT / "configs/sweeps").glob("*.yaml"), *(ROOT / "configs/repro").glob("*.yaml")])
@@ -52,9 +55,18 @@ def shortened(sweep):
 
 
 @pytest.mark.parametrize("path", FILES, ids=IDS)
-def test_every_combination_of_settings_can_run(path):
+def test_every_combination_of_settings_can_run_and_is_previewed_without_data(path, tmp_path, monkeypatch):
+    """No weights either: a second for each image stands for what a step would take."""
+    monkeypatch.setattr(estimate, "_speed", lambda cfg, task, shared: estimate.Speed(0.0, 1.0, 1.0, False))
+    monkeypatch.chdir(tmp_path)
     plan = Plan(shortened(load_sweep(path)))
     assert plan.runs
+    *lines, total, time = preview(Ledger(plan, ""), places=1).splitlines()
+    runs, tested = len(plan.runs), len(plan.cells)
+    assert total == f"{runs} runs: {runs - tested} to choose, {tested} to be tested; {runs} are left"
+    assert len(lines) == len(plan.cells) + len(plan.runs)
+    assert re.fullmatch(r"estimated time: [\d:]+", time)
+    assert all(run.seconds > 100 for run in plan.runs)
 
 
 @pytest.mark.parametrize("path", FILES, ids=IDS)

@@ -183,6 +183,17 @@ def test_a_sweep_that_cannot_run_is_refused_before_anything_does(sweep, section,
     assert not (tmp_path / "out").exists()
 
 
+def test_an_axis_of_ones_own_is_set_on_the_command_line(sweep):
+    """A label without settings keeps the file's; others are new, or take the place of the file's."""
+    path = sweep(" {OVER: {method: {a: {SEED: 1}, b: {SEED: 2}, c: {SEED: 3}}}, PROTOCOL: fixed}\n")[1]
+    for said in ("{a: , b: {SEED: 7}, d: {SEED: 8}}", "{'a': None, 'b': {'SEED': 7}, 'd': {'SEED': 8}}"):
+        choices = load_sweep(path, ["SWEEP.OVER.method", said]).over["method"]
+        assert {choice.label: choice.settings for choice in choices} == {
+            "a": {"SEED": 1}, "b": {"SEED": 7}, "d": {"SEED": 8},
+        }  # fmt: skip
+    assert [one.label for one in load_sweep(path, ["SWEEP.OVER.method", "[c]"]).over["method"]] == ["c"]
+
+
 def test_axes_on_the_command_line_that_are_wrong_are_refused(sweep):
     method = "\n  OVER: {method: {a: {MODEL.TRANSFER_TYPE: linear}, b: {MODEL.TRANSFER_TYPE: lora}}}\n"
     arguments = [word for word in sweep(method) if word not in QUICK[:2]]

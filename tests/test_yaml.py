@@ -211,6 +211,9 @@ def test_home_is_home_in_every_path(tmp_path, monkeypatch):
     said = flatten(load_cfg("", [*PAIRS, *(text for key in keys for text in (key, "~/x"))]))
     assert {said[key] for key in keys} == {f"{tmp_path}/x"}
     assert "there is no such home folder" in problems("", *PAIRS, "OUTPUT_DIR", "~nobody-of-this-name/x")[0]
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", lambda uid: {}[uid])
+    assert "DATA.CACHE_DIR in the command line is '~/x'" in problems("", *PAIRS, "DATA.CACHE_DIR", "~/x")[0]
 
 
 TEXTS = [

@@ -19,27 +19,32 @@ logger = logging.getLogger(__name__)
 DIM = 63  # of 255
 
 
-def find_images(names: Sequence[str]) -> list[str]:
+def find_images(names: Sequence[str], missing: dict[str, str] | None = None) -> list[str]:
     """Every file that ``names`` mean, in their order, each once.
 
     A file is taken whatever it is called; of a folder the images in it and in the folders below, sorted, nothing
     hidden; a pattern (``photos/**/*.jpg``) stands for the files and folders it matches.
 
+    Args:
+        missing: takes the names that mean nothing, or no image, and why, as long as others mean some.
+
     Raises:
         DataError: a name that means nothing, or no image; all of them are listed.
     """
-    found, wrong = [], []
+    found, wrong = [], {}
     for name in names:
         # A name with brackets in it may be there as it stands.
         matches = [name] if os.path.exists(name) else sorted(glob.glob(os.path.expanduser(name), recursive=True))
         files = [file for match in matches for file in _images_at(match)]
         if not matches:
-            wrong.append(f"{name} is missing")
+            wrong[name] = "is missing"
         elif not files:
-            wrong.append(f"{name} holds no images ({', '.join(IMAGE_ENDINGS)})")
+            wrong[name] = f"holds no images ({', '.join(IMAGE_ENDINGS)})"
         found += files
-    if wrong:
-        raise DataError("\n".join(wrong))
+    if wrong and (missing is None or not found):
+        raise DataError("\n".join(f"{name} {why}" for name, why in wrong.items()))
+    if missing is not None:
+        missing |= wrong
     return list(dict.fromkeys(found))
 
 

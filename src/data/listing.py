@@ -32,7 +32,7 @@ def usual_places() -> list[Path]:
     """Where people keep data sets: ./data and the folders in it, and TensorFlow Datasets' own folder."""
     here = Path("data")
     inside = sorted(path for path in here.iterdir() if path.is_dir()) if here.is_dir() else []
-    return [here, *inside, Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()]
+    return [here, *inside, Path(os.path.expanduser(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"))]
 
 
 def _ready(task: Task, roots: list[Path]) -> list[str]:

@@ -244,8 +244,10 @@ def wanted(cfg: CfgNode) -> Wanted:
 
 
 def cache_folder(name: str) -> Path:
-    """``DATA.CACHE_DIR``; "" is the user's cache folder."""
-    return Path(name or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "vitune" / "images").expanduser()
+    """``DATA.CACHE_DIR``; "" is the user's cache folder, or, for users without a home, a place that keeps nothing."""
+    place = name or os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "vitune", "images")
+    expanded = os.path.expanduser(place)
+    return Path(os.devnull, "no home folder") if expanded.startswith("~") else Path(expanded)
 
 
 def _class_names(cfg: CfgNode, task: Task, source: Source) -> list[str]:

@@ -3,6 +3,7 @@
 import hashlib
 import platform
 import re
+import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -142,8 +143,17 @@ def environment(device: torch.device | None = None) -> dict:
         "device": torch.cuda.get_device_name(device) if on_gpu else platform.processor() or "cpu",
         "threads": torch.get_num_threads(),
         "git": _git_revision(),
-        "command": " ".join(sys.argv),
+        "command": command_line(),
     }
+
+
+def command_line() -> str:
+    """How this process was started, or the one that it works for; to be run in this folder, as bash takes it."""
+    program, root = Path(sys.argv[0]).absolute(), Path(__file__).parents[2]
+    called = [sys.argv[0]]
+    if program.is_relative_to(root / "src"):  # python -m src.tools.demo
+        called = ["-m", ".".join(program.relative_to(root).with_suffix("").parts)]
+    return shlex.join([sys.executable, *called, *sys.argv[1:]])
 
 
 def _git_revision() -> str:

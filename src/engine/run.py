@@ -153,6 +153,7 @@ def _run(
             "seed": cfg.SEED,
             "environment": environment(device),
             "config": changed(cfg),
+            "config_in_full": flatten(cfg),
         }
         if first:
             write_json(folder.result, result)

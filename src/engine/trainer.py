@@ -126,6 +126,13 @@ class Training:
             raise ValueError(problem)
         if (self.solver.MAX_STEPS or self.solver.WARMUP_STEPS) and not self.schedule.leaves_warm_up:
             logger.warning("note: the run ends within its warm-up, after %d steps", self.schedule.total_steps)
+        if self.solver.EMA and (share := self.solver.EMA**self.schedule.total_steps) > 0.01:
+            logger.warning(
+                "note: in the end %.0f %% of the average (SOLVER.EMA %g, %d steps) are the start of training",
+                100 * share,
+                self.solver.EMA,
+                self.schedule.total_steps,
+            )
 
     def prepare(self) -> None:
         """Compute what is the same in every epoch, compile the rest, and share it between processes."""

@@ -134,7 +134,8 @@ def called(vit: nn.Module) -> set[str]:
     tensors = dict(vit.named_parameters()) | dict(vit.named_buffers())
     shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
     try:
-        torch.func.functional_call(vit, shapes, torch.empty(1, 3, *image_size(vit), device="meta"))
+        image = torch.empty(1, 3, *image_size(vit), device="meta", dtype=next(vit.parameters()).dtype)
+        torch.func.functional_call(vit, shapes, image)
     finally:
         for hook in hooks:
             hook.remove()

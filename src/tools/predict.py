@@ -11,15 +11,18 @@ backbone's weights are now.
 Probabilities are the softmax of the logits; of runs with SOLVER.LOSS sigmoid each class has one of its own, and they do
 not sum to one.
 
-Exit status: 0 when every image was predicted; 1 when some files are broken, which are named while the others are
-predicted, or for any other error; 2 for settings with problems.
+Names of files and classes stand in CSV as they are. A spreadsheet takes one such as "=1+1" for a formula: where names
+come from strangers, --for-spreadsheets.
+
+Exit status: 0 when every image was predicted; 1 when some files are broken or missing, which are named while the others
+are predicted, or for any other error; 2 for settings with problems.
 """
 
 import argparse
 import csv
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -35,6 +38,7 @@ from ..engine.precision import autocast
 from ..utils.io import write_atomic
 from ..utils.paths import given_path
 from ..utils.progress import tqdm
+from ..utils.text import reader_may_leave
 from .studies.command import guarded, image_parser, paths_and_settings
 from .studies.finished import FinishedRun, open_run
 
@@ -95,15 +99,32 @@ def probabilities(run: FinishedRun, images: Tensor) -> Tensor:
     return logits.sigmoid() if run.cfg.SOLVER.LOSS == "sigmoid" else logits.softmax(dim=1)
 
 
-def write_csv(file: TextIO, found: Iterator[Prediction], class_names: list[str], top: int, every: bool) -> None:
-    """One line per file: name, class, probability, the next likeliest, and if ``every`` a column for every class."""
+def write_csv(
+    file: TextIO,
+    found: Iterator[Prediction],
+    class_names: list[str],
+    top: int,
+    every: bool,
+    cell: Callable[[str], str] = str,
+) -> None:
+    """One line per file: name, class, probability, the next likeliest, and if ``every`` a column for every class.
+
+    Args:
+        cell: what becomes of a text that users chose, a file's name or a class's.
+    """
+    class_names = [cell(name) for name in class_names]
     head = ["file", "class", "probability"]
     head += [f"{what}_{rank}" for rank in range(2, top + 1) for what in ("class", "probability")]
     lines = csv.writer(file, lineterminator="\n")
     lines.writerow(head + ([f"p({name})" for name in class_names] if every else []))
     for one in found:
         ranked = [value for i in one.top for value in (class_names[i], _number(one.probabilities[i]))]
-        lines.writerow([one.file, *ranked, *(map(_number, one.probabilities) if every else ())])
+        lines.writerow([cell(one.file), *ranked, *(map(_number, one.probabilities) if every else ())])
+
+
+def spreadsheet_cell(text: str) -> str:
+    """``text`` behind an apostrophe where a spreadsheet would take it for a formula."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
 
 
 def _number(probability: Tensor) -> str:
@@ -140,18 +161,22 @@ def predict(args: argparse.Namespace) -> int:
         raise ConfigError("no IMAGES are given: name files, folders or patterns behind RUN_DIR")
     if args.batch < 0 or args.top < 1:
         raise ConfigError(f"--batch {args.batch} --top {args.top}: both must be at least 1")
-    files = find_images(images)
+    missing: dict[str, str] = {}
+    files = find_images(images, missing)
+    for name, why in missing.items():
+        logger.warning("%s %s", name, why)
     run = open_run(run_dir, settings)
     top = min(args.top, len(run.class_names))
     size = args.batch or run.cfg.DATA.EVAL_BATCH_SIZE or run.cfg.DATA.BATCH_SIZE
-    broken: dict[str, str] = {}
+    broken = dict(missing)
     found = predictions(run, files, top, size, broken)
 
     def write(file: TextIO) -> None:
         if args.to and args.to.suffix == ".json":
             write_json(file, found, run, args.probabilities, broken)
         else:
-            write_csv(file, found, run.class_names, top, args.probabilities)
+            cell = spreadsheet_cell if args.for_spreadsheets else str
+            write_csv(file, found, run.class_names, top, args.probabilities, cell)
 
     def write_file(temporary: Path) -> None:
         with open(temporary, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
@@ -160,11 +185,16 @@ def predict(args: argparse.Namespace) -> int:
     if args.to:
         write_atomic(args.to, write_file)
     else:
-        write(sys.stdout)
-    said = f"{len(files) - len(broken):,} of {len(files):,} images predicted" + (f": {args.to}" if args.to else "")
-    logger.info(said)
-    if broken:
-        print(f"error: {len(broken):,} of {len(files):,} files are broken: {', '.join(broken)}", file=sys.stderr)
+        with reader_may_leave():
+            write(sys.stdout)
+    unreadable = [name for name in broken if name not in missing]
+    done = len(files) - len(unreadable)
+    logger.info(f"{done:,} of {len(files):,} images predicted" + (f": {args.to}" if args.to else ""))
+    if unreadable:
+        said = f"{len(unreadable):,} of {len(files):,} files are broken: {', '.join(unreadable)}"
+        print(f"error: {said}", file=sys.stderr)
+    if missing:
+        print(f"error: nothing is predicted for {', '.join(missing)}", file=sys.stderr)
     return 1 if broken else 0
 
 
@@ -174,6 +204,9 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
         "--to", type=given_path, metavar="FILE", help="a .csv or .json file to write (default: CSV on stdout)"
     )
     parser.add_argument("--top", type=int, default=1, metavar="K", help="also name the next likeliest, K in all")
+    parser.add_argument(
+        "--for-spreadsheets", action="store_true", help="in CSV, write names that are formulas behind an apostrophe"
+    )
     parser.add_argument("--probabilities", action="store_true", help="also write the probability of every class")
     parser.add_argument(
         "--batch", type=int, default=0, metavar="N", help="images at once (default: as the run's evaluation)"

@@ -21,6 +21,7 @@ from ..configs.config import ConfigError
 from ..utils.logging import setup_logging
 from ..utils.progress import tqdm
 from ..utils.signals import stoppable
+from ..utils.text import put_out
 from .sweeps.estimate import measure
 from .sweeps.execute import TRIES
 from .sweeps.ledger import Ledger
@@ -90,8 +91,7 @@ def _main(args: argparse.Namespace) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if args.dry_run:
-        print(preview(ledger, max(1, args.workers)))
-        return 0
+        return put_out(preview(ledger, max(1, args.workers)))
     try:
         ledger.write()
         if args.ray:

@@ -172,6 +172,7 @@ class ClassFolders(Layout):
             notes.append(f"{here} is itself one of the split folders in {here.parent}: should DATA.DATAPATH name that?")
         if unused := [name for name in folders_in(here) if name not in classes]:
             notes.append(f"folders of {here} without images that are not used: {', '.join(unused)}")
+        splits = {name: split for name, split in splits.items() if len(split)}
         splits = draw(splits, wanted, classes, here)
         return Source(classes, splits, f"{len(everything)} files in class folders, {said}", notes=notes)
 

@@ -13,7 +13,7 @@ import numpy as np
 from tensorflow_datasets.core import DatasetInfo
 from tensorflow_datasets.core.utils.shard_utils import FileInstruction
 
-from .base import DataError
+from .base import DataError, shown
 from .open_files import MOST_OPEN, OpenFiles
 
 HEADER, FOOTER = 12, 4  # a TFRecord: length (8 bytes), its checksum (4), the data, the data's checksum (4)
@@ -29,7 +29,7 @@ def open_records(info: DatasetInfo, instruction: str) -> "Records":
         shards = info.splits[instruction].file_instructions
     except (KeyError, ValueError, AssertionError) as error:
         raise DataError(
-            f"{info.full_name} has no {instruction!r} (splits: {', '.join(info.splits)}): {error}"
+            f"{info.full_name} has no {instruction!r} (splits: {shown(', '.join(info.splits))}): {shown(str(error))}"
         ) from None
     known = {"tfrecord": TFRecords, "array_record": ArrayRecords}
     usual = info.file_format.value

@@ -52,6 +52,8 @@ def draw(
         val = stratified(train.labels, count, wanted.split_seed)
     elif val_size is None and "val" not in splits and not wanted.shots:
         val = cut(train.labels, wanted.val_fraction, wanted.split_seed)  # the last image of a class trains
+        if not len(val):
+            return splits | {"train": train}
     else:
         return splits | {"train": train}
     return splits | {"train": train.take(np.setdiff1d(np.arange(len(train)), val)), "val": train.take(val)}

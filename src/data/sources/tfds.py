@@ -113,8 +113,8 @@ class TFDS(Layout):
         field = self.label.fields[0].split("/")[0]
         if not {"train", "train800"} & counts.keys() or not {"image", field} <= info.features.keys():
             raise DataError(
-                f"{folder.absolute()} is not {self.builder}: it has the splits {', '.join(counts)} and the features "
-                f"{', '.join(sorted(info.features))}, but a train split, image and {field} are needed"
+                f"{folder.absolute()} is not {self.builder}: it has the splits {shown(', '.join(counts))} and the "
+                f"features {shown(', '.join(sorted(info.features)))}, but a train split, image and {field} are needed"
             )
         expressions = self.splits(counts)
         names = list(self.label.names) or list(getattr(info.features[field], "names", None) or ())

@@ -18,6 +18,7 @@ import copy
 import difflib
 import logging
 import warnings
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import MISSING, fields
@@ -54,6 +55,7 @@ REFUSED_ARGUMENTS = {
     "alora_invocation_tokens": "images have no invocation tokens",
     "layer_replication": "the backbone keeps its blocks",
     "loftq_config": "it quantises the backbone's weights",
+    "save_only_topk_weights": "what it leaves out is needed to go on with an interrupted run",
     "modules_to_save": "other methods train whole modules: add them to MODEL.TRANSFER_TYPE",
     "target_parameters": "parameters have no site; name the modules in target_modules",
     "trainable_token_indices": "a vision backbone has no embedding table",
@@ -366,6 +368,7 @@ class Injected(Method):
         if {param for param in model.parameters() if param.requires_grad} - set(self.parameters()):
             raise ValueError(f"peft's {kind} learns more than the modules it replaces hold: not supported")
         self.other_names = other_names(self._learned(), kind)
+        self._require_savable(kind)
 
     def trains(self, name, param):
         if self.bias.endswith("_only"):  # "lora_only", "boft_only": of the replaced modules
@@ -387,11 +390,27 @@ class Injected(Method):
             state = get_peft_model_state_dict(self.model[0], save_embedding_layers=False)
         return {name.removeprefix(PREFIX): tensor for name, tensor in state.items()}
 
-    def _learn(self, state: dict[str, Tensor]) -> None:
+    def _learn(self, state: dict[str, Tensor]) -> set[str]:
+        """Take over what ``_learned`` gave; the names, in peft's model, of tensors that were not in it."""
         from peft import set_peft_model_state_dict
 
         with warnings.catch_warnings(action="ignore"):
-            set_peft_model_state_dict(self.model[0], {_in_file(name): tensor for name, tensor in state.items()})
+            state = {_in_file(name): tensor for name, tensor in state.items()}
+            return set(set_peft_model_state_dict(self.model[0], state).missing_keys)
+
+    def _require_savable(self, kind: str) -> None:
+        """Try, before anything is learned, whether what will be is all in what is saved.
+
+        Raises:
+            ValueError: something is not.
+        """
+        missing, names = self._learn(self._learned()), defaultdict(set)
+        for name, param in self.model[0].named_parameters(remove_duplicate=False):  # shared ones have several names
+            names[param].add(name)
+        if lost := [min(names[param]) for param in names if param.requires_grad and names[param] <= missing]:
+            raise ValueError(
+                f"peft's {kind} does not save all that it learns, such as {lost[0]}: it cannot be used here"
+            )
 
     def _load_from_state_dict(self, state_dict, prefix, metadata, strict, missing, unexpected, errors):
         given = {name.removeprefix(prefix): tensor for name, tensor in state_dict.items() if name.startswith(prefix)}

@@ -1,5 +1,7 @@
 """A model card: what a run's network is, how it was made, how good it is, and what its licence depends on."""
 
+import html
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,12 +36,13 @@ def write_card(network: Network, result: dict | None, how_to_load: Sequence[str]
     cfg, names = network.tuned.cfg, network.tuned.class_names
     data, methods = data_name(cfg), methods_of(cfg)
     title = f"{cfg.DATA.FEATURE}, {methods}, {data}"
-    listed = ", ".join(names[:SOME]) + (f", ... ({len(names):,} in all, in config.json)" if len(names) > SOME else "")
+    listed = ", ".join(map(plain, names[:SOME]))
+    listed += f", ... ({len(names):,} in all, in config.json)" if len(names) > SOME else ""
     blocks = [
         _front_matter(network, result, title),
-        f"# {title}",
+        f"# {plain(title)}",
         f"An image classifier of {len(names):,} classes: the Vision Transformer `{cfg.DATA.FEATURE}`, tuned on "
-        f"{data} with {methods} by ViTune." + _form(network),
+        f"{plain(data)} with {methods} by ViTune." + _form(network),
         "## Use",
         "\n".join(["```python", *how_to_load, "```"]),
         *([_adapter(cfg, adapters)] if adapters else []),
@@ -55,6 +58,11 @@ def write_card(network: Network, result: dict | None, how_to_load: Sequence[str]
         _licence(cfg),
     ]
     return "\n\n".join(blocks) + "\n"
+
+
+def plain(text: str) -> str:
+    """A name that users chose as Markdown shows it: on one line, no HTML, no link, no emphasis."""
+    return re.sub(r"([\\`*\[\]])", r"\\\1", html.escape(" ".join(text.split()), quote=False)).replace("|", "&#124;")
 
 
 def data_name(cfg: CfgNode) -> str:
@@ -120,7 +128,7 @@ def _accuracy(result: dict | None) -> str:
         "\n\nThe interval is Wilson's for the images of this one run; another seed or other images differ by more. "
         "The test images were looked at once, after training."
     )
-    notes = "".join(f"\n- {note}" for note in result["data"]["notes"])
+    notes = "".join(f"\n- {plain(note)}" for note in result["data"]["notes"])
     return "\n".join(lines) + after + (f"\n\nOf the data:\n{notes}" if notes else "")
 
 
@@ -154,7 +162,7 @@ def _made(network: Network, result: dict | None) -> str:
         data = result["data"]
         images = ", ".join(f"{count:,} {name}" for name, count in data["images"].items())
         left_out = f"; {len(data['left_out'])} broken files left out" if data["left_out"] else ""
-        rows.append(("images", f"{images} (trained on {data['train_split']}); {data['version']}{left_out}"))
+        rows.append(("images", f"{images} (trained on {data['train_split']}); {plain(data['version'])}{left_out}"))
     if counts_steps(solver) and not result:
         length = f"{solver.MAX_STEPS:,} steps" if solver.MAX_STEPS else f"at least {solver.MIN_STEPS:,} steps"
     else:

@@ -97,7 +97,7 @@ def measure(plan: Plan) -> list[str]:
 
 def _sizes(cfg: CfgNode, task: Task, shared: Shared) -> dict[str, int]:
     """Images of each split that a run uses; as published, where the data are not here; {}: nobody knows."""
-    with suppress(DataError):
+    with suppress(DataError, OSError):
         return {name: len(split) for name, split in shared.data(cfg).splits.items()}
     return published_sizes(cfg, task)
 

@@ -130,14 +130,12 @@ def load_sweep(config_file: str | Path, overrides: list[str] = ()) -> Sweep:
     if not section and not problems:
         problems.append(f"{config_file} has no section SWEEP: python train.py --config-file {config_file} runs it")
     said = DEFAULTS | {"OVER": {}, "TUNE": {}} | _known(section, DEFAULTS, "SWEEP", problems)
-    for name in ("OVER", "TUNE"):
-        if not isinstance(said[name], dict):
-            problems.append(f"SWEEP.{name} is {said[name]!r}; it must be axes and their values")
-            said[name] = {}
+    _require_axes(said, problems)
     pairs = pair_settings(overrides, problems)
     for key, value, _ in pairs:
         if key.startswith("SWEEP."):
             _override(said, key.removeprefix("SWEEP."), value, problems)
+            _require_axes(said, problems)
     plain = [(key, value, where) for key, value, where in pairs if not key.startswith("SWEEP.")]
     cells = _cells(said["CELLS"], len(said["OVER"]), problems)
     for key, value, _ in plain:
@@ -228,8 +226,18 @@ def _known(section: Any, defaults: dict, where: str, problems: list[str]) -> dic
     return {key: value for key, value in section.items() if key in defaults and value is not None}
 
 
+def _require_axes(said: dict, problems: list[str]) -> None:
+    for name in ("OVER", "TUNE"):
+        if not isinstance(said[name], dict):
+            problems.append(f"SWEEP.{name} is {said[name]!r}; it must be axes and their values")
+            said[name] = {}
+
+
 def _override(said: dict, key: str, value: Any, problems: list[str]) -> None:
-    """``SWEEP.SEEDS "[42, 44]"``, ``SWEEP.OVER.DATA.NAME "[dtd, pets]"``, ``SWEEP.OVER.method "[lora]"``."""
+    """``SWEEP.SEEDS "[42, 44]"``, ``SWEEP.OVER.DATA.NAME "[dtd, pets]"``; an axis of one's own is thinned out with
+    ``SWEEP.OVER.method "[lora]"``, and set with ``SWEEP.OVER.method "{lora: , mine: {MODEL.LORA.RANK: 2}}"``, where a
+    label without settings has those of the file.
+    """
     name, _, rest = key.partition(".")
     if name not in DEFAULTS or (rest and not isinstance(DEFAULTS[name], dict)):
         near = difflib.get_close_matches(name, DEFAULTS, n=1)
@@ -243,8 +251,14 @@ def _override(said: dict, key: str, value: Any, problems: list[str]) -> None:
     if not rest:
         said[name] = value
         return
+    if not isinstance(said[name], dict):
+        problems.append(f"SWEEP.{name} is {said[name]!r}; it has no {rest}")
+        return
     own = said[name].get(rest)
-    if name in ("OVER", "TUNE") and isinstance(own, dict) and not _looks_like_range(own):
+    if isinstance(value, dict) and isinstance(own, dict) and not _looks_like_range(own):
+        file = {str(label): entry for label, entry in own.items()}
+        value = {label: file.get(str(label)) if entry is None else entry for label, entry in value.items()}
+    elif name in ("OVER", "TUNE") and isinstance(own, dict) and not _looks_like_range(own):
         labels = {str(label): label for label in own}
         wanted = [str(label) for label in (value if isinstance(value, list) else [value])]
         if unknown := [label for label in wanted if label not in labels]:

@@ -1,0 +1,65 @@
+"""What train.py does once its command line is read; apart from it, so that --help need not wait for torch."""
+
+import argparse
+import logging
+import os
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from ..configs import checks
+from ..configs.config import ConfigError, load_cfg
+from ..data.listing import tasks_table
+from ..models.listing import methods_table
+from ..utils import distributed
+from ..utils.logging import setup_logging
+from ..utils.text import put_out
+from .results import RunFolder, run_folder
+from .run import evaluate_run, run
+
+logger = logging.getLogger("train")
+
+
+def train_command(args: argparse.Namespace) -> int:
+    """The exit status of train.py with these arguments."""
+    setup_logging()
+    try:
+        return _command(args)
+    except ConfigError as error:
+        return _fail(error, 2)
+    except torch.OutOfMemoryError as error:
+        hint = "less memory: SOLVER.AMP auto, MODEL.GRAD_CHECKPOINT True, SOLVER.ACCUMULATE 4, DATA.EVAL_BATCH_SIZE 32"
+        return _fail(f"{error}\n{hint}", 1)
+    except (ValueError, OSError, FloatingPointError, dist.DistError) as error:
+        if os.environ.get("VITUNE_DEBUG"):
+            raise
+        return _fail(error, 1)
+
+
+def _command(args: argparse.Namespace) -> int:
+    config_file = args.config_file
+    if args.list_methods:
+        return put_out(methods_table(load_cfg(config_file, args.opts, checks.methods)))
+    if args.list_tasks:
+        return put_out(tasks_table(load_cfg(config_file, args.opts, lambda cfg: []).DATA.DATAPATH))
+    if args.run_dir and not config_file and (args.resume or args.eval_only):
+        config_file = str(args.run_dir / "config.yaml")
+        if not Path(config_file).is_file():
+            raise FileNotFoundError(f"{config_file} is missing: --run-dir must name a run's folder")
+    cfg = load_cfg(config_file, args.opts, for_vpt=bool(args.train_type))
+    folder = RunFolder(args.run_dir) if args.run_dir else run_folder(cfg)
+    if args.eval_only:
+        test = evaluate_run(folder, cfg)
+        logger.info("result: test top-1 %.2f %% of %s images", 100 * test["top1"], f"{test['images']:,}")
+    else:
+        run(cfg, folder, args.resume)
+    return 0
+
+
+def _fail(error: Exception | str, status: int) -> int:
+    rank, count = distributed.expected_rank(), distributed.expected()
+    who = f"process {rank} of {count}: " if count > 1 else ""
+    print(f"error: {who}{error}", file=sys.stderr)  # noqa: T201
+    return status

@@ -1,22 +1,27 @@
 """``python -m src.tools.export``: what it writes gives the run's logits where nothing of this project is known."""
 
 import html
+import io
 import os
 import re
 import subprocess
 import sys
 
 import pytest
+import timm
 import torch
 import yaml
+from PIL import Image
 from scipy.stats import binomtest
-from test_merge import learned
+from test_merge import ROOT, learned, run_as_printed
 from test_run import quick
 
+from src.data.pixels import Pixels, pixels_from
 from src.engine.checkpoint import load_tuned
 from src.engine.run import run
+from src.models.vit_backbones.zoo import IMAGENET
 from src.tools import export
-from src.tools.exports import hub, network, onnx_file, program
+from src.tools.exports import from_files, hub, network, onnx_file, program
 from src.tools.exports.card import plain
 from src.tools.reports.stats import wilson
 from src.utils.io import read_json
@@ -72,7 +77,11 @@ def test_every_format_is_loaded_where_this_project_is_not(finished, tmp_path, ma
     ):
         done = main(*args)
         assert done.returncode == 0, done.stderr
-        assert len([line for line in done.stdout.splitlines() if line.startswith("    ")]) == 3
+        names = run_as_printed(done.stdout, ROOT / "configs/pictures/digits.png")
+        tuned = load_tuned(args[0])
+        with torch.inference_mode():
+            logits = tuned.model(tuned.pixels.input((ROOT / "configs/pictures/digits.png").read_bytes())[None])
+        torch.testing.assert_close(torch.as_tensor(names["logits"]), logits, atol=1e-3 * logits.abs().max(), rtol=0)
     images = torch.randn(4, 3, 32, 48)
     torch.save(images, tmp_path / "images.pt")
     subprocess.run([sys.executable, "-c", ELSEWHERE], cwd=tmp_path, check=True)
@@ -146,9 +155,68 @@ def test_a_file_with_other_logits_is_refused(finished, wrong):
         network.check(made, lambda images: wrong(made.module(images)), "it")
 
 
+ANY = dict(size=(224, 224), augment="none", mean=IMAGENET[0], std=IMAGENET[1], antialias=True)
+PIPELINES = {
+    "folder": dict(resize="crop"),
+    "squash": dict(resize="squash", interpolation="bicubic"),
+    "squash_crop": dict(resize="squash_crop", interpolation="bicubic"),
+    "vpt": dict(resize="squash", decoder="tf", interpolation="bilinear_tf1", antialias=False),
+    "vpt, cropped": dict(resize="crop", interpolation="bilinear_tf1", antialias=False),
+    "TensorFlow 2": dict(resize="crop", decoder="tf", antialias=False),
+    "as JPEG": dict(resize="squash", decoder="tf", jpeg_quality=75),
+    "float32": dict(resize="squash_crop", antialias=False, dtype="float32"),
+    "float32, antialiased": dict(resize="crop", interpolation="bicubic", dtype="float32"),
+    "an earlier version": dict(resize="crop", enlarged=None),
+}
+
+
+EVERY = [("folder", side) for side in (32, 48, 96, 160, 224, 256, 320, 384, (32, 48), (224, 96))]
+
+
+@pytest.mark.parametrize(("name", "side"), EVERY + [(name, side) for name in PIPELINES for side in (160, (48, 32))])
+def test_printed_lines_make_the_runs_pixels_at_every_size(name, side, tmp_path):
+    size = side if isinstance(side, tuple) else (side, side)
+    said = ANY | PIPELINES[name] | {"size": size}
+    if name == "an earlier version":
+        del said["enlarged"]
+    pixels = pixels_from(said) if name == "an earlier version" else Pixels(**said)
+    made = from_files.with_pillow(pixels)
+    for i, raw in enumerate(from_files._photos(size)):
+        (tmp_path / f"{i}").write_bytes(raw)
+        names: dict = {}
+        exec("\n".join(made.lines).replace("'photo.jpg'", repr(str(tmp_path / f"{i}"))), names)
+        wanted, levels = pixels.input(raw), 255 * torch.tensor(pixels.std).view(3, 1, 1)
+        differ = (torch.from_numpy(names["images"])[0] - wanted).abs() * levels
+        exact = pixels.antialias and pixels.dtype == "uint8"
+        assert differ.max() <= (0.001 if exact else 1.001)
+        assert differ.mean() <= (0.001 if exact else 0.1)
+        if from_files.timm_prepares(pixels):
+            transform = timm.data.create_transform(
+                (3, *size),
+                interpolation=pixels.interpolation,
+                mean=pixels.mean,
+                std=pixels.std,
+                crop_pct=from_files.crop_pct(pixels),
+                crop_mode=from_files.crop_mode(pixels),
+            )
+            with Image.open(io.BytesIO(raw)) as image:
+                assert ((transform(image.convert("RGB")) - wanted).abs() * levels).max() < 0.001
+    expected = name in ("folder", "squash", "squash_crop", "an earlier version")
+    cropped_to_a_square = pixels.resize != "crop" or size[0] == size[1]
+    assert from_files.timm_prepares(pixels) == (expected and cropped_to_a_square)
+
+
+def test_a_file_that_sees_other_pixels_does_not_stay(finished, tmp_path, main, monkeypatch):
+    monkeypatch.setattr("src.tools.exports.plain.crop_pct", lambda pixels: 0.95)
+    done = main(finished, "--to", "timm", "--out", tmp_path / "out")
+    assert done.returncode == 1
+    assert "its pixels differ from the run's by" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(("to", "out"), [("timm", "a.pth"), ("onnx", "a.onnx"), ("hub-folder", "hub")])
 def test_what_exists_is_overwritten_only_if_asked(finished, tmp_path, main, monkeypatch, to, out):
-    for module, name in ((export, "write_onnx"), (export, "write_hub"), (export, "write")):
+    for module, name in ((export, "write_onnx"), (export, "write_hub"), (export, "write"), (export, "check")):
         monkeypatch.setattr(module, name, lambda *args: 0.0)
     other = tmp_path / out
     other.mkdir() if to == "hub-folder" else other.write_text("before")

@@ -23,6 +23,8 @@ from src.tools import merge
 from src.tools.exports import plain
 from src.utils.io import read_json
 
+ROOT = Path(__file__).parent.parent
+
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
@@ -55,21 +57,29 @@ def main(capsys):
     return call
 
 
-def load_as_printed(text: str, images: torch.Tensor) -> torch.nn.Module:
-    """Run the Python that the tool ends with; the model it loads."""
-    lines = [line.strip() for line in text.splitlines() if line.startswith("    ")]
-    assert len(lines) == 3
-    names = {"images": images}
-    exec("\n".join(lines), names)
-    assert type(names["model"]) is VisionTransformer
-    return names["model"]
+def run_as_printed(text: str, photo: Path) -> dict:
+    """Run the Python that the tool ends with on an image file; the names it leaves."""
+    lines = [line.removeprefix("    ") for line in text.splitlines() if line.startswith("    ")]
+    code = "\n".join(lines)
+    assert code.count("'photo.jpg'") >= 1
+    names: dict = {}
+    with torch.no_grad():
+        exec(code.replace("'photo.jpg'", repr(str(photo))), names)
+    return names
+
+
+def load_as_printed(text: str) -> torch.nn.Module:
+    """The model that is loaded by the Python that the tool ends with."""
+    model = run_as_printed(text, ROOT / "configs/pictures/digits.png")["model"]
+    assert type(model) is VisionTransformer
+    return model
 
 
 @pytest.mark.parametrize("out", ["folder", "a.b/model", "file.safetensors", "file.pth", "file.pt"])
 def test_plain_timm_loads_what_was_merged(finished, tmp_path, main, out, images):
     done = main(finished, tmp_path / out)
     assert done.returncode == 0, done.stderr
-    model = load_as_printed(done.stdout, images)
+    model = load_as_printed(done.stdout)
     assert len(model.blocks) == 6  # four, and two new ones
     torch.testing.assert_close(model(images), load_tuned(finished).model(images), atol=1e-5, rtol=1e-5)
     assert not list(tmp_path.rglob("*.partial"))
@@ -100,7 +110,7 @@ def test_other_image_sizes_are_merged_too(tmp_path, main, size, out):
     images = torch.randn(2, 3, *json.loads(size))
     done = main(path, tmp_path / out)
     assert done.returncode == 0, done.stderr
-    model = load_as_printed(done.stdout, images)
+    model = load_as_printed(done.stdout)
     torch.testing.assert_close(model(images), load_tuned(path).model(images), atol=1e-4, rtol=1e-4)
 
 
@@ -109,7 +119,7 @@ def test_what_trains_the_vits_own_weights_is_merged(tmp_path, main, methods, ima
     path = learned(tmp_path, "MODEL.TRANSFER_TYPE", methods)
     done = main(path, tmp_path / "out")
     assert done.returncode == 0, done.stderr
-    model = load_as_printed(done.stdout, images)
+    model = load_as_printed(done.stdout)
     torch.testing.assert_close(model(images), load_tuned(path).model(images), atol=1e-4, rtol=1e-4)
 
 

@@ -54,6 +54,8 @@ RANGES = {
     "DATA.CACHE_FEATURES_GB": (0, None),
     "DATA.SHOTS": (0, None),
     "DATA.SPLIT_SEED": (0, 2**32 - 1),
+    "DATA.WHITE": (0, None),
+    "DATA.MAX_PIXELS": (1, None),
     "DATA.JPEG_QUALITY": (0, 100),
     "DATA.COLOR_JITTER": (0, 1),
     "DATA.RANDOM_ERASING": (-1, 1),

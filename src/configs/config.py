@@ -117,6 +117,12 @@ def get_cfg() -> CfgNode:
     cfg.DATA.PIXELS = "vpt"
     # How JPEG files are decoded: "tf" (TensorFlow's fast inverse DCT), "pil" (Pillow's accurate one), "": by PIXELS.
     cfg.DATA.DECODER = ""
+    # The value that is white in images with more than 8 bits a channel, such as 4095 for 12 bits in 16, 255 for floats
+    # up to 255; 0: 65535 of integers, 1 of floats, and values outside of that are an error.
+    cfg.DATA.WHITE = 0.0
+    # Height times width of the largest image that is decoded, which takes 7 bytes of memory for each; larger ones are
+    # treated as broken.
+    cfg.DATA.MAX_PIXELS = 134_217_728
     # Encode every image as JPEG with this quality first (1 to 100, colours at half the resolution), as was done to the
     # VTAB-1k folders that circulate (75); 0: images as they are.
     cfg.DATA.JPEG_QUALITY = 0

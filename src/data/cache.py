@@ -21,6 +21,7 @@ from torch import Tensor
 from ..utils.io import read_json, waiting_for, write_atomic, write_json
 from ..utils.progress import tqdm
 from ..utils.threads import in_order, threads
+from .decode import why
 from .pixels import Pixels
 from .resize import TF1
 from .sources.base import DataError, RawImage, Split
@@ -28,7 +29,7 @@ from .store import Store, Writer, remove_unfinished, writable
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 2
+FORMAT = 3
 GIB = 2**30
 
 
@@ -41,6 +42,7 @@ class Known:
         left_out: those: "name: what the decoder said".
         hashes: uint64, of every image's file.
         store: their pixels, None where they are not kept.
+        brightest: value of any pixel, of 255.
         name: of the task and split, with a hash of all that decides the pixels.
     """
 
@@ -49,6 +51,7 @@ class Known:
     hashes: np.ndarray
     store: Store | None
     name: str = ""
+    brightest: float = 255.0
 
 
 class Cache:
@@ -102,7 +105,8 @@ class Cache:
         if store is not None and not self._fits(store.nbytes, name):
             store = None
         self.left -= store.nbytes if store else 0
-        return Known(split if len(usable) == len(split) else split.take(usable), about["left_out"], hashes, store)
+        known = split if len(usable) == len(split) else split.take(usable)
+        return Known(known, about["left_out"], hashes, store, brightest=about["brightest"])
 
     def _fits(self, size: float, name: str, disk: bool = False) -> bool:
         """Whether ``size`` bytes are left below the limit and, if ``disk``, free on the disk. Says so if not."""
@@ -137,13 +141,13 @@ class Cache:
                 raw = split.read(i)
                 return _hash(raw), pixels.prepare(raw, train)
             except Exception as error:  # whatever decoders raise for broken files; it is listed, never hidden
-                return 0, f"{split.keys[i]}: {type(error).__name__}: {error}"
+                return 0, f"{split.keys[i]}: {why(error)}"
 
         expected = len(split) * 3 * pixels.size[0] * pixels.size[1] * np.dtype(pixels.dtype).itemsize
         if pixels.recipe(train)["kept"] != "input":
             expected = 0  # nobody knows yet
         writer = self._writer(base, expected, name) if keep else None
-        hashes, broken, left_out, size = np.zeros(len(split), np.uint64), [], [], 0
+        hashes, broken, left_out, size, brightest = np.zeros(len(split), np.uint64), [], [], 0, 0.0
         bar = tqdm(desc=f"reading {name}", total=len(split), unit="img", delay=1, leave=False)
         try:
             with threads(self.workers) as pool, bar:
@@ -156,13 +160,18 @@ class Cache:
                         left_out.append(image)
                         continue
                     size += image.nbytes
+                    brightest = max(brightest, image.max().item())
                     writer = writer and self._add(writer, image, name)
             usable = np.delete(np.arange(len(split)), broken)
-            known = Known(split.take(usable) if broken else split, left_out, hashes[usable], None)
+            known = Known(split.take(usable) if broken else split, left_out, hashes[usable], None, brightest=brightest)
             if base is None:
                 return known
             lists = {"left_out": left_out, "left_out_indices": broken}
-            about = facts | {"bytes": size, "shapes": None, "kept": writer is not None and size > 0} | lists
+            about = (
+                facts
+                | {"brightest": brightest, "bytes": size, "shapes": None, "kept": writer is not None and size > 0}
+                | lists
+            )
             return self._record(base, known, about, writer if size else None)
         finally:
             if writer is not None:
@@ -197,7 +206,7 @@ class Cache:
             write_json(_file(base, ".json"), about)
         except OSError as error:
             logger.warning("note: what was found is not kept in %s: %s", self.folder, error)
-        return Known(known.split, known.left_out, known.hashes, store)
+        return replace(known, store=store)
 
 
 def duplicates(one: Known, other: Known) -> list[tuple[str, str]]:

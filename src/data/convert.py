@@ -22,6 +22,7 @@ from tensorflow_datasets.core.utils.shard_utils import FileInstruction
 
 from ..utils.io import PARTIAL, exclusive, write_atomic, write_json, write_text
 from ..utils.progress import tqdm
+from .decode import open_image
 from .sources.base import DataError, RawImage, Source, Split
 from .sources.records import ArrayRecords, TFRecords, write_tfrecord
 from .sources.text import read_json
@@ -302,7 +303,7 @@ def ending(data: bytes, name: str) -> str:
 
 
 def _pixels(data: bytes) -> np.ndarray:
-    with Image.open(io.BytesIO(data)) as image:
+    with open_image(data) as image:
         return np.asarray(image)
 
 

@@ -1,17 +1,22 @@
 """Image files that someone names on a command line: files, folders and patterns; and their pixels, if they have any."""
 
 import glob
+import logging
 import os
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from torch import Tensor
 
 from ..utils.threads import in_order, threads
+from .decode import why
 from .pixels import Pixels
 from .sources.base import IMAGE_ENDINGS, DataError
 from .sources.folder import files_below
+
+logger = logging.getLogger(__name__)
+
+DIM = 63  # of 255
 
 
 def find_images(names: Sequence[str], missing: dict[str, str] | None = None) -> list[str]:
@@ -56,7 +61,14 @@ def read_images(files: Sequence[str], pixels: Pixels, workers: int) -> Iterator[
         try:
             return pixels.prepare(Path(file).read_bytes())
         except Exception as error:  # whatever decoders raise for broken files; it is listed, never hidden
-            return re.sub(r" <_io\.BytesIO[^>]*>", "", f"{type(error).__name__}: {error}")
+            return why(error)
 
+    brightest = -1.0
     with threads(workers) as pool:
-        yield from zip(files, in_order(pool, look, files, ahead=2 * workers + 2), strict=True)
+        for file, image in zip(files, in_order(pool, look, files, ahead=2 * workers + 2), strict=True):
+            if not isinstance(image, str):
+                brightest = max(brightest, image.max().item())
+            yield file, image
+    if 0 <= brightest <= DIM:
+        said = "note: no pixel is brighter than %g of 255: of files with more than 8 bits DATA.WHITE says what is white"
+        logger.warning(said, brightest)

@@ -10,6 +10,7 @@ from torch import Tensor
 from ..utils.threads import in_order, threads
 from .augment import Augment, mixing, own_randomness, seed_all
 from .cache import Known
+from .decode import why
 from .pixels import Pixels, normalise
 from .sources.base import DataError
 
@@ -75,7 +76,7 @@ class Images:
         try:
             return self.pixels.prepare(self.split.read(i), self.train)
         except Exception as error:  # it could be decoded before: a file that was changed, or a disk that went away
-            raise DataError(f"{self.split.keys[i]} can no longer be read: {type(error).__name__}: {error}") from error
+            raise DataError(f"{self.split.keys[i]} can no longer be read: {why(error)}") from error
 
 
 class Loader:

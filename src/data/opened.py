@@ -18,6 +18,8 @@ from .tasks import Task, find_task, implied_layout
 
 logger = logging.getLogger(__name__)
 
+DIM = 127  # of 255: where no pixel is brighter, values were probably taken for parts of a larger range
+
 ONLY_SOME = ("SHOTS", "VERSION", "TRAIN_LIST", "VAL_LIST", "TEST_LIST")  # keys that not every layout knows
 
 
@@ -50,7 +52,7 @@ class Data:
             name: {"images": len(split), "names": _digest_of(split), "contents": self.contents.get(name)}
             for name, split in self.splits.items()
         }
-        return {"class_names": self.class_names, "splits": splits}
+        return {"class_names": self.class_names, "splits": splits, "pixels": repr(self.pixels)}
 
     def loaders(self, cfg: CfgNode, device: torch.device | str) -> tuple[dict[str, Loader], list[str]]:
         """A loader per split, and the files left out because they cannot be decoded.
@@ -76,6 +78,11 @@ class Data:
             )
         if empty := [name for name, split in known.items() if not len(split.split)]:
             raise DataError(f"no readable image is left in {', '.join(empty)}")
+        if (brightest := max(split.brightest for split in known.values())) <= DIM:
+            self._note(
+                f"the brightest pixel of {', '.join(known)} is {brightest:g} of 255: if these files have more than 8 "
+                "bits, DATA.WHITE says which value is white (4095 for 12 bits, 16383 for 14)"
+            )
         for name in ("val", "test"):
             if {"train", name} <= known.keys() and (same := duplicates(known["train"], known[name])):
                 some = ", ".join(f"{one} = {other}" for one, other in same[:3]) + (", ..." if len(same) > 3 else "")

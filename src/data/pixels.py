@@ -6,6 +6,7 @@ every part of it a key, and every result its stamp.
 
 import dataclasses
 import io
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +16,11 @@ from PIL import Image
 from torch import Tensor
 
 from ..models.vit_backbones.zoo import HALF, IMAGENET, OPENAI, input_config
+from .decode import MAX_PIXELS, decode
 from .resize import TF1, planes, resize
 from .sources.base import RawImage
+
+LONGEST = 100  # times the wanted side: what more an image has is cut off before it is enlarged
 
 NORMALIZE = {
     "imagenet": IMAGENET,
@@ -74,6 +78,8 @@ class Pixels:
         mean, std: of the RGB channels in [0, 1].
         preset: the DATA.PIXELS that the rest comes from, as far as no key says otherwise.
         decoder: of JPEG files: "tf" (TensorFlow's default, the fast inverse DCT) or "pil" (Pillow's, the accurate one).
+        white: the value that is white in files of more than 8 bits a channel; 0: 65,535 of integers, 1 of floats.
+        max_pixels: height times width of the largest image that is decoded.
         jpeg_quality: every image is encoded as JPEG with this quality first; 0: none is.
         resize: in evaluation: "squash" (to the size), "crop" (the shorter side to 8/7 of the size, the middle) or
             "squash_crop" (to 8/7 of the size, the middle).
@@ -91,6 +97,8 @@ class Pixels:
     std: tuple[float, ...]
     preset: str = "vpt"
     decoder: str = "pil"
+    white: float = 0.0
+    max_pixels: int = MAX_PIXELS
     jpeg_quality: int = 0
     resize: str = "squash"
     enlarged: tuple[int, int] = ()
@@ -120,13 +128,13 @@ class Pixels:
 
     def recipe(self, train: bool) -> dict:
         """All that decides which pixels ``prepare`` gives."""
-        names = ("size", "decoder", "resize", "enlarged", "interpolation", "antialias", "dtype")
+        names = ("size", "decoder", "white", "max_pixels", "resize", "enlarged", "interpolation", "antialias", "dtype")
         again = {"jpeg_quality": self.jpeg_quality} if self.jpeg_quality else {}
         return {name: getattr(self, name) for name in names} | {"kept": self.kept if train else "input"} | again
 
     def prepare(self, raw: RawImage, train: bool = False) -> Tensor:
         """What is kept of an image: (3, H, W) in 0..255, of the input's size unless training crops from more."""
-        pixels, kept = decode(raw, self.decoder), self.kept if train else "input"
+        pixels, kept = decode(raw, self.decoder, self.max_pixels, self.white), self.kept if train else "input"
         if self.jpeg_quality:
             pixels = decode(as_jpeg(pixels, self.jpeg_quality), self.decoder)
         if kept == "whole":
@@ -156,6 +164,7 @@ class Pixels:
     def _enlarge(self, pixels: np.ndarray) -> Tensor:
         if self.resize == "squash_crop":
             return self._resize(pixels, self.enlarged)
+        pixels = cut_long_sides(pixels, min(self.enlarged), self.size)
         return self._resize(pixels, shorter_side(pixels.shape[:2], min(self.enlarged), self.size))
 
     def _resize(self, pixels: np.ndarray, size: tuple[int, int]) -> Tensor:
@@ -168,7 +177,7 @@ def build_pixels(cfg: CfgNode, protocol: str) -> Pixels:
     ``preset`` names what they changed: "vpt, but decoder and mean".
     """
     plain, pixels = _preset(cfg, protocol), _preset(cfg, protocol, _explicit(cfg.DATA))
-    names = [part.name for part in dataclasses.fields(Pixels) if part.name != "enlarged"]  # it follows from others
+    names = [part.name for part in dataclasses.fields(Pixels) if part.name not in ("enlarged", "max_pixels")]
     changed = [name for name in names if getattr(plain, name) != getattr(pixels, name)]
     if not changed:
         return pixels
@@ -177,7 +186,18 @@ def build_pixels(cfg: CfgNode, protocol: str) -> Pixels:
 
 def _explicit(data: CfgNode) -> dict:
     """What keys say of the parts of a pipeline; "" and -1 say nothing."""
-    names = ("augment", "decoder", "jpeg_quality", "resize", "interpolation", "normalize", "dtype", *RANDOM)
+    names = (
+        "augment",
+        "decoder",
+        "white",
+        "max_pixels",
+        "jpeg_quality",
+        "resize",
+        "interpolation",
+        "normalize",
+        "dtype",
+        *RANDOM,
+    )
     said = {name: value for name in names if (value := data[name.upper()]) not in ("", -1.0)}
     numbers = {"mean": data.MEAN, "std": data.STD}
     said |= {name: tuple(map(float, values)) for name, values in numbers.items() if values}
@@ -213,45 +233,11 @@ def pixels_from(saved: dict) -> Pixels:
     return Pixels(**said)
 
 
-def decode(raw: RawImage, decoder: str = "pil") -> np.ndarray:
-    """RGB pixels of an image file, or of an array: uint8 (H, W, 3).
-
-    Grey, palette, CMYK, RGBA and 16-bit files become RGB; transparency is dropped and EXIF rotation is not applied, as
-    in the original code.
-
-    Raises:
-        OSError, ValueError, SyntaxError: whatever Pillow says of a file it cannot read to its end.
-    """
-    if isinstance(raw, np.ndarray):
-        grey = raw.ndim == 2 or raw.shape[-1] == 1
-        return np.repeat(raw.reshape(*raw.shape[:2], 1), 3, axis=-1) if grey else raw
-    if decoder == "tf" and raw[:2] == b"\xff\xd8":
-        import simplejpeg  # here: not every machine that computes decodes JPEG files
-
-        try:
-            if simplejpeg.decode_jpeg_header(raw)[2] not in ("CMYK", "YCCK"):  # of which it would make wrong colours
-                return simplejpeg.decode_jpeg(raw, "RGB", fastdct=True)
-        except ValueError:
-            pass  # not quite in order: Pillow knows what is still good
-    return _rgb(Image.open(io.BytesIO(raw)))
-
-
 def as_jpeg(pixels: np.ndarray, quality: int) -> bytes:
     """uint8 (H, W, 3) as a JPEG file, with colours at half the resolution."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG", quality=quality, subsampling="4:2:0")
     return file.getvalue()
-
-
-def _rgb(image: Image.Image) -> np.ndarray:
-    if image.mode.startswith("I") or image.mode == "F":  # 16 bits and more, which Pillow would clip, not scale
-        values = np.asarray(image, dtype=np.float64)
-        top = 65535 if image.mode != "F" else max(values.max(), 1.0)
-        grey = np.clip(np.round(values * (255 / top)), 0, 255).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=-1)
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")  # as Pillow wants it; the colours are the same
-    return np.asarray(image.convert("RGB"))
 
 
 def shorter_side(have: tuple[int, int], side: int, at_least: tuple[int, int]) -> tuple[int, int]:
@@ -262,6 +248,18 @@ def shorter_side(have: tuple[int, int], side: int, at_least: tuple[int, int]) ->
     scale = max(side / min(have), at_least[0] / have[0], at_least[1] / have[1])
     wanted = tuple(int(length * scale + 1e-6) for length in have)
     return max(wanted[0], at_least[0]), max(wanted[1], at_least[1])  # max: after rounding
+
+
+def cut_long_sides(pixels: np.ndarray, side: int, at_least: tuple[int, int]) -> np.ndarray:
+    """(H, W, 3) without the ends of a side that ``shorter_side`` would make more than LONGEST times as long as wanted.
+
+    A file of 100 bytes may be an image of 100,000 x 1 pixels, which takes gigabytes when its shorter side is 256.
+    """
+    have = pixels.shape[:2]
+    scale = max(side / min(have), at_least[0] / have[0], at_least[1] / have[1])
+    keep = [min(n, math.ceil(LONGEST * max(side, least) / scale)) for n, least in zip(have, at_least, strict=True)]
+    top, left = ((n - kept) // 2 for n, kept in zip(have, keep, strict=True))
+    return pixels[top : have[0] - top, left : have[1] - left]  # as much at both ends: the middle stays the middle
 
 
 def center_crop(pixels: Tensor, size: tuple[int, int]) -> Tensor:

@@ -1,16 +1,15 @@
 """Is a data set whole? Every record or image is read; counts, labels and checksums are looked at."""
 
-import io
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from ..utils.io import write_json
 from .convert import FOLDER_SPLITS, Shard, counted, encoded, feed, folder_splits, open_info, progress, shards_of
+from .decode import BadImage, decode
 from .sources.base import DataError, Source
 from .sources.text import read_json
 
@@ -150,9 +149,8 @@ def check_images(source: Source) -> Findings:
                 data = encoded(split.read(i), key)
                 feed(checksum, data)
                 try:
-                    with Image.open(io.BytesIO(data)) as image:
-                        image.load()
-                except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises for broken files
+                    decode(data)
+                except BadImage as error:
                     findings.damage.append(f"{key} cannot be decoded: {error}")
                 bar.update()
             findings.checksums[name] = checksum.hexdigest()

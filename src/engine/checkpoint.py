@@ -115,12 +115,9 @@ def load_tuned(path: str | Path, changes: Sequence[str] = (), vit: nn.Module | N
             f"{path} was tuned on other weights of {cfg.DATA.FEATURE or 'a ViT'} than {what}: with these it would give "
             "wrong answers"
         )
-    return Tuned(
-        model.eval(),
-        cfg,
-        class_names,
-        pixels_from(pixels) if (pixels := simplejson.loads(metadata["pixels"])) else None,
-    )
+    if pixels := simplejson.loads(metadata["pixels"]):  # ``changes`` may say how files are read
+        pixels = pixels_from(pixels | {"white": cfg.DATA.WHITE, "max_pixels": cfg.DATA.MAX_PIXELS})
+    return Tuned(model.eval(), cfg, class_names, pixels)
 
 
 def _without_files(model: TunedViT) -> dict:

@@ -294,6 +294,8 @@ def _same_data(folder: RunFolder, data: Data) -> Data:
             for name, was in before["splits"].items()
             if (have := now["splits"].get(name, {"images": 0})) != was
         ]
+        if before.get("pixels") != now["pixels"]:
+            notes.append("the run began with other pixels: an earlier version prepared images in another way")
     for note in notes:
         logger.warning("note: %s", note)
     if distributed.is_first():

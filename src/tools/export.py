@@ -24,6 +24,7 @@ import sys
 from ..engine.checkpoint import load_tuned
 from ..engine.results import RunFolder
 from ..utils.paths import given_path
+from .exports.from_files import check
 from .exports.hub import KNOWN, how_to_load_hub, write_hub
 from .exports.network import network_of
 from .exports.onnx_file import how_to_load_onnx, require_onnx, write_onnx
@@ -51,20 +52,21 @@ def export(args: argparse.Namespace) -> None:
         if network.plain is None:
             raise ValueError(f"{network.why_not}. --to onnx, torch-export and hub-folder take the whole network")
         write(network.plain, out)
-        error, lines = network.plain.error, how_to_load(network.plain, out)
+        error, code = network.plain.error, how_to_load(network.plain, out)
     elif args.to == "onnx":
-        error, lines = write_onnx(network, out), how_to_load_onnx(out)
+        error, code = write_onnx(network, out), how_to_load_onnx(out, tuned.pixels)
     elif args.to == "torch-export":
-        error, lines = write_program(network, out), how_to_load_program(out)
+        error, code = write_program(network, out), how_to_load_program(out, tuned.pixels)
     else:
         tuned_file = folder.tuned if run.is_dir() else run
-        error, lines = write_hub(network, tuned_file, folder.read_result(), out), how_to_load_hub(network, out)
+        error, code = write_hub(network, tuned_file, folder.read_result(), out), how_to_load_hub(network, out)
+    check(code, tuned, out)
     form = f"merged into timm's {network.plain.architecture}" if network.plain else f"whole ({network.why_not})"
     print(
         f"{out}: {tuned.cfg.DATA.FEATURE} with {methods_of(tuned.cfg)}, {form}; "
         f"its logits differ by at most {error:.0e} of their size\n\nwithout ViTune:\n"
     )
-    print("\n".join(f"    {line}" for line in lines))
+    print("\n".join(f"    {line}" for line in code.lines))
 
 
 def parse_args(argv: list[str]) -> argparse.Namespace:

@@ -4,8 +4,9 @@
     python -m src.tools.merge output/digits/vit_micro_glyphs/lora/lr0.005_... digits.safetensors
 
 OUT ending in .safetensors, .pth or .pt becomes a file: timm's state dict, classifier included. Any other OUT becomes a
-folder that timm loads by itself: its config.json also has the class names and how images are prepared. That is timm's
-nearest to the run's own way: timm smooths images that it makes smaller, VPT's pipeline does not.
+folder that timm loads by itself: its config.json also has the class names and how images are prepared. Where timm's
+transform cannot make the run's pixels (it smooths images that it makes smaller, VPT's pipeline does not), the printed
+lines make them with Pillow and numpy.
 
 Before anything is written, the merged model must give the tuned model's logits. KEY VALUE pairs override the run's
 settings, such as MODEL.MODEL_ROOT and the folder in which the backbone's weights are now.
@@ -22,6 +23,7 @@ from ..configs.config import ConfigError
 from ..engine.checkpoint import load_tuned
 from ..utils.logging import setup_logging
 from ..utils.paths import given_path
+from .exports.from_files import check
 from .exports.plain import FILES, check_free, how_to_load, merge, named, write
 
 
@@ -44,6 +46,8 @@ def main(argv: list[str]) -> int:
         tuned = load_tuned(args.run_dir, args.opts)
         plain = merge(tuned)
         write(plain, args.out)
+        tuned.model.float()
+        check(code := how_to_load(plain, args.out), tuned, args.out)
     except (ValueError, OSError) as error:
         if os.environ.get("VITUNE_DEBUG"):
             raise
@@ -54,7 +58,7 @@ def main(argv: list[str]) -> int:
         f"{sum(tensor.numel() for tensor in plain.state.values()):,} parameters; logits differ by at most "
         f"{plain.error:.0e} of their size\n\nplain timm loads it:\n"
     )
-    print("\n".join(f"    {line}" for line in how_to_load(plain, args.out)))
+    print("\n".join(f"    {line}" for line in code.lines))
     return 0
 
 

@@ -67,11 +67,13 @@ class RepAdapter(Method):
         for site in branches(vit, cfg.SITES):
             block, part = site.rsplit(".", 1)
             firsts = part_of(vit.get_submodule(block), FIRST[part])
+            begins = f"{block}.{FIRST[part]}"
             if not firsts:
-                raise DoesNotFit(f"{block} has no {FIRST[part]}, with which its {part} would begin")
-            dim = require_linear(next(iter(firsts.values())), f"{block}.{FIRST[part]}").in_features
+                raise DoesNotFit(f"there is no {begins}, with which its {part} would begin")
+            dim = require_linear(next(iter(firsts.values())), begins).in_features
             if dim % cfg.GROUPS:
-                raise ValueError(f"MODEL.REPADAPTER.GROUPS is {cfg.GROUPS}: the {dim} channels of {site} do not divide")
+                groups = f"MODEL.REPADAPTER.GROUPS is {cfg.GROUPS}"
+                raise ValueError(f"{groups}: the {dim} channels of {begins} do not divide")
             tap = GroupedBottleneck(dim, cfg.WIDTH, cfg.GROUPS, cfg.SCALE, cfg.DROPOUT)
             for first in firsts:
                 self.before(f"{block}.{first}", tap)

@@ -14,13 +14,14 @@ from ...models.vit_models import METHODS, method_keys, parse
 from ...solver.lr_scheduler import counts_steps, num_epochs
 from ..reports.stats import wilson
 from ..studies.finished import methods_of
+from .from_files import timm_prepares
 from .network import Network
 
 SOME = 40  # class names that a card lists
 RESIZES = {
     "squash": "resized to it, whatever their proportions",
-    "crop": "the shorter side resized to 8/7 of it, the middle cut out",
-    "squash_crop": "resized to 8/7 of it, whatever their proportions, the middle cut out",
+    "crop": "the shorter side resized to {2}, the middle cut out",
+    "squash_crop": "resized to {0} high and {1} wide, whatever their proportions, the middle cut out",
 }
 
 
@@ -48,7 +49,7 @@ def write_card(network: Network, result: dict | None, how_to_load: Sequence[str]
         "## Accuracy",
         _accuracy(result),
         "## Pixels",
-        _pixels(network.tuned.pixels, exact=network.plain is None),
+        _pixels(network.tuned.pixels, timm=network.plain is not None),
         "## How it was made",
         _made(network, result),
         "## Classes",
@@ -131,17 +132,17 @@ def _accuracy(result: dict | None) -> str:
     return "\n".join(lines) + after + (f"\n\nOf the data:\n{notes}" if notes else "")
 
 
-def _pixels(said: Pixels, exact: bool) -> str:
+def _pixels(said: Pixels, timm: bool) -> str:
     """How an image file becomes an input."""
     height, width = said.size
-    how = RESIZES[said.resize]
+    how = RESIZES[said.resize].format(*said.enlarged, min(said.enlarged))
     smooth = "with" if said.antialias else "without"
     text = (
         f"RGB images, {height} pixels high and {width} wide: {how}, {said.interpolation}, {smooth} antialiasing. "
         f"Values in [0, 1], minus mean {list(said.mean)}, divided by standard deviation {list(said.std)}."
     )
-    if not exact and not said.antialias:
-        text += " (timm's transform always smooths images that it makes smaller: logits differ a little.)"
+    if timm and not timm_prepares(said):
+        text += " timm's own transform makes other pixels, and so other logits: use the lines above."
     return text
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from ...models.vit_models import METHODS
 from ...utils.io import replace_folder, write_atomic, write_json, write_text
 from .card import write_card
+from .from_files import Code
 from .network import Network, about
 from .onnx_file import how_to_load_onnx, require_onnx, write_onnx
 from .plain import FOLDER, how_to_load, write_folder
@@ -38,13 +39,14 @@ def write_hub(network: Network, tuned_file: Path, result: dict | None, out: Path
         for name, method in model.methods.items():
             method.export(model.vit, folder / name)
         adapters = [name for name in model.methods if (folder / name).is_dir()]
-        write_text(folder / CARD, write_card(network, result, how_to_load_hub(network, Path(".")), adapters))
+        write_text(folder / CARD, write_card(network, result, how_to_load_hub(network, Path(".")).lines, adapters))
 
     replace_folder(out, fill)
     return errors[0]
 
 
-def how_to_load_hub(network: Network, folder: Path) -> list[str]:
+def how_to_load_hub(network: Network, folder: Path) -> Code:
+    """The Python that loads the folder and gives it an image file."""
     if network.plain is not None:
         return how_to_load(network.plain, folder)
-    return how_to_load_onnx(folder / ONNX)
+    return how_to_load_onnx(folder / ONNX, network.tuned.pixels)

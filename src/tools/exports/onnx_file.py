@@ -9,7 +9,9 @@ import simplejson
 import torch
 from torch import Tensor
 
+from ...data.pixels import Pixels
 from ...utils.io import write_atomic
+from .from_files import Code, with_pillow
 from .network import Network, about, check
 
 ONE_FILE = 1_900_000_000  # bytes of weights; protobuf's limit is 2 GiB
@@ -74,9 +76,10 @@ def runner(path: Path):
     return run
 
 
-def how_to_load_onnx(path: Path) -> list[str]:
-    return [
-        "import onnxruntime",
-        f"session = onnxruntime.InferenceSession({str(path)!r})",
-        '(logits,) = session.run(None, {"images": images})  # float32 (batch, 3, height, width)',
-    ]
+def how_to_load_onnx(path: Path, pixels: Pixels) -> Code:
+    """The Python that loads ``path`` and gives it an image file."""
+    made = with_pillow(pixels)
+    return Code(
+        [*made.load, "import onnxruntime", f"session = onnxruntime.InferenceSession({str(path)!r})"],
+        [*made.use, '(logits,) = session.run(None, {"images": images})  # float32 (batch, 3, height, width)'],
+    )

@@ -1,6 +1,5 @@
 """A tuned model as a plain timm one: what was learned folded into its ViT, checked, written, loaded again."""
 
-import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +10,13 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from ...data.pixels import Pixels
+from ...data.resize import TF1
 from ...engine.checkpoint import Tuned
 from ...models.merge import merged_state_dict
 from ...models.vit_backbones.zoo import timm_arguments
 from ...models.vit_models import TunedViT
 from ...utils.io import replace_folder, write_atomic, write_json
+from .from_files import PHOTO, Code, crop_mode, crop_pct, timm_prepares, with_pillow
 
 FILES = (".safetensors", ".pth", ".pt")
 FOLDER = ("config.json", "model.safetensors")  # timm's names for what is in a model's folder
@@ -32,6 +33,7 @@ class Plain:
     state: dict[str, Tensor]
     config: dict  # config.json
     error: float  # largest difference of a logit, as a fraction of the largest logit
+    pixels: Pixels
 
 
 def merge(tuned: Tuned) -> Plain:
@@ -58,7 +60,7 @@ def merge(tuned: Tuned) -> Plain:
     error = difference(plain.double(), model, tuned.pixels.size)
     if not error <= TOLERANCE:
         raise ValueError(f"{named(model)} cannot be merged: the logits would differ by {error:.1e} of their size")
-    return Plain(architecture, arguments, state, describe(tuned, architecture, arguments, plain), error)
+    return Plain(architecture, arguments, state, describe(tuned, architecture, arguments, plain), error, tuned.pixels)
 
 
 def named(model: TunedViT) -> str:
@@ -87,9 +89,9 @@ def describe(tuned: Tuned, architecture: str, arguments: dict, plain: nn.Module)
         "custom_load": False,
         "input_size": [3, *pixels.size],
         "fixed_input_size": plain.pretrained_cfg.get("fixed_input_size", False),
-        "interpolation": pixels.interpolation,
+        "interpolation": "bilinear" if pixels.interpolation == TF1 else pixels.interpolation,
         "crop_pct": crop_pct(pixels),
-        "crop_mode": "center" if pixels.resize == "crop" else "squash",
+        "crop_mode": crop_mode(pixels),
         "mean": list(pixels.mean),
         "std": list(pixels.std),
         "num_classes": len(tuned.class_names),
@@ -104,15 +106,6 @@ def describe(tuned: Tuned, architecture: str, arguments: dict, plain: nn.Module)
         "model_args": arguments,
         "pretrained_cfg": pretrained,
     }
-
-
-def crop_pct(pixels: Pixels) -> float:
-    """The number by which timm divides an input's height and width, and rounds down, to get ``pixels.enlarged``."""
-    (height, width), enlarged = pixels.size, pixels.enlarged
-    for fraction in (1.0, 0.875, height / (enlarged[0] + 0.5), width / (enlarged[1] + 0.5)):
-        if (math.floor(height / fraction), math.floor(width / fraction)) == enlarged:
-            return fraction
-    return 0.875  # of runs of earlier versions on images that are not square
 
 
 def check_free(out: Path, force: bool, is_file: bool, known: Collection[str] = FOLDER) -> None:
@@ -152,17 +145,26 @@ def _write_tensors(plain: Plain, path: Path) -> None:
     write_atomic(path, lambda temporary: temporary.write_bytes(save(plain.state, {"format": "pt"})))
 
 
-def how_to_load(plain: Plain, out: Path) -> list[str]:
-    """The Python that loads ``out``."""
-    if out.suffix not in FILES:
-        return [
-            "import timm",
-            f"model = timm.create_model({f'local-dir:{out}'!r}, pretrained=True).eval()",
-            "transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))",
-        ]
-    arguments = {"num_classes": plain.config["num_classes"], **plain.arguments, "checkpoint_path": str(out)}
-    return [
-        "import timm",
-        f"model = timm.create_model({plain.architecture!r}, {', '.join(f'{k}={v!r}' for k, v in arguments.items())})",
-        "logits = model.eval()(images)",
-    ]
+def how_to_load(plain: Plain, out: Path) -> Code:
+    """The Python that loads ``out`` and gives it an image file."""
+    pixels = plain.pixels
+    options = dict(interpolation=pixels.interpolation, mean=pixels.mean, std=pixels.std)
+    options |= dict(crop_pct=crop_pct(pixels), crop_mode=crop_mode(pixels))
+    if out.suffix in FILES:
+        arguments = {"num_classes": plain.config["num_classes"], **plain.arguments, "checkpoint_path": str(out)}
+        load = [f"model = timm.create_model({plain.architecture!r}, {_keywords(arguments)}).eval()"]
+        transform = f"timm.data.create_transform({(3, *pixels.size)}, {_keywords(options)})"
+    else:
+        load = [f"model = timm.create_model({f'local-dir:{out}'!r}, pretrained=True).eval()"]
+        transform = "timm.data.create_transform(**timm.data.resolve_model_data_config(model))"
+    if timm_prepares(pixels):
+        load = ["import timm", "from PIL import Image", *load, f"transform = {transform}"]
+        use = [f'images = transform(Image.open({PHOTO!r}).convert("RGB"))[None]', "logits = model(images)"]
+        return Code(load, use)
+    made = with_pillow(pixels)
+    load = [*dict.fromkeys(["import timm", *made.load, "import torch"]), *load]
+    return Code(load, [*made.use, "logits = model(torch.from_numpy(images))"])
+
+
+def _keywords(arguments: dict) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in arguments.items())

@@ -7,7 +7,9 @@ from pathlib import Path
 import simplejson
 import torch
 
+from ...data.pixels import Pixels
 from ...utils.io import write_atomic
+from .from_files import Code, with_pillow
 from .network import Network, about, check
 
 ABOUT = "about.json"
@@ -34,9 +36,10 @@ def write_program(network: Network, path: Path) -> float:
     return error
 
 
-def how_to_load_program(path: Path) -> list[str]:
-    return [
-        "import torch",
-        f"model = torch.export.load({str(path)!r}).module()",
-        "logits = model(images)  # float32 (batch, 3, height, width)",
-    ]
+def how_to_load_program(path: Path, pixels: Pixels) -> Code:
+    """The Python that loads ``path`` and gives it an image file."""
+    made = with_pillow(pixels)
+    return Code(
+        [*dict.fromkeys([*made.load, "import torch"]), f"model = torch.export.load({str(path)!r}).module()"],
+        [*made.use, "logits = model(torch.from_numpy(images))  # float32 (batch, 3, height, width)"],
+    )

@@ -8,10 +8,14 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from scipy.special import softmax
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
 
 from src.configs.config import ConfigError, load_cfg
+from src.engine.logistic import _fit
 from src.engine.results import run_folder
-from src.engine.run import run
+from src.engine.run import evaluate_run, run
 from src.solver.lr_scheduler import Schedule
 from src.utils.io import read_json, read_json_lines
 
@@ -26,18 +30,21 @@ def schedule(images: int, *settings: str) -> Schedule:
 @pytest.mark.parametrize("images", [16, 50, 160, 800, 5_000, 40_000])
 @pytest.mark.parametrize(("method", "least"), [("lora", 300), ("linear", 2000)])
 def test_small_folders_get_more_epochs_and_large_ones_ten(images, method, least):
-    made = schedule(images, "MODEL.TRANSFER_TYPE", method)
+    settings = ["MODEL.TRANSFER_TYPE", method, "SOLVER.OPTIMIZER", "adamw"]
+    made = schedule(images, *settings)
     assert made.total_steps >= least
     fewer = (made.epochs - 1) * made.steps_per_epoch
     assert made.epochs == 10 or fewer < least
     rates = [made(epoch, step) for epoch in range(made.epochs) for step in range(made.steps_per_epoch)]
-    assert max(rates) == pytest.approx(load_cfg(FOLDER, ["MODEL.TRANSFER_TYPE", method]).SOLVER.BASE_LR, rel=1e-2)
+    assert max(rates) == pytest.approx(load_cfg(FOLDER, settings).SOLVER.BASE_LR, rel=1e-2)
     assert rates[-1] < 1e-3 * max(rates), "the cosine ends with the run, however many epochs that took"
 
 
 def test_what_suits_is_written_down_and_can_be_overridden():
     linear = load_cfg(FOLDER, ["MODEL.TRANSFER_TYPE", "linear"])
-    assert (linear.DATA.AUGMENT, linear.MODEL.HEAD_INIT, linear.SOLVER.MIN_STEPS) == ("none", "zero", 2000)
+    assert (linear.DATA.AUGMENT, linear.SOLVER.OPTIMIZER, linear.SOLVER.DECAY) == ("none", "lbfgs", "none")
+    trained = load_cfg(FOLDER, ["MODEL.TRANSFER_TYPE", "linear", "DATA.AUGMENT", "flip"])
+    assert (trained.MODEL.HEAD_INIT, trained.SOLVER.OPTIMIZER, trained.SOLVER.MIN_STEPS) == ("zero", "adamw", 2000)
     tuned = load_cfg(FOLDER, ["MODEL.TRANSFER_TYPE", "lora+ssf", "FREQFIT", "freqfit"])
     assert tuned.DATA.AUGMENT == "crop_flip"
     alone = [load_cfg(FOLDER, ["MODEL.TRANSFER_TYPE", name]).SOLVER.BASE_LR for name in ("lora", "ssf")]
@@ -54,6 +61,7 @@ def test_what_suits_is_written_down_and_can_be_overridden():
     ("settings", "says"),
     [
         (["SOLVER.OPTIMIZER", "sgd"], "SOLVER.BASE_LR -1 is for SOLVER.OPTIMIZER adamw"),
+        (["SOLVER.OPTIMIZER", "lbfgs"], "which has no place for MODEL.TRANSFER_TYPE lora, random augmentation"),
         (["SOLVER.MAX_STEPS", "10"], "SOLVER.MAX_STEPS and SOLVER.MIN_STEPS do not go together"),
     ],
 )
@@ -75,8 +83,8 @@ def test_many_short_epochs_do_not_wait_for_the_disk_or_fill_the_screen(tmp_path,
         FOLDER,
         [
             "DATA.DATAPATH", str(tmp_path / "photos"), "DATA.FEATURE", "vit_micro_glyphs", "DATA.CROPSIZE", "32",
-            "MODEL.TRANSFER_TYPE", "linear", "SOLVER.MIN_STEPS", "400", "OUTPUT_DIR", str(tmp_path / "out"),
-            "SOLVER.AMP", "off", "DEVICE", "cpu",
+            "MODEL.TRANSFER_TYPE", "linear", "SOLVER.OPTIMIZER", "adamw", "SOLVER.MIN_STEPS", "400",
+            "SOLVER.AMP", "off", "DEVICE", "cpu", "OUTPUT_DIR", str(tmp_path / "out"),
         ],
     )  # fmt: skip
     with caplog.at_level(logging.INFO):
@@ -89,3 +97,39 @@ def test_many_short_epochs_do_not_wait_for_the_disk_or_fill_the_screen(tmp_path,
     assert lines[-1].getMessage().startswith("epoch 400/400")
     assert read_json(run_folder(cfg).result)["epochs"] == 400
     assert torch.isfinite(torch.tensor(result["train_loss"]))
+
+
+@pytest.mark.parametrize(
+    ("images", "channels", "classes", "scale"), [(120, 10, 4, 1.0), (60, 80, 3, 0.02), (300, 6, 2, 9)]
+)
+def test_lbfgs_finds_what_scikit_learn_finds(images, channels, classes, scale):
+    """With the penalty that was chosen, on features of any size: the smallest value of the same function."""
+    noise = np.random.RandomState(images)
+    labels = noise.permutation(np.arange(images) % classes)
+    x = scale * (noise.randn(images, channels) + 0.8 * noise.randn(classes, channels)[labels] + 3)
+    train, val = ((x[part], labels[part]) for part in (slice(None, None, 2), slice(1, None, 2)))
+    mean, std = train[0].mean(0), train[0].std()
+    inputs = [((some - mean) / std, target) for some, target in (train, val)]
+    weight, penalty, _ = _fit(*((torch.tensor(some).float(), torch.tensor(target)) for some, target in inputs), classes)
+    theirs = LogisticRegression(C=1 / (penalty * len(train[1])), max_iter=20_000, tol=1e-10).fit(*inputs[0])
+
+    def value(matrix: np.ndarray, bias: np.ndarray) -> float:
+        loss = log_loss(train[1], softmax(inputs[0][0] @ matrix.T + bias, axis=1), labels=range(classes))
+        return loss + penalty / 2 * (matrix**2).sum()
+
+    smallest = value(theirs.coef_, theirs.intercept_)
+    assert value(weight[:, :-1].double().numpy(), weight[:, -1].double().numpy()) == pytest.approx(smallest, abs=1e-4)
+    assert smallest < 0.5 * np.log(classes), "the classes can be told apart"
+
+
+def test_the_head_alone_is_fitted_and_comes_back(tmp_path):
+    """A run on the digits: as good as scikit-learn's, nothing to resume, and its saved head answers alike."""
+    pairs = ["DATA.NAME", "digits", "DATA.FEATURE", "vit_micro_glyphs", "DATA.CROPSIZE", "32", "DEVICE", "cpu"]
+    pairs += ["MODEL.TRANSFER_TYPE", "linear", "DATA.TRAIN_SPLIT", "train", "OUTPUT_DIR", str(tmp_path)]
+    cfg = load_cfg(FOLDER, [*pairs, "SOLVER.AMP", "off"])
+    result = run(cfg, run_folder(cfg))
+    assert result["test"]["top1"] > 0.95  # scikit-learn's has 96.6 %
+    assert result["penalty"]["chosen_on"] == "val"
+    assert evaluate_run(run_folder(cfg), cfg)["top1"] == result["test"]["top1"]
+    assert not run_folder(cfg).last.exists()
+    assert [row["val_top1"] for row in read_json_lines(run_folder(cfg).metrics)] == [result["val"]["top1"]]

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
 from .configs.config import model_cfg
@@ -24,6 +25,8 @@ from .engine.checkpoint import load_tuned, save_tuned
 from .engine.sensitivity import drop_paths, new_head, squared_gradients
 from .models.allocation import UNIT, Allocation, allocate
 from .models.merge import merged_state_dict
+from .models.method import tokens_of
+from .models.pooling import set_pool
 from .models.vit_models import METHODS, TunedViT, config_name, parse
 
 __all__ = ["find_allocation", "load", "merged_state_dict", "save", "tune"]
@@ -35,23 +38,30 @@ def tune(vit: nn.Module, methods: str, num_classes: int | None = None, seed: int
     Args:
         vit: a timm VisionTransformer, SwinTransformer or ConvNeXt with weights, in float32, on any device.
         methods: as ``MODEL.TRANSFER_TYPE``, with the filters of ``FREQFIT`` among them: "lora+freqfit", "partial-2".
-        num_classes: of the new head; 0: no head, the features come out. None: the head of ``vit``, if it has one.
+        num_classes: of the new head; 0: no head, the features come out. None: the head of ``vit``, exactly, or no
+            head where it has none.
         seed: of the methods' and the head's initialisation; torch's own random numbers are left as they are.
         keys: config keys below ``MODEL``, in any case: ``lora={"rank": 4}``, ``head_init="zero"``.
 
     Raises:
-        ValueError: unknown methods or keys (the nearest known one is named), or methods that do not fit this network.
+        ValueError: unknown methods or keys (the nearest known one is named), methods that do not fit this network, a
+            network that is wrapped or not timm's, or one whose head cannot be kept.
     """
     cfg = model_cfg(methods, upper(keys))
-    if next(vit.parameters()).dtype != torch.float32:
-        raise ValueError("the network must be in float32: tune it so, and compute in half precision under autocast")
+    require_timm(vit)
+    if wrong := {str(p.dtype) for p in vit.parameters() if p.dtype != torch.float32}:
+        raise ValueError(
+            f"the network must be in float32, and it has {', '.join(sorted(wrong))}: tune it so, and compute in half "
+            "precision under autocast"
+        )
+    old = kept_head(vit, cfg.MODEL) if num_classes is None else None
     vit = copy.deepcopy(vit)
-    old = vit.get_classifier()
-    classes = vit.num_classes if num_classes is None else num_classes
+    set_pool(vit, cfg.MODEL.POOL)
+    classes = num_classes or (old.out_features if old else 0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = TunedViT(vit, parse(methods), cfg.MODEL, classes)
-    if num_classes is None and isinstance(old, nn.Linear) and not cfg.MODEL.MLP_NUM:
+    if old:
         _keep_head(model, old)
     model.cfg = cfg
     return model.to(next(vit.parameters()).device)
@@ -71,6 +81,7 @@ def load(path: str | Path, vit: nn.Module) -> TunedViT:
     Raises:
         FileNotFoundError, ValueError: no such file, one that is not ours, or of other weights than those of ``vit``.
     """
+    require_timm(vit)
     tuned = load_tuned(path, vit=vit)
     tuned.model.cfg = tuned.cfg
     return tuned.model.to(next(vit.parameters()).device)
@@ -102,6 +113,46 @@ def find_allocation(
     found = allocate(model.vit, sensitivity, METHODS[method].rules(own, model.vit), own.BUDGET * UNIT)
     found.save(Path(path))
     return found
+
+
+def require_timm(vit: nn.Module) -> None:
+    """Raises ValueError unless this is a whole network of timm's, by itself."""
+    if inside := next(
+        (name for name in ("module", "_orig_mod") if isinstance(getattr(vit, name, None), nn.Module)), ""
+    ):
+        raise ValueError(f"the network is inside a {type(vit).__name__}: give .{inside} of it, and wrap what comes out")
+    if not isinstance(vit, nn.Module) or next(vit.parameters(), None) is None:
+        raise ValueError(f"a timm network with weights is needed, and this is a {type(vit).__name__}")
+    needed = ("get_classifier", "reset_classifier", "forward_features", "forward_head")
+    if missing := [name for name in needed if not callable(getattr(vit, name, None))]:
+        raise ValueError(
+            f"a {type(vit).__name__} has no {' and no '.join(missing)}: give a network as timm.create_model makes it, "
+            "without features_only"
+        )
+    tokens_of(vit)
+
+
+def kept_head(vit: nn.Module, cfg: CfgNode) -> nn.Linear | None:
+    """The head that ``tune`` without num_classes keeps; None where ``vit`` has none.
+
+    Raises:
+        ValueError: it is more than one linear map on the pooled features, or ``cfg``, the node ``MODEL``, asks for
+            hidden layers or another pooling.
+    """
+    head = vit.get_classifier()
+    if isinstance(head, nn.Identity) or head is None:
+        return None
+    why = ""
+    if not isinstance(head, nn.Linear):
+        several = isinstance(head, (tuple, list))
+        why = f"it is {f'{len(head)} heads' if several else f'a {type(head).__name__}'}, not one linear map"
+    elif cfg.MLP_NUM:
+        why = "MLP_NUM asks for hidden layers before it"
+    elif cfg.POOL not in ("", getattr(vit, "global_pool", "")):
+        why = "POOL asks for other features than it has learned"
+    if why:
+        raise ValueError(f"the network's own head cannot be kept: {why}. Give num_classes for a new one")
+    return head
 
 
 def upper(keys: dict[str, Any]) -> dict[str, Any]:

@@ -198,7 +198,15 @@ def test_a_run_is_loaded_from_anywhere(finished, tmp_path, monkeypatch):
 
 def test_metadata_can_be_read_by_others(finished):
     with safe_open(finished[0].tuned, framework="pt") as file:
-        assert set(file.metadata()) == {"format", "config", "class_names", "pixels", "backbone", "without_files"}
+        assert set(file.metadata()) == {
+            "format",
+            "config",
+            "class_names",
+            "pixels",
+            "backbone",
+            "without_files",
+            "checksum",
+        }
         assert "head.last_layer.weight" in file.keys()
         assert not any(name.startswith("vit.") for name in file.keys())
 

@@ -49,7 +49,7 @@ RANGES = {
     "DATA.CROPSIZE": (1, None),
     "DATA.BATCH_SIZE": (1, None),
     "DATA.EVAL_BATCH_SIZE": (0, None),
-    "DATA.NUM_WORKERS": (0, None),
+    "DATA.NUM_WORKERS": (0, 1024),
     "DATA.CACHE_GB": (0, None),
     "DATA.CACHE_FEATURES_GB": (0, None),
     "DATA.SHOTS": (0, None),

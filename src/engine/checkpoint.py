@@ -3,35 +3,41 @@
 import copy
 import hashlib
 import io
+import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from pickle import UnpicklingError
 
 import simplejson
 import torch
-import yaml
 from fvcore.common.config import CfgNode
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 from torch.amp import GradScaler
 
 from ..configs import checks
-from ..configs.config import load_cfg_text
-from ..data.pixels import Pixels, pixels_from
+from ..configs.config import Check, ConfigError, load_cfg_text
+from ..data.pixels import Pixels
 from ..models.method import THIS_FILE
 from ..models.pooling import set_pool
-from ..models.vit_models import TunedViT, build_model, config_name, parse
+from ..models.vit_backbones.tensors import UNREADABLE, require_whole
+from ..models.vit_backbones.zoo import build_backbone
+from ..models.vit_models import TunedViT, backbone_arguments, build_model, config_name, parse
 from ..utils import distributed
 from ..utils.io import write_atomic
+from ..utils.memory import AllocatingAtMost, TooMuch
 from ..utils.seed import random_state, set_random_state
+from .saved import CHECKSUM, FORMAT, CheckpointError, Saved, checksum, read_saved
 
-FORMAT = "vitune 1"
+ROOM = 16  # times the ViT and what was learned: what building a model may allocate, all that it frees again included
+LEAST_ROOM = 2**28  # bytes
+LEAST_TENSORS = 2**12
+LARGEST = 2**22  # pixels of an input
 
+PARTS = ("model", "optimizer", "scaler", "random", "progress")  # of last.ckpt
 
-class CheckpointError(ValueError):
-    """A file that is no checkpoint of ours, or does not belong to the backbone that is there."""
+# What settings that make no sense can raise where a model is built from them.
+SENSELESS = (RuntimeError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError, AssertionError)
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,7 @@ def save_tuned(path: Path, model: TunedViT, cfg: CfgNode, class_names: list[str]
         "backbone": fingerprint(model),
         "without_files": simplejson.dumps(_without_files(model)),
     }
+    metadata[CHECKSUM] = checksum(metadata, state)
     if distributed.is_first():
         write_atomic(path, lambda temporary: temporary.write_bytes(save(state, metadata)))
 
@@ -83,41 +90,84 @@ def load_tuned(path: str | Path, changes: Sequence[str] = (), vit: nn.Module | N
     path = path / "tuned.safetensors" if path.is_dir() else path
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: give a finished run's folder, or its tuned.safetensors")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - the file is no dict
-    except SafetensorError as error:
-        raise CheckpointError(f"{path} is broken, or no safetensors file: {error}") from error
-    if metadata.get("format") != FORMAT:
-        raise CheckpointError(f"{path} is no file that ViTune wrote (format {metadata.get('format')!r})")
+    saved = read_saved(path)
     check = checks.problems if vit is None else checks.methods
-    if vit is None and not yaml.safe_load(metadata["config"])["DATA"]["FEATURE"]:
-        raise CheckpointError(f"{path} belongs to a ViT that was in memory: src.api.load(path, vit) puts it on one")
-    cfg = load_cfg_text(metadata["config"], changes, check)
-    class_names = simplejson.loads(metadata["class_names"])
-    # What a method started from is not needed again: this file holds what became of it.
-    instead = simplejson.loads(metadata.get("without_files", '{"MODEL.SIDE.WEIGHTS": ""}'))
-    pairs = [text for key, value in instead.items() for text in (key, str(path) if value == THIS_FILE else str(value))]
-    whole = load_cfg_text(cfg.dump(), pairs, check)
-    head = {name.removeprefix("head."): tensor for name, tensor in state.items() if name.startswith("head.")}
-    if vit is not None:
-        methods = parse(cfg.MODEL.TRANSFER_TYPE, cfg.FREQFIT)
-        vit = copy.deepcopy(vit)
-        set_pool(vit, whole.MODEL.POOL, norm_of_all=True)
-        model = TunedViT(vit, methods, whole.MODEL, len(class_names), head)
-    else:
-        model = build_model(whole, len(class_names), head=head)
-    model.load_tuned_state_dict(state)
-    if fingerprint(model) != metadata["backbone"]:
+    cfg = _settings(path, saved, changes, check, in_memory=vit is not None)
+    try:
+        whole = load_cfg_text(cfg.dump(), _instead_of_files(path, saved), check)
+    except ConfigError as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from error
+    model = _build(path, saved, whole, vit)
+    try:
+        model.load_tuned_state_dict(saved.state)
+    except ValueError as error:
+        raise CheckpointError(f"{path} does not hold what its settings say: {error}") from error
+    if fingerprint(model) != saved.backbone:
         what = f"those in {cfg.MODEL.MODEL_ROOT}" if vit is None else "this ViT's"
         raise CheckpointError(
             f"{path} was tuned on other weights of {cfg.DATA.FEATURE or 'a ViT'} than {what}: with these it would give "
             "wrong answers"
         )
-    if pixels := simplejson.loads(metadata["pixels"]):  # ``changes`` may say how files are read
-        pixels = pixels_from(pixels | {"white": cfg.DATA.WHITE, "max_pixels": cfg.DATA.MAX_PIXELS})
-    return Tuned(model.eval(), cfg, class_names, pixels)
+    pixels = saved.pixels
+    if pixels:  # ``changes`` may say how files are read
+        pixels = replace(pixels, white=cfg.DATA.WHITE, max_pixels=cfg.DATA.MAX_PIXELS)
+    return Tuned(model.eval(), cfg, saved.class_names, pixels)
+
+
+def _settings(path: Path, saved: Saved, changes: Sequence[str], check: Check, in_memory: bool) -> CfgNode:
+    """The config of a file with ``changes``.
+
+    Raises:
+        CheckpointError: the file's own is damaged, or of a model that is not read this way.
+        ConfigError: the changes have problems.
+    """
+    damaged = f"{path} is damaged, or of another version"
+    try:
+        own = load_cfg_text(saved.config, check=lambda cfg: [])
+    except ConfigError as error:
+        raise CheckpointError(f"{damaged}: {error}") from error
+    if not in_memory and not own.DATA.FEATURE:
+        raise CheckpointError(f"{path} belongs to a ViT that was in memory: src.api.load(path, vit) puts it on one")
+    try:
+        cfg = load_cfg_text(saved.config, changes, check)
+    except ConfigError as error:
+        if changes:
+            raise
+        raise CheckpointError(f"{damaged}: {error}") from error
+    sides = backbone_arguments(own)[2]
+    if saved.pixels and saved.pixels.size != sides:
+        raise CheckpointError(f"{path} is damaged: its pixels are {saved.pixels.size}, and its settings say {sides}")
+    if math.prod(sides) > LARGEST:
+        raise CheckpointError(f"{path} is damaged: its settings say images of {sides[0]:,}x{sides[1]:,} pixels")
+    return cfg
+
+
+def _instead_of_files(path: Path, saved: Saved) -> list[str]:
+    """KEY VALUE pairs: what a method started from is not needed again, for the file holds what became of it."""
+    pairs = saved.without_files.items()
+    return [text for key, value in pairs for text in (key, str(path) if value == THIS_FILE else str(value))]
+
+
+def _build(path: Path, saved: Saved, cfg: CfgNode, vit: nn.Module | None) -> TunedViT:
+    """The model that ``cfg`` describes, as far as it can be the one that was saved.
+
+    Raises:
+        CheckpointError: its settings make no model, or one that is far larger than what was learned.
+    """
+    own, classes = cfg.MODEL, len(saved.class_names)
+    frozen = build_backbone(*backbone_arguments(cfg)) if vit is None else copy.deepcopy(vit)
+    tensors = [*saved.state.values(), *frozen.state_dict().values()]
+    room = ROOM * sum(tensor.nbytes for tensor in tensors) + LEAST_ROOM
+    try:
+        with AllocatingAtMost(room, ROOM * len(tensors) + LEAST_TENSORS):
+            if vit is None:
+                return build_model(cfg, classes, lambda *_: frozen, saved.head)
+            set_pool(frozen, own.POOL, norm_of_all=True)
+            return TunedViT(frozen, parse(own.TRANSFER_TYPE, cfg.FREQFIT), own, classes, saved.head)
+    except TooMuch as error:
+        raise CheckpointError(f"{path}: its settings are of a model far larger than what it holds") from error
+    except (ValueError, *SENSELESS) as error:
+        raise CheckpointError(f"{path}: its settings make no model: {error}") from error
 
 
 def _without_files(model: TunedViT) -> dict:
@@ -179,23 +229,23 @@ def load_last(path: Path, model: TunedViT, optimizer: torch.optim.Optimizer, sca
         CheckpointError: the file is broken or of another model.
     """
     try:  # on the CPU: load_state_dict moves what belongs on a device
+        require_whole(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-        parts = [content[name] for name in ("model", "optimizer", "scaler", "random", "progress")]
-    except (OSError, RuntimeError, EOFError, UnpicklingError, KeyError, TypeError) as error:
+        tuned, steps, scale, random, progress = (content[name] for name in PARTS)
+    except UNREADABLE as error:
         raise CheckpointError(f"{path} is broken: remove it to start this run again") from error
-    tuned, steps, scale, random, progress = parts
     try:
         put_back(model, tuned)
-    except ValueError as error:
-        raise CheckpointError(f"{path} is of another model: {error}") from error
-    params = [param for group in optimizer.param_groups for param in group["params"]]
-    for i, state in steps["state"].items():
-        steps["state"][i] = {name: distributed.spread(value, params[i]) for name, value in state.items()}
-    optimizer.load_state_dict(steps)
-    if scale and scaler.is_enabled():
-        scaler.load_state_dict(scale)
-    if len(random) == distributed.count():  # otherwise each goes on with what SEED gave it
-        set_random_state(random[distributed.rank()])
+        params = [param for group in optimizer.param_groups for param in group["params"]]
+        for i, state in steps["state"].items():
+            steps["state"][i] = {name: distributed.spread(value, params[i]) for name, value in state.items()}
+        optimizer.load_state_dict(steps)
+        if scale and scaler.is_enabled():
+            scaler.load_state_dict(scale)
+        if len(random) == distributed.count():  # otherwise each goes on with what SEED gave it
+            set_random_state(random[distributed.rank()])
+    except (ValueError, *SENSELESS) as error:
+        raise CheckpointError(f"{path} is of another model, or damaged: {error}") from error
     return progress
 
 

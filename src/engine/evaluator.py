@@ -12,6 +12,10 @@ from ..utils import distributed
 METRICS = {"top-1": "top1", "top-5": "top5", "mean per class": "mean_per_class"}
 
 
+class BrokenModel(ValueError):
+    """Its answers are no numbers."""
+
+
 @dataclass(frozen=True)
 class Accuracy:
     """Fractions in [0, 1] over ``images`` images; ``mean_per_class`` averages over the classes that occur."""
@@ -59,6 +63,23 @@ def predict(model: nn.Module, loader: Loader, autocast: torch.autocast, padded: 
     return tuple(distributed.interleave([part[i] for part in parts]) for i in (0, 1))
 
 
+def require_numbers(logits: Tensor, of: str) -> Tensor:
+    """``logits``, unless one of them is NaN or infinite.
+
+    Args:
+        of: what they are the answer to, for the message.
+
+    Raises:
+        BrokenModel: one is.
+    """
+    if not logits.isfinite().all():
+        raise BrokenModel(
+            f"the model is broken: what it says of {of} holds NaN or infinity, which is no answer. Its weights are "
+            "damaged, or numbers overflow in half precision: try SOLVER.AMP off"
+        )
+    return logits
+
+
 def _most_batches(loader: Loader) -> int:
     """How many batches the process with the most of them has."""
     most = -(-len(loader.labels) // distributed.count())
@@ -76,7 +97,11 @@ def measure(logits: Tensor, labels: Tensor, classes: Tensor | None = None) -> Me
     Args:
         classes: sorted labels of the only classes that can occur: the others' logits do not count, as in ImageNet-R
             and -A (Hendrycks et al., 2021, arXiv:2006.16241 and arXiv:1907.07174).
+
+    Raises:
+        BrokenModel: logits are NaN or infinite.
     """
+    require_numbers(logits, "these images")
     if classes is not None:
         logits, labels = logits[:, classes], torch.searchsorted(classes, labels)
     loss = nn.functional.cross_entropy(logits, labels).item()

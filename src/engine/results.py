@@ -106,13 +106,28 @@ class RunFolder:
         """
         if not self.result.is_file():
             return None
+        again = "remove it, and the run is done again"
         try:
             result = read_json(self.result)
         except ValueError as error:
-            raise ValueError(f"{self.result} is broken ({error}): remove it, and the run is done again") from error
+            raise ValueError(f"{error}; {again}") from error
         if not isinstance(result, dict) or not {"test", "val", "config", "seed"} <= result.keys():
-            raise ValueError(f"{self.result} is no result of a run: remove it, and the run is done again")
+            raise ValueError(f"{self.result} is no result of a run: {again}")
+        try:
+            _require_result(result)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"{self.result} is broken, or of another version ({error!r}): {again}") from error
         return result
+
+
+def _require_result(result: dict) -> None:
+    """Raises one of many errors unless a result has what its readers ask for, of the right type."""
+    for name in ("test", "val"):
+        if (found := result[name]) is not None and not (0 <= found["top1"] <= 1 and found["images"] >= 0):
+            raise ValueError(f"{name} {found}")
+    numbers = [result["parameters"][name] for name in ("trained", "head")] + [*result["cost"]["seconds"].values()]
+    if not all(isinstance(number, (int, float)) for number in numbers) or not isinstance(result["config"], dict):
+        raise TypeError("a part is of another type")
 
 
 def run_folder(cfg: CfgNode) -> RunFolder:

@@ -70,6 +70,7 @@ def run(cfg: CfgNode, folder: RunFolder, resume: bool = False, shared: Shared | 
     zero_shot = cfg.MODEL.HEAD_INIT == "zero_shot"
     if zero_shot:
         check_zero_shot(cfg)
+    shared.read_backbone(cfg)
     data = shared.data(cfg)
     if cfg.SOLVER.BEST_TEST_EPOCH and "test" not in data.splits:
         raise ValueError(f"SOLVER.BEST_TEST_EPOCH tests every epoch, but {data.task.name} has no test set here")

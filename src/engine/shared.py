@@ -15,7 +15,7 @@ from ..configs.config import flatten
 from ..data.loader import Loader
 from ..data.opened import Data, open_data
 from ..models.vit_backbones.zoo import build_backbone
-from ..models.vit_models import TunedViT, build_model, require_methods_fit
+from ..models.vit_models import TunedViT, backbone_arguments, build_model, require_methods_fit
 
 T = TypeVar("T")
 
@@ -49,6 +49,10 @@ class Shared:
         """``models.vit_models.require_methods_fit``, once for each kind of model."""
         keys = [cfg.MODEL, cfg.FREQFIT, cfg.DATA.FEATURE, cfg.DATA.CROPSIZE, cfg.DATA.IMAGE_SIZE]
         _kept(self._fitting, simplejson.dumps(keys), lambda: require_methods_fit(cfg))
+
+    def read_backbone(self, cfg: CfgNode) -> None:
+        """Read the pre-trained network, whose weights may not fit, and keep it for ``model``."""
+        self._backbone(*backbone_arguments(cfg))
 
     def data(self, cfg: CfgNode) -> Data:
         """The opened task."""

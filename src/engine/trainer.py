@@ -23,8 +23,8 @@ from ..utils import distributed
 from ..utils.io import WriteError, write_json_lines
 from ..utils.progress import tqdm
 from ..utils.signals import Interrupted, StopSignals
-from .checkpoint import copy_of_tuned, load_last, put_back, save_last
-from .evaluator import Metrics, evaluate
+from .checkpoint import CheckpointError, copy_of_tuned, load_last, put_back, save_last
+from .evaluator import BrokenModel, Metrics, evaluate
 from .features import reuse_features
 from .logistic import fit_head
 from .precision import autocast
@@ -36,8 +36,11 @@ from .trackers import Trackers
 logger = logging.getLogger(__name__)
 
 
+PROGRESS = ("rows", "best", "steps", "epoch_seconds", "losses", "seconds")  # what last.ckpt keeps of a Trainer
+
+
 class NonFiniteLoss(FloatingPointError):
-    """The loss became infinite or not a number; the message says where and what to try."""
+    """The loss, or an answer to a validation image, became infinite or not a number; the message says where."""
 
 
 def train(
@@ -159,8 +162,7 @@ class Training:
         if not self.cfg.MODEL.SAVE_CKPT:
             return
         start = time.perf_counter()
-        names = ("rows", "best", "steps", "epoch_seconds", "losses", "seconds")
-        progress = {name: getattr(self, name) for name in names} | {"made": self._circumstances()}
+        progress = {name: getattr(self, name) for name in PROGRESS} | {"made": self._circumstances()}
         if self.average:
             progress["average"] = self.average.values
         try:
@@ -186,6 +188,8 @@ class Training:
         if not found[0]:
             return
         progress = load_last(self.run_folder.last, self.model, self.optimizer, self.step.scaler)
+        if progress.keys() != {*PROGRESS, "made", *(["average"] if self.average else [])}:
+            raise CheckpointError(f"{self.run_folder.last} is of another version: remove it to start this run again")
         made, now = progress.pop("made"), self._circumstances()
         if self.average:
             self.average.load(progress.pop("average"))
@@ -308,9 +312,6 @@ class Training:
         self.epoch_seconds += time.perf_counter() - start
         return {f"val_{name}": value for name, value in metrics.as_dict().items()}
 
-    def _measure(self, loader: Loader) -> Metrics:
-        return evaluate(self.network, loader, autocast(self.cfg, self.device), padded=self.cfg.MODEL.COMPILE)
-
     @contextmanager
     def _averaged(self) -> Iterator[None]:
         """Inside, the model has the weights that would be tested: with SOLVER.EMA the average."""
@@ -332,6 +333,12 @@ class Training:
         self.seconds["test_epochs"] = self.seconds.get("test_epochs", 0.0) + time.perf_counter() - start
         self.epoch_seconds += time.perf_counter() - start
         return {f"test_{name}": value for name, value in metrics.as_dict().items()}
+
+    def _measure(self, loader: Loader) -> Metrics:
+        try:
+            return evaluate(self.network, loader, autocast(self.cfg, self.device), padded=self.cfg.MODEL.COMPILE)
+        except BrokenModel as error:  # for a run in training: it diverged
+            raise NonFiniteLoss(str(error)) from error
 
     def finish(self) -> dict:
         """Leave the model with the weights to be tested; what the result says of training."""

@@ -162,11 +162,28 @@ class Allocation:
                 about = simplejson.loads((file.metadata() or {}).get("about", "{}"))
                 inside = {name.rsplit(".", 1)[-1]: name for name in file.keys()}  # noqa: SIM118 - the file is no dict
                 tensors = [file.get_tensor(inside[name]) for name in ("structured", "masked", "fits")]
-        except SafetensorError as error:
-            raise ValueError(f"{path} is broken, or no safetensors file: {error}") from error
         except KeyError as error:
             raise ValueError(f"{path} has no allocation: make one with python -m src.tools.sensitivity") from error
+        except (SafetensorError, ValueError, RecursionError, OSError) as error:
+            raise ValueError(f"{path} is broken, or no safetensors file: {error}") from error
+        if wrong := _misshapen(*tensors) or ("" if isinstance(about, dict) else "its metadata are no settings"):
+            raise ValueError(f"{path} is broken: {wrong}. Make it anew with python -m src.tools.sensitivity")
         return Allocation(*tensors, about)
+
+
+def _misshapen(structured: Tensor, masked: Tensor, fits: Tensor) -> str:
+    """Why these are no positions in so many tensors and entries; "" where they are."""
+    tensors = {"structured": structured, "masked": masked, "fits": fits}
+    for name, tensor in tensors.items():
+        if tensor.ndim != 1 or tensor.dtype not in (torch.int32, torch.int64):
+            return f"{name} is {tuple(tensor.shape)} of {tensor.dtype}, no list of positions"
+    if len(fits) != 2:
+        return f"fits has {len(fits)} numbers, not 2"
+    for name, count in (("structured", fits[0]), ("masked", fits[1])):
+        found = tensors[name].long()
+        if len(found) and (found[0] < 0 or found[-1] >= count or not (found.diff() > 0).all()):
+            return f"{name} are no ascending positions below {int(count)}"
+    return ""
 
 
 def _fits(vit: nn.Module) -> list[int]:

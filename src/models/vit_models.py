@@ -41,6 +41,7 @@ from .methods.spt import SPTAdapter, SPTLoRA
 from .methods.ssf import SSF
 from .methods.vqt import VQT
 from .pooling import set_pool
+from .vit_backbones.fit import misfits
 from .vit_backbones.zoo import architecture, build_backbone, norm_of_all
 
 T = TypeVar("T")
@@ -209,7 +210,7 @@ class TunedViT(nn.Module):
         self.strength = 1.0  # of the methods, see scale_methods
         for name, param in vit.named_parameters():
             param.requires_grad = any(m.trains(name, param) for m in self.methods.values())
-        dim = vit.num_features
+        dim = vit.head_hidden_size  # of what the head sees: behind a ConvNeXt's hidden layer, where it has one
         for method in self.methods.values():
             dim = method.num_features(dim)
         self.num_classes = num_classes
@@ -309,18 +310,11 @@ class TunedViT(nn.Module):
         """Put back what ``tuned_state_dict`` gave.
 
         Raises:
-            ValueError: keys or shapes that do not fit this model, all of them listed.
+            ValueError: keys, shapes or kinds of numbers that do not fit this model.
         """
         own = self.tuned_state_dict()
-        wrong = [f"missing {k}" for k in own.keys() - state.keys()]
-        wrong += [f"unexpected {k}" for k in state.keys() - own.keys()]
-        wrong += [
-            f"{k} is {tuple(state[k].shape)}, not {tuple(own[k].shape)}"
-            for k in own.keys() & state.keys()
-            if own[k].shape != state[k].shape
-        ]
-        if wrong:
-            raise ValueError("what was learned does not fit this model: " + "; ".join(sorted(wrong)))
+        if wrong := misfits(own, state, values=False):
+            raise ValueError(f"what was learned does not fit this model: {wrong}")
         self.load_state_dict(state, strict=False)
 
     def decays(self, name: str, param: nn.Parameter) -> bool | None:
@@ -378,6 +372,12 @@ def _require_tokens(methods: Iterable[str], vit: nn.Module, tokens: Tokens | Non
         raise ValueError(f"{', '.join(unfit)} needs the tokens of a ViT; on a {type(vit).__name__} there are {fit}")
 
 
+def backbone_arguments(cfg: CfgNode) -> tuple:
+    """What a config says to ``build_backbone``."""
+    size = tuple(cfg.DATA.IMAGE_SIZE) or (cfg.DATA.CROPSIZE, cfg.DATA.CROPSIZE)
+    return cfg.DATA.FEATURE, cfg.MODEL.MODEL_ROOT, size, cfg.MODEL.WEIGHT_PATH, cfg.MODEL.POS_EMBED_RESIZE
+
+
 def build_model(
     cfg: CfgNode,
     num_classes: int,
@@ -395,9 +395,8 @@ def build_model(
         ValueError: weights or methods that do not fit.
     """
     methods = parse(cfg.MODEL.TRANSFER_TYPE, cfg.FREQFIT)
-    size = tuple(cfg.DATA.IMAGE_SIZE) or (cfg.DATA.CROPSIZE, cfg.DATA.CROPSIZE)
     model = cfg.MODEL
-    vit = backbone(cfg.DATA.FEATURE, model.MODEL_ROOT, size, model.WEIGHT_PATH, model.POS_EMBED_RESIZE)
+    vit = backbone(*backbone_arguments(cfg))
     torch.manual_seed(cfg.SEED)  # here: how much the ViT draws before its weights are loaded depends on timm's version
     set_pool(vit, model.POOL, norm_of_all(cfg.DATA.FEATURE))
     tuned = TunedViT(vit, methods, model, num_classes, head, cfg.SOLVER.DROP_PATH)

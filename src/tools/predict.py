@@ -34,6 +34,7 @@ from torch import Tensor
 from ..configs.config import ConfigError
 from ..data.image_files import find_images, read_images
 from ..data.pixels import normalise
+from ..engine.evaluator import require_numbers
 from ..engine.precision import autocast
 from ..utils.io import write_atomic
 from ..utils.paths import given_path
@@ -63,7 +64,7 @@ def predictions(
     bar = tqdm(desc="predicting", total=len(files), unit="img", leave=False)
     with bar:
         for names, images in _batches(run, files, batch_size, broken, bar):
-            for name, found in zip(names, probabilities(run, images), strict=True):
+            for name, found in zip(names, probabilities(run, images, names), strict=True):
                 yield Prediction(name, found, found.topk(top).indices.tolist())
 
 
@@ -88,14 +89,20 @@ def _batches(
 
 
 @torch.inference_mode()
-def probabilities(run: FinishedRun, images: Tensor) -> Tensor:
-    """Images (B, 3, H, W) in 0..255 -> float64 (B, classes) on the CPU."""
+def probabilities(run: FinishedRun, images: Tensor, names: Sequence[str]) -> Tensor:
+    """Images (B, 3, H, W) in 0..255 -> float64 (B, classes) on the CPU.
+
+    Raises:
+        BrokenModel: the model gives NaN or infinity for one of these files, which is named.
+    """
     mean, std = (
         torch.tensor(v, device=run.device).view(3, 1, 1) for v in (run.tuned.pixels.mean, run.tuned.pixels.std)
     )
     with autocast(run.cfg, run.device):
         logits = run.model(normalise(images, mean, std))
     logits = logits.double().cpu()
+    for name, found in zip(names, logits, strict=True):
+        require_numbers(found, name)
     return logits.sigmoid() if run.cfg.SOLVER.LOSS == "sigmoid" else logits.softmax(dim=1)
 
 

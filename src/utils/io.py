@@ -17,6 +17,7 @@ import simplejson
 logger = logging.getLogger(__name__)
 
 PARTIAL = ".partial"
+MOST_JSON = 2**28  # bytes of a JSON file
 
 # What flock says where a file system knows no locks.
 NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK)
@@ -142,8 +143,38 @@ def write_json_lines(path: Path, rows: list[dict]) -> None:
 
 
 def read_json(path: Path) -> Any:
-    return simplejson.loads(Path(path).read_text(encoding="utf-8"))
+    """What a JSON file holds.
+
+    Raises:
+        ValueError: it is broken, or larger than any file that is written here; the message names it.
+    """
+    return _parsed(path, _text(path))
 
 
 def read_json_lines(path: Path) -> list[dict]:
-    return [simplejson.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
+    """The objects of a file with one on each line.
+
+    Raises:
+        ValueError: as ``read_json``, or a line holds something else.
+    """
+    rows = [_parsed(path, line) for line in _text(path).splitlines()]
+    if not all(isinstance(row, dict) for row in rows):
+        raise ValueError(f"{path} is broken: a line is no JSON object")
+    return rows
+
+
+def _text(path: Path) -> str:
+    path = Path(path)
+    if (size := path.stat().st_size) > MOST_JSON:
+        raise ValueError(f"{path} is broken: {size:,} bytes are more than is ever written there")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is broken: it is no text in UTF-8") from error
+
+
+def _parsed(path: Path, text: str) -> Any:
+    try:
+        return simplejson.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is broken: {error}") from error

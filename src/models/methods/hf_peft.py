@@ -17,6 +17,7 @@ peft is imported inside functions: it brings transformers along, which takes sec
 import copy
 import difflib
 import logging
+import re
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -31,7 +32,9 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from ...utils.io import read_json, replace_folder
+from ...utils.memory import AllocatingAtMost
 from ..method import HALVES, DoesNotFit, Method, block_sites
+from ..vit_backbones.tensors import read_state, reading
 from .adapter import dropout_problems
 
 logger = logging.getLogger(__name__)
@@ -39,6 +42,9 @@ logger = logging.getLogger(__name__)
 THIRDS = ("attn.q", "attn.k", "attn.v")
 LINEAR = ["attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"]
 PREFIX = "base_model.model."  # of every name in a peft file that belongs to a module
+ROOM = 16  # times the backbone's and the adapter's bytes: what making an adapter's modules may allocate
+LEAST_ROOM = 2**26
+MOST_TENSORS = 2**17
 HEADS = ("head.", "classifier.", "fc.")  # timm's and transformers' names of what a pre-trained backbone ends with here
 
 # Tuners that cannot work here, and why; those that learn prompts of a language model are recognised by their class.
@@ -55,6 +61,8 @@ REFUSED_ARGUMENTS = {
     "alora_invocation_tokens": "images have no invocation tokens",
     "layer_replication": "the backbone keeps its blocks",
     "loftq_config": "it quantises the backbone's weights",
+    "megatron_config": "it imports code by name",
+    "megatron_core": "it imports code by name",
     "save_only_topk_weights": "what it leaves out is needed to go on with an interrupted run",
     "modules_to_save": "other methods train whole modules: add them to MODEL.TRANSFER_TYPE",
     "target_parameters": "parameters have no site; name the modules in target_modules",
@@ -63,6 +71,7 @@ REFUSED_ARGUMENTS = {
 }
 # Starts that change the frozen weights, or wait for data.
 REFUSED_STARTS = ("corda", "eva", "loftq", "lora_ga", "olora", "pissa")
+REPEATS = (re._constants.MAX_REPEAT, re._constants.MIN_REPEAT)  # (from, to, what)
 # Entries of adapter_config.json that say where an adapter came from, not what it is.
 BOOKKEEPING = {
     *("auto_mapping", "base_model_name_or_path", "inference_mode", "modules_to_save", "peft_type", "peft_version"),
@@ -118,6 +127,8 @@ def argument_problems(kind: str, arguments: dict) -> list[str]:
         elif name not in known:
             near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
             found.append(f"{config.__name__} has no {name!r}{_did_you_mean(near)}")
+        elif slow := [pattern for pattern in _patterns(name, value) if _may_hang(pattern)]:
+            found.append(f"{name} {slow[0]!r} repeats what repeats or branches: matching it may take for ever")
         elif name.startswith("init_") and str(value).startswith(REFUSED_STARTS):
             found.append(f"{name} {value!r} does not work here: it changes the frozen weights or reads data to start")
     if not found:
@@ -127,6 +138,42 @@ def argument_problems(kind: str, arguments: dict) -> list[str]:
         except Exception as error:  # peft's checks raise anything
             found.append(f"{config.__name__}: {error}")
     return found
+
+
+def _patterns(name: str, value: Any) -> list[str]:
+    """The regular expressions in an argument, as peft takes them."""
+    if name in ("target_modules", "exclude_modules", "layers_pattern"):
+        several = value if name == "layers_pattern" and isinstance(value, list) else ()
+        return [value] if isinstance(value, str) else list(map(str, several))
+    return list(map(str, value)) if name.endswith("_pattern") and isinstance(value, dict) else []
+
+
+def _may_hang(pattern: str) -> bool:
+    """Whether matching can take exponential time: something repeats that itself repeats or has alternatives.
+
+    A pattern that is none is peft's to refuse.
+    """
+    try:
+        left = [(re._parser.parse(pattern), False)]
+    except (re.error, RecursionError, OverflowError):
+        return len(pattern) > 1000
+    while left:
+        parsed, repeated = left.pop()
+        for kind, said in parsed:
+            repeats = kind in REPEATS and said[1] > 1
+            if repeated and (repeats or kind is re._constants.BRANCH):
+                return True
+            inner = said if isinstance(said, (tuple, list)) else ()
+            parts = [part for part in inner if isinstance(part, re._parser.SubPattern)]
+            parts += [
+                part
+                for some in inner
+                if isinstance(some, list)
+                for part in some
+                if isinstance(part, re._parser.SubPattern)
+            ]
+            left += [(part, repeated or repeats) for part in parts]
+    return False
 
 
 @contextmanager
@@ -462,6 +509,8 @@ def read_adapter(folder: Path) -> tuple[str, dict[str, Any]]:
         inside = ", ".join(str(other.parent) for other in folder.glob("*/adapter_config.json"))
         raise FileNotFoundError(f"{path} is missing" + (f"; there is one in {inside}" if inside else ""))
     content = read_json(path)
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is broken: it holds {type(content).__name__}, no settings")
     kind = find_tuner(str(content.get("peft_type")))
     defaults = {
         field.name: field.default_factory() if field.default is MISSING else field.default
@@ -485,12 +534,15 @@ def read_weights(folder: Path, modules: list[str]) -> dict[str, Tensor]:
 
     Raises:
         FileNotFoundError: there are no weights.
+        ValueError: they cannot be read without running code, or hold NaN or infinity.
     """
-    from peft import load_peft_weights
-
-    if not any((folder / name).is_file() for name in ("adapter_model.safetensors", "adapter_model.bin")):
-        raise FileNotFoundError(f"{folder / 'adapter_model.safetensors'} is missing")
-    state = load_peft_weights(str(folder), device="cpu")
+    names = ("adapter_model.safetensors", "adapter_model.bin")
+    if not (path := next((folder / name for name in names if (folder / name).is_file()), None)):
+        raise FileNotFoundError(f"{folder / names[0]} is missing")
+    with reading(path, "peft"):
+        state = read_state(path)
+    if broken := [name for name, tensor in state.items() if not tensor.isfinite().all()]:
+        raise ValueError(f"{path} is broken: {broken[0]} holds NaN or infinity")
     for name in state:
         for module in modules:
             if (start := f".{name}".find(f".{module}.")) >= 0:
@@ -541,9 +593,14 @@ class Peft(Injected):
         return kind, arguments, cfg.TARGETS
 
     def attach(self, cfg, vit, tokens):
-        super().attach(cfg, vit, tokens)
-        if cfg.LOAD:
-            self._start_from(Path(cfg.LOAD), vit)
+        if not cfg.LOAD:
+            return super().attach(cfg, vit, tokens)
+        folder = Path(cfg.LOAD)
+        size = sum(file.stat().st_size for file in folder.glob("adapter_model.*"))
+        size += sum(param.nbytes for param in vit.parameters())
+        with AllocatingAtMost(ROOM * size + LEAST_ROOM, MOST_TENSORS):  # what a stranger's adapter_config.json asks for
+            super().attach(cfg, vit, tokens)
+        self._start_from(folder, vit)
 
     @torch.no_grad()
     def _start_from(self, folder: Path, vit: nn.Module) -> None:

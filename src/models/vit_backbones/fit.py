@@ -18,20 +18,24 @@ KEYS = (
 DEEP = 5  # wrappers around wrappers
 
 
-def misfits(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
-    """How ``state`` differs from the state dict ``own``, with counts and names; "" where it fits."""
+def misfits(own: Mapping[str, Tensor], state: Mapping[str, Tensor], values: bool = True) -> str:
+    """How ``state`` differs from the state dict ``own``, with counts and names; "" where it fits.
+
+    Args:
+        values: whether NaN and infinity are faults.
+    """
     both = own.keys() & state.keys()
     shapes = {name: f"{tuple(state[name].shape)}, not {tuple(own[name].shape)}" for name in both}
     shapes = {name: said for name, said in shapes.items() if own[name].shape != state[name].shape}
     fits = both - shapes.keys()
     kinds = {name for name in fits if own[name].is_floating_point() and not state[name].is_floating_point()}
-    finite = {name for name in fits - kinds if state[name].is_floating_point()}
+    numbers = {name for name in fits - kinds if values and state[name].is_floating_point()}
     faults = {
         "missing": [f"missing {name}" for name in own.keys() - state.keys()],
         "unexpected": [f"unexpected {name}" for name in state.keys() - own.keys()],
         "of another shape": [f"{name} is {said}" for name, said in shapes.items()],
         "not of floating point": [f"{name} is {state[name].dtype}" for name in kinds],
-        "with NaN or infinity": [f"{name} holds NaN or infinity" for name in finite if not _finite(state[name])],
+        "with NaN or infinity": [f"{name} holds NaN or infinity" for name in numbers if not _finite(state[name])],
     }
     if not any(faults.values()):
         return ""

@@ -6,8 +6,12 @@ only the pickled tensors are read, by an unpickler that can build tensors, lists
 """
 
 import argparse
+import lzma
 import pickle
 import re
+import struct
+import tarfile
+import tokenize
 import warnings
 import zipfile
 import zlib
@@ -31,7 +35,8 @@ EXPANDS = 16  # how many times larger than a compressed file its content may be;
 # What Python, numpy and torch raise for files that are broken or of another kind.
 UNREADABLE = (
     LookupError, OSError, ValueError, RuntimeError, EOFError, AttributeError, TypeError, AssertionError, OverflowError,
-    MemoryError, pickle.UnpicklingError, zipfile.BadZipFile, zlib.error, SafetensorError,
+    MemoryError, SyntaxError, pickle.UnpicklingError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error,
+    tarfile.TarError, tokenize.TokenError, SafetensorError,
 )  # fmt: skip
 
 # How torch names a class or function that a file wants to call.
@@ -134,34 +139,35 @@ def _torch_load(path: Path, **how: Any) -> dict[str, Any]:
 
 def _read_zip(path: Path) -> dict[str, Any]:
     with zipfile.ZipFile(path) as archive:
-        records = archive.infolist()
-        names = {record.filename.rpartition("/")[2] for record in records}
+        names = {record.filename.rpartition("/")[2] for record in archive.infolist()}
         if names and all(name.endswith(".npy") for name in names):
             return _read_npz(path, archive)
-        if sum(record.file_size for record in records) > EXPANDS * path.stat().st_size + (1 << 20):
-            raise ValueError("its parts would be far larger than the file")
-        _check_sums(archive)
+        require_whole(path)
         if "constants.pkl" in names:
             return _read_script(archive)
-        if any(record.compress_type != zipfile.ZIP_STORED for record in records):
+        if any(record.compress_type != zipfile.ZIP_STORED for record in archive.infolist()):
             raise ValueError("its parts are compressed, as torch never writes them")
     return _torch_load(path, mmap=True)
 
 
-def _check_sums(archive: zipfile.ZipFile) -> None:
-    """Raises ValueError for bytes that are not those which were written; torch does not look.
+def require_whole(path: Path) -> None:
+    """Raises ValueError for a zip file, such as torch's, with bytes that are not those that were written.
 
-    Files of ``torch.serialization.set_crc32_options(False)`` have no right sum at all, and pass.
+    torch does not look. Files of ``torch.serialization.set_crc32_options(False)`` have no right checksum at all, and
+    pass.
     """
     wrong, right = [], 0
-    for record in archive.infolist():
-        try:
-            with archive.open(record) as opened:
-                while opened.read(1 << 20):
-                    pass
-            right += record.file_size > 0
-        except zipfile.BadZipFile:
-            wrong.append(record.filename)
+    with zipfile.ZipFile(path) as archive:
+        if sum(record.file_size for record in archive.infolist()) > EXPANDS * path.stat().st_size + (1 << 20):
+            raise ValueError("its parts would be far larger than the file")
+        for record in archive.infolist():
+            try:
+                with archive.open(record) as opened:
+                    while opened.read(1 << 20):
+                        pass
+                right += record.file_size > 0
+            except zipfile.BadZipFile:
+                wrong.append(record.filename)
     if wrong and right:
         raise ValueError(
             f"it is damaged: {', '.join(wrong[:3])} {'has' if len(wrong) == 1 else 'have'} a wrong checksum"

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ...engine.checkpoint import Tuned
+from ...engine.evaluator import BrokenModel, require_numbers
 from ..studies.finished import methods_of
 from .plain import Plain, merge
 
@@ -40,9 +41,15 @@ class Network:
 
 
 def network_of(tuned: Tuned) -> Network:
-    """Merged where it folds."""
+    """Merged where it folds.
+
+    Raises:
+        BrokenModel: its logits are no numbers.
+    """
     try:
         plain, why_not = merge(tuned), ""
+    except BrokenModel:
+        raise
     except ValueError as error:
         plain, why_not = None, str(error)
     tuned.model.float()  # as it was before it was merged
@@ -63,7 +70,7 @@ def check(network: Network, again: Callable[[Tensor], Tensor], what: str) -> flo
     largest = 0.0
     for count in BATCHES:
         images = network.images(count)
-        wanted, found = network.tuned.model(images), again(images)
+        wanted, found = require_numbers(network.tuned.model(images), "random images"), again(images)
         if found.shape != wanted.shape:
             raise ValueError(f"{what} gives {tuple(found.shape)} for {count} images, not {tuple(wanted.shape)}")
         error = (found - wanted).abs().max().item() / max(wanted.abs().max().item(), 1.0)

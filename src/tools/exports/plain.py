@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ...data.pixels import Pixels
 from ...data.resize import TF1
 from ...engine.checkpoint import Tuned
+from ...engine.evaluator import require_numbers
 from ...models.merge import merged_state_dict
 from ...models.vit_backbones.zoo import timm_arguments
 from ...models.vit_models import TunedViT
@@ -78,6 +79,7 @@ def difference(one: nn.Module, other: nn.Module, size: tuple[int, int]) -> float
     """The largest difference between two models' logits on random images, as a fraction of the largest logit."""
     images = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0)).double()
     wanted = other(images)
+    require_numbers(wanted.float(), "random images")
     largest = wanted.abs().max().item()
     return (one(images) - wanted).abs().max().item() / (largest or 1.0)
 

@@ -12,7 +12,7 @@ from ...configs.config import flatten
 from ...data.loader import Loader
 from ...data.shifts import ShiftedLoader
 from ...engine.checkpoint import Tuned, hash_of, load_tuned
-from ...engine.evaluator import best_classes
+from ...engine.evaluator import best_classes, require_numbers
 from ...engine.outputs import outputs
 from ...engine.precision import set_backends
 from ...engine.results import MAY_MOVE, RunFolder
@@ -53,7 +53,8 @@ class FinishedRun:
 
     def logits(self, loader: Loader | ShiftedLoader, name: str) -> Tensor:
         """Float32 (N, classes) of a split called ``name``; kept for the next time."""
-        return outputs(self.cfg, f"logits of {name}", self.model, len(self.class_names), loader, self.facts)
+        found = outputs(self.cfg, f"logits of {name}", self.model, len(self.class_names), loader, self.facts)
+        return require_numbers(found, name)
 
     def best_classes(
         self, loader: Loader | ShiftedLoader, name: str, classes: Tensor | None = None, facts: dict | None = None
@@ -68,7 +69,7 @@ class FinishedRun:
         facts = self.facts | {"classes": repr(None if classes is None else classes.tolist())} | (facts or {})
 
         def best(images: Tensor) -> Tensor:
-            return best_classes(self.model(images), where)
+            return best_classes(require_numbers(self.model(images), name), where)
 
         return outputs(self.cfg, f"answers to {name}", best, count, loader, facts).long()
 

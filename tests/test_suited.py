@@ -100,7 +100,7 @@ def test_many_short_epochs_do_not_wait_for_the_disk_or_fill_the_screen(tmp_path,
 
 
 @pytest.mark.parametrize(
-    ("images", "channels", "classes", "scale"), [(120, 10, 4, 1.0), (60, 80, 3, 0.02), (300, 6, 2, 9)]
+    ("images", "channels", "classes", "scale"), [(120, 10, 4, 1.0), (60, 80, 3, 0.02), (300, 6, 5, 9)]
 )
 def test_lbfgs_finds_what_scikit_learn_finds(images, channels, classes, scale):
     """With the penalty that was chosen, on features of any size: the smallest value of the same function."""

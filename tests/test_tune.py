@@ -507,6 +507,7 @@ def test_a_run_that_shares_is_the_run_alone(tmp_path, methods):
 def test_what_is_compiled_is_compiled_once(tmp_path, monkeypatch):
     made = []
     monkeypatch.setattr(torch, "compile", lambda network, **settings: made.append(network) or network)
+    monkeypatch.setattr("src.engine.step.has_vector_code", lambda: True)
     shared = Shared()
     for number, seed in enumerate("121"):
         pairs = ["MODEL.TRANSFER_TYPE", "partial-1", "SEED", seed]

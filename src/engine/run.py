@@ -62,7 +62,7 @@ def run(cfg: CfgNode, folder: RunFolder, resume: bool = False, shared: Shared | 
     _require_free(cfg, folder, resume)
     device = choose_device(cfg.DEVICE)
     set_backends(cfg, device)
-    require_compiler(cfg)
+    require_compiler(cfg, device)
     require_trackers(cfg)
     find_weights(cfg.DATA.FEATURE, cfg.MODEL.MODEL_ROOT, cfg.MODEL.WEIGHT_PATH)
     shared = shared or Shared()

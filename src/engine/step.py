@@ -80,13 +80,27 @@ def compiled(network: nn.Module, cfg: CfgNode, model: TunedViT | None = None) ->
     return model.keep(("compiled", network), compile_it) if model else compile_it()
 
 
-def require_compiler(cfg: CfgNode) -> None:
+def require_compiler(cfg: CfgNode, device: torch.device) -> None:
     """Raise ValueError if ``MODEL.COMPILE`` asks for what cannot be done here."""
+    if not cfg.MODEL.COMPILE:
+        return
     names = (os.environ.get("CXX"), os.environ.get("CC"), "g++", "clang++", "c++", "gcc", "clang", "cc")
-    if cfg.MODEL.COMPILE and not any(shutil.which(name) for name in names if name):
+    if not any(shutil.which(name) for name in names if name):
         raise ValueError(
             "MODEL.COMPILE needs a C++ compiler, and there is none on the PATH: install g++, or leave it out"
         )
+    if device.type == "cpu" and not has_vector_code():
+        raise ValueError(
+            "MODEL.COMPILE: torch's compiler writes code for vector instructions (AVX2, AVX-512, NEON, ...) that this "
+            "CPU does not have, or that ATEN_CPU_CAPABILITY switches off: leave it out"
+        )
+
+
+def has_vector_code() -> bool:
+    """Whether torch.compile knows vector instructions of this CPU; what it writes without any does not compile."""
+    from torch._inductor.cpu_vec_isa import pick_vec_isa  # here: it takes a second to import
+
+    return bool(pick_vec_isa())
 
 
 def over_processes(network: nn.Module, device: torch.device, some_unreached: bool) -> nn.Module:

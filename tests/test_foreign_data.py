@@ -115,12 +115,13 @@ def test_folders_that_are_not_used_and_a_missing_test_set_are_told(tmp_path, cap
 
 
 def test_a_misspelt_train_folder_is_told(tmp_path):
-    write_images(tmp_path, {"trian": {"a": 4, "b": 4}, "test": {"a": 1}})
+    photos = tmp_path / "photos"
+    write_images(photos, {"trian": {"a": 4, "b": 4}, "test": {"a": 1}})
     with pytest.raises(DataError, match=r"has no train/; the folders there are test, trian"):
-        open_data(folder_cfg(tmp_path))
-    (tmp_path / "trian").rename(tmp_path / "train")
+        open_data(folder_cfg(photos))
+    (photos / "trian").rename(photos / "train")
     with pytest.raises(DataError, match=r"has split folders: is that what DATA.DATAPATH should name"):
-        open_data(folder_cfg(tmp_path.parent))
+        open_data(folder_cfg(tmp_path))
 
 
 def test_the_only_image_of_a_class_trains(tmp_path):

@@ -57,12 +57,34 @@ def test_what_suits_is_written_down_and_can_be_overridden():
         assert "auto" not in (written["DATA"]["AUGMENT"], written["MODEL"]["HEAD_INIT"])
 
 
+def test_a_number_of_epochs_or_steps_on_the_command_line_is_what_is_done():
+    assert load_cfg(FOLDER, ["SOLVER.TOTAL_EPOCH", "3"]).SOLVER.MIN_STEPS == 0
+    assert load_cfg(FOLDER, ["SOLVER.TOTAL_EPOCH", "3", "SOLVER.MIN_STEPS", "50"]).SOLVER.MIN_STEPS == 50
+    assert load_cfg(FOLDER, ["SOLVER.MAX_STEPS", "60"]).SOLVER.MIN_STEPS == 0
+    assert schedule(16, "SOLVER.TOTAL_EPOCH", "3").epochs == 3
+
+
+def test_a_misspelt_method_is_the_only_problem():
+    with pytest.raises(ConfigError) as error:
+        load_cfg(FOLDER, ["MODEL.TRANSFER_TYPE", "loar"])
+    assert len(str(error.value).splitlines()) == 2
+    assert "did you mean lora?" in str(error.value)
+
+
+def test_why_the_head_is_trained_is_said(caplog):
+    load_cfg(FOLDER, ["MODEL.TRANSFER_TYPE", "linear", "SOLVER.EMA", "0.9"])
+    assert "logistic regression, which has no place for SOLVER.EMA" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
         (["SOLVER.OPTIMIZER", "sgd"], "SOLVER.BASE_LR -1 is for SOLVER.OPTIMIZER adamw"),
         (["SOLVER.OPTIMIZER", "lbfgs"], "which has no place for MODEL.TRANSFER_TYPE lora, random augmentation"),
-        (["SOLVER.MAX_STEPS", "10"], "SOLVER.MAX_STEPS and SOLVER.MIN_STEPS do not go together"),
+        (
+            ["SOLVER.MAX_STEPS", "10", "SOLVER.MIN_STEPS", "5"],
+            "SOLVER.MAX_STEPS and SOLVER.MIN_STEPS do not go together",
+        ),
     ],
 )
 def test_what_cannot_be_chosen_is_refused(settings, says):

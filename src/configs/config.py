@@ -266,7 +266,7 @@ def get_cfg() -> CfgNode:
     # Steps in all, instead, whatever the last epoch has done by then; 0: TOTAL_EPOCH.
     cfg.SOLVER.MAX_STEPS = 0
     # More epochs than TOTAL_EPOCH where these have fewer steps than this, for small data sets; 0: never; -1: 300, which
-    # suit most methods, or 2000 for the head alone.
+    # suit most methods, or 2000 for the head alone, unless TOTAL_EPOCH is set after it, as on a command line.
     cfg.SOLVER.MIN_STEPS = 0
     # More epochs behind TOTAL_EPOCH, with MIN_LR (timm's cooldown).
     cfg.SOLVER.COOLDOWN_EPOCH = 0
@@ -388,7 +388,7 @@ def load_settings(
             notes.append(note)
         if key is not None:
             problems += _assign(cfg, key, value, where)
-    _resolve(cfg, for_vpt)
+    notes += _resolve(cfg, for_vpt, _says_epochs(settings))
     if problems := [*problems, *check(cfg)]:
         raise ConfigError("the config has problems:\n" + "\n".join(f"  - {p}" for p in dict.fromkeys(problems)))
     for note in dict.fromkeys([*notes, *checks.warnings(cfg)] if not quiet and check is checks.problems else []):
@@ -397,32 +397,59 @@ def load_settings(
     return cfg
 
 
-def _resolve(cfg: CfgNode, for_vpt: bool) -> None:
-    """Replace "auto" by what it means here, so that whatever is written, hashed or reported says what acts."""
-    model, solver = cfg.MODEL, cfg.SOLVER
-    with suppress(ValueError):  # unknown names are for ``checks``
-        _resolve_by_methods(cfg, parse(model.TRANSFER_TYPE, cfg.FREQFIT))
+def _says_epochs(settings: list[Setting]) -> bool:
+    """Whether TOTAL_EPOCH was said later, and elsewhere, than MIN_STEPS: then that many epochs are wanted."""
+    last = {key: (number, where) for number, (key, _, where) in enumerate(settings)}
+    epochs, steps = (last.get(f"SOLVER.{name}", (-1, "")) for name in ("TOTAL_EPOCH", "MIN_STEPS"))
+    return epochs[0] > steps[0] and epochs[1] != steps[1]
+
+
+def _resolve(cfg: CfgNode, for_vpt: bool, for_epochs: bool) -> list[str]:
+    """Replace "auto" by what it means here, so that whatever is written, hashed or reported says what acts.
+
+    Args:
+        for_epochs: TOTAL_EPOCH is meant, however few steps that makes.
+
+    Returns:
+        what may surprise of that.
+    """
+    data, model, solver, notes = cfg.DATA, cfg.MODEL, cfg.SOLVER, []
+    if for_epochs:
+        solver.MIN_STEPS = 0 if solver.MIN_STEPS == -1 else solver.MIN_STEPS
+    try:
+        notes += _resolve_by_methods(cfg, parse(model.TRANSFER_TYPE, cfg.FREQFIT))
+    except ValueError:  # ``checks`` says why, and need not say more
+        solver.OPTIMIZER = "adamw" if solver.OPTIMIZER == "auto" else solver.OPTIMIZER
+        if solver.OPTIMIZER == "adamw" and solver.BASE_LR == -1:
+            solver.BASE_LR = suited_lr(())
+        solver.MIN_STEPS = 0 if solver.MIN_STEPS == -1 else solver.MIN_STEPS
+        data.AUGMENT = "" if data.AUGMENT == "auto" else data.AUGMENT
     if model.HEAD_INIT == "auto":
         model.HEAD_INIT = "vpt" if for_vpt or solver.OPTIMIZER == "sgd" else "zero"
     if solver.DECAY == "auto" and (for_vpt or solver.OPTIMIZER != "adamw" or not _has_own_decay(cfg)):
         solver.DECAY = "vpt"
     if solver.MAX_STEPS or solver.WARMUP_STEPS:
         solver.SCHEDULE_PER = "step"
+    return notes
 
 
-def _resolve_by_methods(cfg: CfgNode, methods: dict[str, dict]) -> None:
+def _resolve_by_methods(cfg: CfgNode, methods: dict[str, dict]) -> list[str]:
     """The same for what suits a method: its optimizer and learning rate, how long it trains, what images look like."""
-    data, solver = cfg.DATA, cfg.SOLVER
+    data, solver, notes = cfg.DATA, cfg.SOLVER, []
     if data.AUGMENT == "auto":
         data.AUGMENT = "crop_flip" if methods else "none"
     if solver.OPTIMIZER == "auto":
-        solver.OPTIMIZER = "adamw" if checks.not_logistic(cfg) else "lbfgs"
+        reasons = checks.not_logistic(cfg)
+        solver.OPTIMIZER = "adamw" if reasons else "lbfgs"
+        if reasons and not methods:
+            notes.append(f"the head is trained, not a logistic regression, which has no place for {', '.join(reasons)}")
     if solver.OPTIMIZER == "lbfgs":
         solver.BASE_LR, solver.MIN_STEPS, solver.DECAY = 1.0, 0, "none"
     if solver.BASE_LR == -1 and solver.OPTIMIZER == "adamw":
         solver.BASE_LR = suited_lr(methods)
     if solver.MIN_STEPS == -1:
-        solver.MIN_STEPS = 300 if methods else 2000
+        solver.MIN_STEPS = 0 if solver.MAX_STEPS else 300 if methods else 2000
+    return notes
 
 
 def _has_own_decay(cfg: CfgNode) -> bool:

@@ -130,6 +130,13 @@ class Training:
         """
         if self.stops_early and (problem := rarely_measured(self.solver, self.epochs)):
             raise ValueError(problem)
+        if self.schedule.total > self.solver.TOTAL_EPOCH and not self.solver.MAX_STEPS:
+            logger.info(
+                "%d epochs instead of %d, to make %d steps (SOLVER.MIN_STEPS)",
+                self.schedule.total,
+                self.solver.TOTAL_EPOCH,
+                self.solver.MIN_STEPS,
+            )
         if (self.solver.MAX_STEPS or self.solver.WARMUP_STEPS) and not self.schedule.leaves_warm_up:
             logger.warning("note: the run ends within its warm-up, after %d steps", self.schedule.total_steps)
         if self.solver.EMA and (share := self.solver.EMA**self.schedule.total_steps) > 0.01:

@@ -18,8 +18,8 @@ class _AboveBar(logging.Handler):
 
     def __init__(self, only: str = "", stderr: bool = False):
         super().__init__()
-        self.stderr = stderr
-        self.addFilter(lambda record: record.name.startswith(only) or record.levelno >= logging.ERROR)
+        self.only, self.stderr = only, stderr
+        self.addFilter(lambda record: record.name.startswith(self.only) or record.levelno >= logging.ERROR)
 
     def emit(self, record: logging.LogRecord) -> None:
         tqdm.write(self.format(record), file=sys.stderr if self.stderr else sys.stdout)
@@ -39,7 +39,7 @@ def setup_logging(level: int = logging.INFO, terminal: bool = True, only: str = 
     if not terminal:
         root.addHandler(logging.NullHandler())
     elif known := [handler for handler in root.handlers if isinstance(handler, _AboveBar)]:
-        known[0].stderr = stderr
+        known[0].only, known[0].stderr = only, stderr
     else:
         handler = _AboveBar(only, stderr)
         handler.setFormatter(logging.Formatter("%(message)s"))

@@ -1,6 +1,6 @@
 """Real photographs and a real pre-trained ViT through the door that users use, where they are at hand.
 
-REAL_DIR names their folder (default: ../shared/real): weights/dinov2_vits14_pretrain.pth and signs/{train,test}.
+REAL_DIR names their folder, with weights/dinov2_vits14_pretrain.pth and signs/{train,test}.
 """
 
 import csv
@@ -14,11 +14,11 @@ import timm
 
 from src.utils.io import read_json
 
-REAL = Path(os.environ.get("REAL_DIR", "../shared/real")).absolute()
+REAL = Path(os.environ.get("REAL_DIR", "real")).absolute()
 WEIGHTS = REAL / "weights" / "dinov2_vits14_pretrain.pth"
 pytestmark = [
     pytest.mark.weights,
-    pytest.mark.skipif(not (WEIGHTS.is_file() and (REAL / "signs").is_dir()), reason=f"no real pictures in {REAL}"),
+    pytest.mark.skipif(not (WEIGHTS.is_file() and (REAL / "signs").is_dir()), reason="REAL_DIR names no real pictures"),
 ]
 
 TRAIN, TEST = 12, 12  # images of each of the ten hand signs

@@ -35,7 +35,7 @@ from src.tools.sweeps.spec import load_sweep
 
 ROOT = Path(__file__).parents[1]
 REPRO = ROOT / "configs/repro"
-PUBLISHED = Path(os.environ.get("PUBLISHED_DIR", ROOT.parent / "shared/published"))
+PUBLISHED = Path(os.environ.get("PUBLISHED_DIR", "published"))
 
 # The unifying study's names of methods, settings and folders of results, and ours.
 METHODS = {

@@ -7,14 +7,12 @@ no learning rate that suits one backbone's features and not another's.
 import logging
 import time
 
-import numpy as np
 import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data.loader import Loader
-from ..data.sources.base import stratified
 from ..models.vit_models import TunedViT
 from ..utils import distributed
 from ..utils.io import write_json_lines
@@ -22,7 +20,7 @@ from ..utils.progress import tqdm
 from .evaluator import evaluate
 from .features import reuse_features
 from .precision import autocast
-from .probe import HELD_OUT, LAST_STEPS, fit, logits
+from .probe import LAST_STEPS, fit, held_out, logits
 from .results import RunFolder
 from .trackers import Trackers
 
@@ -99,7 +97,8 @@ def _fit(train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor] | None, num_cl
     """The weights (num_classes, D + 1), the penalty and the training loss."""
     some, judge = train, val
     if judge is None:
-        some, judge = _held_out(*train)
+        held = held_out(train[1])
+        some, judge = ([tensor[which] for tensor in train] for which in (~held, held))
     best, chosen, worse = torch.inf, PENALTIES[0], 0
     weight = chosen_weight = train[0].new_zeros(num_classes, train[0].shape[1] + 1)
     with tqdm(desc="logistic regression", total=len(PENALTIES) + 1, unit="fit", delay=1, leave=False) as bar:
@@ -115,11 +114,3 @@ def _fit(train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor] | None, num_cl
         weight = fit(*train, chosen, chosen_weight, LAST_STEPS)
         bar.update()
     return weight, chosen, F.cross_entropy(logits(weight, train[0]), train[1]).item()
-
-
-def _held_out(x: Tensor, labels: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Four fifths of the images, and the other one, stratified."""
-    count = max(1, round(HELD_OUT * len(labels)))
-    held = torch.zeros(len(labels), dtype=torch.bool, device=labels.device)
-    held[np.asarray(stratified(labels.cpu().numpy(), count, seed=0))] = True
-    return (x[~held], labels[~held]), (x[held], labels[held])

@@ -23,8 +23,7 @@ def linear_probe(train: Tensor, train_labels: Tensor, test: Tensor, test_labels:
     mean, std = train.mean(0), train.std(0)
     scale = torch.where(std > 1e-6 * std.max().clamp(min=1e-12), std, torch.inf)  # what never changes says nothing
     train, test = (train - mean) / scale, (test - mean) / scale
-    held = torch.zeros(len(train), dtype=torch.bool, device=train.device)
-    held[stratified(train_labels.cpu().numpy(), max(1, round(HELD_OUT * len(train))), seed=0)] = True
+    held = held_out(train_labels)
     with tqdm(desc="linear probe", total=len(PENALTIES) + 1, unit="fit", delay=1, leave=False) as bar:
         best, penalty, weight = -1.0, 0.0, train.new_zeros(num_classes, train.shape[1] + 1)
         for tried in PENALTIES:
@@ -38,6 +37,13 @@ def linear_probe(train: Tensor, train_labels: Tensor, test: Tensor, test_labels:
         bar.update()
     metrics = measure(logits(weight, test), test_labels)
     return {"top1": metrics.top1, "top5": metrics.top5, "penalty": penalty, "held_out_top1": best}
+
+
+def held_out(labels: Tensor) -> Tensor:
+    """Which of N images judge penalties: (N,) bool, HELD_OUT of them, stratified."""
+    held = torch.zeros(len(labels), dtype=torch.bool, device=labels.device)
+    held[stratified(labels.cpu().numpy(), max(1, round(HELD_OUT * len(labels))), seed=0)] = True
+    return held
 
 
 def fit(features: Tensor, labels: Tensor, penalty: float, start: Tensor, steps: int) -> Tensor:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import make_model
+from paths import ROOT
 from timm.scheduler import CosineLRScheduler
 
 from src.configs.config import flatten, load_cfg, load_settings
@@ -19,7 +20,6 @@ from src.tools.sweeps.plan import Plan
 from src.tools.sweeps.points import points
 from src.tools.sweeps.spec import label, load_sweep
 
-ROOT = Path(__file__).parents[1]
 # Settings of each task in the original repositories' own files, under their names; every table has its source.
 PUBLISHED = json.loads(Path(__file__).with_name("published_settings.json").read_text())
 

@@ -2,11 +2,12 @@
 
 import itertools
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from paths import ROOT
+from sweep_files import number_of_runs, shortened
 from timm.models.vision_transformer import VisionTransformer
 
 from src.configs.config import ConfigError, load_settings
@@ -20,38 +21,12 @@ from src.tools.sweeps.points import points
 from src.tools.sweeps.spec import Range, load_sweep
 from src.tools.tune import preview
 
-ROOT = Path(__file__).parents[1]
 FILES = sorted([*(ROOT / "configs/sweeps").glob("*.yaml"), *(ROOT / "configs/repro").glob("*.yaml")])
 IDS = [f"{path.parent.name}/{path.stem}" for path in FILES]
 
 
 def head(path: Path) -> str:
     return "".join(itertools.takewhile(lambda line: line.startswith("#"), path.read_text().splitlines(keepends=True)))
-
-
-def number_of_runs(sweep) -> int:
-    runs = 0
-    for choices in itertools.product(*sweep.over.values()):
-        axes = sweep.tune | {name: axis for choice in choices for name, axis in choice.tune.items()}
-        tuned = len(points(axes, sweep)) if sweep.protocol == "select" else 1
-        runs += len(sweep.seeds) + (tuned if tuned > 1 else 0)
-    return runs
-
-
-def shortened(sweep):
-    """The same sweep with one task, all methods and the ends of every other axis."""
-
-    def ends(axis):
-        if isinstance(axis, Range):
-            return axis
-        own = any(choice.tune or "MODEL.TRANSFER_TYPE" in choice.settings for choice in axis)
-        axis = [replace(choice, tune={name: ends(tuned) for name, tuned in choice.tune.items()}) for choice in axis]
-        return axis if own or len(axis) < 3 else [axis[0], axis[-1]]
-
-    over = {name: axis[:1] if name == "DATA.NAME" else ends(axis) for name, axis in sweep.over.items()}
-    return replace(
-        sweep, over=over, tune={name: ends(axis) for name, axis in sweep.tune.items()}, seeds=sweep.seeds[:1]
-    )
 
 
 @pytest.mark.parametrize("path", FILES, ids=IDS)

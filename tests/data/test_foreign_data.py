@@ -14,9 +14,9 @@ import pyarrow
 import pytest
 import tiny_tfds
 import torch
+from image_sets import folder_cfg, open_layout, write_image, write_images, write_tar
 from PIL import Image
 from pyarrow import parquet
-from test_sources import folder_cfg, open_layout, write_image, write_images, write_tar
 
 from src.configs.config import ConfigError
 from src.data.opened import open_data

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_cfg
+from image_sets import GRADIENT, JPEG, encoded, make_pixels
 from PIL import Image, ImageCms
-from test_pixels import GRADIENT, JPEG, encoded, make_pixels
 
 from src.configs.config import ConfigError, load_cfg
 from src.data.decode import MAX_PIXELS, MAX_SCANS, BadImage, decode, open_image

@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow
 import pytest
 import tiny_tfds
+from image_sets import write_fewshot, write_image, write_images, write_tar, write_vtab
 from PIL import Image
 from pyarrow import parquet
-from test_sources import write_fewshot, write_image, write_images, write_tar, write_vtab
 
 from src.configs.config import ConfigError
 from src.data.sources.base import DataError, Wanted

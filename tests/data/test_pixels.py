@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_cfg
+from image_sets import GRADIENT, JPEG, PHOTO, encoded, make_pixels
 from PIL import Image
-from sklearn.datasets import load_sample_image
 from torch.nn import functional as F
 from torchvision import transforms as tv
 
@@ -25,22 +25,6 @@ from src.data.pixels import (
     shorter_side,
 )
 from src.models.vit_backbones.zoo import IMAGENET, OPENAI
-
-
-def encoded(image: Image.Image, kind: str, **options) -> bytes:
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
-
-
-GRADIENT = Image.fromarray(np.add.outer(np.arange(16), np.arange(16)).astype(np.uint8) * 8)
-PHOTO = Image.fromarray(load_sample_image("china.jpg"))  # 640 x 427
-JPEG = encoded(PHOTO, "JPEG", quality=90)
-
-
-def make_pixels(**parts) -> Pixels:
-    return Pixels(**(dict(size=(224, 224), augment="none", mean=(0.5,) * 3, std=(0.5,) * 3) | parts))
-
 
 # --- decoding
 

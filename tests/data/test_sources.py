@@ -1,8 +1,6 @@
 """Sources: the digits' split, image folders with odd and broken files, list files, torchvision's sets, shards."""
 
-import io
 import json
-import pickle
 import tarfile
 from pathlib import Path
 
@@ -10,6 +8,16 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_cfg
+from image_sets import (
+    folder_cfg,
+    open_layout,
+    write_cifar,
+    write_fewshot,
+    write_image,
+    write_images,
+    write_tar,
+    write_vtab,
+)
 from PIL import Image
 from scipy.io import savemat
 
@@ -20,19 +28,6 @@ from src.data.sources.digits import Digits
 from src.data.tasks import TASKS, find_task, implied_layout
 
 CPU = torch.device("cpu")
-
-
-def folder_cfg(path, **keys):
-    return make_cfg(DATA__NAME="folder", DATA__DATAPATH=str(path), DATA__FEATURE="vit_micro_glyphs", **keys)
-
-
-def write_images(root, counts: dict[str, dict[str, int]], size=(20, 30)):
-    """``{"train": {"cat": 3}}`` -> train/cat/0.png ...; each image has a colour of its own."""
-    for split, classes in counts.items():
-        for number, (name, count) in enumerate(classes.items()):
-            (root / split / name).mkdir(parents=True)
-            for i in range(count):
-                Image.new("RGB", size, (40 * number, 3 * i, 7)).save(root / split / name / f"{i}.png")
 
 
 # --- digits
@@ -191,18 +186,6 @@ def test_every_broken_file_is_listed_before_training(tmp_path):
 # --- list files and JSON splits
 
 
-def write_vtab(root, kind="jpg"):
-    here = root / "dtd"
-    for split, count in (("train800", 4), ("val200", 2), ("test", 3)):
-        (here / "images" / split).mkdir(parents=True)
-        lines = []
-        for i in range(count):
-            Image.new("RGB", (9, 9), (i, len(split), 0)).save(here / "images" / split / f"{i:06}.{kind}")
-            lines.append(f"images/{split}/{i:06}.{kind} {i}")
-        (here / f"{split}.txt").write_text("\n".join(lines))
-    return here
-
-
 def test_vtab_folder_layout(tmp_path):
     here = write_vtab(tmp_path)
     cfg = make_cfg(DATA__NAME="vtab-dtd", DATA__DATAPATH=str(tmp_path), DATA__FEATURE="vit_micro_glyphs")
@@ -270,27 +253,6 @@ def test_nothing_on_disk_for_a_benchmark_says_where_it_looked(tmp_path):
 
 
 # --- lists
-
-
-def write_image(path, colour=(1, 2, 3), size=(12, 10)):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size, colour).save(path)
-
-
-def open_layout(name: str, root, kind="", **wanted):
-    layout = next(layout for layout in find_task(name).layouts if kind in ("", layout.kind) and layout.find(root))
-    return layout.open(layout.find(root), Wanted(**wanted))
-
-
-def write_fewshot(root, images="images"):
-    lists = root / "annotations"
-    lists.mkdir(parents=True)
-    for i in range(6):
-        write_image(root / images / f"a b/{i} c.jpg", (40 * i, 0, 0))
-    (lists / "train_meta.list.num_shot_1.seed_0").write_text("a b/0 c.jpg 0\na b/0 c.jpg 0\na b/1 c.jpg 1\n")
-    (lists / "train_meta.list.num_shot_16.seed_2").write_text("a b/2 c.jpg 0\na b/3 c.jpg 1\n")
-    (lists / "val_meta.list").write_text("a b/4 c.jpg 36\n\n")
-    (lists / "test_meta.list").write_text("a b/4 c.jpg 1\na b/5 c.jpg 0")
 
 
 def test_few_shot_lists(tmp_path):
@@ -438,16 +400,6 @@ def test_resisc_without_a_split(tmp_path):
 # --- torchvision's sets
 
 
-def write_cifar(root, name: str, key: str, per_class: int, classes: int):
-    rng = np.random.RandomState(0)
-    folder = root / ("cifar-10-batches-py" if classes == 10 else "cifar-100-python")
-    folder.mkdir(parents=True)
-    labels = np.repeat(np.arange(classes), per_class)
-    content = {"data": rng.randint(0, 255, (len(labels), 3072), dtype=np.uint8), key: labels.tolist()}
-    (folder / name).write_bytes(pickle.dumps(content))
-    return content
-
-
 def test_cifar_from_torchvisions_files(tmp_path, monkeypatch):
     from torchvision.datasets import CIFAR100
 
@@ -562,15 +514,6 @@ def test_stl_from_torchvisions_files(tmp_path, monkeypatch):
 
 
 # --- shards
-
-
-def write_tar(path, images: dict[str, int]):
-    with tarfile.open(path, "w") as archive:
-        for key, label in images.items():
-            for name, content in ((f"{key}.jpg", f"image {key}".encode()), (f"{key}.cls", str(label).encode())):
-                member = tarfile.TarInfo(name)
-                member.size = len(content)
-                archive.addfile(member, io.BytesIO(content))
 
 
 def test_tar_shards(tmp_path):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tiny_tfds
 from conftest import make_cfg
+from image_sets import write_cifar
 from PIL import Image
-from test_sources import write_cifar
 
 from src.data.opened import open_data
 from src.data.sources.base import DataError, Wanted

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from runs import QUICK
 from safetensors.torch import load_file
-from test_run import QUICK
 
 from src.configs.config import load_cfg
 from src.engine.results import RunFolder

@@ -6,8 +6,8 @@ import pytest
 import timm
 import torch
 from conftest import make_cfg, make_model, make_vit, randomise
-from test_methods import ALONE, MIXES, build, each, every_method
-from test_run import QUICK
+from methods import ALONE, MIXES, build, each, every_method
+from runs import QUICK
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from src.configs.config import ConfigError, load_cfg

@@ -11,7 +11,7 @@ import pytest
 import timm
 import torch
 from conftest import make_model, make_vit, randomise
-from test_run import quick, same_result
+from runs import quick, same_result
 from timm.models.vision_transformer import VisionTransformer
 
 from src.configs.config import load_cfg

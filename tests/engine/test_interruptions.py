@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from test_run import QUICK, same_result
+from runs import QUICK, SETTINGS, interrupted_at, same_result
 
 import train
 from src.configs.config import load_cfg
@@ -24,13 +24,6 @@ from src.engine.shared import Shared
 from src.tools import demo, demo_studies, runs, tune
 from src.utils.io import WriteError, exclusive, read_json, read_json_lines, waiting_for, write_text
 from src.utils.signals import REQUEUE, Interrupted, StopSignals
-
-# Dropout, augmentation, momentum, early stopping: all that a resumed run could forget.
-SETTINGS = [
-    *QUICK, "MODEL.TRANSFER_TYPE", "prompt+lora", "MODEL.PROMPT.DROPOUT", "0.3", "FREQFIT", "freqfit",
-    "SOLVER.TOTAL_EPOCH", "4", "DATA.AUGMENT", "crop_flip", "DATA.BATCH_SIZE", "8", "DATA.TRAIN_SPLIT", "train",
-    "SOLVER.PATIENCE", "3", "DATA.NO_TEST", "True",
-]  # fmt: skip
 
 
 def start(*args, **settings) -> subprocess.Popen:
@@ -53,19 +46,6 @@ def whole(tmp_path_factory) -> Path:
     folder = RunFolder(tmp_path_factory.mktemp("whole") / "run")
     run(load_cfg("", SETTINGS), folder)
     return folder.path
-
-
-def interrupted_at(monkeypatch, steps: list[int]):
-    """Let the process hear a signal during each of these steps, counted over all calls."""
-    count = iter(range(10**6))
-    honest = trainer.TrainingStep.__call__
-
-    def step(self, *args):
-        if next(count) in steps:
-            os.kill(os.getpid(), random.choice([signal.SIGTERM, signal.SIGINT, signal.SIGUSR1]))
-        return honest(self, *args)
-
-    monkeypatch.setattr(trainer.TrainingStep, "__call__", step)
 
 
 @pytest.mark.parametrize("steps", [[0], [9], [4, 5, 6, 25], [12, 39]])

@@ -6,38 +6,25 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from methods import ALONE, MIXES, each
 from PIL import Image
+from runs import QUICK, quick, same_result
 from safetensors import safe_open
-from test_methods import ALONE, MIXES, each
 
 import train
 from src.configs.config import flatten, load_cfg
 from src.data.opened import open_data
 from src.engine.checkpoint import CheckpointError, load_tuned
 from src.engine.evaluator import best_test_epoch, measure, predict
-from src.engine.results import RunFolder, run_folder
+from src.engine.results import RunFolder
 from src.engine.run import evaluate_run, run
 from src.engine.trainer import NonFiniteLoss, autocast
 from src.utils.io import exclusive, read_json, read_json_lines, write_atomic
 from src.utils.signals import Interrupted
-
-# A tenth of the digits, three epochs: two seconds a run.
-QUICK = [
-    "DATA.NAME", "digits", "DATA.FEATURE", "vit_micro_glyphs", "DATA.CROPSIZE", "32", "DATA.PERCENTAGE", "0.1",
-    "DATA.PIXELS", "backbone", "SOLVER.OPTIMIZER", "adamw", "SOLVER.BASE_LR", "0.003", "SOLVER.WARMUP_EPOCH", "1",
-    "SOLVER.TOTAL_EPOCH", "3", "SOLVER.SCHEDULE_PER", "step", "MODEL.SIDE.WEIGHTS", "", "MODEL.PROMPT.DEEP", "True",
-    "MODEL.SPT_LORA.BUDGET", "0.02", "MODEL.SPT_ADAPTER.BUDGET", "0.02",
-]  # fmt: skip
-
-
-def quick(tmp_path, *pairs):
-    cfg = load_cfg("", [*QUICK, "OUTPUT_DIR", str(tmp_path), *pairs])
-    return cfg, run_folder(cfg)
 
 
 def command(*args) -> subprocess.CompletedProcess:
@@ -212,18 +199,6 @@ def test_metadata_can_be_read_by_others(finished):
 
 
 # --- interruption
-
-
-def same_result(one: Path, other: Path) -> None:
-    a, b = read_json(one / "result.json"), read_json(other / "result.json")
-    assert a["test"] == b["test"]
-    rows = [
-        [{k: v for k, v in row.items() if k != "seconds"} for row in read_json_lines(p / "metrics.jsonl")]
-        for p in (one, other)
-    ]
-    assert rows[0] == rows[1]
-    with safe_open(one / "tuned.safetensors", "pt") as f, safe_open(other / "tuned.safetensors", "pt") as g:
-        assert all(torch.equal(f.get_tensor(name), g.get_tensor(name)) for name in f.keys())
 
 
 def test_killed_run_resumes_to_the_very_same_result(tmp_path):

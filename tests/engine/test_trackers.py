@@ -8,8 +8,8 @@ import sys
 from types import ModuleType, SimpleNamespace
 
 import pytest
+from runs import QUICK
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from test_run import QUICK
 
 from src.configs.config import load_cfg
 from src.engine import trackers, trainer

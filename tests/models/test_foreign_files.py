@@ -21,10 +21,10 @@ import torch
 import yaml
 from conftest import make_allocation, make_cfg, make_model, make_vit, randomise
 from fvcore.common.config import CfgNode
+from paths import PARITY
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
-from test_parity import PARITY
 from torch.amp import GradScaler
 
 from src.api import load, save, tune

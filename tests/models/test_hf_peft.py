@@ -13,7 +13,7 @@ import pytest
 import torch
 from conftest import make_cfg, make_model, make_vit, randomise
 from fvcore.common.config import CfgNode
-from test_run import quick
+from runs import quick
 from timm.models.swin_transformer import SwinTransformer
 from torch import nn
 

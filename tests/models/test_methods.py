@@ -12,7 +12,8 @@ import pytest
 import timm
 import torch
 from conftest import DEVICE, make_cfg, make_model, make_vit, randomise
-from test_parity import PARITY
+from methods import ALONE, MIXES, build, each, every_method
+from paths import PARITY, ROOT
 from timm.models.convnext import ConvNeXt
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import ParallelScalingBlock, ResPostBlock
@@ -31,56 +32,8 @@ from src.models.vit_backbones.zoo import MODEL_ZOO, create_vit, set_dropout
 from src.models.vit_models import METHODS, TunedViT, parse
 from src.models.wise import between
 
-MIXES = [
-    ("lora", "freqfit"),
-    ("lora+ssf", ""),
-    ("prompt+tinytl-bias", ""),
-    ("prompt+bias", "freqfit"),
-    ("adapter+lora", "freqfit_real"),
-    ("prompt+adapter", "ssf"),
-    ("partial-2", "freqfit"),
-    ("side", "freqfit"),
-    ("cls-reinit+prompt", ""),
-    ("end2end", "freqfit"),
-    ("prompt-noupdate", ""),
-    ("lora+adapter+ssf+prompt+tinytl-bias+partial", "freqfit"),
-    ("convpass+prompt", "freqfit"),
-    ("vqt+prompt+adaptformer+lora", "freqfit"),
-    ("vqt+repadapter+houlsby", ""),
-    ("difffit+ssf+fact_tk+lora", "freqfit"),
-    ("adaptformer+convpass+houlsby+prompt", ""),
-    ("layernorm+repadapter+fact_tt+fact_tk", ""),
-    ("rlrr+lora", "freqfit"),
-    ("rlrr+ssf+adapter", ""),
-    ("block+lora+ssf", ""),
-    ("block+prompt", "freqfit"),
-    ("vqt+block+partial-2", ""),
-    ("block+end2end", ""),
-    ("spt_lora+prompt", "freqfit"),
-    ("spt_adapter+rlrr", ""),
-    ("peft", "freqfit"),
-    ("peft+lora+ssf", ""),
-    ("vera+prompt+adapter", ""),
-    ("boft+ssf+tinytl-bias", "freqfit_real"),
-    ("vqt+peft+partial", ""),
-]
-ALONE = [(name, "") for name in ["linear", *METHODS]]
-
-
-def each(pairs: list[tuple[str, str]]) -> pytest.MarkDecorator:
-    """A test for each of these pairs of methods and FREQFIT."""
-    return pytest.mark.parametrize(("names", "freqfit"), pairs, ids=["+".join(filter(None, pair)) for pair in pairs])
-
-
-every_method = each(ALONE + MIXES)
-
 # Not the pre-trained model at the start, by the papers' design: random scales, filters, prompts, a side network.
 MOVES_AT_START = {"ssf", "rlrr", "scale_shift", "freqfit", "freqfit_real", "prompt", "side", "fft"}
-
-
-def build(names, freqfit="", **keys) -> TunedViT:
-    keys = {"MODEL__PROMPT__DEEP": True, "MODEL__FFT__FREQ": 300, **keys}  # 3000 are more than 32 x 32 entries
-    return make_model(names, freqfit, **keys)
 
 
 @every_method
@@ -362,7 +315,7 @@ def study_counts() -> list:
     # Not ours: VQT's scalar per slot; what the study's block 1 trains by substring.
     other = ("vqt", "mlp_full [1]", "block [1]")
     rows = []
-    for name, expected in json.loads((Path(__file__).parent / "parity" / "param_counts_vitb.json").read_text())[
+    for name, expected in json.loads((ROOT / "tests" / "parity" / "param_counts_vitb.json").read_text())[
         "counts"
     ].items():
         if name.startswith(other):

@@ -4,7 +4,7 @@ import pytest
 import timm
 import torch
 from conftest import make_cfg, make_model, make_vit, randomise
-from test_run import quick
+from runs import quick
 from timm.layers import Attention, SwiGLU
 from timm.models.vision_transformer import ParallelScalingBlock, ParallelThingsBlock, ResPostBlock
 from torch import nn

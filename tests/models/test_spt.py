@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 from conftest import make_allocation, make_cfg, make_model, make_vit, randomise
-from test_run import QUICK, quick
+from runs import QUICK, quick
 from torch.nn import functional as F
 
 from src.data.opened import open_data

@@ -8,7 +8,7 @@ import pytest
 import timm
 import torch
 from conftest import make_vit
-from test_parity import PARITY
+from paths import PARITY
 
 from src.models.vit_backbones import convert, zoo
 from src.models.vit_backbones.zoo import (

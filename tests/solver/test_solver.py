@@ -9,10 +9,8 @@ import timm
 import torch
 import yaml
 from conftest import make_allocation, make_cfg, make_model, make_vit, randomise
+from runs import QUICK, SETTINGS, interrupted_at, learned, same_result
 from safetensors.torch import load_file
-from test_interruptions import SETTINGS, interrupted_at
-from test_merge import learned
-from test_run import QUICK, same_result
 from timm.optim import param_groups_layer_decay, param_groups_weight_decay
 from timm.scheduler import create_scheduler_v2
 from timm.utils import ModelEmaV2, ModelEmaV3

@@ -11,10 +11,10 @@ import pytest
 import timm
 import torch
 import yaml
+from paths import ROOT
 from PIL import Image
+from runs import learned, quick, run_as_printed
 from scipy.stats import binomtest
-from test_merge import ROOT, learned, run_as_printed
-from test_run import quick
 
 from src.data.pixels import Pixels, pixels_from
 from src.engine.checkpoint import load_tuned

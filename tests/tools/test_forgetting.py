@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from runs import quick
 from sklearn.linear_model import LogisticRegression
-from test_run import quick
 
 from src.configs.config import load_cfg
 from src.data.opened import open_data

@@ -4,26 +4,24 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import timm
 import torch
 from conftest import randomise
-from test_run import QUICK, quick
+from paths import ROOT
+from runs import QUICK, learned, quick, run_as_printed
 from timm.models.vision_transformer import VisionTransformer
 
 from src.configs.config import load_cfg
 from src.data.pixels import Pixels
-from src.engine.checkpoint import Tuned, load_tuned, save_tuned
+from src.engine.checkpoint import Tuned, load_tuned
 from src.engine.run import run
 from src.models.vit_backbones.zoo import IMAGENET, MODEL_ZOO, create_vit, timm_arguments
-from src.models.vit_models import TunedViT, build_model, parse
+from src.models.vit_models import TunedViT, parse
 from src.tools import merge
 from src.tools.exports import plain
 from src.utils.io import read_json
-
-ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -35,19 +33,6 @@ def finished(tmp_path_factory):
     return folder.path
 
 
-def learned(tmp_path, *pairs) -> Path:
-    """What a run with these settings would have saved, had it learned something random."""
-    cfg = load_cfg("", [*QUICK, *pairs])
-    model = build_model(cfg, 10).eval()
-    randomise(model)
-    size = tuple(cfg.DATA.IMAGE_SIZE) or (32, 32)
-    names = [f"number {i}" for i in range(10)]
-    save_tuned(
-        tmp_path / "run" / "tuned.safetensors", model, cfg, names, Pixels(size, "crop_flip", *IMAGENET, resize="crop")
-    )
-    return tmp_path / "run"
-
-
 @pytest.fixture
 def main(capsys):
     def call(*args) -> subprocess.CompletedProcess:
@@ -55,17 +40,6 @@ def main(capsys):
         return subprocess.CompletedProcess(args, status, *capsys.readouterr())
 
     return call
-
-
-def run_as_printed(text: str, photo: Path) -> dict:
-    """Run the Python that the tool ends with on an image file; the names it leaves."""
-    lines = [line.removeprefix("    ") for line in text.splitlines() if line.startswith("    ")]
-    code = "\n".join(lines)
-    assert code.count("'photo.jpg'") >= 1
-    names: dict = {}
-    with torch.no_grad():
-        exec(code.replace("'photo.jpg'", repr(str(photo))), names)
-    return names
 
 
 def load_as_printed(text: str) -> torch.nn.Module:

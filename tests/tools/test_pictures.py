@@ -8,7 +8,7 @@ import timm
 import torch
 from conftest import make_model, make_vit, randomise
 from PIL import Image
-from test_merge import learned
+from runs import learned
 from torch import nn
 
 from src.engine.checkpoint import load_tuned, save_tuned

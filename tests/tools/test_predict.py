@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import randomise
 from PIL import Image
-from test_run import QUICK
+from runs import QUICK
 
 from src.configs.config import load_cfg
 from src.data.image_files import find_images

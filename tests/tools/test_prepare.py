@@ -1,6 +1,5 @@
 """Preparing, checking and converting data sets: real formats, tiny data, no TensorFlow."""
 
-import io
 import os
 import signal
 import stat
@@ -11,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from paths import ROOT
 from PIL import Image
+from random_splits import image, make_split
 
 from src.data import convert
 from src.data.convert import convert_records, folder_splits, open_info, shards_of, write_folder, write_tfds
@@ -23,25 +24,6 @@ from src.data.verify import CHECKSUMS, check_labels, check_records, was_checked
 from src.tools.prepare import main
 from src.tools.preparing import vtab_tasks
 from src.utils.io import read_json, write_json
-
-ROOT = Path(__file__).parent.parent
-
-
-def image(i: int, kind: str) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(np.random.default_rng(i).integers(0, 256, (6, 5, 3), np.uint8)).save(file, kind)
-    return file.getvalue()
-
-
-def make_split(count: int, seed: int = 0, classes: int = 5, arrays: bool = False) -> Split:
-    """Tiny PNG and JPEG files in turn, or grey arrays, as dSprites has them."""
-
-    def read(i: int):
-        if arrays:
-            return np.random.default_rng(i + seed).integers(0, 2, (6, 5, 1), np.uint8) * np.uint8(255)
-        return image(i + seed, "JPEG" if i % 2 else "PNG")
-
-    return Split(read, np.arange(count) % classes, [f"{seed}/{i}.img" for i in range(count)], str)
 
 
 def make_source(arrays: bool = False, train: int = 30) -> Source:
@@ -340,14 +322,15 @@ def program(path: Path, body: str) -> str:
 
 def fake_python(tmp_path: Path, body: str) -> str:
     """The same in Python; every call adds a line to ``calls``."""
-    start = f"#!{sys.executable}\nimport sys\nfrom pathlib import Path\nsys.path.insert(0, {str(ROOT)!r})\n"
+    ours = [str(ROOT), str(ROOT / "tests")]
+    start = f"#!{sys.executable}\nimport sys\nfrom pathlib import Path\nsys.path[:0] = {ours!r}\n"
     log = f"open({str(tmp_path / 'calls')!r}, 'a').write(' '.join(sys.argv[3:]) + chr(10))\n"
     return program(tmp_path / "fake-python", start + log + body)
 
 
 PREPARES_DTD = """
 from src.data.convert import write_tfds
-from tests.test_prepare import make_split
+from random_splits import make_split
 print("TensorFlow 0.0, a stand-in", flush=True)
 builder, data_dir, file_format = sys.argv[3:6]
 splits = {name: make_split(count, classes=47) for name, count in dict(train=810, validation=201, test=50).items()}

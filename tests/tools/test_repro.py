@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from paths import ROOT
 from report_runs import make_run, sweep_entry
-from test_sweep_files import number_of_runs, shortened
+from sweep_files import number_of_runs, shortened
 from timm.scheduler.cosine_lr import CosineLRScheduler
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -33,7 +34,6 @@ from src.tools.sweeps.estimate import published_sizes
 from src.tools.sweeps.plan import Plan
 from src.tools.sweeps.spec import load_sweep
 
-ROOT = Path(__file__).parents[1]
 REPRO = ROOT / "configs/repro"
 PUBLISHED = Path(os.environ.get("PUBLISHED_DIR", "published"))
 

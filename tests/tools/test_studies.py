@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from paths import ROOT
 from PIL import Image
 from sklearn.datasets import load_digits
 
@@ -29,7 +30,7 @@ from src.tools.studies.ensembles import dominated
 from src.tools.studies.finished import labels, open_run, open_runs
 from src.tools.studies.sets import open_sets, own_set, parse_sets, read_mapping
 
-DIGITS = Path(__file__).parents[1] / "configs" / "digits.yaml"
+DIGITS = ROOT / "configs" / "digits.yaml"
 QUICK = ["DATA.TRAIN_SPLIT", "train", "DEVICE", "cpu", "SOLVER.TOTAL_EPOCH", "2", "SOLVER.WARMUP_EPOCH", "1"]
 QUICK += ["DATA.PERCENTAGE", "0.5"]
 METHODS = {"linear": "1", "lora": "1", "lora-2": "2", "vqt": "1"}

@@ -15,9 +15,9 @@ from src.data.loader import split_batches
 from src.data.tasks import find_task
 from src.solver.lr_scheduler import Schedule
 from src.solver.optimizer import parameter_groups
-from src.tools.sweeps.plan import Plan
-from src.tools.sweeps.points import points
-from src.tools.sweeps.spec import label, load_sweep
+from src.tools.tune.plan import Plan
+from src.tools.tune.points import points
+from src.tools.tune.spec import label, load_sweep
 
 ROOT = Path(__file__).parents[1]
 # Settings of each task in the original repositories' own files, under their names; every table has its source.

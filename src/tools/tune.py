@@ -82,7 +82,7 @@ def main(argv: list[str]) -> int:
 
 
 def _main(args: argparse.Namespace) -> int:
-    setup_logging(only="src.tools")
+    setup_logging(only=__package__)
     try:
         plan = Plan(load_sweep(args.config_file, args.opts))
         command = shlex.join(["python", "-m", "src.tools.tune", "--config-file", args.config_file, *args.opts])
@@ -103,7 +103,7 @@ def _main(args: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         if error.name != "ray":
             raise
-        print("error: --ray needs Ray: .venv/bin/pip install -r requirements-ray.txt", file=sys.stderr)
+        print("error: --ray needs Ray: pip install 'vitune[ray]'", file=sys.stderr)
         return 2
     except OSError as error:  # no room, no right to write, no cluster
         print(f"error: {error}", file=sys.stderr)

@@ -168,8 +168,8 @@ def command_line() -> str:
     program, package = Path(sys.argv[0]).absolute(), Path(__file__).parents[1]
     called = [sys.argv[0]]
     if program.is_relative_to(package):  # python -m src.tools.demo, or python -m vitune.tools.demo
-        parts = program.relative_to(package).with_suffix("").parts
-        called = ["-m", ".".join((__name__.split(".")[0], *(part for part in parts if part != "__main__")))]
+        module = program.parent if program.name == "__main__.py" else program.with_suffix("")
+        called = ["-m", ".".join((__name__.split(".")[0], *module.relative_to(package).parts))]
     return shlex.join([sys.executable, *called, *sys.argv[1:]])
 
 

@@ -19,6 +19,7 @@ from timm.layers import resample_abs_pos_embed
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from ...utils.shipped import shipped
 from ..drop_path import set_drop_path
 from ..families import FAMILIES, family_of
 from ..families.base import Family
@@ -239,8 +240,8 @@ def find_weights(name: str, root: Path, weight_path: str = "") -> Path | None:
 
 
 def in_repository(path: Path) -> Path:
-    """A relative path as it is if something is there, else taken from the repository's folder."""
-    return path if path.is_absolute() or path.exists() else Path(__file__).parents[3] / path
+    """A relative path as it is if something is there, else taken from where ViTune's own ``pretrained`` is."""
+    return path if path.is_absolute() or path.exists() else shipped("pretrained").parent / path
 
 
 def build_backbone(

@@ -1,0 +1,89 @@
+"""Swin and ConvNeXt: every method for any backbone attaches, trains, loads back and folds; the others say why not."""
+
+import copy
+
+import pytest
+import timm
+import torch
+from conftest import make_model, randomise
+
+from src.models.merge import merged_state_dict
+from src.models.sites import blocks
+from src.models.vit_models import METHODS
+
+TINY = {
+    "swin": ("swin_tiny_patch4_window7_224", dict(img_size=64, window_size=4, embed_dim=16, num_heads=(1, 2, 2, 4))),
+    "convnext": ("convnext_tiny", dict(dims=(8, 16, 24, 32), ls_init_value=0.5)),
+}
+ANY = [name for name, method in METHODS.items() if method.for_any_backbone]
+NOT_THERE = {("convnext", "attention_tuning"), ("convnext", "adaptformer")}  # it has no attention, and no norm2
+MIXES = ["lora+ssf", "spt_lora+layernorm+adapter", "repadapter+difffit+lora"]
+
+
+def make_backbone(family):
+    torch.manual_seed(1)
+    name, arguments = TINY[family]
+    network = timm.create_model(name, num_classes=0, depths=(1, 1, 2, 1), **arguments)
+    for param in network.parameters():
+        param.data.add_(0.05 * torch.randn_like(param))
+    return network.eval()
+
+
+@pytest.fixture
+def images():
+    return torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("family", TINY)
+@pytest.mark.parametrize("names", [*ANY, *MIXES])
+def test_methods_attach_train_load_and_fold(family, names, images):
+    plain = make_backbone(family)
+    if (family, names) in NOT_THERE:
+        with pytest.raises(ValueError, match="ConvNeXt"):
+            make_model(names, vit=make_backbone(family))
+        return
+    small = {"MODEL__FFT__FREQ": 30}  # there are not 3000 entries in every weight
+    model = make_model(names, vit=make_backbone(family), **small)
+    assert set(model.vit.state_dict()) == set(plain.state_dict())
+    randomise(model)
+    model(images).square().sum().backward()
+    trained = {n for n, p in model.named_parameters() if p.requires_grad}
+    assert len(trained) > 2
+    assert {n for n, p in model.named_parameters() if p.grad is not None} == trained
+
+    again = make_model(names, vit=make_backbone(family), **small)
+    again.load_tuned_state_dict(copy.deepcopy(model.tuned_state_dict()))
+    assert torch.equal(again(images), model(images))
+
+    # Swin's downsampling has no bias to take up a shift.
+    if not all(METHODS[name].folds for name in model.methods) or (family == "swin" and "ssf" in names):
+        with pytest.raises(ValueError, match="cannot be merged"):
+            merged_state_dict(model)
+        return
+    state = merged_state_dict(model)
+    plain.load_state_dict(state)
+    merged = model.head(plain.forward_head(plain.forward_features(images), pre_logits=True))
+    torch.testing.assert_close(merged, model(images), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("family", TINY)
+def test_what_needs_tokens_says_so(family):
+    for name, method in METHODS.items():
+        if not method.for_any_backbone:
+            with pytest.raises(ValueError, match=f"{name} needs the tokens of a ViT.*lora"):
+                make_model(name, vit=make_backbone(family))
+    with pytest.raises(ValueError, match="freqfit needs the tokens"):
+        make_model("lora", "freqfit", vit=make_backbone(family))
+
+
+def test_blocks_are_found_in_the_order_in_which_they_run():
+    assert list(blocks(make_backbone("swin"))) == [
+        "layers.0.blocks.0", "layers.1.blocks.0", "layers.2.blocks.0", "layers.2.blocks.1", "layers.3.blocks.0"
+    ]  # fmt: skip
+
+
+def test_other_networks_are_refused():
+    with pytest.raises(ValueError, match="this is a ResNet"):
+        make_model("lora", vit=timm.create_model("resnet18", num_classes=0))
+    with pytest.raises(ValueError, match="is a Conv2d"):
+        make_model("lora", vit=timm.create_model("convnext_atto", num_classes=0))

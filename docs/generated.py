@@ -120,6 +120,8 @@ def shipped_configs(name: str) -> str:
 
 # --- keys
 
+KEYS_HEAD = ["| key | default | what it sets |", "|---|---|---|"]
+
 
 def all_keys() -> dict[str, dict]:
     """Every config key -> its default and comment."""
@@ -151,7 +153,7 @@ def keys_table(prefix: str) -> str:
     rows = [key_row(name, facts) for name, facts in all_keys().items() if name.startswith(prefix)]
     if not rows:
         return "It has none."
-    return "\n".join(["| key | default | what it sets |", "|---|---|---|", *rows])
+    return "\n".join([*KEYS_HEAD, *rows])
 
 
 def key_row(name: str, facts: dict) -> str:
@@ -173,19 +175,19 @@ def keys_page() -> str:
         "nearest ones. Keys of methods that are not in use have no effect.",
     ]
     for section in sorted(sections, key=lambda s: (s.count("."), s != "Top level")):
-        parts.append(f"## {section}\n\n| key | default | what it sets |\n|---|---|---|\n" + "\n".join(sections[section]))
+        parts.append(
+            f"## {section}\n\n| key | default | what it sets |\n|---|---|---|\n" + "\n".join(sections[section])
+        )
     return "\n\n".join(parts) + "\n"
 
 
 # --- commands and the notebook
 
-TOOLS = {"seeds": "runs"} | {
-    name: name
-    for name in (
-        "tune report predict export merge forgetting wise robustness compare attention filters sensitivity bench "
-        "prepare repro demo"
-    ).split()
-}
+COMMANDS = (
+    "seeds tune report predict export merge forgetting wise robustness compare attention filters sensitivity bench "
+    "prepare repro demo"
+)
+TOOLS = {name: "runs" if name == "seeds" else name for name in COMMANDS.split()}
 
 
 def commands_page() -> str:

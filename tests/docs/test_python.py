@@ -1,9 +1,7 @@
 """Every Python block of the pages runs as it stands, and so does the notebook."""
 
-import importlib
 import os
 import shutil
-import sys
 
 import nbformat
 import pytest
@@ -38,9 +36,6 @@ def place(tmp_path, finished, monkeypatch):
     torch.save({"state_dict": {"backbone.norm.weight": torch.ones(3)}}, tmp_path / "checkpoint.pth")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
-    if not hasattr(importlib.import_module("vitune"), "tune"):
-        for name in (api := importlib.import_module("vitune.api")).__all__:
-            setattr(sys.modules["vitune"], name, getattr(api, name))
     monkeypatch.setattr(timm, "create_model", lambda *_, **__: make_vit(img_size=224, patch_size=56))
     return tmp_path
 

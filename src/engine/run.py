@@ -11,7 +11,8 @@ from fvcore.common.config import CfgNode
 from torch import Tensor
 from yaml import YAMLError
 
-from ..configs.config import changed, flatten, load_cfg_text
+from ..configs.config import changed, flatten, keys_of, load_cfg_text
+from ..configs.keys import MACHINE
 from ..data.loader import Loader
 from ..data.opened import Data, open_data
 from ..data.sources.text import read_json
@@ -29,7 +30,7 @@ from .checkpoint import load_tuned, save_tuned
 from .cost import cost_card, describe, flops
 from .evaluator import best_test_epoch, evaluate
 from .precision import autocast, resolve_amp, set_backends
-from .results import MAY_MOVE, NOT_THE_EXPERIMENT, RunFolder, environment
+from .results import RunFolder, environment, may_move
 from .sensitivity import about_allocation, with_allocation
 from .shared import Shared
 from .step import compiled, require_compiler
@@ -187,8 +188,8 @@ def evaluate_run(folder: RunFolder, cfg: CfgNode) -> dict:
         ValueError: ``cfg`` describes another run, the data cannot be used, or there is no test set.
     """
     moved = changed(cfg)
-    tuned = load_tuned(folder.path, [text for key in MAY_MOVE if key in moved for text in (key, str(moved[key]))])
-    if other := _different(tuned.cfg, cfg, MAY_MOVE):
+    tuned = load_tuned(folder.path, [text for key in may_move() if key in moved for text in (key, str(moved[key]))])
+    if other := _different(tuned.cfg, cfg, may_move()):
         raise ValueError(
             f"{folder.path} was trained with another {', '.join(other)}: testing it cannot change that\n"
             + differences(tuned.cfg, cfg, other)
@@ -266,7 +267,7 @@ def _require_same(cfg: CfgNode, folder: RunFolder) -> None:
         before = load_cfg_text(folder.config.read_text())
     except (ValueError, YAMLError) as error:
         raise ValueError(f"{folder.config} is broken: remove {folder.path} to start again") from error
-    if other := _different(before, cfg, NOT_THE_EXPERIMENT):
+    if other := _different(before, cfg, keys_of(MACHINE)):
         raise FileExistsError(
             f"{folder.path} holds a run with another config; choose another --run-dir, or remove it. Different:\n"
             + differences(before, cfg, other)

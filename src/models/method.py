@@ -164,6 +164,8 @@ class Method(nn.Module):
     paper = ""
     learns = ""
     folds = False
+    # Whether the folded network has more blocks than the ViT: beside end2end, which can learn the rest, it adds these.
+    adds_blocks = False
     # Whether it also works on Swin and ConvNeXt: it asks for modules by name, never for tokens or a grid.
     for_any_backbone = False
     # The learning rate that suits it with AdamW, for SOLVER.BASE_LR -1: 0.001 unless pictures showed another.

@@ -24,6 +24,7 @@ class BlockExpansion(Method):
     paper = "Bafghi et al., 2024, arXiv:2404.17245"
     learns = "new blocks between the ViT's own"
     folds = True
+    adds_blocks = True
 
     @staticmethod
     def defaults() -> CfgNode:

@@ -10,8 +10,8 @@ from torch import Tensor
 from ...data.sources.base import DataError
 from ...engine.checkpoint import hash_of
 from ...engine.evaluator import Accuracy, accuracy
+from ...engine.zero_shot import zero_shot_head
 from ...models.wise import between
-from ...models.zero_shot import zero_shot_head
 from .finished import FinishedRun
 from .sets import TestSet, own_set
 

@@ -25,12 +25,12 @@ from ..data.sources.lists import imagenet_synsets
 from ..data.sources.text import read_lines
 from ..data.store import writable
 from ..data.tasks import find_task
+from ..models.vit_backbones.convert import read_clip
+from ..models.vit_backbones.fit import misfits
+from ..models.vit_backbones.tensors import UNREADABLE, StateDict
+from ..models.vit_backbones.zoo import find_weights
 from ..utils.io import WriteError, waiting_for, write_atomic
 from ..utils.progress import tqdm
-from .vit_backbones.convert import read_clip
-from .vit_backbones.fit import misfits
-from .vit_backbones.tensors import UNREADABLE, StateDict
-from .vit_backbones.zoo import find_weights
 
 logger = logging.getLogger(__name__)
 

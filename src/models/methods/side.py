@@ -10,6 +10,7 @@ import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
+from ...configs.keys import Section, path
 from ..method import Method
 from ..taps import Reader
 from ..vit_backbones.fit import require_fit
@@ -62,9 +63,9 @@ class Side(Method):
 
     @staticmethod
     def defaults() -> CfgNode:
-        cfg = CfgNode()
+        cfg = Section()
         # AlexNet's ImageNet weights as torchvision publishes them; "": random.
-        cfg.WEIGHTS = "pretrained/alexnet-owt-7be5be79.pth"
+        cfg.WEIGHTS = path("pretrained/alexnet-owt-7be5be79.pth")
         return cfg
 
     @classmethod

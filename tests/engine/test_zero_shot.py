@@ -23,7 +23,8 @@ from src.engine.zero_shot import spoken_names, templates, zero_shot_head
 from src.models.vit_backbones import convert
 from src.models.vit_backbones.zoo import MODEL_ZOO, OPENAI, Backbone
 from src.models.vit_models import build_model
-from src.tools import robustness, wise
+from src.tools.robustness import __main__ as robustness
+from src.tools.wise import __main__ as wise
 from src.utils.io import read_json
 
 TEXTS = "a photo of the number {}.\na {}, by hand\n{}\n"

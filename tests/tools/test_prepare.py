@@ -5,6 +5,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +15,15 @@ from paths import ROOT
 from PIL import Image
 from random_splits import image, make_split
 
-from src.data import convert
-from src.data.convert import convert_records, folder_splits, open_info, shards_of, write_folder, write_tfds
-from src.data.obtain import RECIPES, explain_failure
 from src.data.sources.base import DataError, Source, Split, Wanted
 from src.data.sources.tfds import TFDS, fixed
 from src.data.sources.vtab import VTABFolder
-from src.data.verify import CHECKSUMS, check_labels, check_records, was_checked
-from src.tools.prepare import main
-from src.tools.preparing import vtab_tasks
+from src.tools.prepare import convert
+from src.tools.prepare.__main__ import main
+from src.tools.prepare.convert import convert_records, folder_splits, open_info, shards_of, write_folder, write_tfds
+from src.tools.prepare.recipes import RECIPES, explain_failure
+from src.tools.prepare.tasks import vtab_tasks
+from src.tools.prepare.verify import CHECKSUMS, check_labels, check_records, was_checked
 from src.utils.io import read_json, write_json
 
 
@@ -100,7 +101,7 @@ def test_a_split_without_images_converts(tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from src.data import convert
+from src.tools.prepare import convert
 written, update = 0, convert.counted
 def counted(records, bar):
     global written
@@ -329,7 +330,7 @@ def fake_python(tmp_path: Path, body: str) -> str:
 
 
 PREPARES_DTD = """
-from src.data.convert import write_tfds
+from src.tools.prepare.convert import write_tfds
 from random_splits import make_split
 print("TensorFlow 0.0, a stand-in", flush=True)
 builder, data_dir, file_format = sys.argv[3:6]
@@ -373,9 +374,10 @@ def test_without_tensorflow_the_message_says_how_to_get_it(tmp_path, capsys):
     bare = program(tmp_path / "bare-python", f'#!/bin/sh\nexec "{sys.executable}" -I -S "$@"\n')
     assert main(["cifar100", "--data-dir", str(tmp_path / "data"), "--python", bare]) == 1
     err = capsys.readouterr().err
-    assert "python -m venv prepare-env && prepare-env/bin/pip install -r requirements-prepare.txt" in err
+    assert f"python -m venv prepare-env && prepare-env/bin/pip install '{ROOT}[prepare]'" in err
     assert "--python prepare-env/bin/python" in err
-    assert (ROOT / "requirements-prepare.txt").is_file()
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert any(requirement.startswith("tensorflow-cpu") for requirement in extras["prepare"])
 
 
 FAILURES = {
@@ -385,10 +387,10 @@ FAILURES = {
     ),
     "dtd": ("NonMatchingChecksumError: Artifact https://a.b/c.tgz, has wrong checksum", "newer\ntensorflow-datasets"),
     "caltech101": ("DownloadError: Failed to get url https://a.b/c.zip. HTTP code: 404.", "no longer gives the file"),
-    "svhn": ("ModuleNotFoundError: No module named 'importlib_resources'", "pip install -r requirements-prepare.txt"),
+    "svhn": ("ModuleNotFoundError: No module named 'importlib_resources'", "pip install 'vitune[prepare]'"),
     "kitti": (
         "AssertionError: Dataset kitti cannot be loaded at version 3.2.0, only: 3.3.0.",
-        "the one pinned in requirements-prepare.txt",
+        "the one that 'vitune[prepare]' requires",
     ),
     "clevr-count": ("OSError: [Errno 28] No space left on device", "The disk is full"),
     "flowers": ("requests.exceptions.ConnectionError: Max retries exceeded", "Run the same command again"),
@@ -443,7 +445,7 @@ def test_what_has_to_be_fetched_by_hand_is_said_before_anything_starts(tmp_path,
 
 
 def test_files_fetched_by_hand_go_to_tfds(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("src.data.obtain.Needed.missing", lambda self, manual_dir: "")
+    monkeypatch.setattr("src.tools.prepare.recipes.Needed.missing", lambda self, manual_dir: "")
     python = fake_python(tmp_path, "sys.exit(1)\n")
     data = str(tmp_path / "data")
     assert main(["resisc45", "--data-dir", data, "--manual-dir", str(tmp_path), "--python", python]) == 1

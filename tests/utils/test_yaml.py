@@ -10,8 +10,8 @@ import yaml
 
 from src.configs.config import ConfigError, flatten, load_cfg, load_cfg_text
 from src.configs.reference import all_keys
-from src.tools.sweeps.plan import Plan
-from src.tools.sweeps.spec import load_sweep
+from src.tools.tune.plan import Plan
+from src.tools.tune.spec import load_sweep
 from src.utils.yaml import parse_yaml, read_value, safe_load
 
 DIGITS = {"DATA": {"NAME": "digits", "FEATURE": "vit_micro_glyphs", "CROPSIZE": 32}}

@@ -104,7 +104,7 @@ def argument_problems(kind: str, arguments: dict) -> list[str]:
     if not found:
         try:
             with quiet():
-                config(**{"target_modules": LINEAR, **copy.deepcopy(arguments)})
+                config(**{"target_modules": list(LINEAR), **copy.deepcopy(arguments)})
         except Exception as error:  # peft's checks raise anything
             found.append(f"{config.__name__}: {error}")
     return found

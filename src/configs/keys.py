@@ -38,6 +38,7 @@ class Key:
         lengths: how many members a list may have; empty: any number.
         least: how many members a list has at least.
         distinct: no member may occur twice.
+        form: a right value in words, such as "[height, width] in pixels, or []", where they say more than the range.
         is_path: it names a file or folder, so that "~" in it is the home folder.
         name: such as "SOLVER.MOMENTUM"; "" while it is declared.
         comment: what stands above it in the source.
@@ -54,6 +55,7 @@ class Key:
     lengths: tuple[int, ...] = ()
     least: int = 0
     distinct: bool = False
+    form: str = ""
     is_path: bool = False
     unit: str = ""
     role: str = EXPERIMENT
@@ -63,6 +65,8 @@ class Key:
     def problem(self, value: Any, name: str = "") -> str:
         """What is wrong with ``value``, which has the type of the default, in one sentence; "" if nothing is."""
         wrong = self._wrong_list(value) if isinstance(value, list) else self._wrong(value)
+        if wrong and self.form:
+            wrong = f"it must be {self.form}"
         return f"{name or self.name} is {value!r}; {wrong}" if wrong else ""
 
     def _wrong(self, value: Any) -> str:
@@ -141,7 +145,7 @@ def text(default: str = "", **facts: Any) -> Key:
     return Key(default, **facts)
 
 
-def path(default: str = "", **facts: Any) -> Key:
+def location(default: str = "", **facts: Any) -> Key:
     """The name of a file or folder."""
     return Key(default, is_path=True, **facts)
 

@@ -13,8 +13,9 @@ from ..models.vit_models import FREQFIT_METHODS
 from ..solver.losses import CLASS_WEIGHTS, LOSSES
 from ..solver.lr_scheduler import SCHEDULES
 from ..solver.optimizer import DECAYS, OPTIMIZERS
-from .keys import MACHINE, SAMPLE, TASK, Section, flag, number, numbers, one_of, path, text, whole, wholes
+from .keys import MACHINE, SAMPLE, TASK, Section, flag, location, number, numbers, one_of, text, whole, wholes
 
+COLOURS = "three numbers, red, green and blue in [0, 1], or []"
 LAYOUTS = dict.fromkeys(layout.kind for task in TASKS.values() for layout in task.layouts)
 
 
@@ -25,13 +26,13 @@ def tree() -> Section:
     # Seed of initialisation, batch order, augmentation and dropout.
     cfg.SEED = whole(42, low=0, high=2**32 - 1)
     # Runs are written to OUTPUT_DIR/<data>/<backbone>/<methods>/lr..._wd..._seed..._<hash of the config>.
-    cfg.OUTPUT_DIR = path("./output", role=MACHINE)
+    cfg.OUTPUT_DIR = location("./output", role=MACHINE)
     # Weights & Biases: the project that is told how the run goes, "" for none. Needs the package wandb; who, where and
     # whether offline is said by wandb's own variables (WANDB_ENTITY, WANDB_MODE, ...).
     cfg.WANDB = text("", role=MACHINE)
     # MLflow: the tracking URI, such as "http://host:5000" or "sqlite:///mlflow.db", "" for none. Needs the package
     # mlflow; the experiment is MLFLOW_EXPERIMENT_NAME, or "vitune".
-    cfg.MLFLOW = path("", role=MACHINE)
+    cfg.MLFLOW = location("", role=MACHINE)
     # Filter before every block: "freqfit" (complex), "freqfit_real" (FreqFit*), "ssf" (scale and shift), "" for none.
     # Their own keys are under MODEL.FREQFIT, MODEL.FREQFIT_REAL and MODEL.SCALE_SHIFT.
     cfg.FREQFIT = one_of("", ["", *FREQFIT_METHODS])
@@ -46,13 +47,13 @@ def tree() -> Section:
     # The data set: a name or alias in src/data/tasks.py. "folder" is your own images.
     cfg.DATA.NAME = text("", role=TASK)
     # Its folder on disk; not needed for digits, which ship with scikit-learn.
-    cfg.DATA.DATAPATH = path("", role=TASK)
+    cfg.DATA.DATAPATH = location("", role=TASK)
     # The pre-trained backbone: a name in src/models/vit_backbones/zoo.py, or timm:<name>.
     cfg.DATA.FEATURE = text("")
     # Images are resized to CROPSIZE x CROPSIZE pixels.
     cfg.DATA.CROPSIZE = whole(224, low=1, unit="pixels")
     # [height, width] in pixels, for images that are not square; empty: CROPSIZE.
-    cfg.DATA.IMAGE_SIZE = wholes([], lengths=(0, 2), low=1, unit="pixels")
+    cfg.DATA.IMAGE_SIZE = wholes([], lengths=(0, 2), low=1, form="[height, width] in pixels, or []", unit="pixels")
     # Number of classes; -1: what the data set has. Another number than the data set's is an error.
     cfg.DATA.NUMBER_CLASSES = whole(-1, low=2, also=(-1,), role=TASK)
     # Images per training step, over all processes.
@@ -83,11 +84,11 @@ def tree() -> Section:
     cfg.DATA.SPLIT_SEED = whole(0, low=0, high=2**32 - 1, role=SAMPLE)
     # A list file of what trains, instead of the data set's own: lines "<image> <label>", or indices into its train set,
     # one a line or in a .npy file; of one with two dimensions, SPLIT_SEED chooses the row.
-    cfg.DATA.TRAIN_LIST = path("", role=TASK)
+    cfg.DATA.TRAIN_LIST = location("", role=TASK)
     # The same for validation.
-    cfg.DATA.VAL_LIST = path("", role=TASK)
+    cfg.DATA.VAL_LIST = location("", role=TASK)
     # The same for testing; indices count the test set.
-    cfg.DATA.TEST_LIST = path("", role=TASK)
+    cfg.DATA.TEST_LIST = location("", role=TASK)
     # What is done with images: "vpt" (VPT and FreqFiT), "noah" (NOAH, SPT), "study" (the unifying study),
     # "backbone" (as in its pre-training). The table is in src/data/pixels.py; the next keys change parts of it.
     cfg.DATA.PIXELS = one_of("vpt", PRESETS)
@@ -114,9 +115,9 @@ def tree() -> Section:
     # "imagenet", "inception" (0.5), "clip", "backbone" (of its pre-training), "none" (pixels in [0, 1]), "": by PIXELS.
     cfg.DATA.NORMALIZE = one_of("", ["", *NORMALIZE, "backbone"])
     # Mean of red, green and blue in [0, 1]; empty: by NORMALIZE.
-    cfg.DATA.MEAN = numbers([], lengths=(0, 3))
+    cfg.DATA.MEAN = numbers([], lengths=(0, 3), form=COLOURS)
     # Their standard deviations; empty: by NORMALIZE.
-    cfg.DATA.STD = numbers([], lengths=(0, 3))
+    cfg.DATA.STD = numbers([], lengths=(0, 3), form=COLOURS)
     # Type of resized pixels: "uint8" (at most 1 of 255 off), or "float32" (exact, four times the memory).
     cfg.DATA.DTYPE = one_of("uint8", DTYPES)
     # Crops and flips in training: "none"; "flip"; "crop_flip" (random crop of an image resized to 8/7 of the input
@@ -139,7 +140,7 @@ def tree() -> Section:
     # Whose decoded images are kept on disk for later epochs and runs: "train" (and val), "all" (and test) or "off".
     cfg.DATA.CACHE = one_of("train", ["off", "train", "all"], role=MACHINE)
     # Where; "": $XDG_CACHE_HOME/vitune/images, or ~/.cache/vitune/images.
-    cfg.DATA.CACHE_DIR = path("", role=MACHINE)
+    cfg.DATA.CACHE_DIR = location("", role=MACHINE)
     # A run keeps at most this many GiB of decoded images; a split that does not fit is decoded again in every epoch.
     cfg.DATA.CACHE_GB = number(16.0, low=0, unit="GiB", role=MACHINE)
     # Where kept images are while a run needs them: "disk" (mapped), "memory", or "device" (the GPU's memory).
@@ -164,9 +165,9 @@ def tree() -> Section:
     # What is tuned: "linear" (the head), or methods of src/models/vit_models.py joined by "+".
     cfg.MODEL.TRANSFER_TYPE = text("linear")
     # Folder with the pre-trained weights.
-    cfg.MODEL.MODEL_ROOT = path("pretrained", role=MACHINE)
+    cfg.MODEL.MODEL_ROOT = location("pretrained", role=MACHINE)
     # A weights file to read instead of the backbone's usual one; it must have the same format.
-    cfg.MODEL.WEIGHT_PATH = path("")
+    cfg.MODEL.WEIGHT_PATH = location("")
     # How position embeddings are resized for other image sizes: "bilinear" (VPT), "bicubic" (timm), "auto" (DINOv2:
     # bicubic, others: bilinear; timm:<name> always bicubic).
     cfg.MODEL.POS_EMBED_RESIZE = one_of("auto", ["auto", "bilinear", "bicubic"])
@@ -183,10 +184,10 @@ def tree() -> Section:
     cfg.MODEL.HEAD_INIT = one_of("auto", ["auto", *STARTS, "zero_shot"])
     # Texts that a class name is put into, in the place of {}, for "zero_shot": "imagenet" (the 80 that OpenAI used
     # there), one such as "a photo of a {}.", or a file with one on each line.
-    cfg.MODEL.HEAD_TEMPLATES = path("imagenet")
+    cfg.MODEL.HEAD_TEMPLATES = location("imagenet")
     # A file with one class name on each line, in the order of labels, for "zero_shot"; "": the data set's own names
     # ("golden_retriever" is read as "golden retriever"), and for ImageNet's classes those that open_clip has.
-    cfg.MODEL.HEAD_CLASS_NAMES = path("", role=TASK)
+    cfg.MODEL.HEAD_CLASS_NAMES = location("", role=TASK)
     # Compile the model with torch.compile: a wait at the start, then faster steps on a GPU.
     cfg.MODEL.COMPILE = flag(False)
     # "default"; "reduce-overhead" (CUDA graphs, for small batches); "max-autotune" (measures kernels first).

@@ -22,7 +22,7 @@ import torch
 from fvcore.common.config import CfgNode
 from torch import nn
 
-from ...configs.keys import Section, arguments, number, one_of, path, text, whole
+from ...configs.keys import Section, arguments, location, number, one_of, text, whole
 from ...utils.memory import AllocatingAtMost
 from ..hf_peft.adapters import read_adapter, read_weights
 from ..hf_peft.catalogue import argument_problems, find_tuner
@@ -54,7 +54,7 @@ class Peft(Injected):
         # Arguments of the tuner's config: {r: 8, use_dora: true}; on the command line also one by one, as KWARGS.r 8.
         cfg.KWARGS = arguments()
         # Start from an adapter that peft saved: the folder with its adapter_config.json, which says TYPE and KWARGS.
-        cfg.LOAD = path("")
+        cfg.LOAD = location("")
         return cfg
 
     @staticmethod

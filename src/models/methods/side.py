@@ -10,7 +10,7 @@ import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
-from ...configs.keys import Section, path
+from ...configs.keys import Section, location
 from ...utils.shipped import shipped
 from ..method import Method
 from ..taps import Reader
@@ -66,7 +66,7 @@ class Side(Method):
     def defaults() -> CfgNode:
         cfg = Section()
         # AlexNet's ImageNet weights as torchvision publishes them; "": random.
-        cfg.WEIGHTS = path("pretrained/alexnet-owt-7be5be79.pth")
+        cfg.WEIGHTS = location("pretrained/alexnet-owt-7be5be79.pth")
         return cfg
 
     @classmethod

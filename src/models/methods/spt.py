@@ -16,7 +16,7 @@ from fvcore.common.config import CfgNode
 from timm.layers import DropPath
 from torch import Tensor, nn
 
-from ...configs.keys import Section, flag, number, one_of, path, whole
+from ...configs.keys import Section, flag, location, number, one_of, whole
 from ..allocation import Allocation, Piece, Rules, pieces
 from ..method import THIS_FILE, Method
 from ..sites import LINEAR, block_sites, require_linear
@@ -86,7 +86,7 @@ class SPT(Method):
     def defaults() -> CfgNode:
         cfg = Section()
         # The file of python -m src.tools.sensitivity. Empty: a run makes it from its training images, in its folder.
-        cfg.ALLOCATION = path("")
+        cfg.ALLOCATION = location("")
         # What may be trained, in millions of parameters; the paper's scripts try 0.2, 0.4, 0.6, 0.8 and 1.
         cfg.BUDGET = number(0.4, above=0, unit="million parameters")
         # A matrix gets a module when one of its sensitive entries costs less than ALPHA of the module's parameters.

@@ -70,6 +70,7 @@ class Catalogue:
         methods: in the order of METHODS.
         shorthands, filters, refused: as SHORTHANDS, FREQFIT_METHODS and REFUSED in vit_models.py.
         backbones, aliases: as MODEL_ZOO and ALIASES in zoo.py.
+        families: titles of the kinds of timm's networks that work here.
     """
 
     keys: dict[str, Key]
@@ -79,6 +80,7 @@ class Catalogue:
     refused: tuple[tuple[tuple[str, ...], str], ...]
     backbones: dict[str, BackboneFacts]
     aliases: dict[str, str]
+    families: tuple[str, ...]
 
 
 def catalogue() -> Catalogue:
@@ -104,6 +106,7 @@ def method_classes() -> dict[str, type]:
 @functools.lru_cache(maxsize=8)
 def _read_code(methods: tuple) -> Catalogue:
     """The same with these methods in METHODS, to which code may add."""
+    from ..models.families import FAMILIES
     from ..models.method import Method
     from ..models.vit_backbones import convert, zoo
     from ..models.vit_models import FREQFIT_METHODS, REFUSED, SHORTHANDS
@@ -126,8 +129,8 @@ def _read_code(methods: tuple) -> Catalogue:
     backbones = {
         name: BackboneFacts(zoo.patch_size(row), row.convert is convert.clip) for name, row in zoo.MODEL_ZOO.items()
     }
-    refused = tuple(REFUSED.items())
-    return Catalogue(declared(cfg), facts, SHORTHANDS, FREQFIT_METHODS, refused, backbones, zoo.ALIASES)
+    refused, families = tuple(REFUSED.items()), tuple(family.title for family in FAMILIES)
+    return Catalogue(declared(cfg), facts, SHORTHANDS, FREQFIT_METHODS, refused, backbones, zoo.ALIASES, families)
 
 
 @functools.cache
@@ -181,6 +184,7 @@ def from_json(text: str) -> Catalogue:
         tuple((tuple(names), reason) for names, reason in content["refused"]),
         {name: BackboneFacts(**facts) for name, facts in content["backbones"].items()},
         content["aliases"],
+        tuple(content["families"]),
     )
 
 

@@ -1,11 +1,12 @@
 """Why a name of a backbone, or a size of its images, is refused. Without torch: configs are checked with it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
-def unknown_backbone(name: str, names: Iterable[str]) -> str:
-    """The sentence for a DATA.FEATURE that is none of ``names``."""
-    known = ", ".join([*names, "timm:<name of a timm ViT, Swin or ConvNeXt>"])
+def unknown_backbone(name: str, names: Iterable[str], families: Sequence[str]) -> str:
+    """The sentence for a DATA.FEATURE that is none of ``names``; ``families`` are those of timm's that work here."""
+    *others, last = families
+    known = ", ".join([*names, f"timm:<name of a timm {', '.join(others)} or {last}>"])
     return f"unknown DATA.FEATURE {name!r}; known: {known}"
 
 

@@ -36,7 +36,7 @@ class Key:
         also: values outside of that range that mean something, such as -1 for "as the task says".
         members: of a list: "whole" where they must be whole numbers, "real" for any numbers.
         lengths: how many members a list may have; empty: any number.
-        least: how many members a list has at least.
+        filled: a list may not be empty.
         distinct: no member may occur twice.
         form: a right value in words, such as "[height, width] in pixels, or []", where they say more than the range.
         is_path: it names a file or folder, so that "~" in it is the home folder.
@@ -53,7 +53,7 @@ class Key:
     also: tuple[Any, ...] = ()
     members: str = ""
     lengths: tuple[int, ...] = ()
-    least: int = 0
+    filled: bool = False
     distinct: bool = False
     form: str = ""
     is_path: bool = False
@@ -83,9 +83,9 @@ class Key:
     def _wrong_list(self, values: list) -> str:
         if self.choices and (unknown := [value for value in values if value not in self.choices]):
             return f"known: {', '.join(map(repr, self.choices))}, but not {', '.join(map(repr, unknown))}"
-        if len(values) < self.least:
+        if self.filled and not values:
             from_these = f"; choose from {', '.join(map(repr, self.choices))}" if self.choices else ""
-            return f"it must have at least {self.least} member{'s' * (self.least > 1)}{from_these}"
+            return f"it must not be empty{from_these}"
         if self.lengths and len(values) not in self.lengths:
             return f"it must have {' or '.join(map(str, self.lengths))} members"
         if twice := [value for value, count in Counter(map(repr, values)).items() if self.distinct and count > 1]:

@@ -129,7 +129,7 @@ def input_problems(text: str, sites: list[str]) -> list[str]:
 
 def targets(default: Iterable[str], choices: Iterable[str] = TARGETS) -> Key:
     """A key TARGETS: linear maps of every block."""
-    return some_of(list(default), choices, least=1, distinct=True)
+    return some_of(list(default), choices, filled=True, distinct=True)
 
 
 def target_problems(names: list[str]) -> list[str]:

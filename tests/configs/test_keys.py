@@ -62,7 +62,7 @@ def test_what_belongs_to_the_machine_does_not_change_the_name():
         (number(0.5), [-5.0], [float("nan"), float("-inf")]),
         (whole(-1, low=2, also=(-1,)), [-1, 2], [0, 1, -2]),
         (one_of("a", {"a": 1, "b": 2}), ["a", "b"], ["", "c"]),
-        (some_of(["a"], "abc", least=1, distinct=True), [["a"], ["c", "b"]], [[], ["d"], ["a", "a"]]),
+        (some_of(["a"], "abc", filled=True, distinct=True), [["a"], ["c", "b"]], [[], ["d"], ["a", "a"]]),
         (some_of(["a"]), [[], ["d", "d"]], []),
         (wholes([], lengths=(0, 2), low=1), [[], [3, 4]], [[3], [0, 1], [1.5, 2], [True, 2]]),
         (numbers([], lengths=(0, 3)), [[], [0, 0.5, 1]], [[1.0], [1, 2, "x"], [1, 2, float("nan")]]),

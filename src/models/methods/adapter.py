@@ -71,7 +71,7 @@ class Bottlenecks(Method):
         # The bottleneck's channels; 0: as REDUCTION_FACTOR says.
         cfg.WIDTH = whole(0, low=0, unit="channels")
         # Branches of every block that get one: "attn", "mlp".
-        cfg.SITES = some_of(["mlp"], BRANCHES, least=1)
+        cfg.SITES = some_of(["mlp"], BRANCHES, filled=True)
         # "sequential" adapts what the branch returns, m + A(m); "parallel" adds a path beside the branch, m + A(input).
         # Both sit before LayerScale (DINOv2) and the residual sum.
         cfg.MODE = one_of("sequential", ["sequential", "parallel"])

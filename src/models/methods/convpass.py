@@ -57,7 +57,7 @@ class Convpass(Method):
         # The bottleneck's channels.
         cfg.WIDTH = whole(8, low=1, unit="channels")
         # Branches of every block that get one: "attn", "mlp".
-        cfg.SITES = some_of(["attn", "mlp"], BRANCHES, least=1)
+        cfg.SITES = some_of(["attn", "mlp"], BRANCHES, filled=True)
         # What it reads: "norm", the normalised tokens that the branch reads, or "residual", the tokens before that
         # norm. One for all SITES, or one for each: "norm,residual".
         cfg.INPUT = text("norm")

@@ -154,6 +154,7 @@ class FreqFit(Method):
 
     paper = "Ly & Nguyen, 2024, arXiv:2411.19297"
     learns = "(`FREQFIT freqfit`) a complex filter on the tokens' spectrum before every block"
+    starts_pretrained = False
 
     real = False
 

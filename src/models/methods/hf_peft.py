@@ -210,6 +210,7 @@ class FourierFT(OneTuner):
 
     paper = "Gao et al., 2024, arXiv:2405.03003"
     learns = "a sparse spectrum of the update of linear maps"
+    starts_pretrained = False
     tuner = "FOURIERFT"
     only = "fourier_only"
 

@@ -69,6 +69,7 @@ class Prompt(Method):
     paper = "Jia et al., 2022, arXiv:2203.12119"
     learns = "5 prompt tokens before the first block, or every block (`MODEL.PROMPT.DEEP`)"
     adamw_lr = 0.01
+    starts_pretrained = False
 
     @staticmethod
     def defaults() -> CfgNode:

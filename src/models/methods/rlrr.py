@@ -54,6 +54,7 @@ class RLRR(Method):
     paper = "Dong et al., 2024, arXiv:2403.19067"
     learns = "a rank-one rescaling of every weight, a scale and shift of every norm"
     folds = True
+    starts_pretrained = False
     for_any_backbone = True
 
     @staticmethod

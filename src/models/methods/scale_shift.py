@@ -16,6 +16,7 @@ class BlockScaleShift(Method):
 
     paper = "Ly & Nguyen, 2024, arXiv:2411.19297"
     learns = "(`FREQFIT ssf`) a scale and shift of all tokens before every block"
+    starts_pretrained = False
 
     @staticmethod
     def defaults() -> CfgNode:

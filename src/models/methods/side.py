@@ -61,6 +61,8 @@ class Side(Method):
 
     paper = "Zhang et al., 2020, arXiv:1912.13503"
     learns = "an AlexNet beside the ViT"
+    starts_pretrained = False
+    without_files_to_count = {"WEIGHTS": ""}  # noqa: RUF012
 
     @staticmethod
     def defaults() -> CfgNode:

@@ -117,6 +117,10 @@ class SPT(Method):
         return cfg
 
     @classmethod
+    def budget(cls, cfg):
+        return 1e6 * cfg.BUDGET
+
+    @classmethod
     def rules(cls, cfg: CfgNode, vit: nn.Module) -> Rules:
         """How this method's keys want a budget spent."""
         token = getattr(vit, "cls_token", None)

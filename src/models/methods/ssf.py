@@ -21,6 +21,7 @@ class SSF(Method):
     learns = "a scale and shift after every operation"
     folds = True
     adamw_lr = 0.003
+    starts_pretrained = False
     for_any_backbone = True
 
     @staticmethod

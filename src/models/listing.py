@@ -22,7 +22,9 @@ def methods_table(cfg: CfgNode) -> str:
         names = ", ".join(f"`{n}`" for n in [name, *also[name]])
         count = _count(name, method, cfg, feature, size)
         marks = ("yes" if flag else "no" for flag in (method.folds, method.for_any_backbone))
-        lines.append((names, method.learns, count, *marks, method.paper))
+        lines.append(
+            (names, method.described(cfg.MODEL.get(config_name(name), CfgNode())), count, *marks, method.paper)
+        )
     rows = ["| " + " | ".join(line) + " |" for line in lines]
     return "\n".join([rows[0], "|---|---|--:|:-:|:-:|---|", *rows[1:]])
 

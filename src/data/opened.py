@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from fvcore.common.config import CfgNode
 
+from ..configs import facts
+from ..utils.paths import user_cache
 from .cache import GIB, Cache, Known, duplicates
 from .loader import Images, Loader
 from .pixels import Pixels, build_pixels
@@ -143,7 +145,7 @@ def open_data(cfg: CfgNode) -> Data:
     task, layout, source = _open_source(cfg)
     if "train" not in source.splits:
         raise DataError(f"{task.name} has no training images: it is a test set for runs trained on another task")
-    train_split = cfg.DATA.TRAIN_SPLIT or task.train_split
+    train_split = facts.train_split(cfg)
     train = source.splits["train"]
     if train_split == "trainval" and "val" in source.splits:
         train = train + source.splits["val"]
@@ -245,9 +247,7 @@ def wanted(cfg: CfgNode) -> Wanted:
 
 def cache_folder(name: str) -> Path:
     """``DATA.CACHE_DIR``; "" is the user's cache folder, or, for users without a home, a place that keeps nothing."""
-    place = name or os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "vitune", "images")
-    expanded = os.path.expanduser(place)
-    return Path(os.devnull, "no home folder") if expanded.startswith("~") else Path(expanded)
+    return Path(os.path.expanduser(name)) if name else user_cache() / "images"
 
 
 def _class_names(cfg: CfgNode, task: Task, source: Source) -> list[str]:

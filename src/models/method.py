@@ -55,6 +55,12 @@ def called(vit: nn.Module) -> set[str]:
     return found
 
 
+def listed(names: Iterable[Any]) -> str:
+    """Names, or the last parts of modules' names, in words: ["attn.q", "mlp.fc1"] -> "q and fc1"."""
+    *others, last = [str(name).rpartition(".")[2] for name in names] or ["nothing"]
+    return f"{', '.join(others)} and {last}" if others else last
+
+
 class Method(nn.Module):
     """One PEFT method on one ViT. A subclass says what it adds in ``attach`` and what it unfreezes in ``trains``.
 
@@ -66,13 +72,20 @@ class Method(nn.Module):
         DoesNotFit: ``vit`` does not have what the method needs, or nothing that it would train.
     """
 
-    # For the table of methods: its paper, what it trains, and whether that folds into a plain timm model.
+    # For the table of methods: its paper, what it trains ({RANK} stands for a key's value, see ``words``), and whether
+    # that folds into a plain timm model.
     paper = ""
     learns = ""
     folds = False
+    # Whether the folded network has more blocks than the ViT: beside end2end, which can learn the rest, it adds these.
+    adds_blocks = False
     # Whether it also works on networks without one sequence of tokens (Swin, ConvNeXt): it asks for modules by role,
     # never for tokens or a grid.
     for_any_backbone = False
+    # Whether training starts at the pre-trained model, with the default keys. Some papers start at random values.
+    starts_pretrained = True
+    # Keys to use where the model is only counted, in place of files.
+    without_files_to_count: dict[str, Any] = {}  # noqa: RUF012
     # The learning rate that suits it with AdamW, for SOLVER.BASE_LR -1: 0.001 unless pictures showed another.
     adamw_lr = 0.001
     # Whether the ViT's own dropout and drop-path act during training. VPT keeps a frozen encoder in eval mode.
@@ -93,6 +106,16 @@ class Method(nn.Module):
     def defaults() -> CfgNode:
         """This method's config keys: for each a comment that says what it does, and its default."""
         return CfgNode()
+
+    @classmethod
+    def described(cls, cfg: CfgNode) -> str:
+        """What it trains with these keys, in a few words."""
+        return cls.learns.format_map(cls.words(cfg))
+
+    @classmethod
+    def words(cls, cfg: CfgNode) -> dict[str, Any]:
+        """What ``learns`` may name: the keys, lists in words; a subclass adds what takes more than one key."""
+        return {key: listed(value) if isinstance(value, list) else value for key, value in cfg.items()}
 
     @classmethod
     def require_parts(cls, cfg: CfgNode, vit: nn.Module, tokens: Tokens | None) -> None:
@@ -128,6 +151,11 @@ class Method(nn.Module):
     def num_features(self, dim: int) -> int:
         """Width of what the head sees when the ViT's pooled features have ``dim`` channels."""
         return dim
+
+    @classmethod
+    def budget(cls, cfg: CfgNode) -> float:
+        """About how many parameters it trains, where the data decide it; 0: as many as it has when it is attached."""
+        return 0.0
 
     def features(self, pooled: Tensor) -> Tensor:
         """What the head sees: (B, dim) -> (B, num_features(dim))."""

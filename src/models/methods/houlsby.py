@@ -13,12 +13,12 @@ class Houlsby(Bottlenecks):
     """2 L (2 D width + width + D) parameters."""
 
     paper = "Houlsby et al., 2019, arXiv:1902.00751"
-    learns = "bottlenecks of width 64 behind every attention and MLP"
+    learns = "bottlenecks of width {width} {place} every {branches}"
 
     @staticmethod
     def defaults() -> CfgNode:
         cfg = Bottlenecks.defaults()
-        # Where they sit: behind both branches.
+        # One adapter after each of both branches.
         cfg.SITES = ["attn", "mlp"]
         # The paper searches 8, 64 and 256 on GLUE.
         cfg.WIDTH = 64

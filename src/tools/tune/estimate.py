@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from fvcore.common.config import CfgNode
 
+from ...configs import facts
 from ...configs.config import load_settings
 from ...data.pixels import build_pixels
 from ...data.sources.base import DataError
@@ -68,7 +69,7 @@ def published_sizes(cfg: CfgNode, task: Task) -> dict[str, int]:
     few = "train" not in sizes  # of lists with so many images of each class
     if shots := cfg.DATA.SHOTS or 16 * few:
         sizes["train"] = shots * task.num_classes if few else min(shots * task.num_classes, sizes["train"])
-    if (cfg.DATA.TRAIN_SPLIT or task.train_split) == "trainval":
+    if facts.train_split(cfg) == "trainval":
         sizes["train"] += sizes.pop("val", 0)
     sizes["train"] = round(sizes["train"] * cfg.DATA.PERCENTAGE)
     return {name: count for name, count in sizes.items() if name != "test" or not cfg.DATA.NO_TEST}
@@ -111,13 +112,13 @@ def _speed(cfg: CfgNode, task: Task, shared: Shared) -> Speed:
     device = choose_device(cfg.DEVICE)
     set_backends(cfg, device)
     start = time.perf_counter()
-    model = shared.model(cfg, task.num_classes or CLASSES, device)
+    model, memo = shared.model(cfg, task.num_classes or CLASSES, device)
     start = time.perf_counter() - start
     count = IMAGES[device.type]
     images = torch.rand(count, 3, *build_pixels(cfg, task.protocol).size, device=device)
     labels = torch.zeros(count, dtype=torch.long, device=device)
     with autocast(cfg, device):
-        kept = frozen_prefix(model, images) is not None and cfg.DATA.CACHE_FEATURES != "off"
+        kept = frozen_prefix(model, images, memo) is not None and cfg.DATA.CACHE_FEATURES != "off"
     kept = kept and not build_pixels(cfg, task.protocol).random
     optimizer = build_optimizer(model.named_parameters(), cfg.SOLVER, device.type == "cuda", model)
     loss_of = build_loss(cfg.SOLVER.LOSS, None, cfg.SOLVER.LABEL_SMOOTHING)

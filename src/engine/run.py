@@ -19,7 +19,7 @@ from ..models.method import wiring
 from ..models.vit_backbones.zoo import find_weights
 from ..models.vit_models import TunedViT
 from ..solver.optimizer import describe_groups, groups_table
-from ..utils import distributed
+from ..utils import distributed, launch
 from ..utils.io import exclusive, remove_partial, write_json, write_text
 from ..utils.logging import LogFile
 from ..utils.seed import seed_everything
@@ -219,7 +219,7 @@ def choose_device(name: str) -> torch.device:
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and distributed.expected() > 1:
+    if name == "cuda" and launch.expected() > 1:
         name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     try:
         device = torch.device(name)

@@ -1,8 +1,8 @@
 """``vitune``: one door to everything. Each sub-command is a tool in src/tools, whose folder bears its name.
 
-    vitune                                    the sub-commands
-    vitune train --help                       what one of them does, with examples
-    eval "$(vitune completion bash)"          names, options, config keys and values on <Tab>; also zsh, fish
+vitune                                    the sub-commands
+vitune train --help                       what one of them does, with examples
+eval "$(vitune completion bash)"          names, options, config keys and values on <Tab>; also zsh, fish
 """
 
 import argparse

@@ -11,9 +11,10 @@ from matplotlib import pyplot as plt
 
 from ...configs.config import load_cfg
 from ...utils.plots import save_png
+from ...utils.shipped import shipped
 from ..runs.work import Row, report, run_all
 
-CONFIG = Path(__file__).parents[3] / "configs" / "digits.yaml"
+CONFIG = shipped("configs") / "digits.yaml"
 
 # Linear probing gets the epochs it wants: its features are computed once, so they cost next to nothing.
 METHODS = {

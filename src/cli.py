@@ -12,6 +12,8 @@ import sys
 from importlib import import_module
 from types import ModuleType
 
+from . import __version__
+
 # Sub-command: (module in src/tools, what it does). Each module is the ``__main__`` of a tool.
 COMMANDS = {
     "train": ("train", "one run: train, test, resume, test again"),
@@ -54,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     name, *rest = argv
     if name == "--version":
-        print(f"vitune {import_module('.', __package__).__version__}")
+        print(f"vitune {__version__}")
         return 0
     if name == "completion":
         return completion(rest)
@@ -69,17 +71,8 @@ def main(argv: list[str] | None = None) -> int:
 def overview() -> str:
     width = max(map(len, COMMANDS))
     lines = [f"  {name:{width}}  {summary}" for name, (_, summary) in COMMANDS.items()]
-    first, _, rest = __doc__.partition("\n")
-    return "\n".join(
-        [
-            "ViTune: parameter-efficient fine-tuning of Vision Transformers.",
-            "",
-            "usage: vitune COMMAND ...",
-            *rest.rstrip().split("\n"),
-            "",
-            *lines,
-        ]
-    )
+    examples = __doc__.partition("\n")[2].rstrip()
+    return "\n".join(["usage: vitune COMMAND ...", examples, "", *lines])
 
 
 def complete() -> None:

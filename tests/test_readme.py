@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import timm
+from commands import parse
 from conftest import make_vit
 
 import train
@@ -18,9 +19,7 @@ from src.configs.config import load_cfg
 from src.engine.results import run_folder
 from src.engine.run import run
 from src.models import vit_models
-from src.tools.prepare import __main__ as prepare
 from src.tools.prepare import tasks as preparing
-from src.tools.tune import __main__ as tune
 from src.tools.tune.plan import Plan
 from src.tools.tune.spec import load_sweep
 
@@ -42,7 +41,7 @@ COMMANDS = [
 @pytest.mark.parametrize("line", [c for c in COMMANDS if "train.py" in c])
 def test_train_commands_parse(line):
     words = shlex.split(line)
-    args = train.parse_args(words[words.index("train.py") + 1 :])
+    args = parse("train", *words[words.index("train.py") + 1 :])
     assert args.run_dir or args.list_tasks or Path(args.config_file).is_file()
     if args.config_file:
         load_cfg(args.config_file, args.opts)
@@ -51,7 +50,7 @@ def test_train_commands_parse(line):
 @pytest.mark.parametrize("line", [c for c in COMMANDS if "src.tools.tune" in c or "ray_slurm.sh" in c])
 def test_sweep_commands_have_a_plan(line):
     words = shlex.split(line, comments=True)
-    args = tune.parse_args(words[words.index("--config-file") :])
+    args = parse("tune", *words[words.index("--config-file") :])
     assert Plan(load_sweep(args.config_file, args.opts)).runs
 
 
@@ -242,7 +241,7 @@ def test_prepare_commands_parse():
     for line in lines:
         arguments = shlex.split(line)[3:]
         if arguments[0] == "convert":
-            prepare.parse_convert(arguments[1:])
+            parse("prepare", *arguments)
         else:
-            args = prepare.parse_prepare([sys.executable if "/bin/python" in text else text for text in arguments])
+            args = parse("prepare", *[sys.executable if "/bin/python" in text else text for text in arguments])
             preparing.named_tasks(args.tasks)

@@ -5,8 +5,8 @@
     vitune tune sweeps/digits SWEEP.SEEDS "[1, 2]" OUTPUT_DIR elsewhere
     vitune tune sweeps/vpt_linear --ray auto --gpus-per-run 0.5
 
-What the section SWEEP of a file may say is in the README. The same command again does what is missing: what is finished
-is not repeated, what was interrupted goes on, what failed is tried again. Tables: vitune report OUTPUT_DIR
+The documentation (Sweeps) says what the section SWEEP of a file may hold. The same command again does what is missing:
+finished runs are not repeated, interrupted ones go on, failed ones are tried again. Tables: vitune report OUTPUT_DIR
 
 Exit status: 0 when every run has its result; 1 when some failed; 2 for a sweep with problems; 75 when SIGTERM, SIGINT
 or SIGUSR1 asked it to stop.

@@ -65,7 +65,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def work(args: argparse.Namespace) -> int | None:
     if not args.list and not args.tasks:
-        raise ConfigError("which tasks? Name them, or give --list")
+        raise ConfigError("which TASK? Name one or more, or give --list")
     if not shutil.which(args.python):
         raise ConfigError(f"--python {args.python}: no such program")
     from .work import perform  # here: TFDS takes seconds to load

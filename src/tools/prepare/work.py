@@ -30,13 +30,7 @@ def perform(args: argparse.Namespace) -> int:
     if args.list:
         print_list()
         return 0
-    try:
-        tasks = named_tasks(args.tasks)
-    except DataError:
-        raise
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
-    return 0 if prepare(tasks, args) else 1
+    return 0 if prepare(named_tasks(args.tasks), args) else 1
 
 
 def print_list() -> None:
@@ -67,7 +61,7 @@ def perform_conversion(args: argparse.Namespace) -> None:
     """
     if not args.task:
         if args.to not in FORMATS:
-            raise ValueError(f"--to {args.to} needs --task: the labels are the task's")
+            raise ConfigError(f"--to {args.to} needs --task: the labels are the task's")
         info = convert_records(args.src, args.dst, args.to)
         print(summary(args.dst, info))
         return

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ..configs.config import ConfigError
+from ..configs.files import ConfigError
 from ..utils import launch
 from ..utils.logging import setup_logging
 from ..utils.signals import REQUEUE, Interrupted, StopSignals

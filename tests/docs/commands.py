@@ -6,7 +6,7 @@ from functools import partial
 from paths import ROOT
 
 from src import cli
-from src.tools import command
+from src.tools import command, pretrain_demo
 from src.tools.bench.__main__ import add_options_of
 from src.tools.prepare.__main__ import add_convert_options
 
@@ -33,4 +33,7 @@ def vitune(words: list[str]) -> argparse.Namespace:
 
 def module_arguments(module: str, words: list[str]) -> argparse.Namespace:
     """The arguments of ``python -m <module> <words>``."""
-    return vitune([MODULES[module.removeprefix("src.tools.")], *words])
+    name = module.removeprefix("src.tools.")
+    if name == "pretrain_demo":  # for those who make the demo, not for those who run it
+        return command.parse(name, "", pretrain_demo.add_options, words)
+    return vitune([MODULES[name], *words])

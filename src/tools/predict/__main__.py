@@ -21,7 +21,7 @@ are predicted, or for any other error; 2 for settings with problems.
 import argparse
 import sys
 
-from ...configs.config import ConfigError
+from ...configs.files import ConfigError
 from ...utils.paths import given_path
 from .. import command
 from ..finished.command import add_image_options

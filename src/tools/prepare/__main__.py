@@ -19,7 +19,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from ...configs.config import ConfigError
+from ...configs.files import ConfigError
 from ...utils.paths import given_path
 from .. import command
 from .recipes import FORMATS

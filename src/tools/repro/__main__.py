@@ -15,7 +15,7 @@ precision, on an H100 or H200 without TensorFloat-32; with SOLVER.AMP bf16, 250.
 import argparse
 import sys
 
-from ...configs.config import ConfigError
+from ...configs.files import ConfigError
 from .. import command
 
 TFLOPS = 45.0

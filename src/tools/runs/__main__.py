@@ -8,7 +8,8 @@ Finished runs are not repeated, interrupted ones go on; a run that fails is repo
 import argparse
 import sys
 
-from ...configs.config import ConfigError
+from ...configs.config import load_cfg
+from ...configs.files import ConfigError
 from .. import command
 
 SEEDS = "42 44 82 100 800"  # VPT's and FreqFiT's
@@ -23,10 +24,11 @@ def work(args: argparse.Namespace) -> int | None:
     keys = args.opts[::2]
     if args.seeds.strip() and "SEED" in keys:
         raise ConfigError("both --seeds (SEEDS) and SEED are given: choose one")
-    args.seeds = args.seeds or (args.opts[2 * keys.index("SEED") + 1] if "SEED" in keys else SEEDS)
+    seeds = args.seeds or (args.opts[2 * keys.index("SEED") + 1] if "SEED" in keys else SEEDS)
+    cfgs = [load_cfg(args.config_file, [*args.opts, "SEED", seed]) for seed in seeds.split()]
     from .work import perform  # here: torch takes seconds to load
 
-    return perform(args)
+    return perform(cfgs)
 
 
 def main(argv: list[str]) -> int:

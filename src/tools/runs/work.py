@@ -1,6 +1,5 @@
 """What ``vitune seeds`` does: runs one after another, and the table of their results."""
 
-import argparse
 import logging
 import statistics
 import sys
@@ -8,7 +7,6 @@ from dataclasses import dataclass, field
 
 from fvcore.common.config import CfgNode
 
-from ...configs.config import load_cfg
 from ...engine.results import RunFolder, run_folder
 from ...engine.run import run
 from ...engine.shared import Shared
@@ -91,7 +89,7 @@ def report(rows: list[Row]) -> int:
     return 1 if failures else 0
 
 
-def perform(args: argparse.Namespace) -> int:
-    cfgs = [load_cfg(args.config_file, [*args.opts, "SEED", seed]) for seed in args.seeds.split()]
+def perform(cfgs: list[CfgNode]) -> int:
+    """Do the runs of one method and print their table; the exit status."""
     methods = cfgs[0].MODEL.TRANSFER_TYPE + (f" + {cfgs[0].FREQFIT}" if cfgs[0].FREQFIT else "")
     return report(run_all([(methods, cfg) for cfg in cfgs]))

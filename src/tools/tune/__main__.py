@@ -15,7 +15,7 @@ or SIGUSR1 asked it to stop.
 import argparse
 import sys
 
-from ...configs.config import ConfigError
+from ...configs.files import ConfigError
 from .. import command
 
 

@@ -155,7 +155,7 @@ def is_config(words: Sequence[str]) -> bool:
 
 def complete_settings(prefix: str, parsed_args: argparse.Namespace, **_: object) -> list[str]:
     """What may come next in ``[CONFIG] KEY VALUE ...``: names of configs and keys, or a key's choices."""
-    from ..configs.files import shipped_names
+    from ..configs.files import config_names
     from ..configs.reference import all_keys
 
     words, keys = list(getattr(parsed_args, "opts", None) or []), all_keys()
@@ -163,7 +163,7 @@ def complete_settings(prefix: str, parsed_args: argparse.Namespace, **_: object)
     if words and takes_config and is_config(words):
         words = words[1:]
     elif not words and takes_config:
-        return [*shipped_names(), *keys]
+        return [*config_names(), *keys]
     if len(words) % 2 == 0:
         return list(keys)
     key = keys.get(words[-1])

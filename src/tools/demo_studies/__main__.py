@@ -1,6 +1,6 @@
 """The demo's questions beyond accuracy, on the digits: forgetting, shifts, weight-space ensembles, agreement, pictures.
 
-    bash run.sh studies                    the same as    vitune studies
+    vitune studies                    the same as    bash run.sh studies
 
 Tunes the demo's backbone, which knows letters, on the digits in four ways with two seeds each, then asks every tool in
 turn what became of it: is it still good at letters, what if digits are noisy, turned or inverted, what lies between the

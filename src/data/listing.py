@@ -23,7 +23,7 @@ def tasks_table(root: str) -> Table:
         ready = "; ".join(where_ready(task, roots)) or "-"
         rows.append((task.name, task.group, str(task.num_classes or "-"), sizes if task.sizes else "-", kinds, ready))
     note = f"looked in {', '.join(map(str, roots))} (DATA.DATAPATH names another folder)"
-    return Table(columns, rows, "llllll", below=("read as", "ready"), note=note)
+    return Table(columns, rows, "llllll", below={"read as": "read as: ", "ready": "ready: "}, note=note)
 
 
 def places(root: str) -> list[Path]:

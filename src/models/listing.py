@@ -27,7 +27,7 @@ def methods_table(cfg: CfgNode) -> Table:
         names = ", ".join(f"`{n}`" for n in [name, *also[name]])
         marks = ("yes" if flag else "no" for flag in (method.folds, method.for_any_backbone))
         rows.append((names, method.learns, _count(name, method, cfg, feature, size), *marks, method.paper))
-    return Table(columns, rows, "llrccl", below=(trains, "paper"))
+    return Table(columns, rows, "llrccl", below={trains: "", "paper": ""})
 
 
 def require_support(feature: str, size: tuple[int, int]) -> None:

@@ -2,8 +2,8 @@
 
 import json
 import textwrap
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 MARKDOWN_RULES = {"l": "---", "r": "--:", "c": ":-:"}
 PADDING = {"l": str.ljust, "r": str.rjust, "c": str.center}
@@ -13,20 +13,24 @@ PADDING = {"l": str.ljust, "r": str.rjust, "c": str.center}
 class Table:
     """Rows of text under the names of their columns.
 
+    Cells are Markdown: what is in `backticks` is printed without them where it is read as text.
+
     Attributes:
         align: of each column: "l" (left), "r" (right) or "c" (centre).
-        below: columns whose cells get lines of their own where a terminal is too narrow for whole rows.
+        below: columns whose cells go below their row where a terminal is too narrow for it -> what stands before them.
         note: text after the table.
     """
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     align: str
-    below: Sequence[str] = ()
+    below: Mapping[str, str] = field(default_factory=dict)
     note: str = ""
 
     def text(self, width: int = 0) -> str:
         """Aligned columns; with ``width``, lines of at most so many characters where ``below`` allows it."""
+        if any("`" in cell for row in self.rows for cell in row):
+            return self._without_backticks().text(width)
         narrow = width and sum(self._widths()) + 2 * (len(self.columns) - 1) > width
         below = [i for i, column in enumerate(self.columns) if narrow and column in self.below]
         beside = [i for i in range(len(self.columns)) if i not in below]
@@ -34,7 +38,8 @@ class Table:
         lines = [_joined(self._padded(self.columns), beside), _joined(rule, beside)]
         for row in self.rows:
             lines.append(_joined(self._padded(row), beside))
-            lines += [line for i in below for line in _wrapped(row[i], width, "    ")]
+            cells = [self.below[self.columns[i]] + row[i] for i in below if row[i] not in ("", "-")]
+            lines += _wrapped("; ".join(cells), width, "    ") if cells else []
         return "\n".join([*lines, *([""] if self.note else []), *_wrapped(self.note, width)])
 
     def markdown(self, padded: bool = False) -> str:
@@ -52,15 +57,17 @@ class Table:
 
     def json(self) -> str:
         """A list of objects, column -> cell."""
-        return json.dumps([dict(zip(self.columns, row, strict=True)) for row in self.rows], indent=1, ensure_ascii=False)
+        rows = [dict(zip(self.columns, row, strict=True)) for row in self._without_backticks().rows]
+        return json.dumps(rows, indent=1, ensure_ascii=False)
+
+    def _without_backticks(self) -> "Table":
+        return replace(self, rows=[[cell.replace("`", "") for cell in row] for row in self.rows])
 
     def _widths(self) -> list[int]:
         return [max(map(len, column)) for column in zip(self.columns, *self.rows, strict=True)]
 
     def _padded(self, row: Sequence[str]) -> list[str]:
-        return [
-            PADDING[kind](cell, width) for kind, cell, width in zip(self.align, row, self._widths(), strict=True)
-        ]
+        return [PADDING[kind](cell, width) for kind, cell, width in zip(self.align, row, self._widths(), strict=True)]
 
 
 def _joined(cells: Sequence[str], some: Sequence[int]) -> str:

@@ -1,0 +1,81 @@
+"""The table of backbones: what each expects, what its weights are called, and whether they are on this disk."""
+
+from contextlib import suppress
+from pathlib import Path
+
+import timm
+from huggingface_hub import try_to_load_from_cache
+
+from ...models.vit_backbones import zoo
+from ...utils.table import Table
+
+COLUMNS = ("DATA.FEATURE", "architecture", "pixels", "mean, std", "licence", "weights")
+STATISTICS = {zoo.IMAGENET: "ImageNet", zoo.HALF: "0.5", zoo.OPENAI: "CLIP"}
+FILES = ("model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin")
+
+
+def backbones_table(root: str, word: str = "") -> Table:
+    """The zoo, or networks of timm.
+
+    Args:
+        root: MODEL.MODEL_ROOT, the folder with the weights.
+        word: only those with it in their name or architecture; "timm:dinov2" lists timm's with "dinov2" in theirs.
+
+    Raises:
+        ValueError: there are none.
+    """
+    rows = list(_timm_rows(word.removeprefix("timm:")) if word.startswith("timm:") else _zoo_rows(word, root))
+    if not rows:
+        raise ValueError(f"no backbone has {word!r} in its name; vitune list backbones shows all, timm: lists timm's")
+    aliases = ", ".join(f"{alias} for {name}" for alias, name in zoo.ALIASES.items())
+    note = (
+        "pixels: side of the square images that it was pre-trained on; DATA.CROPSIZE chooses another\n"
+        f"also: {aliases}\n"
+        "timm:<name>: a network of timm, whose weights come from the Hugging Face Hub; vitune list backbones timm:dinov2"
+    )
+    return Table(COLUMNS, rows, "llrlll", below={"licence": "licence: ", "weights": ""}, note=note)
+
+
+def _zoo_rows(word: str, root: str):
+    for name, row in zoo.MODEL_ZOO.items():
+        architecture = row.arch if isinstance(row.arch, str) else "VisionTransformer"
+        if word.lower() in f"{name} {architecture}".lower():
+            size = (
+                row.arch["img_size"] if isinstance(row.arch, dict) else timm.get_pretrained_cfg(row.arch).input_size[1]
+            )
+            path = zoo_file(name, root)
+            weights = f"here: {path}" if path else f"missing: {row.files[0]} in {root}"
+            yield name, architecture, str(size), STATISTICS[row.mean_std], row.licence, weights
+
+
+def _timm_rows(word: str):
+    for name in timm.list_pretrained():
+        with suppress(ValueError):  # not a network that methods work on
+            if word.lower() in name.lower() and zoo.find_backbone(f"timm:{name}") is None:
+                facts = timm.get_pretrained_cfg(name)
+                mean_std = (tuple(facts.mean), tuple(facts.std))
+                weights = f"here: {path}" if (path := hub_file(name)) else "not yet downloaded"
+                statistics = STATISTICS.get(mean_std, "its own")
+                yield (
+                    f"timm:{name}",
+                    name.split(".")[0],
+                    str(facts.input_size[1]),
+                    statistics,
+                    facts.license or "",
+                    weights,
+                )
+
+
+def zoo_file(name: str, root: str) -> Path | None:
+    """Where the weights of a backbone of the zoo are in MODEL.MODEL_ROOT; None if they are not there."""
+    try:
+        return zoo.find_weights(name, Path(root))
+    except FileNotFoundError:
+        return None
+
+
+def hub_file(name: str) -> Path | None:
+    """Where timm's weights are in the cache of the Hugging Face Hub; None if they have not been downloaded."""
+    hub_id = timm.get_pretrained_cfg(name).hf_hub_id
+    paths = (try_to_load_from_cache(hub_id, file) for file in FILES) if hub_id else ()
+    return next((Path(path) for path in paths if isinstance(path, str)), None)

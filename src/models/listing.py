@@ -4,7 +4,8 @@ import torch
 from fvcore.common.config import CfgNode
 
 from ..utils.table import Table
-from .method import Method, tokens_of
+from .families import FAMILIES, family_of
+from .method import Method
 from .methods.spt import SPT
 from .vit_backbones.zoo import architecture
 from .vit_models import METHODS, SHORTHANDS, TunedViT, config_name, parse
@@ -20,8 +21,8 @@ def methods_table(cfg: CfgNode) -> Table:
     size = tuple(cfg.DATA.IMAGE_SIZE) or (cfg.DATA.CROPSIZE, cfg.DATA.CROPSIZE)
     require_support(feature, size)
     also = {name: [short for short, (method, _) in SHORTHANDS.items() if method == name] for name in METHODS}
-    trains, count = "what trains, beside the head", f"on {feature}"
-    columns = ("MODEL.TRANSFER_TYPE", trains, count, "folds", "Swin, ConvNeXt", "paper")
+    trains, others = "what trains, beside the head", ", ".join(f.title for f in FAMILIES if not f.sequence)
+    columns = ("MODEL.TRANSFER_TYPE", trains, f"on {feature}", "folds", others, "paper")
     rows = [("linear", "nothing", "0", "yes", "yes", "")]
     for name, method in METHODS.items():
         names = ", ".join(f"`{n}`" for n in [name, *also[name]])
@@ -33,7 +34,7 @@ def methods_table(cfg: CfgNode) -> Table:
 def require_support(feature: str, size: tuple[int, int]) -> None:
     """Raises ValueError if no method works on backbone ``feature``: not one of ours, or not with such images."""
     with torch.device("meta"):
-        tokens_of(architecture(feature, size))
+        family_of(architecture(feature, size))
 
 
 def _count(name: str, method: type[Method], cfg: CfgNode, feature: str, size: tuple[int, int]) -> str:

@@ -24,9 +24,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "folder", nargs="?", type=given_path, default=Path(), metavar="FOLDER", help="where you work (default: here)"
     )
-    parser.add_argument(
-        "--only", nargs="+", default=[], metavar="NAME", help="configs or folders (vitune list configs)"
-    )
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="configs, or folders of them")
     edited = parser.add_mutually_exclusive_group()
     edited.add_argument("--keep", action="store_true", help="leave files that you have edited as they are")
     edited.add_argument("--force", action="store_true", help="replace files that you have edited")

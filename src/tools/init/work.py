@@ -35,8 +35,8 @@ def copy_configs(to: Path, names: Sequence[str] = (), force: bool = False, keep:
     """Copy shipped configs to folder ``to``.
 
     Args:
-        names: configs ("digits") or folders of them ("methods"), which come with the files that they are based on; none:
-            all of them, and the scripts for Slurm.
+        names: configs ("digits") or folders of them ("methods"), which come with the files that they are based on;
+            none: all of them, and the scripts for Slurm.
         force: replace files that differ from the shipped ones.
         keep: leave such files as they are.
 
@@ -54,8 +54,8 @@ def copy_configs(to: Path, names: Sequence[str] = (), force: bool = False, keep:
         copied.replaced, copied.kept = copied.kept, []
     if copied.kept and not keep:
         raise FileExistsError(
-            f"in {to}, {_listed(copied.kept)} differ{'s' * (len(copied.kept) == 1)} from what ships with ViTune, and "
-            "nothing was copied: --keep leaves edited files as they are and copies what is missing, --force replaces them"
+            f"in {to}, {_listed(copied.kept)} differ{'s' * (len(copied.kept) == 1)} from what ships with ViTune, so "
+            "nothing was copied: --keep copies what is missing and leaves edited files alone, --force replaces them"
         )
     for path in (*copied.written, *copied.replaced):
         write_text(to / path, (source / path).read_text(encoding="utf-8"))

@@ -1,5 +1,6 @@
 """The table of backbones: what each expects, what its weights are called, and whether they are on this disk."""
 
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -31,39 +32,33 @@ def backbones_table(root: str, word: str = "") -> Table:
     note = (
         "pixels: side of the square images that it was pre-trained on; DATA.CROPSIZE chooses another\n"
         f"also: {aliases}\n"
-        "timm:<name>: a network of timm, whose weights come from the Hugging Face Hub; vitune list backbones timm:dinov2"
+        "timm:<name>: a network of timm with weights from the Hugging Face Hub, as in vitune list backbones timm:dinov2"
     )
     return Table(COLUMNS, rows, "llrlll", below={"licence": "licence: ", "weights": ""}, note=note)
 
 
-def _zoo_rows(word: str, root: str):
+def _zoo_rows(word: str, root: str) -> Iterator[tuple[str, ...]]:
     for name, row in zoo.MODEL_ZOO.items():
         architecture = row.arch if isinstance(row.arch, str) else "VisionTransformer"
         if word.lower() in f"{name} {architecture}".lower():
-            size = (
-                row.arch["img_size"] if isinstance(row.arch, dict) else timm.get_pretrained_cfg(row.arch).input_size[1]
-            )
             path = zoo_file(name, root)
             weights = f"here: {path}" if path else f"missing: {row.files[0]} in {root}"
-            yield name, architecture, str(size), STATISTICS[row.mean_std], row.licence, weights
+            yield name, architecture, _pixels(row), STATISTICS[row.mean_std], row.licence, weights
 
 
-def _timm_rows(word: str):
+def _pixels(row: zoo.Backbone) -> str:
+    return str(row.arch["img_size"] if isinstance(row.arch, dict) else timm.get_pretrained_cfg(row.arch).input_size[1])
+
+
+def _timm_rows(word: str) -> Iterator[tuple[str, ...]]:
     for name in timm.list_pretrained():
         with suppress(ValueError):  # not a network that methods work on
             if word.lower() in name.lower() and zoo.find_backbone(f"timm:{name}") is None:
                 facts = timm.get_pretrained_cfg(name)
-                mean_std = (tuple(facts.mean), tuple(facts.std))
-                weights = f"here: {path}" if (path := hub_file(name)) else "not yet downloaded"
-                statistics = STATISTICS.get(mean_std, "its own")
-                yield (
-                    f"timm:{name}",
-                    name.split(".")[0],
-                    str(facts.input_size[1]),
-                    statistics,
-                    facts.license or "",
-                    weights,
-                )
+                statistics = STATISTICS.get((tuple(facts.mean), tuple(facts.std)), "its own")
+                weights = f"here: {path}" if (path := hub_file(name)) else "not downloaded yet"
+                architecture, pixels = name.split(".")[0], str(facts.input_size[1])
+                yield f"timm:{name}", architecture, pixels, statistics, facts.license or "", weights
 
 
 def zoo_file(name: str, root: str) -> Path | None:

@@ -36,7 +36,9 @@ def configs_table(word: str = "") -> Table:
 
 def description(text: str) -> str:
     """The first sentence of a config's head, the comment that it begins with, without the command that runs it."""
-    head = [line.lstrip("#").removeprefix(" ") for line in takewhile(lambda l: l.startswith("#"), text.splitlines())]
+    head = [
+        line.lstrip("#").removeprefix(" ") for line in takewhile(lambda line: line.startswith("#"), text.splitlines())
+    ]
     lines = []
     for line in head:
         match = COMMAND.search(line)

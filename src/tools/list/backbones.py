@@ -6,6 +6,7 @@ from pathlib import Path
 
 import timm
 from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.constants import HF_HUB_CACHE
 
 from ...models.vit_backbones import zoo
 from ...utils.table import Table
@@ -74,3 +75,11 @@ def hub_file(name: str) -> Path | None:
     hub_id = timm.get_pretrained_cfg(name).hf_hub_id
     paths = (try_to_load_from_cache(hub_id, file) for file in FILES) if hub_id else ()
     return next((Path(path) for path in paths if isinstance(path, str)), None)
+
+
+def downloaded() -> list[str]:
+    """Every backbone of timm whose weights are in the cache of the Hugging Face Hub."""
+    cached = {folder.name for folder in Path(HF_HUB_CACHE).glob("models--*")}
+    ids = {name: timm.get_pretrained_cfg(name).hf_hub_id for name in timm.list_pretrained()}
+    some = [name for name, hub_id in ids.items() if hub_id and f"models--{hub_id.replace('/', '--')}" in cached]
+    return [f"timm:{name}" for name in some if hub_file(name)]

@@ -36,11 +36,9 @@ def configs_table(word: str = "") -> Table:
 
 def description(text: str) -> str:
     """The first sentence of a config's head, the comment that it begins with, without the command that runs it."""
-    head = [
-        line.lstrip("#").removeprefix(" ") for line in takewhile(lambda line: line.startswith("#"), text.splitlines())
-    ]
+    comment = takewhile(lambda line: line.startswith("#"), text.splitlines())
     lines = []
-    for line in head:
+    for line in (line.lstrip("#").removeprefix(" ") for line in comment):
         match = COMMAND.search(line)
         lines.append(line[: match.start()] if match else line)
         if match:

@@ -18,15 +18,13 @@ def methods(args: argparse.Namespace) -> Table:
     from ...configs import checks
     from ...models.listing import methods_table
 
-    config, pairs = first_and_pairs(args.arguments)
-    return methods_table(load_cfg(_file(config), pairs, checks.methods))
+    return methods_table(load_cfg(*config_and_pairs(args.arguments), checks.methods))
 
 
 def tasks(args: argparse.Namespace) -> Table:
     from ...data.listing import tasks_table
 
-    config, pairs = first_and_pairs(args.arguments)
-    return tasks_table(_unchecked(_file(config), pairs).DATA.DATAPATH)
+    return tasks_table(_unchecked(*config_and_pairs(args.arguments)).DATA.DATAPATH)
 
 
 def backbones(args: argparse.Namespace) -> Table:
@@ -71,6 +69,12 @@ def first_and_pairs(arguments: Sequence[str]) -> tuple[str, list[str]]:
     return "".join(arguments[:count]), list(arguments[count:])
 
 
+def config_and_pairs(arguments: Sequence[str]) -> tuple[str, list[str]]:
+    """The file of the config that comes before KEY VALUE pairs, "" if none does, and the pairs."""
+    name, pairs = first_and_pairs(arguments)
+    return name if not name or Path(name).is_file() else str(shipped("configs") / f"{name}.yaml"), pairs
+
+
 def _word(args: argparse.Namespace) -> str:
     if len(args.arguments) > 1:
         raise ConfigError(f"one word to look for is expected, not {' '.join(args.arguments)}")
@@ -79,7 +83,3 @@ def _word(args: argparse.Namespace) -> str:
 
 def _unchecked(config_file: str, pairs: list[str]) -> CfgNode:
     return load_cfg(config_file, pairs, lambda cfg: [])
-
-
-def _file(name: str) -> str:
-    return name if not name or Path(name).is_file() else str(shipped("configs") / f"{name}.yaml")

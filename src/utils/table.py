@@ -39,7 +39,11 @@ class Table:
         for row in self.rows:
             lines.append(_joined(self._padded(row), beside))
             cells = [self.below[self.columns[i]] + row[i] for i in below if row[i] not in ("", "-")]
-            lines += _wrapped("; ".join(cells), width, "    ") if cells else []
+            lines += (
+                _wrapped("; ".join([*(cell.rstrip(".") for cell in cells[:-1]), cells[-1]]), width, "    ")
+                if cells
+                else []
+            )
         return "\n".join([*lines, *([""] if self.note else []), *_wrapped(self.note, width)])
 
     def markdown(self, padded: bool = False) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fvcore.common.config import CfgNode
 
+from ...utils.paths import user_cache
 from .section import Section, size
 
 LITTLE_DISK = 2 * 2**30
@@ -17,10 +18,8 @@ def folders(cfg: CfgNode) -> Section:
     """Where results, kept images and downloads go: free space, and whether they can be written to."""
     from huggingface_hub.constants import HF_HUB_CACHE, HF_HUB_OFFLINE
 
-    from ...data.opened import cache_folder
-
     section = Section("Folders")
-    output, cache = Path(cfg.OUTPUT_DIR).expanduser(), cache_folder(cfg.DATA.CACHE_DIR)
+    output, cache = Path(cfg.OUTPUT_DIR), Path(cfg.DATA.CACHE_DIR) if cfg.DATA.CACHE_DIR else user_cache()
     section.facts["OUTPUT_DIR"] = _described(output)
     if why := unwritable(output):
         section.errors.append(f"OUTPUT_DIR {output} cannot be written to ({why}): choose another OUTPUT_DIR")

@@ -2,6 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
+from ...configs import checks
+from ...configs.config import load_cfg
+from . import devices, machine, software, storage
 from .section import Section
 
 
@@ -11,18 +14,10 @@ def examine(config_file: str, pairs: Sequence[str]) -> Iterator[Section]:
     Raises:
         ConfigError: the settings have problems.
     """
-    from . import machine, software
-
     yield software.versions()
     yield software.optional()
     yield machine.processor()
-
-    from ...configs.config import load_cfg
-
-    cfg = load_cfg(config_file, pairs, lambda cfg: [])
-
-    from . import devices, storage
-
+    cfg = load_cfg(config_file, pairs, checks.nothing)
     yield storage.folders(cfg)
     yield (computing := devices.devices(cfg.DEVICE))
     if not computing.errors:

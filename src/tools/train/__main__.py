@@ -37,7 +37,13 @@ def work(args: argparse.Namespace) -> int | None:
 
 def main(argv: list[str]) -> int:
     return command.run(
-        "train", __doc__, add_options, work, argv, goes_on="the same command with --resume goes on from there"
+        "train",
+        __doc__,
+        add_options,
+        work,
+        argv,
+        goes_on="the same command with --resume goes on from there",
+        stderr=lambda args: args.list_methods or args.list_tasks,
     )
 
 

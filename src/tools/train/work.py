@@ -43,7 +43,8 @@ def listing(args: argparse.Namespace) -> str:
     if args.list_methods:
         from ...models.listing import methods_table  # here: it builds networks
 
-        return methods_table(load_cfg(args.config_file, args.opts, checks.methods))
+        return methods_table(load_cfg(args.config_file, args.opts, checks.methods)).markdown()
     from ...data.listing import tasks_table
 
-    return tasks_table(load_cfg(args.config_file, args.opts, checks.nothing).DATA.DATAPATH)
+    root = load_cfg(args.config_file, args.opts, checks.nothing).DATA.DATAPATH
+    return tasks_table(root).markdown(padded=True)

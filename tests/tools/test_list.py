@@ -112,7 +112,7 @@ def test_keys_are_found_by_name_and_by_meaning(capsys):
 
 
 def test_recipes_are_chosen_as_repro_does(capsys):
-    output = listed(capsys, "recipes", "--method", "LoRA", "--task", "dtd", "--paper", "Convpass")
+    output = listed(capsys, "recipes", "--method", "LoRA", "--task", "dtd", "--paper", "OSU")
     assert "LoRA" in output
     assert "FacT" not in output
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from fvcore.common.config import CfgNode
 
+from ...configs.facts import methods_label
 from ...engine.results import RunFolder, run_folder
 from ...engine.run import run
 from ...engine.shared import Shared
@@ -91,5 +92,5 @@ def report(rows: list[Row]) -> int:
 
 def perform(cfgs: list[CfgNode]) -> int:
     """Do the runs of one method and print their table; the exit status."""
-    methods = cfgs[0].MODEL.TRANSFER_TYPE + (f" + {cfgs[0].FREQFIT}" if cfgs[0].FREQFIT else "")
+    methods = methods_label(cfgs[0].MODEL.TRANSFER_TYPE, cfgs[0].FREQFIT, " + ")
     return report(run_all([(methods, cfg) for cfg in cfgs]))

@@ -1,7 +1,6 @@
 """vitune list: what there is, in words to pick from."""
 
 import json
-import sys
 
 import pytest
 

@@ -17,6 +17,8 @@ import os
 import shutil
 import sys
 
+from ...utils.logging import setup_logging
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("arguments", nargs="*", metavar="[CONFIG] KEY VALUE", help="a config, and settings of a run")
@@ -24,12 +26,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def work(args: argparse.Namespace) -> int:
-    from ..list.work import config_and_pairs
+    from ..list.work import first_and_pairs
     from .section import content
     from .work import examine, verdict
 
     sections, width = [], min(100, shutil.get_terminal_size().columns)
-    for section in examine(*config_and_pairs(args.arguments)):
+    for section in examine(*first_and_pairs(args.arguments)):
         sections.append(section)
         if not args.json:
             print(section.text(width), end="\n\n", flush=True)
@@ -41,6 +43,7 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser)
     args = parser.parse_intermixed_args(argv)
+    setup_logging(stderr=True)
     try:
         return work(args)
     except (ValueError, OSError) as error:

@@ -21,6 +21,8 @@ import os
 import shutil
 import sys
 
+from ...utils.logging import setup_logging
+
 WHAT = ("methods", "tasks", "backbones", "recipes", "configs", "keys")
 FORMATS = ("text", "markdown", "json")
 
@@ -54,6 +56,7 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser)
     args = parser.parse_intermixed_args(argv)
+    setup_logging(stderr=True)
     try:
         return work(args)
     except (ValueError, OSError) as error:

@@ -17,7 +17,7 @@ logger = logging.getLogger("train")
 
 def train_command(args: argparse.Namespace) -> int:
     """The exit status of train.py with these arguments."""
-    setup_logging()
+    setup_logging(stderr=args.list_methods or args.list_tasks)  # stdout has the table, and nothing else
     try:
         return _command(args)
     except ConfigError as error:

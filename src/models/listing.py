@@ -3,6 +3,7 @@
 import torch
 from fvcore.common.config import CfgNode
 
+from ..configs.facts import image_size
 from ..utils.table import Table
 from .families import FAMILIES, family_of
 from .method import Method
@@ -17,7 +18,7 @@ def methods_table(cfg: CfgNode) -> Table:
         ValueError: no method works on the backbone; the message says why.
     """
     feature = cfg.DATA.FEATURE or "sup_vitb16_imagenet21k"
-    size = tuple(cfg.DATA.IMAGE_SIZE) or (cfg.DATA.CROPSIZE, cfg.DATA.CROPSIZE)
+    size = image_size(cfg)
     require_support(feature, size)
     also = {name: [short for short, (method, _) in SHORTHANDS.items() if method == name] for name in METHODS}
     trains, others = "what trains, beside the head", ", ".join(f.title for f in FAMILIES if not f.sequence)
@@ -26,7 +27,8 @@ def methods_table(cfg: CfgNode) -> Table:
     for name, method in METHODS.items():
         names = ", ".join(f"`{n}`" for n in [name, *also[name]])
         marks = ("yes" if flag else "no" for flag in (method.folds, method.for_any_backbone))
-        rows.append((names, method.learns, _count(name, method, cfg, feature, size), *marks, method.paper))
+        learns = method.described(cfg.MODEL.get(config_name(name), CfgNode()))
+        rows.append((names, learns, _count(name, method, cfg, feature, size), *marks, method.paper))
     return Table(columns, rows, "llrccl", below={trains: "", "paper": ""})
 
 

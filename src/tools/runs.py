@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from fvcore.common.config import CfgNode
 
 from ..configs.config import ConfigError, load_cfg
+from ..configs.facts import methods_label
 from ..engine.results import RunFolder, run_folder
 from ..engine.run import run
 from ..engine.shared import Shared
@@ -120,7 +121,7 @@ def _main(argv: list[str]) -> int:
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    methods = cfgs[0].MODEL.TRANSFER_TYPE + (f" + {cfgs[0].FREQFIT}" if cfgs[0].FREQFIT else "")
+    methods = methods_label(cfgs[0].MODEL.TRANSFER_TYPE, cfgs[0].FREQFIT, " + ")
     return report(run_all([(methods, cfg) for cfg in cfgs]))
 
 

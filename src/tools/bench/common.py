@@ -14,6 +14,7 @@ from fvcore.common.config import CfgNode
 from torch import nn
 
 from ...configs.config import load_cfg
+from ...configs.facts import image_size
 from ...engine.run import choose_device
 from ...models.vit_backbones.zoo import architecture
 from ...utils.progress import tqdm
@@ -113,16 +114,14 @@ def random_vit(cfg: CfgNode, num_classes: int = 0) -> nn.Module:
     Raises:
         ValueError: unknown name, or an image size that does not fit.
     """
-    size = tuple(cfg.DATA.IMAGE_SIZE) or (cfg.DATA.CROPSIZE, cfg.DATA.CROPSIZE)
-    vit = architecture(cfg.DATA.FEATURE, size)
+    vit = architecture(cfg.DATA.FEATURE, image_size(cfg))
     vit.reset_classifier(num_classes)
     return vit.eval()
 
 
 def image_batch(cfg: CfgNode, count: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Random images (count, 3, H, W) and labels (count,)."""
-    size = tuple(cfg.DATA.IMAGE_SIZE) or (cfg.DATA.CROPSIZE, cfg.DATA.CROPSIZE)
-    return torch.randn(count, 3, *size, device=device), torch.randint(CLASSES, (count,), device=device)
+    return torch.randn(count, 3, *image_size(cfg), device=device), torch.randint(CLASSES, (count,), device=device)
 
 
 def take_turns(contenders: dict[str, Callable[[], Work]], rounds: int, device: torch.device) -> dict[str, Timing]:

@@ -13,25 +13,23 @@ Exit status: 0 if a run can start, warnings or not; 1 if something would stop it
 
 import argparse
 import json
-import os
 import shutil
 import sys
 
-from ...utils.logging import setup_logging
+from .. import command
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("arguments", nargs="*", metavar="[CONFIG] KEY VALUE", help="a config, and settings of a run")
+    command.add_config(parser, "folders and device of a run")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def work(args: argparse.Namespace) -> int:
-    from ..list.work import first_and_pairs
     from .section import content
     from .work import examine, verdict
 
     sections, width = [], min(100, shutil.get_terminal_size().columns)
-    for section in examine(*first_and_pairs(args.arguments)):
+    for section in examine(args.config_file, args.opts):
         sections.append(section)
         if not args.json:
             print(section.text(width), end="\n\n", flush=True)
@@ -40,17 +38,7 @@ def work(args: argparse.Namespace) -> int:
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_options(parser)
-    args = parser.parse_intermixed_args(argv)
-    setup_logging(stderr=True)
-    try:
-        return work(args)
-    except (ValueError, OSError) as error:
-        if os.environ.get("VITUNE_DEBUG"):
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if type(error).__name__ == "ConfigError" else 1
+    return command.run("doctor", __doc__, add_options, work, argv, stderr=lambda args: True)
 
 
 if __name__ == "__main__":

@@ -13,11 +13,11 @@ Exit status: 0 when the files are there; 1 if not, because a name is unknown, sa
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
 from ...utils.paths import given_path
+from .. import command
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -38,16 +38,7 @@ def work(args: argparse.Namespace) -> None:
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_options(parser)
-    args = parser.parse_args(argv)
-    try:
-        return work(args) or 0
-    except (ValueError, OSError) as error:
-        if os.environ.get("VITUNE_DEBUG"):
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return command.run("init", __doc__, add_options, work, argv)
 
 
 if __name__ == "__main__":

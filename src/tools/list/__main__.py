@@ -17,11 +17,10 @@ method works on, or a word that nothing has in its name.
 """
 
 import argparse
-import os
 import shutil
 import sys
 
-from ...utils.logging import setup_logging
+from .. import command
 
 WHAT = ("methods", "tasks", "backbones", "recipes", "configs", "keys")
 FORMATS = ("text", "markdown", "json")
@@ -34,12 +33,22 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         metavar="WORD | CONFIG | KEY VALUE",
         help="a word to look for (backbones, recipes, configs, keys), or a config and settings (methods, tasks)",
-    )
+    ).completer = complete
     parser.add_argument("--format", choices=FORMATS, default="text", help="default: %(default)s")
     parser.add_argument("--paper", default="", metavar="TEXT", help="recipes of sources with this in their name")
     parser.add_argument("--method", default="", metavar="TEXT", help="recipes of methods with this in their name")
     parser.add_argument("--task", default="", metavar="TASK", help="recipes of this task alone")
     parser.add_argument("--tflops", type=float, default=45.0, metavar="N", help="of the GPU (default: 45, see repro)")
+
+
+def complete(prefix: str, parsed_args: argparse.Namespace, **_: object) -> list[str]:
+    """What the shell may put in after WHAT."""
+    from ...configs.files import config_names
+    from ...configs.reference import all_keys
+
+    if parsed_args.what in ("configs", "recipes"):
+        return config_names()
+    return [*(config_names() if parsed_args.what in ("methods", "tasks") else []), *all_keys()]
 
 
 def work(args: argparse.Namespace) -> int:
@@ -53,17 +62,7 @@ def work(args: argparse.Namespace) -> int:
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_options(parser)
-    args = parser.parse_intermixed_args(argv)
-    setup_logging(stderr=True)
-    try:
-        return work(args)
-    except (ValueError, OSError) as error:
-        if os.environ.get("VITUNE_DEBUG"):
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if type(error).__name__ == "ConfigError" else 1
+    return command.run("list", __doc__, add_options, work, argv, stderr=lambda args: True)
 
 
 if __name__ == "__main__":

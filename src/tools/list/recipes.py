@@ -3,7 +3,8 @@
 import math
 
 from ...utils.table import Table
-from ..repro import TFLOPS, Row, rows
+from ..repro.__main__ import TFLOPS
+from ..repro.work import Row, rows
 
 COLUMNS = ("recipe", "method", "runs", "GPU hours", "backbone", "published", "epoch", "source", "command")
 BELOW = {"backbone": "", "published": "", "epoch": "epoch: ", "source": "by ", "command": ""}

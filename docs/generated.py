@@ -5,6 +5,7 @@ import inspect
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
@@ -45,7 +46,8 @@ def method_names() -> list[str]:
 
 def methods_table() -> str:
     """The table that ``vitune list methods`` prints, each method linked to its page."""
-    return re.sub(r"(?m)^\| `([\w-]+)`", r"| [`\1`](\1.md)", table().markdown())
+    short = ["method", table().columns[1], "on ViT-B/16", *table().columns[3:]]
+    return re.sub(r"(?m)^\| `([\w-]+)`", r"| [`\1`](\1.md)", replace(table(), columns=short).markdown())
 
 
 def method_page(name: str) -> str:
@@ -125,8 +127,8 @@ KEYS_HEAD = ["| key | default | values | what it sets |", "|---|---|---|---|"]
 KEYS_TEXT = """# Config keys
 
 Set a key in a YAML file or as `KEY VALUE` on the command line. A misspelt key stops the run and names the nearest ones.
-Keys of methods that are not in use have no effect. The last section lists the keys that are not part of the experiment:
-most of them do not change the name of a run's folder."""
+Keys of methods that are not in use have no effect. The last section lists the keys that belong to the machine, which do
+not change the name of a run's folder, and those that belong to one task."""
 ROLES = {
     "machine": "**of the machine**: where things are and how fast; the result is the same experiment",
     "task": "**of one task**: they mean nothing for another data set",
@@ -141,11 +143,12 @@ def keys_table(prefix: str) -> str:
 
 
 def key_row(key: Key) -> str:
-    comment = re.sub(r"([\\|<*_\[\]])", r"\\\1", key.comment).replace("``", "`")
+    parts = key.comment.replace("``", "`").replace("|", "\\|").split("`")
+    parts[::2] = [re.sub(r"([*_])", r"\\\1", part).replace("<", "&lt;") for part in parts[::2]]  # not what is code
     values = ", ".join(f"`{shown(choice)}`" for choice in key.choices)
     if key.low is not None or key.high is not None:
-        values = f"{key.range} {key.unit}".strip()
-    return f"| `{key.name}` | `{shown(key.default)}` | {values or key.form} | {comment} |"
+        values = key.range + (f" ({key.unit})" if key.unit else "")
+    return f"| `{key.name}` | `{shown(key.default)}` | {values or key.form} | {'`'.join(parts)} |"
 
 
 def shown(value: object) -> str:
@@ -167,8 +170,8 @@ def keys_page() -> str:
 
 
 def roles() -> Iterator[str]:
-    """The keys that are not part of the experiment, by what they are part of."""
-    yield "## Keys that are not part of the experiment\n"
+    """The keys that are not part of every experiment, by what they are part of."""
+    yield "## Keys of the machine and of a task\n"
     for role, text in ROLES.items():
         names = ", ".join(f"`{name}`" for name, key in all_keys().items() if key.role == role)
         yield f"- {text}: {names}"

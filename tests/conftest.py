@@ -5,19 +5,17 @@ import os
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test fetches anything
 os.environ["OMP_NUM_THREADS"] = "1"  # models this small gain nothing from more threads, and lose much on a busy machine
 
-import os
-import tempfile
-from pathlib import Path
-
 import pytest
 import torch
 from fvcore.common.config import CfgNode
+from scratch import scratch_file, scratch_folder
 from timm.models.vision_transformer import VisionTransformer
 
 from src.configs.config import get_cfg
 from src.models.allocation import Rules, allocate, pieces
 from src.models.vit_models import METHODS, TunedViT, parse
 
+os.environ["XDG_CACHE_HOME"] = str(scratch_folder() / "cache")  # where decoded images are kept
 DEVICE = os.environ.get("TEST_DEVICE", "cpu")  # where the parity cases and FreqFit's two forms are computed
 
 
@@ -52,15 +50,6 @@ def make_allocation(vit: VisionTransformer, rules: Rules, budget: float = 3000.0
     path = scratch_file("allocation.safetensors")
     allocate(vit, random, rules, budget).save(path)
     return str(path)
-
-
-SCRATCH = tempfile.TemporaryDirectory(prefix="vitune-test-")  # removed at exit
-os.environ["XDG_CACHE_HOME"] = f"{SCRATCH.name}/cache"  # where decoded images are kept
-
-
-def scratch_file(name: str) -> Path:
-    """A new path for a file that lives as long as the tests run."""
-    return Path(tempfile.mkdtemp(dir=SCRATCH.name)) / name
 
 
 def make_cfg(**keys) -> CfgNode:

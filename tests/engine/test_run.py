@@ -12,6 +12,7 @@ import torch
 import yaml
 from methods import ALONE, MIXES, each
 from PIL import Image
+from programs import Program, run_program
 from runs import QUICK, quick, same_result
 from safetensors import safe_open
 
@@ -25,11 +26,6 @@ from src.engine.run import evaluate_run, run
 from src.engine.trainer import NonFiniteLoss, autocast
 from src.utils.io import exclusive, read_json, read_json_lines, write_atomic
 from src.utils.signals import Interrupted
-
-
-def command(*args) -> subprocess.CompletedProcess:
-    """train.py as a user starts it."""
-    return subprocess.run([sys.executable, "train.py", *map(str, args)], capture_output=True, text=True, timeout=300)
 
 
 @pytest.fixture
@@ -50,7 +46,9 @@ def main(capsys):
 def finished(tmp_path_factory):
     """One run of the command line, and what it printed."""
     out = tmp_path_factory.mktemp("finished")
-    done = command(*QUICK, "OUTPUT_DIR", out, "MODEL.TRANSFER_TYPE", "lora", "FREQFIT", "freqfit")
+    command = [sys.executable, "train.py", *QUICK, "OUTPUT_DIR", str(out)]
+    methods = ["MODEL.TRANSFER_TYPE", "lora", "FREQFIT", "freqfit"]
+    done = subprocess.run([*command, *methods], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     (result,) = out.rglob("result.json")
     return RunFolder(result.parent), done
@@ -208,11 +206,7 @@ def test_killed_run_resumes_to_the_very_same_result(tmp_path):
     ]  # fmt: skip
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     run(load_cfg("", settings), RunFolder(whole))
-    process = subprocess.Popen(
-        [sys.executable, "train.py", *settings, "--run-dir", str(broken)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    process = Program("train.py", *settings, "--run-dir", broken)
     metrics = broken / "metrics.jsonl"
     while not (metrics.is_file() and len(read_json_lines(metrics)) >= 2):
         assert process.poll() is None, "the run ended before it could be killed"
@@ -221,10 +215,10 @@ def test_killed_run_resumes_to_the_very_same_result(tmp_path):
     process.wait()
     assert not (broken / "result.json").exists()
 
-    refused = command(*settings, "--run-dir", broken)
+    refused = run_program("train.py", *settings, "--run-dir", broken)
     assert refused.returncode == 1
     assert "--resume" in refused.stderr
-    resumed = command("--run-dir", broken, "--resume")
+    resumed = run_program("train.py", "--run-dir", broken, "--resume")
     assert resumed.returncode == 0, resumed.stderr
     assert "resuming after epoch" in resumed.stdout
     same_result(whole, broken)

@@ -3,13 +3,13 @@
 import json
 import os
 import subprocess
-import sys
 
 import pytest
 import timm
 import torch
 from conftest import randomise
 from paths import ROOT
+from programs import run_program
 from runs import QUICK, learned, quick, run_as_printed
 from timm.models.vision_transformer import VisionTransformer
 
@@ -60,10 +60,10 @@ def test_plain_timm_loads_what_was_merged(finished, tmp_path, main, out, images)
 
 
 def test_it_is_a_command(finished, tmp_path):
-    command = [sys.executable, "-m", "src.tools.merge"]
-    shown = subprocess.run([*command, "--help"], capture_output=True, text=True, check=True).stdout
+    command = ["-m", "src.tools.merge"]
+    shown = run_program(*command, "--help").stdout
     assert "python -m src.tools.merge output/" in shown
-    done = subprocess.run([*command, str(finished), str(tmp_path / "out.pth")], capture_output=True, text=True)
+    done = run_program(*command, finished, tmp_path / "out.pth")
     assert (done.returncode, done.stderr) == (0, "")
 
 

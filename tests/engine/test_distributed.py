@@ -18,7 +18,12 @@ from src.engine.run import run
 from src.utils import distributed
 from src.utils.io import read_json, read_json_lines
 
-SETTINGS = [*QUICK, "DATA.TRAIN_SPLIT", "train", "DATA.BATCH_SIZE", "13", "SOLVER.TOTAL_EPOCH", "2"]
+pytestmark = pytest.mark.slow
+
+SETTINGS = [
+    *QUICK, "DATA.TRAIN_SPLIT", "train", "DATA.BATCH_SIZE", "13", "SOLVER.TOTAL_EPOCH", "2", "DATA.NO_TEST", "True"
+]  # fmt: skip
+TESTED = ["DATA.NO_TEST", "False"]
 # Not adam: it makes the same step of a gradient that is nothing but rounding, such as that of the keys' bias.
 END2END = ["MODEL.TRANSFER_TYPE", "end2end", "SOLVER.OPTIMIZER", "sgd", "SOLVER.BASE_LR", "0.02"]
 
@@ -70,9 +75,9 @@ def assert_alike(one: Path, other: Path) -> None:
     [
         # Batches of 13, 13, ..., 2 of 80: parts of unequal size.
         ["MODEL.TRANSFER_TYPE", "lora", "FREQFIT", "freqfit", "SOLVER.ACCUMULATE", "3", "SOLVER.CLIP_GRAD", "0.5"],
-        ["MODEL.TRANSFER_TYPE", "linear"],
+        ["MODEL.TRANSFER_TYPE", "linear", *TESTED],
         ["DATA.MIXUP", "0.4", "DATA.CUTMIX", "1.0", "DATA.AUGMENT", "crop_flip", "MODEL.TRANSFER_TYPE", "adapter"],
-        [*END2END],
+        [*END2END, *TESTED],
         [*END2END, "SOLVER.FSDP", "True", "SOLVER.ACCUMULATE", "2", "SOLVER.CLIP_GRAD", "0.5"],
     ],
     ids=["lora", "linear", "mixing", "ddp", "fsdp"],
@@ -80,8 +85,9 @@ def assert_alike(one: Path, other: Path) -> None:
 def test_two_processes_do_what_one_does(tmp_path, settings):
     one, two = alone(tmp_path / "one", *settings), together(2, tmp_path / "two", *settings)
     assert_alike(tmp_path / "one", tmp_path / "two")
-    assert two["test"]["images"] == one["test"]["images"] == 797
-    assert two["test"]["top1"] == pytest.approx(one["test"]["top1"], abs=0.004)
+    if "False" in settings:
+        assert two["test"]["images"] == one["test"]["images"] == 797
+        assert two["test"]["top1"] == pytest.approx(one["test"]["top1"], abs=0.004)
     assert two["cost"]["processes"] == 2
     assert two["cost"]["parameters"] == one["cost"]["parameters"]
 

@@ -131,6 +131,7 @@ def test_every_tool_that_trains_can_be_asked_to_stop_at_any_time(tmp_path, monke
     assert "stopped by SIGTERM; the same command goes on from there" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments(whole, tmp_path):
     """kill -9, again and again: every file that is there can be read, and the end is the same."""
     folder, kills = RunFolder(tmp_path / "run"), 0
@@ -141,7 +142,7 @@ def test_killed_at_random_moments(whole, tmp_path):
         before = len(read_json_lines(folder.metrics)) if folder.metrics.is_file() else 0
         if kills % 2:
             wait_for(process, folder.metrics, min(before + 1, 3))
-        time.sleep(draw.random() * (0.5 if kills % 2 else 6))
+        time.sleep(draw.random() * (0.5 if kills % 2 else 1.5))
         process.kill()
         process.communicate()
         kills += 1

@@ -28,6 +28,7 @@ from src.utils.io import read_json
 def finished(tmp_path_factory):
     """A finished run's folder."""
     settings = ["MODEL.TRANSFER_TYPE", "block+rlrr+lora+ssf", "MODEL.BLOCK.SPLIT", "2", "SOLVER.TOTAL_EPOCH", "1"]
+    settings += ["DATA.CROPSIZE", "32"]
     cfg, folder = quick(tmp_path_factory.mktemp("finished"), *settings)
     run(cfg, folder)
     return folder.path
@@ -202,8 +203,12 @@ def test_timm_builds_every_row_of_the_zoo_from_its_arguments(name):
 def test_backbones_of_every_kind_come_back_from_a_folder(feature, methods, size, tmp_path):
     """Cut to two blocks, with random weights: the published ones are not there."""
     if row := MODEL_ZOO.get(feature):
-        vit = create_vit(row, size)
+        with torch.device("meta"):
+            vit = create_vit(row, size)
         vit.blocks = vit.blocks[:2]
+        vit.to_empty(device="cpu")
+        for name, param in vit.named_parameters():
+            torch.nn.init.normal_(param, float("norm" in name and name.endswith("weight")), 0.02)
     else:
         vit = timm.create_model(feature.removeprefix("timm:"))
     cfg = load_cfg("", [*QUICK, "DATA.FEATURE", feature, "DATA.CROPSIZE", "224", "MODEL.TRANSFER_TYPE", methods])

@@ -4,7 +4,7 @@
 #   sbatch configs/ray_slurm.sh --config-file configs/sweeps/vpt_linear.yaml DATA.DATAPATH /data/vtab-1k
 #   GPUS_PER_RUN=0.5 sbatch configs/ray_slurm.sh --config-file configs/sweeps/study.yaml DATA.DATAPATH /data/vtab-1k
 #
-# Needs requirements-ray.txt in .venv, and this folder, OUTPUT_DIR and the data where all machines see them. When the time
+# Needs 'vitune[ray]' in .venv, and this folder, OUTPUT_DIR and the data where all machines see them. When the time
 # is up the job goes back into the queue, and the sweep goes on where it was.
 #SBATCH --job-name=vitune-sweep
 #SBATCH --nodes=2

@@ -15,9 +15,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from .presets import TF1
 from .sources.base import DataError
-
-TF1 = "bilinear_tf1"
 
 
 def resize(
@@ -49,7 +48,10 @@ def _tf1(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """(H, W, 3), uint8 or float32 -> (*size, 4) of the same type; the fourth channel means nothing."""
     cv2 = _cv2()
     if int(cv2.__version__.split(".")[0]) < 5:  # which rounded positions to 1/32 of a pixel
-        raise DataError(f"TensorFlow 1's resize needs OpenCV 5, and here is {cv2.__version__}: requirements.txt has it")
+        raise DataError(
+            f"TensorFlow 1's resize needs OpenCV 5, and {cv2.__version__} is installed: "
+            "pip install 'opencv-python-headless>=5'"
+        )
     scale = np.array([[pixels.shape[1] / size[1], 0, 0], [0, pixels.shape[0] / size[0], 0]])
     how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2RGBA)  # of four channels in half the time of three

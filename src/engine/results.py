@@ -14,28 +14,13 @@ import simplejson
 import torch
 from fvcore.common.config import CfgNode
 
-from ..configs.config import changed
+from .. import __version__
+from ..configs.config import changed, keys_of
+from ..configs.keys import MACHINE
 from ..utils.io import read_json
 
-# Keys that say where things are or how fast they go, not what is computed.
-NOT_THE_EXPERIMENT = (
-    "OUTPUT_DIR",
-    "DEVICE",
-    "WANDB",
-    "MLFLOW",
-    "MODEL.MODEL_ROOT",
-    "DATA.NUM_WORKERS",
-    "DATA.CACHE",
-    "DATA.CACHE_DIR",
-    "DATA.CACHE_GB",
-    "DATA.CACHE_PLACE",
-    "DATA.CACHE_FEATURES",
-    "DATA.CACHE_FEATURES_GB",
-    "MODEL.SAVE_CKPT",
-    "SOLVER.SAVE_EVERY",
-)
-# Keys that may also differ when a finished run is tested again: files move.
-MAY_MOVE = (*NOT_THE_EXPERIMENT, "DATA.DATAPATH", "DATA.CORRUPT", "DATA.EVAL_BATCH_SIZE", "MODEL.WEIGHT_PATH")
+# Keys that may differ, beside those of the machine, when a finished run is tested again: files move.
+MOVABLE = ("DATA.DATAPATH", "DATA.CORRUPT", "DATA.EVAL_BATCH_SIZE", "MODEL.WEIGHT_PATH")
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "yacs", "fvcore")
 
@@ -130,13 +115,18 @@ def _require_result(result: dict) -> None:
         raise TypeError("a part is of another type")
 
 
+def may_move() -> tuple[str, ...]:
+    """Keys that may differ when a finished run is tested again."""
+    return (*keys_of(MACHINE), *MOVABLE)
+
+
 def run_folder(cfg: CfgNode) -> RunFolder:
     """The folder that belongs to a config: readable names, and a hash that tells apart what the names do not."""
     data = cfg.DATA.NAME
     if cfg.DATA.DATAPATH and data == "folder":
         data = f"folder-{Path(cfg.DATA.DATAPATH).absolute().name}"
     methods = cfg.MODEL.TRANSFER_TYPE + (f"+{cfg.FREQFIT}" if cfg.FREQFIT else "")
-    settings = {k: v for k, v in changed(cfg).items() if k not in NOT_THE_EXPERIMENT}
+    settings = {k: v for k, v in changed(cfg).items() if k not in keys_of(MACHINE)}
     digest = hashlib.sha256(simplejson.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
     last = f"lr{cfg.SOLVER.BASE_LR:g}_wd{cfg.SOLVER.WEIGHT_DECAY:g}_seed{cfg.SEED}_{digest}"
     parts = (data, cfg.DATA.FEATURE, methods, last)
@@ -153,7 +143,7 @@ def environment(device: torch.device | None = None) -> dict:
     on_gpu = torch.cuda.is_available() and (device is None or device.type == "cuda")
     return {
         "python": platform.python_version(),
-        "packages": {name: version(name) for name in PACKAGES},
+        "packages": {"vitune": __version__} | {name: version(name) for name in PACKAGES},
         "platform": platform.platform(),
         "device": torch.cuda.get_device_name(device) if on_gpu else platform.processor() or "cpu",
         "threads": torch.get_num_threads(),
@@ -164,22 +154,26 @@ def environment(device: torch.device | None = None) -> dict:
 
 def command_line() -> str:
     """How this process was started, or the one that it works for; to be run in this folder, as bash takes it."""
-    program, root = Path(sys.argv[0]).absolute(), Path(__file__).parents[2]
+    program, package = Path(sys.argv[0]).absolute(), Path(__file__).parents[1]
     called = [sys.argv[0]]
-    if program.is_relative_to(root / "src"):  # python -m src.tools.demo
+    if program.is_relative_to(package):  # python -m src.tools.demo, or python -m vitune.tools.demo
         module = program.parent if program.name == "__main__.py" else program.with_suffix("")
-        called = ["-m", ".".join(module.relative_to(root).parts)]
+        called = ["-m", ".".join((__name__.split(".")[0], *module.relative_to(package).parts))]
     return shlex.join([sys.executable, *called, *sys.argv[1:]])
 
 
 def _git_revision() -> str:
-    """The commit, with "+changes" where src/ differs from it, new files included; "" outside a git checkout."""
+    """The commit, with "+changes" where src/ differs from it, new files included; "" outside a git checkout.
+
+    Also "" where ViTune is installed below a checkout of something else: that commit says nothing about this code.
+    """
 
     def git(*arguments: str) -> str:
         here = Path(__file__).parents[1]
         return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
+        git("ls-files", "--error-unmatch", __file__)
         return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", ".") else "")
     except (OSError, subprocess.CalledProcessError):
         return ""

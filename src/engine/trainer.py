@@ -4,7 +4,7 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import islice
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..configs.checks import rarely_measured
 from ..data.loader import Loader
+from ..models.memo import Memo
 from ..models.vit_models import TunedViT
 from ..solver.ema import Average
 from ..solver.losses import build_loss, class_weights
@@ -29,12 +30,13 @@ from .features import reuse_features
 from .logistic import fit_head
 from .precision import autocast
 from .results import RunFolder
-from .shared import Shared
 from .step import TrainingStep, compiled, over_processes, shard, some_unreached, with_shared_norms
 from .trackers import Trackers
 
 logger = logging.getLogger(__name__)
 
+
+Watch = Callable[[list[dict]], None]  # of the rows of metrics.jsonl so far
 
 PROGRESS = ("rows", "best", "steps", "epoch_seconds", "losses", "seconds")  # what last.ckpt keeps of a Trainer
 
@@ -49,8 +51,10 @@ def train(
     loaders: dict[str, Loader],
     run: RunFolder,
     stop: StopSignals | None = None,
-    shared: Shared | None = None,
     trackers: Trackers | None = None,
+    memo: Memo | None = None,
+    watch: Watch | None = None,
+    save_seconds: float = 0.0,
 ) -> dict:
     """Train ``model`` on ``loaders["train"]`` and leave it with the weights to be tested.
 
@@ -59,7 +63,10 @@ def train(
     BEST_TEST_EPOCH, and never chooses by it.
 
     Args:
-        trackers: who is told of every epoch.
+        trackers: TensorBoard and the like, which log every epoch.
+        memo: what earlier runs computed for this model.
+        watch: called after every epoch with the rows of metrics.jsonl so far; may raise StoppedEarly.
+        save_seconds: last.ckpt and metrics.jsonl are written after an epoch only if the last time was so long ago.
 
     Returns:
         what the result says of training: epochs, the best epoch and its validation metrics, seconds; and the ``rows``
@@ -67,12 +74,12 @@ def train(
 
     Raises:
         NonFiniteLoss: the loss is infinite or not a number.
-        StoppedEarly: whoever watches (``shared.watch``) has seen enough.
+        StoppedEarly: ``watch`` raised it.
         Interrupted: ``stop`` was asked for; what was done is in ``run.last``.
     """
     if cfg.SOLVER.OPTIMIZER == "lbfgs":
-        return fit_head(cfg, model, loaders, run, trackers)
-    training = Training(cfg, model, loaders, run, shared or Shared(), trackers)
+        return fit_head(cfg, model, loaders, run, trackers, memo)
+    training = Training(cfg, model, loaders, run, trackers, memo, watch, save_seconds)
     training.resume()
     training.prepare()
     with stop.deferred() if stop else nullcontext():
@@ -96,14 +103,26 @@ class Training:
         model: TunedViT,
         loaders: dict[str, Loader],
         run: RunFolder,
-        shared: Shared,
         trackers: Trackers | None = None,
+        memo: Memo | None = None,
+        watch: Watch | None = None,
+        save_seconds: float = 0.0,
     ):
-        self.cfg, self.solver, self.model, self.run_folder, self.trackers = cfg, cfg.SOLVER, model, run, trackers
-        self.shared, self.saved, self.save_took = shared, time.perf_counter(), 0.0
-        self.loader, self.val = loaders["train"], loaders.get("val")
+        self.cfg = cfg
+        self.solver = cfg.SOLVER
+        self.model = model
+        self.memo = memo or Memo()
+        self.run_folder = run
+        self.trackers = trackers
+        self.watch = watch
+        self.save_seconds = save_seconds
+        self.saved_at = time.perf_counter()
+        self.save_took = 0.0
+        self.loader = loaders["train"]
+        self.val = loaders.get("val")
         self.test = loaders.get("test") if self.solver.BEST_TEST_EPOCH else None  # for the record, see _test
-        self.device, labels = self.loader.device, self.loader.labels.numpy()
+        self.device = self.loader.device
+        labels = self.loader.labels.numpy()
         weights = class_weights(labels, model.head.last_layer.out_features, cfg.DATA.CLASS_WEIGHTS_TYPE)
         weights = None if weights is None else weights.to(self.device)
         self.loss_of = build_loss(self.solver.LOSS, weights, self.solver.LABEL_SMOOTHING)
@@ -117,10 +136,16 @@ class Training:
         self._require_schedule()
         self.step = TrainingStep(cfg, model, self.optimizer, self.loss_of, self.device)
         self.average = Average(model, self.solver.EMA) if self.solver.EMA else None
-        self.rows, self.best = [], {"epoch": -1, "top1": -1.0, "state": None}
-        self.steps, self.epoch_seconds, self.losses = 0, 0.0, torch.zeros(0)
+        self.rows = []
+        self.best = {"epoch": -1, "top1": -1.0, "state": None}
+        self._begin_epoch()
         self.seconds = {"features": 0.0, "first_step": 0.0, "train": 0.0, "validate": 0.0}
         self.started = False
+
+    def _begin_epoch(self) -> None:
+        self.steps = 0
+        self.epoch_seconds = 0.0
+        self.losses = torch.zeros(0)
 
     def _require_schedule(self) -> None:
         """Say what only the number of steps can tell of the schedule.
@@ -149,17 +174,20 @@ class Training:
 
     def prepare(self) -> None:
         """Compute what is the same in every epoch, compile the rest, and share it between processes."""
-        start, cfg, unreached = time.perf_counter(), self.cfg, False
+        start = time.perf_counter()
+        unreached = False
         loaders = {"train": self.loader, "val": self.val, "test": self.test}
         loaders = {name: loader for name, loader in loaders.items() if loader is not None}
-        self.network, loaders = reuse_features(cfg, self.model, loaders, autocast(cfg, self.device))
+        self.network, loaders = reuse_features(
+            self.cfg, self.model, loaders, autocast(self.cfg, self.device), self.memo
+        )
         self.loader, self.val, self.test = (loaders.get(name) for name in ("train", "val", "test"))
         self.seconds["features"] += time.perf_counter() - start
         if distributed.count() > 1 and not self.solver.FSDP:
             self.network = with_shared_norms(self.network, self.device)
             images, _ = next(self.loader.epoch(0, 0, distributed.part()))
             unreached = some_unreached(self.network, images, self.step.trained)
-        self.network = compiled(self.network, cfg, self.model)
+        self.network = compiled(self.network, self.cfg, self.memo)
         self.step.network = over_processes(self.network, self.device, unreached)
 
     # --- stopping and going on
@@ -176,8 +204,8 @@ class Training:
             save_last(self.run_folder.last, self.model, self.optimizer, self.step.scaler, progress)
         except WriteError as error:
             raise WriteError(f"{error}. Make room there, then go on with --resume") from error
-        self.saved = time.perf_counter()
-        self.save_took = self.saved - start
+        self.saved_at = time.perf_counter()
+        self.save_took = self.saved_at - start
 
     def _stop(self, stop: StopSignals) -> None:
         """Raise Interrupted, when the first process has written: whoever ends before makes a scheduler end the rest."""
@@ -226,7 +254,7 @@ class Training:
                 row = {"epoch": epoch + 1, "loss": self._mean_loss(), "lr": lr} | self._validate(epoch) | self._test()
                 row["seconds"] = self.epoch_seconds
                 self.rows.append(row)
-                self.steps, self.epoch_seconds, self.losses = 0, 0.0, torch.zeros(0)
+                self._begin_epoch()
                 self._report(row)
                 asked = any(distributed.gather(bool(stop.asked)))
                 last = len(self.rows) == self.epochs
@@ -235,13 +263,14 @@ class Training:
                     self.save()
                 if asked:
                     self._stop(stop)
-                self.shared.watch(self.rows)
+                if self.watch:
+                    self.watch(self.rows)
         self._write_metrics()  # where the last epoch was another one than planned
 
     def _save_is_due(self) -> bool:
         """Whether last.ckpt is old enough: writing it takes a tenth of the time at most, however short epochs are."""
-        age = time.perf_counter() - self.saved
-        return any(distributed.gather(age >= max(self.shared.save_seconds, 9 * self.save_took)))
+        age = time.perf_counter() - self.saved_at
+        return any(distributed.gather(age >= max(self.save_seconds, 9 * self.save_took)))
 
     def _write_metrics(self) -> None:
         if distributed.is_first():
@@ -250,7 +279,8 @@ class Training:
     def _train_epoch(self, epoch: int, stop: StopSignals, bar: tqdm) -> float:
         """One pass over the training images, or the rest of one; the last step's learning rate."""
         self.step.network.train()
-        solver, sizes, agreed, lr = self.solver, self._batch_sizes(epoch), distributed.Agreement(), 0.0
+        solver, sizes, lr = self.solver, self._batch_sizes(epoch), 0.0
+        agreed = distributed.Agreement()
         start, fresh = time.perf_counter(), []
         batches = islice(self.loader.epoch(epoch, self.steps, distributed.part()), len(sizes) - self.steps)
         for step, (images, targets) in enumerate(batches, start=self.steps):
@@ -271,7 +301,8 @@ class Training:
             asked = agreed(bool(stop.asked)) and not last
             if asked or (solver.SAVE_EVERY and (step + 1) % solver.SAVE_EVERY == 0 and not last):
                 self._collect(fresh, epoch, lr)
-                self.steps, start, fresh = step + 1, self._tick(start), []
+                self.steps = step + 1
+                start, fresh = self._tick(start), []
                 self.save()
             if asked:
                 agreed.settle()

@@ -16,12 +16,13 @@ from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...configs.keys import Section, number, one_of, some_of
+from ..families import family_of
 from ..method import Method
-from ..sites import LINEAR, block_sites, blocks, dropout_problems, final_norm, part_of, require_linear, rising
+from ..sites import LINEAR, block_sites, blocks, require_linear, rising
 from ..taps import scale_shift_of, uniform
 
 NORMS = ("patch_embed", "norm1", "norm2", "norm")
-NORMS_LIKE = {"norm1": ("norm1", "norm", "attn.norm"), "norm2": ("norm2", "mlp.norm")}  # in ConvNeXt, and in BEiT-3
 
 
 class Rescale(nn.Module):
@@ -53,31 +54,25 @@ class RLRR(Method):
     paper = "Dong et al., 2024, arXiv:2403.19067"
     learns = "a rank-one rescaling of every weight, a scale and shift of every norm"
     folds = True
+    starts_pretrained = False
     for_any_backbone = True
 
     @staticmethod
     def defaults() -> CfgNode:
-        cfg = CfgNode()
+        cfg = Section()
         # "separate": q, k and v each scale the tokens they read in their own way, as in the original ViT. "fused": they
         # share one such scale, as in the original Swin.
-        cfg.QKV = "separate"
+        cfg.QKV = one_of("separate", ["separate", "fused"])
         # What gets a scale and shift: the patch projection, each block's norms (in ConvNeXt "norm1" is its only one)
         # and "norm", the last. The original Swin leaves the patch projection out.
-        cfg.SCALE_SHIFT = ["patch_embed", "norm1", "norm2", "norm"]
+        cfg.SCALE_SHIFT = some_of(["patch_embed", "norm1", "norm2", "norm"], NORMS, distinct=True)
         # Dropout on what attention and MLP return, in training only: 0 in the first block, this in the last, linearly
         # between. The original chooses 0 to 0.5 per task.
-        cfg.DROPOUT = 0.1
+        cfg.DROPOUT = number(0.1, low=0, below=1)
         return cfg
 
-    @staticmethod
-    def problems(cfg):
-        found = [] if cfg.QKV in ("separate", "fused") else [f"QKV is {cfg.QKV!r}; known: 'separate', 'fused'"]
-        chosen = [str(name) for name in cfg.SCALE_SHIFT]
-        if not set(chosen) <= set(NORMS) or len(set(chosen)) < len(chosen):
-            found.append(f"SCALE_SHIFT is {cfg.SCALE_SHIFT}; choose from {', '.join(NORMS)}, each once")
-        return found + dropout_problems(cfg.DROPOUT)
-
     def attach(self, cfg, vit, tokens):
+        self.projection = family_of(vit).projection
         for site, op in block_sites(vit, LINEAR).items():
             parts = 3 if site.endswith("attn.qkv") and cfg.QKV == "separate" else 1
             self.beside(site, Rescale(require_linear(op, site), parts))
@@ -90,15 +85,14 @@ class RLRR(Method):
         if name.rsplit(".", 1)[-1] in ("scale_in", "scale_out"):
             return True
         sites = [site for site, _, index in self.wires if name.startswith(f"taps.{index}.")]
-        return sites in (["patch_embed.proj"], ["stem.0"]) and not name.endswith("bias")
+        return sites == [self.projection] and not name.endswith("bias")
 
     @staticmethod
     def _scaled(vit, wanted: list[str]) -> list[str]:
         """The patch projection and norms that ``wanted`` names, as this backbone calls them."""
-        sites = []
-        if "patch_embed" in wanted:
-            sites.append("patch_embed.proj" if hasattr(vit, "patch_embed") else "stem.0")
+        family = family_of(vit)
+        sites = [family.projection] if "patch_embed" in wanted else []
         for name, block in blocks(vit).items():
-            inside = [part for norm, parts in NORMS_LIKE.items() if norm in wanted for part in parts]
-            sites += [f"{name}.{part}" for part in inside if part_of(block, part)]
-        return [*sites, final_norm(vit)] if "norm" in wanted else sites
+            norms = [norm for role, names in family.norms.items() if role in wanted for norm in names]
+            sites += [f"{name}.{norm}" for norm in norms if family.part(block, norm)]
+        return [*sites, family.final_norm(vit, "fc_norm")] if "norm" in wanted else sites

@@ -10,6 +10,8 @@ import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
+from ...configs.keys import Section, location
+from ...utils.shipped import shipped
 from ..method import Method
 from ..taps import Reader
 from ..vit_backbones.fit import require_fit
@@ -29,7 +31,7 @@ class SideNetwork(Reader):
         full = alexnet(weights=None)
         if weights:
             path = Path(weights)
-            path = path if path.is_absolute() or path.exists() else Path(__file__).parents[3] / path
+            path = path if path.is_absolute() or path.exists() else shipped("pretrained").parent / path
             if not path.is_file():
                 raise FileNotFoundError(
                     f"{weights} is missing: side-tuning starts from AlexNet's ImageNet weights. Download {URL} to it, "
@@ -59,12 +61,14 @@ class Side(Method):
 
     paper = "Zhang et al., 2020, arXiv:1912.13503"
     learns = "an AlexNet beside the ViT"
+    starts_pretrained = False
+    without_files_to_count = {"WEIGHTS": ""}  # noqa: RUF012
 
     @staticmethod
     def defaults() -> CfgNode:
-        cfg = CfgNode()
+        cfg = Section()
         # AlexNet's ImageNet weights as torchvision publishes them; "": random.
-        cfg.WEIGHTS = "pretrained/alexnet-owt-7be5be79.pth"
+        cfg.WEIGHTS = location("pretrained/alexnet-owt-7be5be79.pth")
         return cfg
 
     @classmethod

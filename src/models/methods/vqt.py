@@ -7,6 +7,8 @@ The unifying study's code (Mai et al., 2025, arXiv:2409.16434) throws the answer
 instead, so that its queries have zero gradient, and normalises over the tokens; ours follows the paper.
 """
 
+import math
+
 import torch
 from fvcore.common.config import CfgNode
 from timm.layers import Attention
@@ -14,8 +16,8 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...configs.keys import Section, flag, number, whole
 from ..method import DoesNotFit, Method
-from ..sites import dropout_problems
 from ..taps import Keep, Reader, uniform
 
 
@@ -69,24 +71,19 @@ class VQT(Method):
 
     @staticmethod
     def defaults() -> CfgNode:
-        cfg = CfgNode()
+        cfg = Section()
         # Queries per block.
-        cfg.NUM_QUERIES = 1
+        cfg.NUM_QUERIES = whole(1, low=1)
         # Dropout on the queries, in training only.
-        cfg.DROPOUT = 0.1
+        cfg.DROPOUT = number(0.1, low=0, below=1)
         # Scale every answer to length 1 before the head sees it.
-        cfg.NORMALIZE = False
+        cfg.NORMALIZE = flag(False)
         return cfg
-
-    @staticmethod
-    def problems(cfg):
-        found = [] if cfg.NUM_QUERIES >= 1 else [f"NUM_QUERIES is {cfg.NUM_QUERIES}; it must be at least 1"]
-        return found + dropout_problems(cfg.DROPOUT)
 
     def attach(self, cfg, vit, tokens):
         self.normalize = cfg.NORMALIZE
         self.width = len(vit.blocks) * cfg.NUM_QUERIES * tokens.dim
-        bound = (6 / (3 * vit.patch_embed.patch_size[0] * vit.patch_embed.patch_size[1] + tokens.dim)) ** 0.5  # as VPT
+        bound = math.sqrt(6 / (3 * math.prod(tokens.patch) + tokens.dim))  # as VPT
         for i, block in enumerate(vit.blocks):
             attn = getattr(block, "attn", None)
             if type(block) is not Block or type(attn) is not Attention or getattr(attn, "gate", None) is not None:

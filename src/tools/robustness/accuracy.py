@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from torch import nn
+
 from ...engine.checkpoint import hash_of
 from ...engine.evaluator import Accuracy, accuracy
 from ...models.wise import between
@@ -56,15 +58,16 @@ def measure_all(runs: Sequence[FinishedRun], sets_of: dict[str, list[TestSet]]) 
                 start, _ = start_of(run)
                 key = run.cfg.DATA.FEATURE, hash_of({k: v for k, v in start.items() if k.startswith("head.")})
                 if key not in zero_shot:
-                    with between(run.model, start, 0.0):
-                        found = {one.name: _measured(run, one, {"start": hash_of(start)}) for one in sets}
+                    with between(run.model, start, 0.0) as network:
+                        done = {"start": hash_of(start)}
+                        found = {one.name: _measured(run, one, done, network) for one in sets}
                     zero_shot[key] = Row("zero-shot", [], [found])
         rows.append(row)
     return [*rows, *zero_shot.values()]
 
 
-def _measured(run: FinishedRun, one: TestSet, facts: dict | None = None) -> Accuracy:
-    return accuracy(run.best_classes(one.loader, one.name, one.classes, facts), one.loader.labels)
+def _measured(run: FinishedRun, one: TestSet, facts: dict | None = None, network: nn.Module | None = None) -> Accuracy:
+    return accuracy(run.best_classes(one.loader, one.name, one.classes, facts, network), one.loader.labels)
 
 
 def interval(found: Accuracy) -> tuple[float, float]:

@@ -86,8 +86,9 @@ def curve(
     validation = _validation(run)
 
     def measured(one: TestSet, alpha: float) -> Accuracy:
-        with between(run.model, before, 1.0 if head_only else alpha, alpha):
-            best = run.best_classes(one.loader, f"{one.name} at alpha {alpha:g}", one.classes, facts | {"alpha": alpha})
+        with between(run.model, before, 1.0 if head_only else alpha, alpha) as network:
+            name, done = f"{one.name} at alpha {alpha:g}", facts | {"alpha": alpha}
+            best = run.best_classes(one.loader, name, one.classes, done, network)
         return accuracy(best, one.loader.labels)
 
     tested = {name: [measured(one, alpha) for alpha in alphas] for name, one in named.items()}

@@ -23,7 +23,6 @@ from src.configs.config import ConfigError, get_cfg, model_cfg
 from src.configs.keys import declared
 from src.configs.methods import config_name
 from src.engine import sensitivity
-from src.models.families.base import Tokens
 from src.models.merge import merged_state_dict
 from src.models.method import Method, Site, wires, wiring
 from src.models.methods.convpass import ConvBypass

@@ -81,7 +81,7 @@ def test_the_result_says_what_was_done(finished):
     assert result["test"]["images"] == 797
     assert 0 <= result["test"]["top1"] <= result["test"]["top5"] <= 1
     assert result["data"]["images"] == {"train": 100, "test": 797}
-    pixels = {"size": [32, 32], "augment": "none", "mean": [0.5] * 3, "std": [0.5] * 3, "preset": "backbone"}
+    pixels = {"size": [16, 16], "augment": "none", "mean": [0.5] * 3, "std": [0.5] * 3, "preset": "backbone"}
     assert pixels.items() <= result["pixels"].items()
     assert (result["data"]["layout"], result["data"]["notes"]) == ("digits", [])
     assert result["class_names"] == [str(i) for i in range(10)]

@@ -430,7 +430,7 @@ def test_a_run_needs_no_adapter_to_be_loaded_again_and_leaves_one(tmp_path, imag
     saved_by_peft(given, config, build_backbone("vit_micro_glyphs", "pretrained", (32, 32)))
     cfg, folder = quick(
         tmp_path, "MODEL.TRANSFER_TYPE", "peft", "MODEL.PEFT.LOAD", str(given), "SOLVER.TOTAL_EPOCH", "1",
-        "SOLVER.WARMUP_EPOCH", "0",
+        "SOLVER.WARMUP_EPOCH", "0", "DATA.CROPSIZE", "32",
     )  # fmt: skip
     run(cfg, folder)
     shutil.rmtree(given)

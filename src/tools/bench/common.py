@@ -59,39 +59,6 @@ class Timing:
         return {"seconds": self.seconds, **spread, "rounds": self.rounds, "first_call_seconds": self.first}
 
 
-def add_options(parser: argparse.ArgumentParser, batch: int, rounds: int) -> None:
-    parser.add_argument("--batch", type=positive, default=batch, help="images in a batch (default: %(default)s)")
-    parser.add_argument("--rounds", type=positive, default=rounds, help="turns that each takes (default: %(default)s)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:<n> (default: %(default)s)")
-    parser.add_argument(
-        "--threads",
-        type=int,
-        default=0,
-        help="of torch on the CPU; 0: as many as it likes. With 1, on the CPU, the processor's time is measured, which "
-        "busy neighbours change little",
-    )
-
-
-def add_network_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--backbone",
-        default="timm:vit_base_patch16_224",
-        help="timm:<name>, or a name of the zoo; its weights are random (default: %(default)s)",
-    )
-    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config keys, such as DATA.CROPSIZE 384")
-
-
-def add_compile_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--no-compile", action="store_true", help="leave out what torch.compile takes minutes for")
-
-
-def positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is less than 1")
-    return number
-
-
 def use(args: argparse.Namespace) -> torch.device:
     """The device of ``--device``, with ``--threads`` set and the same random numbers as in every run."""
     if args.threads > 0:

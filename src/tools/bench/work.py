@@ -3,7 +3,7 @@
 import argparse
 from importlib import import_module
 
-from ...engine.results import environment
+from ...engine.environment import environment
 from ...engine.run import choose_device
 from ...utils.io import write_json, write_text
 from .options import BENCHMARKS

@@ -146,9 +146,10 @@ def labels(runs: Sequence[FinishedRun]) -> list[str]:
 def groups(runs: Sequence[FinishedRun]) -> dict[str, list[FinishedRun]]:
     """Runs that differ in nothing but SEED, together, under a label without it."""
     found: dict[str, list[FinishedRun]] = {}
+    aside = ("SEED", *may_move())
     for run in runs:
         known = flatten(run.cfg)
-        found.setdefault(repr({k: v for k, v in known.items() if k not in ("SEED", *may_move())}), []).append(run)
+        found.setdefault(repr({k: v for k, v in known.items() if k not in aside}), []).append(run)
     names = labels([replace(some[0], label="") for some in found.values()])
     return dict(zip(names, found.values(), strict=True))
 

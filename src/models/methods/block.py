@@ -58,8 +58,8 @@ class BlockExpansion(Method):
         possible = sorted({depth // split for split in range(1, depth + 1)})
         if cfg.NUM_BLOCKS not in possible:
             raise ValueError(
-                f"MODEL.BLOCK.NUM_BLOCKS is {cfg.NUM_BLOCKS}, but a copy behind every so many of {depth} blocks makes "
-                f"{', '.join(map(str, possible))} of them"
+                f"MODEL.BLOCK.NUM_BLOCKS is {cfg.NUM_BLOCKS}, but evenly spaced copies in {depth} blocks can be "
+                f"{', '.join(map(str, possible))}"
             )
         return depth // cfg.NUM_BLOCKS
 

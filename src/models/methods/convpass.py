@@ -17,7 +17,7 @@ class ConvBypass(nn.Module):
     """scale * up(act(conv(act(down(x))))): (B, skip + rows * cols, D) -> the same; act is QuickGELU.
 
     The first ``skip`` tokens have no neighbours, so that they see the convolution's centre and bias only. ``up`` starts
-    at zero: so does the answer.
+    at zero: so does the output.
     """
 
     def __init__(self, dim: int, width: int, skip: int, grid: tuple[int, int], scale: float, dropout: float):

@@ -131,7 +131,7 @@ class Prompt(Method):
                 tap = Insert(tokens.prefix, tokens.rows * tokens.cols, prompts, self.projection, cfg.DROPOUT)
             self.before(f"blocks.{i}", tap)
             tokens.prompts[i] = count
-        stop = own[-1] + 1  # the first block behind those with prompts of their own
+        stop = own[-1] + 1  # the first block after those with prompts of their own
         if cfg.FORWARD_DEEP_NOEXPAND and stop < depth:
             self.before(f"blocks.{stop}", Remove(tokens.prefix, tokens.prefix + count))
         else:
@@ -146,7 +146,7 @@ class Prompt(Method):
             return [0]
         deep = cfg.NUM_DEEP_LAYERS or (depth if cfg.REVERSE_DEEP else depth - 1)
         if deep > (depth if cfg.REVERSE_DEEP else depth - 1):
-            raise ValueError(f"MODEL.PROMPT.NUM_DEEP_LAYERS is {deep}, too many for a ViT of {depth} blocks")
+            raise ValueError(f"MODEL.PROMPT.NUM_DEEP_LAYERS is {deep}, too many for a ViT with {depth} blocks")
         return list(range(depth - deep, depth)) if cfg.REVERSE_DEEP else list(range(1 + deep))
 
     def _pool(self, cfg, vit, tokens):

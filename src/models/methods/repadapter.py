@@ -70,7 +70,7 @@ class RepAdapter(Method):
             firsts = family_of(vit).part(vit.get_submodule(block), FIRST[part])
             begins = f"{block}.{FIRST[part]}"
             if not firsts:
-                raise DoesNotFit(f"there is no {begins}, with which its {part} would begin")
+                raise DoesNotFit(f"it has no {begins}, the first map of its {part}")
             dim = require_linear(next(iter(firsts.values())), begins).in_features
             if dim % cfg.GROUPS:
                 groups = f"MODEL.REPADAPTER.GROUPS is {cfg.GROUPS}"

@@ -41,7 +41,7 @@ class SSF(Method):
         operations, inside = family.operations_of(vit), tuple(f"{block}." for block in blocks(vit))
         for name, module in vit.named_modules():
             if name.startswith(inside) and isinstance(module, (nn.Linear, nn.Conv2d)) and name not in operations:
-                raise DoesNotFit(f"it scales what every operation gives, and does not know {name}")
+                raise DoesNotFit(f"it scales the output of every operation, and {name} is unknown to it")
         for name in [*operations, family.final_norm(vit, cfg.POOLED_NORM)]:
             self.after(name, scale_shift_of(vit.get_submodule(name), vit.num_features))
 

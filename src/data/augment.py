@@ -16,8 +16,6 @@ from torchvision.transforms.v2 import functional as F
 
 from .pixels import Pixels
 
-AUTO_AUGMENT = ("", "none", "randaugment", "trivialaugment")  # or a policy of timm's, such as rand-m9-mstd0.5-inc1
-
 
 class Augment:
     """Training's view of one kept image: (3, H, W) in 0..255 -> (3, *size), on the image's device."""

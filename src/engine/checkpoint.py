@@ -131,7 +131,7 @@ def _settings(path: Path, saved: Saved, changes: Sequence[str], check: Check, in
     """
     damaged = f"{path} is damaged, or of another version"
     try:
-        own = load_cfg_text(saved.config, check=lambda cfg: [])
+        own = load_cfg_text(saved.config, check=checks.nothing)
     except ConfigError as error:
         raise CheckpointError(f"{damaged}: {error}") from error
     if not in_memory and not own.DATA.FEATURE:

@@ -29,7 +29,7 @@ from .cost import cost_card, describe, flops
 from .device import choose_device
 from .evaluator import best_test_epoch, evaluate
 from .precision import autocast, resolve_amp, set_backends
-from .results import MAY_MOVE, RunFolder, environment
+from .results import RunFolder, environment, may_move
 from .same_run import differences, different_keys, require_free, require_same, same_data
 from .sensitivity import about_allocation, with_allocation
 from .shared import Shared
@@ -326,8 +326,8 @@ def evaluate_run(folder: RunFolder, cfg: CfgNode) -> dict:
         ValueError: ``cfg`` describes another run, the data cannot be used, or there is no test set.
     """
     moved = changed(cfg)
-    tuned = load_tuned(folder.path, [text for key in MAY_MOVE if key in moved for text in (key, str(moved[key]))])
-    if other := different_keys(tuned.cfg, cfg, MAY_MOVE):
+    tuned = load_tuned(folder.path, [text for key in may_move() if key in moved for text in (key, str(moved[key]))])
+    if other := different_keys(tuned.cfg, cfg, may_move()):
         raise ValueError(
             f"{folder.path} was trained with another {', '.join(other)}: testing it cannot change that\n"
             + differences(tuned.cfg, cfg, other)

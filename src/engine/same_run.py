@@ -6,11 +6,12 @@ import logging
 from fvcore.common.config import CfgNode
 from yaml import YAMLError
 
-from ..configs.config import flatten, load_cfg_text
+from ..configs.config import flatten, keys_of, load_cfg_text
+from ..configs.keys import MACHINE
 from ..data.opened import Data
 from ..utils import distributed
 from ..utils.io import read_json, write_json
-from .results import NOT_THE_EXPERIMENT, RunFolder
+from .results import RunFolder
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ def require_same(cfg: CfgNode, folder: RunFolder) -> None:
         before = load_cfg_text(folder.config.read_text())
     except (ValueError, YAMLError) as error:
         raise ValueError(f"{folder.config} is broken: remove {folder.path} to start again") from error
-    if other := different_keys(before, cfg, NOT_THE_EXPERIMENT):
+    if other := different_keys(before, cfg, keys_of(MACHINE)):
         raise FileExistsError(
             f"{folder.path} holds a run with another config; choose another --run-dir, or remove it. Different:\n"
             + differences(before, cfg, other)

@@ -12,8 +12,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ..configs.checks import CHOICES
 from ..data.pixels import Pixels, pixels_from
+from ..data.presets import DECODERS, DTYPES, INTERPOLATIONS, RESIZES
 
 FORMAT = "vitune 1"
 HEADER = 2**25  # bytes; of a model with 20,000 classes it has some 2**20
@@ -162,7 +162,7 @@ def _pixels(said: Any) -> Pixels | None:
     for part in fields(Pixels):
         if part.default is not MISSING and not _alike(value := getattr(pixels, part.name), part.default):
             raise ValueError(f"of its pixels, {part.name} is {str(value)[:200]!r}")
-    known = {name: CHOICES[f"DATA.{name.upper()}"] for name in ("decoder", "resize", "interpolation", "dtype")}
+    known = {"decoder": DECODERS, "resize": RESIZES, "interpolation": INTERPOLATIONS, "dtype": DTYPES}
     said = {name: getattr(pixels, name) for name in known}
     wrong = [f"{name} is {value!r}" for name, value in said.items() if not value or value not in known[name]]
     wrong += [

@@ -71,6 +71,8 @@ class Method(nn.Module):
     paper = ""
     learns = ""
     folds = False
+    # Whether the folded network has more blocks than the ViT: beside end2end, which can learn the rest, it adds these.
+    adds_blocks = False
     # Whether it also works on networks without one sequence of tokens (Swin, ConvNeXt): it asks for modules by role,
     # never for tokens or a grid.
     for_any_backbone = False

@@ -1,6 +1,5 @@
 """The tuned model: one frozen timm ViT, the methods attached to it, and a new head."""
 
-import difflib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
@@ -8,6 +7,7 @@ import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
+from ..configs.methods import config_name, method_keys, parse
 from .drop_path import set_drop_path
 from .families import tokens_of
 from .families.base import Tokens
@@ -86,75 +86,11 @@ SHORTHANDS: dict[str, tuple[str, dict]] = {
     "prompt-noupdate": ("prompt", {"FROZEN": True}),
 }
 
-# Methods that only train weights of the ViT or fold into them: beside "end2end" they add nothing.
-LEARNED_BY_END2END = {
-    *("ssf", "lora", "spt_lora", "fact_tt", "fact_tk", "repadapter", "difffit", "rlrr", "peft", "boft", "vera", "fft"),
-    *("tinytl-bias", "layernorm", "partial", "attention_tuning", "mlp_tuning", "block_tuning", "cls"),
-}
-
 # What does not go together, and why.
 REFUSED = {
     ("vqt", "convpass"): "vqt's queries pass the MLP without the patches, and convpass needs the patches' grid there",
     ("spt_lora", "spt_adapter"): "both spend a budget on the same weights, each by an allocation of its own",
 }
-
-
-def config_name(method: str) -> str:
-    """The node of a method's keys under ``MODEL``: "tinytl-bias" -> "TINYTL_BIAS"."""
-    return method.upper().replace("-", "_")
-
-
-def method_keys(cfg: CfgNode, method: str, implied: dict) -> CfgNode:
-    """The keys of one method, from the node ``MODEL``, with those that a shorthand such as "partial-2" implies."""
-    keys = cfg.get(config_name(method), CfgNode()).clone()
-    keys.defrost()
-    keys.update(implied)
-    return keys
-
-
-def parse(transfer_type: str, freqfit: str = "") -> dict[str, dict]:
-    """The methods that ``MODEL.TRANSFER_TYPE`` and ``FREQFIT`` name, in METHODS order, with the keys they imply.
-
-    ``parse("lora+partial-2", "freqfit")`` is ``{"freqfit": {}, "lora": {}, "partial": {"NUM_BLOCKS": 2}}``.
-
-    Raises:
-        ValueError: an unknown method, one named twice, or a combination that makes no sense.
-    """
-    wanted = {}
-    for name in (part.strip() for part in transfer_type.split("+")):
-        if name == "linear":
-            continue
-        method, keys = SHORTHANDS.get(name, (name, {}))
-        if name.startswith("partial-") and name[len("partial-") :].isdecimal():
-            method, keys = "partial", {"NUM_BLOCKS": int(name[len("partial-") :])}
-        if method not in METHODS:
-            known = ["linear", *METHODS, *SHORTHANDS, "partial-<k>"]
-            near = difflib.get_close_matches(name, known, n=1)
-            raise ValueError(
-                f"unknown method {name!r} in MODEL.TRANSFER_TYPE {transfer_type!r}"
-                f"{f'; did you mean {near[0]}?' if near else ''}; known: {', '.join(known)}"
-            )
-        if method in wanted:
-            raise ValueError(f"MODEL.TRANSFER_TYPE {transfer_type!r} names {method} twice")
-        wanted[method] = keys
-    if freqfit:
-        if freqfit not in FREQFIT_METHODS:
-            raise ValueError(f"unknown FREQFIT {freqfit!r}; known: None, {', '.join(FREQFIT_METHODS)}")
-        wanted.setdefault(FREQFIT_METHODS[freqfit], {})
-    if "end2end" in wanted and (redundant := LEARNED_BY_END2END & set(wanted)):
-        raise ValueError(
-            f"MODEL.TRANSFER_TYPE {transfer_type!r}: end2end trains every weight, so {', '.join(sorted(redundant))} "
-            "adds nothing it could not learn; name one of them alone"
-        )
-    for names, reason in REFUSED.items():
-        if set(names) <= wanted.keys():
-            raise ValueError(f"MODEL.TRANSFER_TYPE {transfer_type!r}: {reason}; name one of them")
-    return {name: wanted[name] for name in METHODS if name in wanted}
-
-
-def suited_lr(methods: Iterable[str]) -> float:
-    """The learning rate of AdamW that suits these methods together; 0.03 for the head alone."""
-    return min((METHODS[name].adamw_lr for name in methods), default=0.03)
 
 
 class TunedViT(nn.Module):

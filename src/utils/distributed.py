@@ -15,22 +15,14 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from .launch import expected
+
 # How long to wait for the others. One that dies is noticed at once; this is for one that hangs.
 PATIENCE = timedelta(minutes=30)
 
 
 class ProcessLost(OSError):
     """Another process of this run is gone."""
-
-
-def expected() -> int:
-    """How many processes the environment speaks of."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def expected_rank() -> int:
-    """Which of them this one is."""
-    return int(os.environ.get("RANK", "0"))
 
 
 def rank() -> int:

@@ -4,7 +4,7 @@ import logging
 import sys
 from pathlib import Path
 
-from . import distributed
+from .launch import expected_rank
 from .progress import tqdm
 
 
@@ -33,7 +33,7 @@ def setup_logging(level: int = logging.INFO, terminal: bool = True, only: str = 
         only: whose lines are printed, where many runs would print too many: those of loggers below this name.
         stderr: print there, where stdout has the results themselves.
     """
-    if distributed.expected_rank() > 0:
+    if expected_rank() > 0:
         level = logging.ERROR
     root = logging.getLogger()
     if not terminal:

@@ -15,7 +15,7 @@ from ...engine.checkpoint import Tuned, hash_of, load_tuned
 from ...engine.evaluator import best_classes, require_numbers
 from ...engine.outputs import outputs
 from ...engine.precision import set_backends
-from ...engine.results import MAY_MOVE, RunFolder
+from ...engine.results import RunFolder, may_move
 from ...engine.run import choose_device
 from ...models.pooling import set_pool
 from ...models.vit_backbones.zoo import build_backbone
@@ -147,7 +147,7 @@ def groups(runs: Sequence[FinishedRun]) -> dict[str, list[FinishedRun]]:
     found: dict[str, list[FinishedRun]] = {}
     for run in runs:
         known = flatten(run.cfg)
-        found.setdefault(repr({k: v for k, v in known.items() if k not in ("SEED", *MAY_MOVE)}), []).append(run)
+        found.setdefault(repr({k: v for k, v in known.items() if k not in ("SEED", *may_move())}), []).append(run)
     names = labels([replace(some[0], label="") for some in found.values()])
     return dict(zip(names, found.values(), strict=True))
 

@@ -83,11 +83,11 @@ class Bottlenecks(Method):
         # Start of (down; up): "zero" (N(0, 0.02^2); 0), "lora_kaiming" (Kaiming uniform, a = sqrt 5; 0), "lora_xavier"
         # (Xavier uniform; 0), "xavier" (both Xavier uniform: does not start at the pre-trained model).
         cfg.INIT = one_of("zero", INITS)
-        # The adapter's answer is multiplied by this.
+        # The adapter's output is multiplied by this.
         cfg.SCALE = number(1.0)
         # Every adapter learns a scale of its own, one number that starts at SCALE.
         cfg.LEARN_SCALE = flag(False)
-        # Dropout behind the activation, in training only.
+        # Dropout after the activation, in training only.
         cfg.DROPOUT = number(0.0, low=0, below=1)
         return cfg
 
@@ -119,7 +119,7 @@ class Adapter(Bottlenecks):
     """Pfeiffer's: after the MLP."""
 
     paper = "Pfeiffer et al., 2021, arXiv:2005.00247"
-    learns = "bottlenecks of width D/8 behind every MLP"
+    learns = "bottlenecks of width D/8 after every MLP"
 
     @staticmethod
     def defaults() -> CfgNode:

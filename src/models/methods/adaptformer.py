@@ -30,7 +30,7 @@ class AdaptFormer(Bottlenecks):
         cfg.INPUT = "residual"
         # The paper's activation.
         cfg.ACTIVATION = "relu"
-        # The paper's start: the answer is zero.
+        # The paper's start: the output is zero.
         cfg.INIT = "lora_kaiming"
         # As in the paper's code.
         cfg.DROPOUT = 0.1

@@ -51,7 +51,7 @@ class RepAdapter(Method):
         cfg.GROUPS = whole(2, low=1)
         # Branches of every block that get one: "attn", "mlp".
         cfg.SITES = some_of(["attn", "mlp"], BRANCHES, filled=True)
-        # The answer is multiplied by this; the paper chooses it per task among 0.1, 0.5, 1, 5, 10.
+        # The output is multiplied by this; the paper chooses it per task among 0.1, 0.5, 1, 5, 10.
         cfg.SCALE = number(1.0)
         # Dropout in the bottleneck, in training only.
         cfg.DROPOUT = number(0.1, low=0, below=1)

@@ -110,7 +110,7 @@ class SPT(Method):
         cfg.BIAS = flag(False)
         # Dropout on what a module reads (attn.proj's: none), in training only.
         cfg.DROPOUT = number(0.1, low=0, below=1)
-        # Probability that a module's answer is left out for an image, in training only.
+        # Probability that a module's output is left out for an image, in training only.
         cfg.DROP_PATH = number(0.1, low=0, below=1)
         # Drop-path of the last block's branches, rising from 0, in training only; SOLVER.DROP_PATH comes before it.
         cfg.VIT_DROP_PATH = number(0.1, low=0, below=1)

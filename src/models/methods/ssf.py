@@ -27,7 +27,7 @@ class SSF(Method):
     @staticmethod
     def defaults() -> CfgNode:
         cfg = Section()
-        # Where the last pair sits in a ViT that averages its tokens: behind the norm that follows the average
+        # Where the last pair sits in a ViT that averages its tokens: after the norm that follows the average
         # ("fc_norm"; it folds), or before the average ("norm"), where the original code has its final norm.
         cfg.POOLED_NORM = one_of("fc_norm", ["fc_norm", "norm"])
         return cfg

@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 
 from ...configs.config import ConfigError
+from ...engine.device import choose_device
 from ...engine.results import environment
-from ...engine.run import choose_device
 from ...utils.io import write_json, write_text
 from ...utils.logging import setup_logging
 from ...utils.paths import given_path

@@ -14,7 +14,7 @@ from fvcore.common.config import CfgNode
 from torch import nn
 
 from ...configs.config import load_cfg
-from ...engine.run import choose_device
+from ...engine.device import choose_device
 from ...models.vit_backbones.zoo import architecture
 from ...utils.progress import tqdm
 

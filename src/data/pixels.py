@@ -15,6 +15,7 @@ from fvcore.common.config import CfgNode
 from PIL import Image
 from torch import Tensor
 
+from ..configs.facts import image_size
 from ..models.vit_backbones.zoo import HALF, IMAGENET, OPENAI, input_config
 from .decode import MAX_PIXELS, decode
 from .presets import PROTOCOLS, RANDOM, TF1, explicit_parts, varies
@@ -204,8 +205,7 @@ def _preset(cfg: CfgNode, protocol: str, explicit: dict | None = None) -> Pixels
     if said.get("auto_augment") == "none":
         said["auto_augment"] = ""
     mean, std = (NORMALIZE | {"backbone": mean_std})[said.pop("normalize")]
-    size = tuple(cfg.DATA.IMAGE_SIZE) or (cfg.DATA.CROPSIZE, cfg.DATA.CROPSIZE)
-    return Pixels(**{"size": size, "mean": mean, "std": std, "preset": cfg.DATA.PIXELS} | said)
+    return Pixels(**{"size": image_size(cfg), "mean": mean, "std": std, "preset": cfg.DATA.PIXELS} | said)
 
 
 def pixels_from(saved: dict) -> Pixels:

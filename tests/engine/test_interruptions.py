@@ -21,7 +21,9 @@ from src.engine import trainer
 from src.engine.results import RunFolder
 from src.engine.run import run
 from src.engine.shared import Shared
-from src.tools import demo, demo_studies, runs
+from src.tools.demo import __main__ as demo
+from src.tools.demo_studies import __main__ as demo_studies
+from src.tools.runs import __main__ as runs
 from src.tools.tune import __main__ as tune
 from src.utils.io import WriteError, exclusive, read_json, read_json_lines, waiting_for, write_text
 from src.utils.signals import REQUEUE, Interrupted, StopSignals

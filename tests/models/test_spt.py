@@ -15,7 +15,7 @@ from src.engine.sensitivity import estimate, first_images, make_allocations, rep
 from src.models.allocation import Allocation, Rules, allocate, pieces, unit_of
 from src.models.methods.sparse import SparseUpdate
 from src.models.vit_models import METHODS, build_model
-from src.tools import sensitivity
+from src.tools.sensitivity import __main__ as sensitivity
 from src.utils.io import read_json
 
 RULES = Rules("lora", 2, alpha=10.0, beta=5.0, structured_vector=True, structured_only=False, always=32)
@@ -286,7 +286,7 @@ def test_an_allocation_can_be_made_first_for_several_budgets(tmp_path, capsys):
         (["--budgets", "much", *SPT], "must be numbers"),
         (["--budgets", "0", *SPT], "more than 0"),
         ([*SPT, "MODEL.SPT_LORA.BUDGET", "-1"], "BUDGET is -1.0"),
-        ([*SPT, "MODEL.SPT_LORA.MODE", "both"], "known: parallel, sequential"),
+        ([*SPT, "MODEL.SPT_LORA.MODE", "both"], "known: 'parallel', 'sequential'"),
     ],
 )
 def test_mistakes_end_with_one_clear_line(args, says, tmp_path, capsys):

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from ...configs.config import flatten, unnamed_values
+from ...configs.facts import methods_label
 from ...data.tasks import TASKS
 from ...engine.evaluator import METRICS
 from ...engine.results import RunFolder, may_move
@@ -73,7 +74,7 @@ class Run:
 
     @property
     def method(self) -> str:
-        return self.config["MODEL.TRANSFER_TYPE"] + (f" + {self.config['FREQFIT']}" if self.config["FREQFIT"] else "")
+        return methods_label(self.config["MODEL.TRANSFER_TYPE"], self.config["FREQFIT"], " + ")
 
     @property
     def backbone(self) -> str:

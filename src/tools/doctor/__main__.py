@@ -28,15 +28,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def work(args: argparse.Namespace) -> int:
+    from ...utils.text import reader_may_leave
     from .section import content
     from .work import examine, verdict
 
     sections, width = [], min(100, shutil.get_terminal_size().columns)
-    for section in examine(args.config_file, args.opts):
-        sections.append(section)
-        if not args.json:
-            print(section.text(width), end="\n\n", flush=True)
-    print(json.dumps(content(sections), indent=1) if args.json else verdict(sections))
+    with reader_may_leave():
+        for section in examine(args.config_file, args.opts):
+            sections.append(section)
+            if not args.json:
+                print(section.text(width), end="\n\n", flush=True)
+        print(json.dumps(content(sections), indent=1) if args.json else verdict(sections))
     return 1 if any(section.errors for section in sections) else 0
 
 

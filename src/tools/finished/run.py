@@ -13,11 +13,11 @@ from ...configs.facts import methods_label
 from ...data.loader import Loader
 from ...data.shifts import ShiftedLoader
 from ...engine.checkpoint import Tuned, hash_of, load_tuned
+from ...engine.device import choose_device
 from ...engine.evaluator import best_classes, require_numbers
 from ...engine.outputs import outputs
 from ...engine.precision import set_backends
 from ...engine.results import RunFolder, may_move
-from ...engine.run import choose_device
 from ...models.pooling import set_pool
 from ...models.vit_backbones.zoo import build_backbone
 from ...models.vit_models import TunedViT

@@ -118,7 +118,8 @@ def run_folder(cfg: CfgNode) -> RunFolder:
     if cfg.DATA.DATAPATH and data == "folder":
         data = f"folder-{Path(cfg.DATA.DATAPATH).absolute().name}"
     methods = methods_label(cfg.MODEL.TRANSFER_TYPE, cfg.FREQFIT)
-    settings = {k: v for k, v in changed(cfg).items() if k not in keys_of(MACHINE)}
+    machine = keys_of(MACHINE)
+    settings = {k: v for k, v in changed(cfg).items() if k not in machine}
     digest = hashlib.sha256(simplejson.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
     last = f"lr{cfg.SOLVER.BASE_LR:g}_wd{cfg.SOLVER.WEIGHT_DECAY:g}_seed{cfg.SEED}_{digest}"
     parts = (data, cfg.DATA.FEATURE, methods, last)

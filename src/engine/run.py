@@ -258,7 +258,7 @@ class Steps:
         flops_per_image: int | None,
         unreadable: list[str],
     ) -> dict:
-        """What result.json says."""
+        """The content of result.json."""
         cfg, data = self.cfg, self.data
         rates = {
             "training": trained.pop("train_images_per_second"),
@@ -354,11 +354,11 @@ def evaluate_run(folder: RunFolder, cfg: CfgNode) -> dict:
 def summary(result: dict) -> str:
     """The line a run ends with."""
     if result["test"]:
-        said = f"test top-1 {100 * result['test']['top1']:.2f} % of {result['test']['images']:,} images"
+        accuracy = f"test top-1 {100 * result['test']['top1']:.2f} % of {result['test']['images']:,} images"
     else:
-        said = f"validation top-1 {100 * result['val']['top1']:.2f} % of {result['val']['images']:,} images"
+        accuracy = f"validation top-1 {100 * result['val']['top1']:.2f} % of {result['val']['images']:,} images"
     parameters = result["parameters"]
     return (
-        f"result: {said}, {parameters['trained'] - parameters['head']:,} trained parameters + "
+        f"result: {accuracy}, {parameters['trained'] - parameters['head']:,} trained parameters + "
         f"{parameters['head']:,} in the head, {result['cost']['seconds']['train']:.0f} s"
     )

@@ -820,7 +820,7 @@ def test_factors_live_once_and_the_mlp_may_be_any_multiple(form, images):
     assert model.num_trained()[form] == expected
     randomise(model)
     model(images).sum().backward()
-    with pytest.raises(ValueError, match=r"blocks\.0\.mlp: its 80 channels are no multiple of 32"):
+    with pytest.raises(ValueError, match=r"blocks\.0\.mlp: its 80 channels are not a multiple of 32"):
         make_model(form, vit=make_vit(mlp_ratio=2.5))
 
 

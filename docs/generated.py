@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 
 import nbformat
@@ -109,16 +110,24 @@ def docstrings(method: type[Method], module) -> list[str]:
 
 
 def shipped_configs(name: str) -> str:
-    """The configs in configs/methods that use the method, with the first line of their head."""
+    """The configs in configs/methods that use the method, with what their heads say of them."""
     wanted = {name, *(short for short, (method, _) in SHORTHANDS.items() if method == name)}
     lines = []
     for path in sorted((ROOT / "configs" / "methods").glob("*.yaml")):
         text = path.read_text()
-        used = str(yaml.safe_load(text).get("MODEL", {}).get("TRANSFER_TYPE", ""))
-        if wanted & {re.sub(r"-\d+$", "", part) for part in used.split("+")}:
-            head = re.sub(r":?\s*python train\.py.*", "", text.splitlines()[0].removeprefix("# ")).rstrip(" :,")
-            lines.append(f"- `methods/{path.stem}`: {head}")
+        settings = yaml.safe_load(text)
+        used = re.sub(r"-\d+\b", "", str(settings.get("MODEL", {}).get("TRANSFER_TYPE", ""))).split("+")
+        if wanted & {*used, FREQFIT_METHODS.get(settings.get("FREQFIT", ""))}:
+            lines.append(f"- `methods/{path.stem}`: {head_of(text)}")
     return "\n".join(lines) or "None of its own; any config takes it on the command line, as above."
+
+
+def head_of(config: str) -> str:
+    """The comment that a config starts with, without its commands."""
+    comment = [line.removeprefix("# ") for line in takewhile(lambda line: line.startswith("#"), config.splitlines())]
+    lines = [line for line in comment if not re.match(r" |python |vitune |bash ", line)]
+    text = re.sub(r"[.:]? (not run yet|measured)", lambda match: f". {match[1].capitalize()}", " ".join(lines))
+    return text.replace("not tuned The", "not tuned. The").rstrip(".") + "."
 
 
 # --- keys

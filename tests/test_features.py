@@ -371,7 +371,7 @@ def test_damage_is_noticed_and_repaired(tmp_path, caplog):
         caplog.clear()
         with caplog.at_level(logging.INFO):
             (_, again, _), *_ = reused(tmp_path, model=model)
-        assert f"{path} is damaged and is made again" in caplog.text
+        assert f"{path} is damaged and will be recreated" in caplog.text
         assert torch.equal(again.records, records)
         assert path.read_bytes() == content
     path.with_suffix(".json").write_text("{")

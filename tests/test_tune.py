@@ -165,7 +165,7 @@ def test_a_value_on_the_command_line_takes_the_place_of_an_axis(sweep):
         ("\n  SEEDS: [1, 1]\n", "SWEEP.SEEDS has 1 twice"),
         ("\n  SEEDS: [x]\n", "SWEEP.SEEDS has 'x'"),
         ("\n  SEDS: [1]\n", "unknown key SWEEP.SEDS; did you mean SWEEP.SEEDS"),
-        ("\n  OVER: {DATA.NAME: [vtab-2k]}\n", "no known task"),
+        ("\n  OVER: {DATA.NAME: [vtab-2k]}\n", "which is unknown"),
         ("\n  OVER: {SOLVER.BASE_LR: [1]}\n  TUNE: {SOLVER.BASE_LR: [1]}\n", "axis of both SWEEP.OVER and SWEEP.TUNE"),
         ("\n  TUNING: {DATA.NO_TEST: False}\n  TUNE: {SOLVER.BASE_LR: [1, 2]}\n", "would read the test set"),
         ("\n  TUNING: {DATA.TRAIN_SPLIT: trainval}\n  TUNE: {SOLVER.BASE_LR: [1, 2]}\n", "would train on trainval"),

@@ -4,7 +4,7 @@ import pytest
 import timm
 import torch
 from conftest import make_vit, randomise
-from test_run import quick
+from runs import quick
 
 from src.api import find_allocation, load, merged_state_dict, save, tune
 from src.engine.checkpoint import CheckpointError, load_tuned

@@ -7,7 +7,6 @@ seeds and options can be put into a folder and run with ``PARITY_DIR=<folder> py
 
 import json
 import math
-import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +16,7 @@ import pytest
 import timm
 import torch
 from conftest import DEVICE, scratch_file
+from paths import PARITY
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
@@ -36,7 +36,6 @@ from src.solver.losses import SoftmaxLoss
 from src.solver.lr_scheduler import learning_rate
 from src.solver.optimizer import build_optimizer, set_learning_rate
 
-PARITY = Path(os.environ.get("PARITY_DIR", Path(__file__).parent / "parity"))
 ATOL = 1e-5
 
 

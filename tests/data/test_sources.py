@@ -333,7 +333,7 @@ def test_lists_of_imagenet_variants_end_up_with_imagenets_labels(tmp_path, label
     (here / "annotations" / "val_meta.list").write_text(
         "\n".join([*lines[:2], lines[2].replace(f" {labels[2]}", " 7")])
     )
-    with pytest.raises(DataError, match=r"neither ImageNet's nor counted .* image 3"):
+    with pytest.raises(DataError, match=r"neither ImageNet's nor indices .* image 3"):
         open_layout("imagenet-a", tmp_path)
 
 

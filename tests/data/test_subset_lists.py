@@ -166,7 +166,7 @@ BAD_ARRAYS = {
     "too large": (np.array([3, 12]), "expected indices below 12, found 12"),
     "above int64": (np.array([2**64 - 1], np.uint64), "expected indices below 12"),
     "twice": (np.array([3, 4, 3]), "names 1 images more than once"),
-    "objects": (np.array([{}, {}], object), "is no .npy file of indices"),
+    "objects": (np.array([{}, {}], object), "is not an .npy file of indices"),
 }
 
 
@@ -182,5 +182,5 @@ def test_an_array_that_promises_more_than_it_holds_takes_no_memory(cifar):
     with open(cifar / "odd.npy", "wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "<i8", "fortran_order": False, "shape": (10**12,)})
         file.write(bytes(80))
-    with pytest.raises(DataError, match=r"is no .npy file of indices"):
+    with pytest.raises(DataError, match=r"is not an .npy file of indices"):
         opened("cifar100-500", cifar, "torchvision", train=str(cifar / "odd.npy"))

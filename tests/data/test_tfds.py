@@ -234,10 +234,10 @@ def test_missing_and_damaged_files_are_named(tmp_path, file_format):
             open_task("dtd", tmp_path)
     shards[1].write_bytes(whole)
     (folder / "features.json").write_text("{")
-    with pytest.raises(DataError, match=r"dtd.3\.0\.1 is no TFDS directory that can be read.*prepare it again"):
+    with pytest.raises(DataError, match=r"dtd.3\.0\.1 is is not a readable TFDS directory.*prepare it again"):
         open_task("dtd", tmp_path)
     (folder / "features.json").unlink()
-    with pytest.raises(DataError, match="no TFDS directory that can be read"):
+    with pytest.raises(DataError, match="is not a readable TFDS directory"):
         open_task("dtd", tmp_path)
 
 

@@ -20,7 +20,7 @@ STUDY = {
         "task": "cifar100",
         "layout": "noah",
         "version": "VTAB-1k folder cifar, JPEG",
-        "notes": ["images are those of a VTAB-1k folder, re-encoded as JPEG: not the original pixels"],
+        "notes": ["images come from a VTAB-1k folder re-encoded as JPEG: not the original pixels"],
     },
     "pixels": dict(
         size=[224, 224], augment="none", mean=[0.0] * 3, std=[1.0] * 3, resize="squash", interpolation="bicubic",

@@ -1,4 +1,4 @@
-"""What train.py does once its command line is read; apart from it, so that --help need not wait for torch."""
+"""train.py after its command line is parsed; a module of its own so that --help does not wait for torch."""
 
 import argparse
 import logging
@@ -23,7 +23,7 @@ logger = logging.getLogger("train")
 
 
 def train_command(args: argparse.Namespace) -> int:
-    """The exit status of train.py with these arguments."""
+    """Run train.py with these arguments; returns the exit status."""
     setup_logging()
     try:
         return _command(args)

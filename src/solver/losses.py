@@ -1,4 +1,4 @@
-"""Losses, normalised as VPT normalises them: a sum over the batch divided by its size, whatever the class weights."""
+"""Losses normalised as in VPT: a sum over the batch divided by its size, regardless of class weights."""
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ from torch.nn import functional as F
 class SoftmaxLoss:
     """sum_i weight[y_i] * cross_entropy_i / B. logits (B, C), targets (B,) -> scalar.
 
-    torch's weighted mean would divide by the sum of the weights instead.
+    torch's weighted mean divides by the sum of the weights instead.
     """
 
     def __init__(self, class_weights: Tensor | None = None, label_smoothing: float = 0.0):
@@ -23,7 +23,7 @@ class SoftmaxLoss:
 
 
 class SigmoidLoss:
-    """Binary cross-entropy of every class, summed, / B. targets: (B,) class numbers or (B, C) with ones and zeros."""
+    """Binary cross-entropy of every class, summed, / B. targets: (B,) class indices or (B, C) of ones and zeros."""
 
     def __init__(self, class_weights: Tensor | None = None):
         self.class_weights = class_weights
@@ -38,10 +38,10 @@ class SigmoidLoss:
 
 
 def class_weights(labels: np.ndarray, num_classes: int, kind: str) -> Tensor | None:
-    """One weight per class, averaging to one: "inv" ~ 1 / images, "inv_sqrt" ~ 1 / sqrt(images); None for "none".
+    """One weight per class, with mean one: "inv" ~ 1 / images, "inv_sqrt" ~ 1 / sqrt(images); None for "none".
 
-    VPT counts the set of labels instead of the labels, so that its weights are always one. A class without images
-    weighs nothing.
+    VPT counts the set of labels instead of the labels, so its weights are always one. A class without images has weight
+    zero.
     """
     if kind == "none":
         return None

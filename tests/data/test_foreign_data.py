@@ -51,7 +51,7 @@ def test_class_folders_without_a_split_are_split(tmp_path, caplog):
     keys = [key for split in data.splits.values() for key in split.keys]
     assert len(set(keys)) == 31
     said = "\n".join(data.notes)
-    assert "has class folders and no split of its own: test is a stratified 0.2" in said
+    assert "has class folders without a split of its own: test is a stratified 0.2" in said
     assert "2 classes have fewer than 3 images and are not in every split: fox, gnu" in said
     assert "not used: scripts" in said
     assert said.splitlines()[0] in caplog.text
@@ -99,7 +99,7 @@ def test_split_folders_go_by_other_names(tmp_path, names, caplog):
 
 def test_two_folders_for_one_split_are_an_error(tmp_path):
     write_images(tmp_path, {"train": {"a": 4, "b": 4}, "val": {"a": 1}, "valid": {"b": 1}, "test": {"a": 1}})
-    with pytest.raises(DataError, match=r"has val/ and valid/: which is val"):
+    with pytest.raises(DataError, match=r"has val/ and valid/, which could both be val"):
         open_data(folder_cfg(tmp_path))
 
 
@@ -117,7 +117,7 @@ def test_folders_that_are_not_used_and_a_missing_test_set_are_told(tmp_path, cap
 def test_a_misspelt_train_folder_is_told(tmp_path):
     photos = tmp_path / "photos"
     write_images(photos, {"trian": {"a": 4, "b": 4}, "test": {"a": 1}})
-    with pytest.raises(DataError, match=r"has no train/; the folders there are test, trian"):
+    with pytest.raises(DataError, match=r"has no train/; it has the folders test, trian"):
         open_data(folder_cfg(photos))
     (photos / "trian").rename(photos / "train")
     with pytest.raises(DataError, match=r"has split folders: should DATA.DATAPATH be that folder"):
@@ -191,7 +191,7 @@ def test_one_image_with_two_labels_is_noted(tmp_path):
     data = open_data(cfg)
     data.loaders(cfg, torch.device("cpu"))
     (said,) = [note for note in data.notes if "with another label" in note]
-    assert "5 images of train also stand there with another label" in said
+    assert "5 images of train occur there again with another label" in said
     assert "train/cat/more/0.png" in said
     assert "train/dog/0.png" in said
 
@@ -291,9 +291,9 @@ def test_very_names_count_before_spellings():
     assert classes(["Cat", "cat", "dog"]).numbers(["cat", "dog", "Cat"], "mine").tolist() == [1, 2, 0]
     assert classes(["big cat", "dog"]).numbers(["Dog", "big_cat"], "mine").tolist() == [1, 0]
     assert classes(["crane", "dog", "crane"]).numbers(["crane", "dog", "crane"], "mine").tolist() == [0, 1, 2]
-    with pytest.raises(DataError, match="'CAT', which is like 'Cat', 'cat'"):
+    with pytest.raises(DataError, match="'CAT', which matches several: 'Cat', 'cat'"):
         classes(["Cat", "cat", "dog"]).numbers(["CAT"], "mine")
-    with pytest.raises(DataError, match="'big cat', 'big-cat', which are all like 'big_cat'"):
+    with pytest.raises(DataError, match="'big cat', 'big-cat', which all match 'big_cat'"):
         classes(["big_cat", "dog"]).numbers(["big cat", "big-cat"], "mine")
 
 
@@ -336,7 +336,7 @@ def test_parquet_labels_are_matched_by_name(tmp_path):
     assert source.splits["val"].labels.tolist() == [2, 1, 0]
     assert source.splits["test"].labels.tolist() == [1, 2]
     parquet.write_table(table([0], ["owl", "dog", "owl"]), tmp_path / "test-0.parquet")
-    with pytest.raises(DataError, match=r"'owl' is the name of two"):
+    with pytest.raises(DataError, match=r"two classes are named 'owl'"):
         open_layout("folder", tmp_path)
     parquet.write_table(table([0], ["bee"]), tmp_path / "test-0.parquet")
     with pytest.raises(DataError, match=r"test-0.parquet has classes that train does not have: 'bee'"):
@@ -357,12 +357,12 @@ def test_parquet_labels_may_be_text(tmp_path):
 
 ODD_LABELS = {
     "whole numbers as floats": ([0.0, 1.0] * 4, None, ""),
-    "halves": ([0.0, 1.5] * 4, None, r"column label, row 1: 1.5 is no class"),
+    "halves": ([0.0, 1.5] * 4, None, r"column label, row 1: 1.5 is not a class"),
     "nothing": ([0, None] * 4, None, r"4 of 8 rows have no label"),
-    "nan": ([0.0, float("nan")] * 4, None, r"column label, row 1: nan is no class"),
-    "negative": ([0, -1] * 4, None, r"column label, row 1: there is no class -1"),
+    "nan": ([0.0, float("nan")] * 4, None, r"column label, row 1: nan is not a class"),
+    "negative": ([0, -1] * 4, None, r"column label, row 1: class -1 does not exist"),
     "absurd": ([0, 2_000_000_000] * 4, None, r"has the label 2000000000"),
-    "larger": ([0, 2**63] * 4, pyarrow.uint64(), r"row 1: there is no class 9223372036854775808"),
+    "larger": ([0, 2**63] * 4, pyarrow.uint64(), r"row 1: class 9223372036854775808 does not exist"),
     "lists": ([[0], [1]] * 4, None, r"column label holds list"),
 }
 

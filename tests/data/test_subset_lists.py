@@ -145,7 +145,7 @@ def test_index_files_of_the_study_choose_cifars_images(cifar):
     assert splits["train"].labels.tolist() == [2, 0, 1, 0]
     assert splits["val"].keys == ["train/7"]
     assert splits["test"].keys == [f"test/{i}" for i in range(5)]
-    with pytest.raises(DataError, match=r"val.npy has 3 splits in its rows, but DATA.SPLIT_SEED is 3"):
+    with pytest.raises(DataError, match=r"val.npy has 3 rows \(one per split\), but DATA.SPLIT_SEED is 3"):
         opened("cifar100-500", cifar, "torchvision", seed=3, **lists)
 
 

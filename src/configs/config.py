@@ -558,7 +558,7 @@ def _differently(lines: dict[str, list[int]]) -> list[str]:
         if not key.startswith("SWEEP.") and ".KWARGS." not in key:  # labels and arguments are no keys
             name = legacy.translate(key, "")[0] or key
             places.setdefault(name, []).extend(found)
-    return [f"{key} stands twice, in {lines_of(found)}" for key, found in places.items() if len(found) > 1]
+    return [f"{key} occurs twice, in {lines_of(found)}" for key, found in places.items() if len(found) > 1]
 
 
 def _unreadable(problem: str) -> ConfigError:

@@ -101,7 +101,7 @@ def reuse_features(
         "frozen up to %s: activations of %s images %s, %.3g GiB, %.1f s",
         prefix.name,
         f"{sum(map(len, records.values())):,}",
-        "reused on disk" if all(reused) else "computed once",
+        "found on disk" if all(reused) else "computed once",
         size,
         time.perf_counter() - start,
     )

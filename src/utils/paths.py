@@ -1,4 +1,4 @@
-"""Paths that begin with "~": it is the home folder wherever a path is given, not only where a shell puts it in."""
+"""Paths that begin with "~": it means the home folder wherever a path is given, not only in a shell."""
 
 import argparse
 import os
@@ -9,16 +9,16 @@ def expand(text: str) -> str:
     """``~/data`` -> ``/home/me/data``; other paths stay as they are.
 
     Raises:
-        ValueError: there is no such home folder, as for users without an account.
+        ValueError: there is no such home folder, for example for users without an account.
     """
     expanded = os.path.expanduser(text)
     if text.startswith("~") and expanded == text:
-        raise ValueError(f"{text!r}: there is no such home folder; write ./{text}, or the whole path")
+        raise ValueError(f"{text!r}: there is no such home folder; write ./{text}, or the full path")
     return expanded
 
 
 def given_path(text: str) -> Path:
-    """Of a command line: ``--to=~/x``."""
+    """A path from the command line: ``--to=~/x``."""
     try:
         return Path(expand(text))
     except ValueError as error:

@@ -53,7 +53,7 @@ def test_class_folders_without_a_split_are_split(tmp_path, caplog):
     said = "\n".join(data.notes)
     assert "has class folders without a split of its own: test is a stratified 0.2" in said
     assert "2 classes have fewer than 3 images and are not in every split: fox, gnu" in said
-    assert "not used: scripts" in said
+    assert "not used because they have no images: scripts" in said
     assert said.splitlines()[0] in caplog.text
     other = open_data(folder_cfg(tmp_path, SEED=7, DATA__SPLIT_SEED=3))
     assert other.splits["test"].keys == data.splits["test"].keys
@@ -266,7 +266,7 @@ def test_lists_from_windows_get_a_hint(listed):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"0.png": 1, "0.png": 2}', "'0.png' stands there twice"),
+        ('{"0.png": 1, "0.png": 2}', "'0.png' occurs twice"),
         ('{"0.png": [1]}', r"class id of '0.png' is '\[1\]'"),
         ('{"0.png": 1, "1.png": "a"}', "ids must be all integers or all strings"),
         ('{"0.png": 1.5}', "ids must be all integers"),
@@ -311,7 +311,7 @@ def test_every_entry_of_a_mapping_must_be_for_a_class():
 
 def test_a_mapping_with_a_name_twice_is_an_error(tmp_path):
     (tmp_path / "map.csv").write_text("cat,dog\ncat,owl\n")
-    with pytest.raises(ConfigError, match="'cat' stands there twice"):
+    with pytest.raises(ConfigError, match="'cat' occurs twice"):
         read_mapping(str(tmp_path / "map.csv"))
 
 

@@ -267,7 +267,7 @@ def test_few_shot_lists(tmp_path):
         == "a b/2 c.jpg"
     )
     with pytest.raises(
-        DataError, match=r"DATA.SHOTS 4, DATA.SPLIT_SEED 0\); there: 1 shots with seed 0, 16 shots with"
+        DataError, match=r"DATA.SHOTS 4, DATA.SPLIT_SEED 0\); available: 1 shots with seed 0, 16 shots with"
     ):
         open_layout("fewshot-pets", tmp_path, shots=4)
 
@@ -598,7 +598,7 @@ def test_two_layouts_at_one_place_are_chosen_between(tmp_path):
     cfg.DATA.SOURCE = "noah"
     assert open_data(cfg).layout == "noah"
     cfg.DATA.SOURCE = "shards"
-    with pytest.raises(DataError, match="dtd can be read as: tfds, noah"):
+    with pytest.raises(DataError, match="dtd can only be read as: tfds, noah"):
         open_data(cfg)
 
 

@@ -84,9 +84,9 @@ def test_lists_by_name_choose_from_a_tfds_directory(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("class00/class00_777.jpg 44", r"1 images of .* cannot be found by name .*class00_777.jpg is no image"),
-        ("class01/class00_001.jpg 44", r"class01/class00_001.jpg is no image"),
-        ("class01/class01_002.jpg 44", r"label 44 is that of class00 and of class01"),
+        ("class00/class00_777.jpg 44", r"1 images of .* cannot be found by name .*class00_777.jpg is not an image"),
+        ("class01/class00_001.jpg 44", r"class01/class00_001.jpg is not an image"),
+        ("class01/class01_002.jpg 44", r"label 44 stands for both class00 and class01"),
         ("class00/class00_001.jpg 44", r"names 1 images more than once"),
         ("class00/class00_003.jpg x", r"line 46: expected '<image> <label>'"),
     ],

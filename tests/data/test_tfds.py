@@ -126,7 +126,7 @@ def test_every_task_is_what_tfds_says(name, tiny):
         assert len(set(sources[0].splits[split].keys)) == len(expected)
     assert len(sources[0].class_names) == find_task(name).num_classes
     assert sources[0].version.endswith("array_record" if version.name.startswith(layout.pin[0]) else layout.pin) or (
-        "ask for" in sources[0].version
+        "require" in sources[0].version
     )
     assert version.name in sources[0].version
 
@@ -179,7 +179,7 @@ def test_the_version_that_peers_use_is_preferred(tmp_path):
     source = open_task("pets", tmp_path, version="4.0.0")
     assert source.version == "TFDS oxford_iiit_pet/4.0.0, array_record; VPT and FreqFiT require 3.*.*"
     assert source.notes == ["12 images of Oxford-IIIT Pet are re-encoded in version 4"]
-    with pytest.raises(DataError, match=r"DATA.VERSION 9.9.9 .* there: 3.1.0, 3.2.0, 4.0.0"):
+    with pytest.raises(DataError, match=r"DATA.VERSION 9.9.9 .* available: 3.1.0, 3.2.0, 4.0.0"):
         open_task("pets", tmp_path, version="9.9.9")
     for version in ("3.1.0", "3.2.0"):
         shutil.rmtree(here / version)
@@ -234,7 +234,7 @@ def test_missing_and_damaged_files_are_named(tmp_path, file_format):
             open_task("dtd", tmp_path)
     shards[1].write_bytes(whole)
     (folder / "features.json").write_text("{")
-    with pytest.raises(DataError, match=r"dtd.3\.0\.1 is is not a readable TFDS directory.*prepare it again"):
+    with pytest.raises(DataError, match=r"dtd.3\.0\.1 is not a readable TFDS directory.*prepare it again"):
         open_task("dtd", tmp_path)
     (folder / "features.json").unlink()
     with pytest.raises(DataError, match="is not a readable TFDS directory"):

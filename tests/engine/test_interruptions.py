@@ -135,7 +135,7 @@ def test_every_tool_that_trains_can_be_asked_to_stop_at_any_time(tmp_path, monke
     file = ["--config-file", "configs/sweeps/digits.yaml"] if tool is tune else []
     assert tool.main([*file, "OUTPUT_DIR", str(tmp_path), *(QUICK if tool is runs else [])]) == REQUEUE
     assert sent == [signal.SIGTERM]
-    assert "stopped by SIGTERM; the same command goes on from there" in capsys.readouterr().err
+    assert "stopped by SIGTERM; run the same command again to continue" in capsys.readouterr().err
 
 
 def test_killed_at_random_moments(whole, tmp_path):
@@ -182,7 +182,7 @@ def test_a_full_disk_ends_with_the_checkpoint_before_intact(whole, tmp_path):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(trainer.Training, "save", epoch_done)
             with pytest.raises(
-                WriteError, match=r"last\.ckpt cannot be written: File too large; what it held before is"
+                WriteError, match=r"last\.ckpt cannot be written: File too large; its previous content is"
             ):
                 run(load_cfg("", SETTINGS), folder)
     finally:

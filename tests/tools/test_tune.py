@@ -451,7 +451,7 @@ def test_workers_that_are_killed_lose_nothing(sweep, start, tmp_path):
     wait_for(lambda: "its process died (1 of 3 times)" in log.read_text())
     process.send_signal(signal.SIGTERM)
     assert process.wait(120) == 75, log.read_text()
-    assert "the same command goes on from there" in log.read_text()
+    assert "run the same command again to continue" in log.read_text()
     assert main(arguments) == 0
     alone = [word.replace(str(root), str(tmp_path / "alone")) for word in arguments]
     assert main(alone) == 0

@@ -3,8 +3,8 @@
 import itertools
 from dataclasses import replace
 
-from src.tools.sweeps.points import points
-from src.tools.sweeps.spec import Range
+from src.tools.tune.points import points
+from src.tools.tune.spec import Range
 
 
 def number_of_runs(sweep) -> int:

@@ -28,7 +28,7 @@ from src.models.merge import merged_state_dict
 from src.models.method import wires
 from src.models.methods.convpass import ConvBypass
 from src.models.methods.sparse import SparseUpdate
-from src.models.methods.spt import OPERATIONS
+from src.models.sites import APART
 from src.models.vit_backbones import convert, zoo
 from src.models.vit_models import TunedViT, parse
 from src.models.wise import between
@@ -84,7 +84,7 @@ class Case:
         names, masked = list(known), []
         chosen = set(method["tuned_vectors"])
         for i, row in enumerate(method["tuned_matrices"]):
-            chosen |= {f"blocks.{i}.{op}.weight" for op, on in zip(OPERATIONS, row, strict=True) if on}
+            chosen |= {f"blocks.{i}.{op}.weight" for op, on in zip(APART, row, strict=True) if on}
         for name, index in self.part("index/").items():
             piece = known[name.replace("sparse_", "")]
             flat = index[0] * piece.shape[1] + index[1] if len(index) == 2 else index[0]
@@ -264,7 +264,7 @@ def describe_sensitivity_aware(left: dict, model) -> str:
     )
     keys.update(DROPOUT=left.pop("structured_dropout"), DROP_PATH=left.pop("structured_drop_path"))
     assert (left.pop("scaling"), left.pop("cls_token_trained")) == (1.0, True)
-    assert left.pop("tuned_matrices_columns") == list(OPERATIONS)
+    assert left.pop("tuned_matrices_columns") == list(APART)
     for told in ("tuned_matrices", "tuned_vectors", "masks"):  # the allocation
         left.pop(told)
     return name
@@ -624,7 +624,7 @@ def test_sensitivities_and_what_is_spent_on_them(path):
             assert ours == tuple(expected[key] for key in told), where
             names, known = made.names(vit), pieces(vit)
             assert [name for name in names if len(known[name].shape) == 1] == expected["tuned_vectors"], where
-            matrices = [[f"blocks.{i}.{op}.weight" in names for op in OPERATIONS] for i in range(len(vit.blocks))]
+            matrices = [[f"blocks.{i}.{op}.weight" in names for op in APART] for i in range(len(vit.blocks))]
             assert matrices == npz[f"alloc/{combo}/{budget}/tuned_matrices"].bool().tolist(), where
             masks, flat, start = made.masks(vit), [], 0
             for name, piece in known.items():  # theirs counts along what is not structured

@@ -1,6 +1,6 @@
 """The README keeps its word: its commands parse, its counts are right, its worked example runs as it stands."""
 
-import importlib
+import importlib.util
 import os
 import re
 import shlex
@@ -18,9 +18,11 @@ from src.configs.config import load_cfg
 from src.engine.results import run_folder
 from src.engine.run import run
 from src.models import vit_models
-from src.tools import prepare, preparing, tune
-from src.tools.sweeps.plan import Plan
-from src.tools.sweeps.spec import load_sweep
+from src.tools.prepare import __main__ as prepare
+from src.tools.prepare import tasks as preparing
+from src.tools.tune import __main__ as tune
+from src.tools.tune.plan import Plan
+from src.tools.tune.spec import load_sweep
 
 README = Path("README.md").read_text()
 
@@ -183,6 +185,8 @@ def test_table_of_methods_is_what_list_methods_prints(capsys):
 @pytest.mark.parametrize("line", [c for c in COMMANDS if "src.tools." in c])
 def test_tool_commands_name_tools(line):
     module = re.search(r"src\.tools\.\w+", line)[0]
+    if importlib.util.find_spec(module).submodule_search_locations:  # a package
+        module += ".__main__"
     with pytest.raises(SystemExit) as stop:
         importlib.import_module(module).main(["--help"])
     assert stop.value.code == 0

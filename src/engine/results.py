@@ -167,7 +167,8 @@ def command_line() -> str:
     program, root = Path(sys.argv[0]).absolute(), Path(__file__).parents[2]
     called = [sys.argv[0]]
     if program.is_relative_to(root / "src"):  # python -m src.tools.demo
-        called = ["-m", ".".join(program.relative_to(root).with_suffix("").parts)]
+        module = program.parent if program.name == "__main__.py" else program.with_suffix("")
+        called = ["-m", ".".join(module.relative_to(root).parts)]
     return shlex.join([sys.executable, *called, *sys.argv[1:]])
 
 

@@ -18,7 +18,6 @@ from ..data.sources.text import read_json
 from ..models.method import wiring
 from ..models.vit_backbones.zoo import find_weights
 from ..models.vit_models import TunedViT
-from ..models.zero_shot import check_zero_shot, zero_shot_head
 from ..solver.optimizer import describe_groups, groups_table
 from ..utils import distributed
 from ..utils.io import exclusive, remove_partial, write_json, write_text
@@ -35,6 +34,7 @@ from .shared import Shared
 from .step import compiled, require_compiler
 from .trackers import require_trackers, tracking
 from .trainer import train
+from .zero_shot import check_zero_shot, zero_shot_head
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from ..data.opened import Data
 from ..models.allocation import UNIT, Allocation, allocate, pieces
 from ..models.drop_path import set_drop_path
-from ..models.methods.spt import OPERATIONS, SPT
+from ..models.methods.spt import SPT
+from ..models.sites import APART
 from ..models.vit_models import METHODS, TunedViT, build_model, config_name, parse
 from ..utils.plots import heat_map
 from ..utils.progress import tqdm
@@ -161,7 +162,7 @@ def draw(allocation: Allocation, path: Path) -> None:
     about = allocation.about
     cells = {_cell(name): name for name in about["matrices"]}
     rows, ops = (list(dict.fromkeys(place[i] for place in cells)) for i in (0, 1))
-    ops.sort(key=lambda op: op not in OPERATIONS)
+    ops.sort(key=lambda op: op not in APART)
     heat_map(
         [[about["sensitive"].get(cells.get((row, op))) for op in ops] for row in rows],
         [row.replace("blocks.", "") for row in rows],
@@ -177,5 +178,5 @@ def draw(allocation: Allocation, path: Path) -> None:
 def _cell(name: str) -> tuple[str, str]:
     """The row and column of a weight: ("blocks.0", "attn.q"), ("layers.1.downsample", "reduction")."""
     place = name.removesuffix(".weight")
-    op = next((op for op in OPERATIONS if place.endswith(f".{op}")), place.rsplit(".", 1)[-1])
+    op = next((op for op in APART if place.endswith(f".{op}")), place.rsplit(".", 1)[-1])
     return place.removesuffix(f".{op}"), op

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
-from ..models.method import blocks
+from ..models.sites import blocks
 from ..models.vit_models import TunedViT
 from ..utils import distributed
 from .precision import autocast, gradient_scaler

@@ -3,7 +3,7 @@
 from timm.layers import DropPath
 from torch import nn
 
-from .method import blocks
+from .sites import blocks
 
 PLACES = ("drop_path", "drop_path1", "drop_path2")  # as timm's blocks call them
 

@@ -18,7 +18,6 @@ alone, tokens are the frozen ViT's. One with ``changes_tokens = True`` puts toke
 there is no half of what it does.
 """
 
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,55 +71,10 @@ def tokens_of(vit: nn.Module, pool: str = "") -> Tokens | None:
 
 
 THIS_FILE = "<this file>"
-BLOCK = re.compile(r"((layers|stages)\.\d+\.)?blocks\.\d+")
-# Parts of a block that are two modules in some: the gate and the value of timm's SwiGLU make the hidden layer together.
-HALVES = {"mlp.fc1": ("mlp.fc1_g", "mlp.fc1_x")}
-# What no block of a ConvNeXt has, which has no attention and one norm: methods do there what remains of them.
-NOT_IN_CONVNEXT = re.compile(r"attn(\..*)?|norm2")
 
 
 class DoesNotFit(ValueError):
     """A network does not have what a method needs; ``TunedViT`` adds which method, which network and what to do."""
-
-
-def blocks(vit: nn.Module) -> dict[str, nn.Module]:
-    """Every block by name, as they run: "blocks.3" in a ViT, "layers.2.blocks.3" in Swin, "stages..." in ConvNeXt."""
-    return {name: module for name, module in vit.named_modules() if BLOCK.fullmatch(name)}
-
-
-def block_sites(vit: nn.Module, parts: Iterable[str]) -> dict[str, nn.Module]:
-    """The named modules of every block: {"blocks.0.attn.qkv": Linear, ...}; for some parts, its two halves.
-
-    Raises:
-        DoesNotFit: a block has one of them not, unless no ConvNeXt has.
-    """
-    parts = list(dict.fromkeys(parts))
-    wanted = [part for part in parts if not (isinstance(vit, ConvNeXt) and NOT_IN_CONVNEXT.fullmatch(part))]
-    if not wanted:
-        raise DoesNotFit(f"no block of a {type(vit).__name__} has any of {', '.join(parts)}")
-    found = {}
-    for name, block in blocks(vit).items():
-        for part in wanted:
-            if not (inside := part_of(block, part)):
-                raise DoesNotFit(f"{name} has no {part}; it has {', '.join(leaves(block))}")
-            found |= {f"{name}.{own}": module for own, module in inside.items()}
-    return found
-
-
-def part_of(block: nn.Module, part: str) -> dict[str, nn.Module]:
-    """The module that ``part`` names in a block, or its halves, by name; none if there is neither, or an Identity."""
-    inside = {name: module for name, module in block.named_modules() if not isinstance(module, nn.Identity)}
-    names = [part] if part in inside else HALVES.get(part, ())
-    return {name: inside[name] for name in names if name in inside}
-
-
-def leaves(block: nn.Module) -> list[str]:
-    """Names of the modules with weights that a block is made of."""
-    return [
-        name
-        for name, module in block.named_modules()
-        if not any(True for _ in module.children()) and any(True for _ in module.parameters(recurse=False))
-    ]
 
 
 @torch.no_grad()
@@ -252,36 +206,6 @@ class Method(nn.Module):
         self.wires.append((site, verb, known[0] if known else len(self.taps) - 1))
 
 
-class Reader(nn.Module):
-    """A tap that passes on what comes to it, and makes an ``answer`` of it that waits for the method's ``features``.
-
-    What passes it is therefore what passes in a frozen ViT, the same in every epoch, and so is what it reads there:
-    prefix.py computes ``read`` once for every image. A subclass says both.
-    """
-
-    reads_only = True
-
-    def __init__(self):
-        super().__init__()
-        self.log: list[tuple[Reader, Tensor]] | None = None  # what is read goes there, if it is, and is not answered
-
-    def forward(self, x: Tensor) -> Tensor:
-        read = self.read(x)
-        if self.log is None:
-            self.answer(read)
-        else:
-            self.log.append((self, read))
-        return x
-
-    def read(self, x: Tensor) -> Tensor:
-        """All that ``answer`` needs of what passes: (B, ...)."""
-        raise NotImplementedError
-
-    def answer(self, read: Tensor) -> None:
-        """Compute with this tap's own parameters, and keep the result."""
-        raise NotImplementedError
-
-
 class Site:
     """The taps at one module, run by its forward hooks. The first method is outermost: first in, last out.
 
@@ -384,13 +308,3 @@ def wiring(vit: nn.Module, methods: nn.ModuleDict) -> str:
 
 def num_params(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
-
-
-def uniform(shape: tuple[int, ...], bound: float) -> nn.Parameter:
-    """A parameter drawn from U(-bound, bound)."""
-    return nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
-
-
-def normal(shape: tuple[int, ...], mean: float, std: float) -> nn.Parameter:
-    """A parameter drawn from N(mean, std^2)."""
-    return nn.Parameter(torch.empty(shape).normal_(mean, std))

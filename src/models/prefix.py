@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
-from .method import Reader, wires
+from .method import wires
+from .taps import Reader
 from .vit_models import TunedViT
 
 WORD = 8  # bytes of an int64

@@ -26,16 +26,7 @@ from .methods.prompt import Prompt
 from .methods.repadapter import RepAdapter
 from .methods.rlrr import RLRR
 from .methods.scale_shift import BlockScaleShift
-from .methods.selective import (
-    AttentionTuning,
-    Bias,
-    BlockTuning,
-    ClassToken,
-    End2End,
-    MLPTuning,
-    NormTuning,
-    Partial,
-)
+from .methods.selective import AttentionTuning, Bias, BlockTuning, ClassToken, End2End, MLPTuning, NormTuning, Partial
 from .methods.side import Side
 from .methods.spt import SPTAdapter, SPTLoRA
 from .methods.ssf import SSF

@@ -16,8 +16,8 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 from ..configs.config import ConfigError, load_cfg
-from ..utils.io import write_atomic
 from ..utils.logging import setup_logging
+from ..utils.plots import save_png
 from ..utils.signals import stoppable
 from .runs import Row, report, run_all
 
@@ -47,7 +47,7 @@ def plot(rows: list[Row], path: Path) -> None:
     axes.set_title("Digits, with a ViT pre-trained on letters\nevery seed, and the mean")
     axes.grid(axis="y", alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    write_atomic(path, lambda temporary: figure.savefig(temporary, dpi=150, format="png"))
+    save_png(figure, path)
     plt.close(figure)
 
 

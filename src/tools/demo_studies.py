@@ -19,10 +19,15 @@ from sklearn.datasets import load_digits
 from ..configs.config import ConfigError, load_cfg
 from ..utils.logging import setup_logging
 from ..utils.signals import stoppable
-from . import attention, compare, filters, forgetting, robustness, wise
+from .attention import __main__ as attention
+from .compare import __main__ as compare
 from .demo import CONFIG
+from .filters import __main__ as filters
+from .forgetting import __main__ as forgetting
 from .pretrain_demo import draw_pictures
+from .robustness import __main__ as robustness
 from .runs import report, run_all
+from .wise import __main__ as wise
 
 # Validated on images that they do not train on, so that alpha can be chosen.
 HELD_OUT = ["DATA.TRAIN_SPLIT", "train"]

@@ -23,8 +23,8 @@ from ..configs.config import ConfigError
 from ..engine.checkpoint import load_tuned
 from ..utils.logging import setup_logging
 from ..utils.paths import given_path
-from .exports.from_files import check
-from .exports.plain import FILES, check_free, how_to_load, merge, named, write
+from .export.from_files import check
+from .export.plain import FILES, check_free, how_to_load, merge, named, write
 
 
 def parse_args(argv: list[str]) -> argparse.Namespace:

@@ -40,8 +40,8 @@ from ..utils.io import write_atomic
 from ..utils.paths import given_path
 from ..utils.progress import tqdm
 from ..utils.text import reader_may_leave
-from .studies.command import guarded, image_parser, paths_and_settings
-from .studies.finished import FinishedRun, open_run
+from .finished.command import guarded, image_parser, paths_and_settings
+from .finished.run import FinishedRun, open_run
 
 logger = logging.getLogger(__name__)
 

@@ -31,12 +31,12 @@ from fvcore.common.config import CfgNode
 
 from ..configs.config import ConfigError, load_settings
 from ..data.tasks import find_task
-from .reports.protocol import FACTORS, SETTINGS_OF
-from .reports.published import GROUPS, Published, named
-from .sweeps.arithmetic import speed
-from .sweeps.estimate import published_sizes
-from .sweeps.points import Point, points
-from .sweeps.spec import Choice, Sweep, label, load_sweep
+from .report.protocol import FACTORS, SETTINGS_OF
+from .report.published import GROUPS, Published, named
+from .tune.arithmetic import speed
+from .tune.estimate import published_sizes
+from .tune.points import Point, points
+from .tune.spec import Choice, Sweep, label, load_sweep
 
 RECIPES = Path("configs/repro")
 TFLOPS = 45.0

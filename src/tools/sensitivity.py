@@ -15,9 +15,9 @@ from ..configs.config import ConfigError, load_cfg
 from ..data.opened import open_data
 from ..engine.run import choose_device
 from ..engine.sensitivity import draw, make_allocations, report, spt_method
+from ..engine.zero_shot import zero_shot_head
 from ..models.vit_backbones.zoo import find_weights
 from ..models.vit_models import build_model, config_name
-from ..models.zero_shot import zero_shot_head
 from ..utils.logging import setup_logging
 from ..utils.paths import given_path
 

@@ -40,7 +40,7 @@ def heat_map(
     axes.set_ylabel(ylabel)
     axes.set_title(title, fontsize=10)
     figure.colorbar(image, label="sensitive parameters")
-    write_atomic(path, lambda temporary: figure.savefig(temporary, dpi=150, format="png"))
+    save_png(figure, path)
 
 
 def bar_chart(values: dict[str, float], title: str, xlabel: str, path: Path, logarithmic: bool = False) -> None:
@@ -55,7 +55,7 @@ def bar_chart(values: dict[str, float], title: str, xlabel: str, path: Path, log
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_xlabel(xlabel)
     axes.set_title(title, fontsize=10)
-    write_atomic(path, lambda temporary: figure.savefig(temporary, dpi=150, format="png"))
+    save_png(figure, path)
 
 
 def line_chart(
@@ -81,7 +81,7 @@ def line_chart(
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
     axes.set_title(title, fontsize=10)
-    write_atomic(path, lambda temporary: figure.savefig(temporary, dpi=150, format="png"))
+    save_png(figure, path)
 
 
 # A line or a scatter of points: x, y, and half of each point's interval (None for none).
@@ -176,3 +176,12 @@ def _plain(text: str) -> str:
     """Text shortened and escaped, so that matplotlib does not read it as mathematics."""
     text = " ".join(text.split())
     return (text if len(text) <= 48 else text[:47] + "…").replace("$", r"\$")
+
+
+def percent(fractions: list[float]) -> list[float]:
+    return [100 * fraction for fraction in fractions]
+
+
+def save_png(figure: Figure, path: Path, dpi: int = 150) -> None:
+    """Write a figure, whole or not at all."""
+    write_atomic(path, lambda temporary: figure.savefig(temporary, dpi=dpi, format="png"))

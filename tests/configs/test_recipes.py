@@ -16,9 +16,9 @@ from src.data.loader import split_batches
 from src.data.tasks import find_task
 from src.solver.lr_scheduler import Schedule
 from src.solver.optimizer import parameter_groups
-from src.tools.sweeps.plan import Plan
-from src.tools.sweeps.points import points
-from src.tools.sweeps.spec import label, load_sweep
+from src.tools.tune.plan import Plan
+from src.tools.tune.points import points
+from src.tools.tune.spec import label, load_sweep
 
 # Settings of each task in the original repositories' own files, under their names; every table has its source.
 PUBLISHED = json.loads(Path(__file__).with_name("published_settings.json").read_text())

@@ -13,13 +13,13 @@ from timm.models.vision_transformer import VisionTransformer
 from src.configs.config import ConfigError, load_settings
 from src.engine.sensitivity import spt_method
 from src.models.vit_models import TunedViT, parse
-from src.tools.reports import published
-from src.tools.sweeps import estimate
-from src.tools.sweeps.ledger import Ledger
-from src.tools.sweeps.plan import Plan
-from src.tools.sweeps.points import points
-from src.tools.sweeps.spec import Range, load_sweep
-from src.tools.tune import preview
+from src.tools.report import published
+from src.tools.tune import estimate
+from src.tools.tune.__main__ import preview
+from src.tools.tune.ledger import Ledger
+from src.tools.tune.plan import Plan
+from src.tools.tune.points import points
+from src.tools.tune.spec import Range, load_sweep
 
 FILES = sorted([*(ROOT / "configs/sweeps").glob("*.yaml"), *(ROOT / "configs/repro").glob("*.yaml")])
 IDS = [f"{path.parent.name}/{path.stem}" for path in FILES]

@@ -22,7 +22,7 @@ from src.configs.config import ConfigError
 from src.data.opened import open_data
 from src.data.sources.base import DataError, Wanted
 from src.data.sources.text import read_names
-from src.tools.studies.sets import Classes, read_mapping
+from src.tools.finished.sets import Classes, read_mapping
 
 BOM = b"\xef\xbb\xbf"
 

@@ -20,7 +20,7 @@ from pyarrow import parquet
 from src.configs.config import ConfigError
 from src.data.sources.base import DataError, Wanted
 from src.data.tasks import TASKS
-from src.tools.studies.sets import read_mapping
+from src.tools.finished.sets import read_mapping
 
 MOST_SECONDS, MOST_GROWTH = 5, 2**19  # of this process, for one case; KiB of memory for all cases of a reader
 ODD_NUMBERS = ("-1", "2000000000", "99999999999999999999", "1e9", "0x10", "NaN", "", "1.5", "\u0663", "true", '"a"')

@@ -21,7 +21,8 @@ from src.engine import trainer
 from src.engine.results import RunFolder
 from src.engine.run import run
 from src.engine.shared import Shared
-from src.tools import demo, demo_studies, runs, tune
+from src.tools import demo, demo_studies, runs
+from src.tools.tune import __main__ as tune
 from src.utils.io import WriteError, exclusive, read_json, read_json_lines, waiting_for, write_text
 from src.utils.signals import REQUEUE, Interrupted, StopSignals
 

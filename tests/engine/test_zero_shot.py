@@ -13,17 +13,18 @@ from torch import nn
 from src.configs.config import ConfigError, load_cfg
 from src.data.opened import open_data
 from src.data.sources.lists import imagenet_synsets
+from src.engine import zero_shot
 from src.engine.checkpoint import load_tuned
 from src.engine.evaluator import evaluate, measure
 from src.engine.precision import autocast
 from src.engine.results import run_folder
 from src.engine.run import run
-from src.models import zero_shot
+from src.engine.zero_shot import spoken_names, templates, zero_shot_head
 from src.models.vit_backbones import convert
 from src.models.vit_backbones.zoo import MODEL_ZOO, OPENAI, Backbone
 from src.models.vit_models import build_model
-from src.models.zero_shot import spoken_names, templates, zero_shot_head
-from src.tools import robustness, wise
+from src.tools.robustness import __main__ as robustness
+from src.tools.wise import __main__ as wise
 from src.utils.io import read_json
 
 TEXTS = "a photo of the number {}.\na {}, by hand\n{}\n"

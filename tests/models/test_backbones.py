@@ -8,7 +8,7 @@ import torch
 from conftest import make_model, randomise
 
 from src.models.merge import merged_state_dict
-from src.models.method import blocks
+from src.models.sites import blocks
 from src.models.vit_models import METHODS
 
 TINY = {

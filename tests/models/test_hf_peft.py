@@ -21,6 +21,7 @@ from src.api import load, save
 from src.configs.config import ConfigError, get_cfg, load_cfg
 from src.engine.checkpoint import load_tuned
 from src.engine.run import run
+from src.models.hf_peft import catalogue, injected
 from src.models.merge import merged_state_dict
 from src.models.methods import hf_peft
 from src.models.vit_backbones.zoo import MODEL_ZOO, build_backbone, create_vit
@@ -101,7 +102,7 @@ def kind(request) -> str:
 
 
 def test_the_table_names_every_tuner_of_this_peft():
-    assert EXPECTED.keys() == hf_peft.tuners().keys()
+    assert EXPECTED.keys() == catalogue.tuners().keys()
 
 
 @pytest.mark.parametrize("name", sorted(name for name, what in EXPECTED.items() if isinstance(what, str)))
@@ -189,12 +190,12 @@ def test_what_modules_share_is_saved_once_and_stays_shared(name, first, others, 
 
 def test_what_a_tuner_would_not_save_is_found_before_training(monkeypatch):
     """peft's own list of what belongs to an adapter, made wrong: as in a tuner that forgets a part of itself."""
-    whole = hf_peft.Injected._learned
+    whole = injected.Injected._learned
 
     def forgetful(self):
         return {name: tensor for name, tensor in whole(self).items() if "lora_B" not in name}
 
-    monkeypatch.setattr(hf_peft.Injected, "_learned", forgetful)
+    monkeypatch.setattr(injected.Injected, "_learned", forgetful)
     with pytest.raises(ValueError, match=r"LORA does not save all that it learns.*lora_B"):
         tuned("LORA")
 
@@ -202,8 +203,8 @@ def test_what_a_tuner_would_not_save_is_found_before_training(monkeypatch):
 def test_parts_of_one_tensor_cannot_be_saved_and_are_refused_at_once():
     whole = torch.arange(6.0)
     with pytest.raises(ValueError, match="b and a are parts of one tensor"):
-        hf_peft.other_names({"a": whole[:4], "b": whole[4:]}, "NEW")
-    assert hf_peft.other_names({"a": whole, "b": whole, "c": whole.clone(), "d": whole[:0]}, "NEW") == {"b": "a"}
+        injected.other_names({"a": whole[:4], "b": whole[4:]}, "NEW")
+    assert injected.other_names({"a": whole, "b": whole, "c": whole.clone(), "d": whole[:0]}, "NEW") == {"b": "a"}
 
 
 @pytest.mark.parametrize("name", COMPILE)

@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from src.engine import shared
 from src.engine.run import run
 from src.models.merge import merged_state_dict
-from src.models.method import blocks, called, wires
+from src.models.method import called, wires
+from src.models.sites import blocks
 from src.models.vit_backbones.zoo import find_backbone
 from src.models.vit_models import METHODS, require_methods_fit
 

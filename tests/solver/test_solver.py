@@ -33,7 +33,7 @@ from src.models.vit_backbones.zoo import norm_of_all
 from src.models.vit_models import METHODS, TunedViT, parse
 from src.solver.ema import Average
 from src.solver.optimizer import build_optimizer, parameter_groups
-from src.tools.exports.plain import merge
+from src.tools.export.plain import merge
 from src.utils.signals import Interrupted, StopSignals
 
 DIGITS = ["DATA.NAME", "digits", "DATA.FEATURE", "vit_micro_glyphs", "DATA.CROPSIZE", "32", "DATA.PIXELS", "backbone"]

@@ -8,9 +8,9 @@ import torch
 
 from src.configs.config import load_cfg
 from src.engine.cost import flops
-from src.tools import bench
-from src.tools.benchmarks import data, step
-from src.tools.benchmarks.freqfit import crossover
+from src.tools.bench import __main__ as bench
+from src.tools.bench import data, step
+from src.tools.bench.freqfit import crossover
 from src.utils.io import read_json
 
 MICRO = ["--backbone", "vit_micro_glyphs", "--batch", "4", "--rounds", "1", "DATA.CROPSIZE", "32"]

@@ -20,10 +20,10 @@ from src.data.pixels import Pixels, pixels_from
 from src.engine.checkpoint import load_tuned
 from src.engine.run import run
 from src.models.vit_backbones.zoo import IMAGENET
-from src.tools import export
-from src.tools.exports import from_files, hub, network, onnx_file, program
-from src.tools.exports.card import plain
-from src.tools.reports.stats import wilson
+from src.tools.export import __main__ as export
+from src.tools.export import from_files, hub, network, onnx_file, program
+from src.tools.export.card import plain
+from src.tools.report.stats import wilson
 from src.utils.io import read_json
 
 WHOLE = ["MODEL.TRANSFER_TYPE", "prompt", "FREQFIT", "freqfit", "DATA.IMAGE_SIZE", "[32, 48]"]
@@ -207,7 +207,7 @@ def test_printed_lines_make_the_runs_pixels_at_every_size(name, side, tmp_path):
 
 
 def test_a_file_that_sees_other_pixels_does_not_stay(finished, tmp_path, main, monkeypatch):
-    monkeypatch.setattr("src.tools.exports.plain.crop_pct", lambda pixels: 0.95)
+    monkeypatch.setattr("src.tools.export.plain.crop_pct", lambda pixels: 0.95)
     done = main(finished, "--to", "timm", "--out", tmp_path / "out")
     assert done.returncode == 1
     assert "its pixels differ from the run's by" in done.stderr

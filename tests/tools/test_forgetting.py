@@ -16,8 +16,9 @@ from src.engine.checkpoint import load_tuned
 from src.engine.knn import knn_accuracies, knn_accuracy, knn_votes
 from src.engine.run import run
 from src.models.vit_backbones.zoo import build_backbone
-from src.tools import forgetting, pretrain_demo
-from src.tools.studies import memory
+from src.tools import pretrain_demo
+from src.tools.forgetting import __main__ as forgetting
+from src.tools.forgetting import old_set as memory
 from src.utils.io import read_json
 
 
@@ -226,7 +227,7 @@ def test_what_cannot_be_is_one_line(runs, capsys, arguments, status, said):
 
 
 def test_features_that_are_no_numbers_are_an_error(runs, stripes, monkeypatch):
-    monkeypatch.setattr("src.tools.studies.memory.outputs", lambda *_: torch.full((56, 64), torch.inf))
+    monkeypatch.setattr("src.tools.forgetting.old_set.outputs", lambda *_: torch.full((56, 64), torch.inf))
     (opened,) = forgetting.open_runs([runs["vqt"]])
     old = memory.open_old(opened, forgetting.parse_sets([str(stripes)], [])[0])
     with pytest.raises(ValueError, match=r"SOLVER\.AMP off"):

@@ -20,7 +20,7 @@ from src.engine.run import run
 from src.models.vit_backbones.zoo import IMAGENET, MODEL_ZOO, create_vit, timm_arguments
 from src.models.vit_models import TunedViT, parse
 from src.tools import merge
-from src.tools.exports import plain
+from src.tools.export import plain
 from src.utils.io import read_json
 
 

@@ -14,10 +14,11 @@ from torch import nn
 from src.engine.checkpoint import load_tuned, save_tuned
 from src.models.method import tokens_of
 from src.models.methods.freqfit import Fourier, SpectralFilter
-from src.tools import attention, filters
-from src.tools.studies.attention_maps import attention_of, maps_of, rollout
-from src.tools.studies.inputs import spread
-from src.tools.studies.spectra import by_distance, filters_of, frequencies, power, response, spectra
+from src.tools.attention import __main__ as attention
+from src.tools.attention.maps import attention_of, maps_of, rollout
+from src.tools.filters import __main__ as filters
+from src.tools.filters.spectra import by_distance, filters_of, frequencies, power, response, spectra
+from src.tools.finished.inputs import spread
 from src.utils.io import read_json
 
 NONE = nn.ModuleDict()

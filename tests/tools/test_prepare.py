@@ -14,15 +14,15 @@ from paths import ROOT
 from PIL import Image
 from random_splits import image, make_split
 
-from src.data import convert
-from src.data.convert import convert_records, folder_splits, open_info, shards_of, write_folder, write_tfds
-from src.data.obtain import RECIPES, explain_failure
 from src.data.sources.base import DataError, Source, Split, Wanted
 from src.data.sources.tfds import TFDS, fixed
 from src.data.sources.vtab import VTABFolder
-from src.data.verify import CHECKSUMS, check_labels, check_records, was_checked
-from src.tools.prepare import main
-from src.tools.preparing import vtab_tasks
+from src.tools.prepare import convert
+from src.tools.prepare.__main__ import main
+from src.tools.prepare.convert import convert_records, folder_splits, open_info, shards_of, write_folder, write_tfds
+from src.tools.prepare.recipes import RECIPES, explain_failure
+from src.tools.prepare.tasks import vtab_tasks
+from src.tools.prepare.verify import CHECKSUMS, check_labels, check_records, was_checked
 from src.utils.io import read_json, write_json
 
 
@@ -100,7 +100,7 @@ def test_a_split_without_images_converts(tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from src.data import convert
+from src.tools.prepare import convert
 written, update = 0, convert.counted
 def counted(records, bar):
     global written
@@ -329,7 +329,7 @@ def fake_python(tmp_path: Path, body: str) -> str:
 
 
 PREPARES_DTD = """
-from src.data.convert import write_tfds
+from src.tools.prepare.convert import write_tfds
 from random_splits import make_split
 print("TensorFlow 0.0, a stand-in", flush=True)
 builder, data_dir, file_format = sys.argv[3:6]
@@ -443,7 +443,7 @@ def test_what_has_to_be_fetched_by_hand_is_said_before_anything_starts(tmp_path,
 
 
 def test_files_fetched_by_hand_go_to_tfds(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("src.data.obtain.Needed.missing", lambda self, manual_dir: "")
+    monkeypatch.setattr("src.tools.prepare.recipes.Needed.missing", lambda self, manual_dir: "")
     python = fake_python(tmp_path, "sys.exit(1)\n")
     data = str(tmp_path / "data")
     assert main(["resisc45", "--data-dir", data, "--manual-dir", str(tmp_path), "--python", python]) == 1

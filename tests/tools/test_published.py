@@ -8,8 +8,8 @@ import pytest
 from src.data.tasks import TASKS
 from src.models.vit_backbones.zoo import find_backbone
 from src.models.vit_models import parse
-from src.tools.reports import published
-from src.tools.reports.protocol import recipe_named
+from src.tools.report import published
+from src.tools.report.protocol import recipe_named
 
 STUDY = {
     "test": {"top1": 0.7},

@@ -19,12 +19,12 @@ from src.configs.config import changed, flatten, load_cfg
 from src.data.tasks import TASKS
 from src.engine.results import run_folder
 from src.engine.run import run
-from src.tools import report as command
-from src.tools.reports import comparing, figures, stats
-from src.tools.reports.benchmarks import benchmarks
-from src.tools.reports.collect import collect
-from src.tools.reports.rows import Place, group
-from src.tools.reports.write import Options, build
+from src.tools.report import __main__ as command
+from src.tools.report import comparing, figures, stats
+from src.tools.report.benchmarks import benchmarks
+from src.tools.report.collect import collect
+from src.tools.report.rows import Place, group
+from src.tools.report.write import Options, build
 from src.utils.io import read_json, write_json
 from src.utils.text import aligned
 
@@ -37,7 +37,7 @@ def no_pictures(monkeypatch, request):
     if "pictures" not in request.node.name:
         monkeypatch.setattr(figures, "panels_chart", lambda *args: None)
         monkeypatch.setattr(figures, "bars_chart", lambda *args: None)
-        monkeypatch.setattr("src.tools.reports.page._picture", lambda path, text: "")
+        monkeypatch.setattr("src.tools.report.page._picture", lambda path, text: "")
 
 
 def report(tmp_path, *places, **options):
@@ -486,8 +486,8 @@ def test_published_figures_stand_beside_ours_with_what_makes_them_incomparable(v
 
     seen = []
     module = SimpleNamespace(find=find, reasons=lambda results, one: seen.append(results) or ["other pixels"])
-    monkeypatch.setitem(__import__("sys").modules, "src.tools.reports.published", module)
-    monkeypatch.setattr("src.tools.reports.published", module, raising=False)
+    monkeypatch.setitem(__import__("sys").modules, "src.tools.report.published", module)
+    monkeypatch.setattr("src.tools.report.published", module, raising=False)
     made, _ = report(tmp_path, vtab[0], published=[])
     assert ("vtab-1k", "lora", "sup_vitb16_imagenet21k") in asked
     assert len(seen[0]) == 57  # the method's own runs: 19 tasks, 3 seeds

@@ -6,8 +6,8 @@ import shutil
 import pytest
 from report_runs import VTAB, make_run, make_vtab, sweep_entry
 
-from src.tools import report as command
-from src.tools.reports.page import embedded
+from src.tools.report import __main__ as command
+from src.tools.report.page import embedded
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 FLAGS = (

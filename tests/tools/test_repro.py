@@ -23,16 +23,16 @@ from src.data.tasks import find_task
 from src.models.vit_models import TunedViT, parse
 from src.solver.lr_scheduler import Schedule
 from src.tools import repro
-from src.tools.reports import published
-from src.tools.reports.collect import collect
-from src.tools.reports.comparing import repro_table
-from src.tools.reports.protocol import SETTINGS
-from src.tools.reports.rows import group
-from src.tools.sweeps import spec
-from src.tools.sweeps.arithmetic import shape, work
-from src.tools.sweeps.estimate import published_sizes
-from src.tools.sweeps.plan import Plan
-from src.tools.sweeps.spec import load_sweep
+from src.tools.report import published
+from src.tools.report.collect import collect
+from src.tools.report.comparing import repro_table
+from src.tools.report.protocol import SETTINGS
+from src.tools.report.rows import group
+from src.tools.tune import spec
+from src.tools.tune.arithmetic import shape, work
+from src.tools.tune.estimate import published_sizes
+from src.tools.tune.plan import Plan
+from src.tools.tune.spec import load_sweep
 
 REPRO = ROOT / "configs/repro"
 PUBLISHED = Path(os.environ.get("PUBLISHED_DIR", "published"))

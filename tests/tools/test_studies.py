@@ -22,13 +22,15 @@ from src.engine.evaluator import accuracy, best_classes, measure
 from src.engine.results import RunFolder
 from src.engine.run import run
 from src.models.merge import merged_state_dict
-from src.tools import compare, robustness, wise
-from src.tools.studies import agreement as agree
-from src.tools.studies.combine import ensembles, vote
-from src.tools.studies.command import paths_and_settings
-from src.tools.studies.ensembles import dominated
-from src.tools.studies.finished import labels, open_run, open_runs
-from src.tools.studies.sets import open_sets, own_set, parse_sets, read_mapping
+from src.tools.compare import __main__ as compare
+from src.tools.compare import agreement as agree
+from src.tools.compare.ensembles import ensembles, vote
+from src.tools.finished.command import paths_and_settings
+from src.tools.finished.run import labels, open_run, open_runs
+from src.tools.finished.sets import open_sets, own_set, parse_sets, read_mapping
+from src.tools.robustness import __main__ as robustness
+from src.tools.wise import __main__ as wise
+from src.tools.wise.curve import dominated
 
 DIGITS = ROOT / "configs" / "digits.yaml"
 QUICK = ["DATA.TRAIN_SPLIT", "train", "DEVICE", "cpu", "SOLVER.TOTAL_EPOCH", "2", "SOLVER.WARMUP_EPOCH", "1"]

@@ -17,11 +17,11 @@ from src.configs.config import ConfigError, load_cfg
 from src.engine.results import RunFolder
 from src.engine.run import run
 from src.engine.shared import Shared
-from src.tools.sweeps.ledger import Ledger
-from src.tools.sweeps.plan import Plan
-from src.tools.sweeps.points import points
-from src.tools.sweeps.spec import load_sweep
-from src.tools.tune import main
+from src.tools.tune.__main__ import main
+from src.tools.tune.ledger import Ledger
+from src.tools.tune.plan import Plan
+from src.tools.tune.points import points
+from src.tools.tune.spec import load_sweep
 
 DIGITS = Path("configs/digits.yaml").absolute()
 QUICK = ["MODEL.TRANSFER_TYPE", "linear", "SOLVER.TOTAL_EPOCH", "2", "SOLVER.WARMUP_EPOCH", "0"]

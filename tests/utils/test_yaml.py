@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from src.configs.config import PATHS, ConfigError, flatten, get_cfg, load_cfg, load_cfg_text
-from src.tools.sweeps.plan import Plan
-from src.tools.sweeps.spec import load_sweep
+from src.tools.tune.plan import Plan
+from src.tools.tune.spec import load_sweep
 from src.utils.yaml import parse_yaml, read_value, safe_load
 
 DIGITS = {"DATA": {"NAME": "digits", "FEATURE": "vit_micro_glyphs", "CROPSIZE": 32}}

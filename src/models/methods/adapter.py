@@ -9,16 +9,14 @@ pre-trained model any more; here it is scaled once, behind the adapter.
 """
 
 import math
-from collections.abc import Iterable
 
 from fvcore.common.config import CfgNode
 from timm.layers import QuickGELU
-from timm.models.vision_transformer import ResPostBlock, VisionTransformer
 from torch import Tensor, nn
 
-from ..method import DoesNotFit, Method, block_sites, blocks
+from ..method import Method
+from ..sites import branches, dropout_problems, input_problems, inputs, last_linear, put_beside, site_problems
 
-PARTS = ("attn", "mlp")
 ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU, "quick_gelu": QuickGELU}
 INITS = ("zero", "lora_kaiming", "lora_xavier", "xavier")
 
@@ -57,40 +55,6 @@ class Bottleneck(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         answer = self.up(self.dropout(self.act(self.down(x)))) * self.scale
         return x + answer if self.residual else answer
-
-
-class Keep(nn.Module):
-    """Passes x on and keeps it for a tap further on in the same block, which takes it."""
-
-    reads_only = True
-
-    def __init__(self):
-        super().__init__()
-        self.kept: Tensor | None = None
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.kept = x
-        return x
-
-    def take(self) -> Tensor:
-        x, self.kept = self.kept, None
-        return x
-
-    def __getstate__(self):
-        return {**self.__dict__, "kept": None}  # a copy or a file of the model has no use for it
-
-
-class FromKept(nn.Module):
-    """``tap`` of what ``keep`` kept, whatever comes in here."""
-
-    def __init__(self, keep: Keep, tap: nn.Module):
-        super().__init__()
-        self.keep = (keep,)  # in a tuple: this tap does not own it
-        self.tap = tap
-
-    def forward(self, x: Tensor) -> Tensor:
-        (keep,) = self.keep
-        return self.tap(keep.take())
 
 
 class Bottlenecks(Method):
@@ -178,79 +142,3 @@ class Adapter(Bottlenecks):
     def problems(cfg):
         found = [] if cfg.STYLE == "Pfeiffer" else [f"STYLE is {cfg.STYLE!r}; known: 'Pfeiffer'"]
         return found + Bottlenecks.problems(cfg)
-
-
-def inputs(text: str, sites: list[str]) -> dict[str, str]:
-    """What a key INPUT says that each of ``sites`` reads: "norm" or "residual"."""
-    names = text.split(",")
-    return dict(zip(sites, names * len(sites) if len(names) == 1 else names, strict=True))
-
-
-def input_problems(text: str, sites: list[str]) -> list[str]:
-    """What is wrong with a key INPUT."""
-    names = text.split(",")
-    if set(names) <= {"norm", "residual"} and len(names) in (1, len(sites)):
-        return []
-    return [f"INPUT is {text!r}; known: 'norm', 'residual', and one for each of SITES, such as 'norm,residual'"]
-
-
-def put_beside(method: Method, vit: nn.Module, site: str, tap: nn.Module, reads: str) -> None:
-    """Add what ``tap`` makes of the branch's input ("norm") or of the tokens before the branch's norm ("residual").
-
-    Raises:
-        DoesNotFit: "residual", and no norm stands before the branch.
-    """
-    block, part = site.rsplit(".", 1)
-    if reads == "norm" or isinstance(vit.get_submodule(block), ResPostBlock):  # its norms come behind the branches
-        method.beside(site, tap)
-        return
-    norm = f"{block}.{'norm1' if part == 'attn' else 'norm2'}"
-    if norm not in dict(vit.named_modules()) or (part == "attn" and not isinstance(vit, VisionTransformer)):
-        raise DoesNotFit(  # Swin's attention reads windows, the norm before it the whole map
-            f"INPUT 'residual' does not work at {site} of a {type(vit).__name__}: use INPUT 'norm', or other SITES"
-        )
-    keep = Keep()
-    method.before(norm, keep)
-    method.beside(site, FromKept(keep, tap))
-
-
-def branches(vit: nn.Module, parts: Iterable[str]) -> dict[str, nn.Module]:
-    """The named branches of every block, in the order in which they run: {"blocks.0.attn": Attention, ...}."""
-    return block_sites(vit, [part for part in PARTS if part in parts])
-
-
-def rising(vit: nn.Module, highest: float) -> dict[str, float]:
-    """A rate for every branch, rising over the blocks from 0 to ``highest``; branches whose rate is 0 are left out."""
-    last = max(1, len(blocks(vit)) - 1)
-    rates = {name: highest * i / last for i, name in enumerate(blocks(vit))}
-    found = {site: rates[site.rsplit(".", 1)[0]] for site in branches(vit, PARTS)}
-    return {site: rate for site, rate in found.items() if rate}
-
-
-def last_linear(branch: nn.Module) -> nn.Linear:
-    """The linear map that a branch ends with: attn.proj, mlp.fc2.
-
-    Raises:
-        DoesNotFit: it ends with a convolution, as in small ConvNeXts, whose channels do not come last.
-    """
-    last = branch.proj if hasattr(branch, "proj") else branch.fc2
-    return require_linear(last, f"what a {type(branch).__name__} ends with here")
-
-
-def require_linear(op: nn.Module, where: str) -> nn.Linear:
-    """``op``; raises DoesNotFit if it is no linear map."""
-    if not isinstance(op, nn.Linear):
-        raise DoesNotFit(f"{where} is a {type(op).__name__}, not a linear map")
-    return op
-
-
-def site_problems(sites: list[str]) -> list[str]:
-    """What is wrong with a key SITES."""
-    if sites and set(sites) <= set(PARTS):
-        return []
-    return [f"SITES is {sites}; choose from {', '.join(PARTS)}"]
-
-
-def dropout_problems(dropout: float) -> list[str]:
-    """What is wrong with a key DROPOUT."""
-    return [] if 0 <= dropout < 1 else [f"DROPOUT is {dropout}; it must be in [0, 1)"]

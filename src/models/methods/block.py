@@ -14,8 +14,7 @@ from timm.models.vision_transformer import Block
 from torch import nn
 
 from ..method import DoesNotFit, Method
-
-LAST = ("attn.proj", "mlp.fc2")  # what the two branches of a block end with
+from ..sites import LAST
 
 
 class BlockExpansion(Method):
@@ -74,13 +73,13 @@ def identity_copy(block: nn.Module, name: str) -> Block:
     Raises:
         DoesNotFit: zeros at the end of a branch do not make this kind of block the identity.
     """
-    if type(block) is not Block or not set(LAST) <= dict(block.named_modules()).keys():
+    if type(block) is not Block or not set(LAST.values()) <= dict(block.named_modules()).keys():
         raise DoesNotFit(
-            f"block expansion needs blocks that add {' and '.join(LAST)} to their tokens, and {name} is a "
+            f"block expansion needs blocks that add {' and '.join(LAST.values())} to their tokens, and {name} is a "
             f"{type(block).__name__}: zeros would not make a copy of it the identity"
         )
     new = copy.deepcopy(block).requires_grad_(True)
-    for op in LAST:
+    for op in LAST.values():
         for param in new.get_submodule(op).parameters():
             nn.init.zeros_(param)
     for module in new.modules():

@@ -10,7 +10,7 @@ from timm.layers import QuickGELU
 from torch import Tensor, nn
 
 from ..method import Method
-from .adapter import branches, dropout_problems, input_problems, inputs, put_beside, site_problems
+from ..sites import branches, dropout_problems, input_problems, inputs, put_beside, site_problems
 
 
 class ConvBypass(nn.Module):

@@ -8,9 +8,8 @@ import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
-from ..method import Method, block_sites
-from .adapter import require_linear
-from .selective import norm_parameters
+from ..method import Method
+from ..sites import LAST, block_sites, norm_parameters, require_linear
 
 
 class Gamma(nn.Module):
@@ -41,7 +40,7 @@ class DiffFit(Method):
 
     def attach(self, cfg, vit, tokens):
         self.norms = norm_parameters(vit)
-        for site, linear in block_sites(vit, ("attn.proj", "mlp.fc2")).items():
+        for site, linear in block_sites(vit, LAST.values()).items():
             self.after(site, Gamma(require_linear(linear, site).out_features, cfg.START))
 
     def trains(self, name, param):

@@ -12,10 +12,9 @@ from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..method import DoesNotFit, Method, block_sites, uniform
-from .adapter import dropout_problems
-
-OPERATIONS = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
+from ..method import DoesNotFit, Method
+from ..sites import LINEAR, block_sites, dropout_problems
+from ..taps import uniform
 
 
 class Factors(nn.Module):
@@ -125,14 +124,14 @@ class FacT(Method):
         self.hidden = self._hidden_pieces(vit, tokens.dim)
         self.factors = self._factors(tokens.dim, cfg.RANK, len(vit.blocks))
         for i in range(len(vit.blocks)):
-            for op in OPERATIONS:
+            for op in LINEAR:
                 self.beside(f"blocks.{i}.{op}", self._tap(cfg, i, op))
 
     def _hidden_pieces(self, vit, dim: int) -> int:
         """How many times D the MLP is wide."""
-        linears = block_sites(vit, OPERATIONS)
+        linears = block_sites(vit, LINEAR)
         wide = linears["blocks.0.mlp.fc2"].in_features
-        shapes = dict(zip(OPERATIONS, ((dim, 3 * dim), (dim, dim), (dim, wide), (wide, dim)), strict=True))
+        shapes = dict(zip(LINEAR, ((dim, 3 * dim), (dim, dim), (dim, wide), (wide, dim)), strict=True))
         for site, linear in linears.items():
             _, _, op = site.split(".", 2)
             shape = (linear.in_features, linear.out_features)

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...utils.hardware import cpu_has_bfloat16
-from ..method import Method, Tokens, normal
+from ..method import Method, Tokens
+from ..taps import normal
 
 # Tokens up to which two matrix products beat two FFTs. CPU: measured, forward and backward, time of the matrices / time
 # of the FFTs: 0.4 at 7x7, 0.6 at 14x14, 0.8 at 16x16, 1.0 at 20x20, 1.3 at 24x24. CUDA: estimated from what either form

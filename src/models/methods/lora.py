@@ -13,11 +13,9 @@ from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..method import Method, block_sites
-from .adapter import require_linear
+from ..method import Method
+from ..sites import TARGETS, THIRDS, block_sites, dropout_problems, require_linear, target_problems
 
-THIRDS = ("attn.q", "attn.k", "attn.v")
-TARGETS = (*THIRDS, "attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
 BIASES = ("none", "lora_only", "all")
 
 
@@ -104,21 +102,12 @@ class LoRA(Method):
     @staticmethod
     def problems(cfg):
         found = [] if cfg.RANK >= 1 else [f"RANK is {cfg.RANK}; it must be at least 1"]
-        if unknown := [str(t) for t in cfg.TARGETS if t not in TARGETS]:
-            found.append(f"TARGETS has {', '.join(unknown)}; known: {', '.join(TARGETS)}")
-        if len(set(map(str, cfg.TARGETS))) < len(cfg.TARGETS):
-            found.append(f"TARGETS names a target twice: {', '.join(map(str, cfg.TARGETS))}")
-        if not cfg.TARGETS:
-            found.append(f"TARGETS is empty; choose from {', '.join(TARGETS)}")
-        if "attn.qkv" in cfg.TARGETS and set(cfg.TARGETS) & set(THIRDS):
-            found.append("TARGETS names attn.qkv and a part of it: choose one")
+        found += target_problems(cfg.TARGETS, TARGETS)
         if cfg.SHARE_A and not set(cfg.TARGETS) & set(THIRDS):
             found.append("SHARE_A needs attn.q, attn.k or attn.v in TARGETS; attn.qkv has one A anyway")
         if cfg.BIAS not in BIASES:
             found.append(f"BIAS is {cfg.BIAS!r}; known: {', '.join(BIASES)}")
-        if not 0 <= cfg.DROPOUT < 1:
-            found.append(f"DROPOUT is {cfg.DROPOUT}; it must be in [0, 1)")
-        return found
+        return found + dropout_problems(cfg.DROPOUT)
 
     def attach(self, cfg, vit, tokens):
         alpha = cfg.ALPHA or cfg.RANK

@@ -6,7 +6,9 @@ import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
-from ..method import Method, uniform
+from ..method import Method
+from ..sites import dropout_problems
+from ..taps import uniform
 
 POOL_TYPES = ("original", "imgprompt_pool", "img_pool", "prompt_pool")
 
@@ -101,8 +103,7 @@ class Prompt(Method):
     @staticmethod
     def problems(cfg):
         found = [] if cfg.NUM_TOKENS >= 1 else [f"NUM_TOKENS is {cfg.NUM_TOKENS}; it must be at least 1"]
-        if not 0 <= cfg.DROPOUT < 1:
-            found.append(f"DROPOUT is {cfg.DROPOUT}; it must be in [0, 1)")
+        found += dropout_problems(cfg.DROPOUT)
         if cfg.PROJECT < 1 and cfg.PROJECT != -1:
             found.append(f"PROJECT is {cfg.PROJECT}; it must be positive, or -1 for none")
         if cfg.VIT_POOL_TYPE not in POOL_TYPES:

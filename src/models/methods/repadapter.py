@@ -3,10 +3,9 @@
 from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
-from ..method import DoesNotFit, Method, part_of, uniform
-from .adapter import branches, dropout_problems, require_linear, site_problems
-
-FIRST = {"attn": "attn.qkv", "mlp": "mlp.fc1"}  # where a branch begins, so that it folds; both halves of a SwiGLU
+from ..method import DoesNotFit, Method
+from ..sites import FIRST, branches, dropout_problems, part_of, require_linear, site_problems
+from ..taps import uniform
 
 
 class GroupedBottleneck(nn.Module):
@@ -66,6 +65,7 @@ class RepAdapter(Method):
     def attach(self, cfg, vit, tokens):
         for site in branches(vit, cfg.SITES):
             block, part = site.rsplit(".", 1)
+            # At the first linear map rather than at the branch, so that it folds; at both halves of a SwiGLU.
             firsts = part_of(vit.get_submodule(block), FIRST[part])
             begins = f"{block}.{FIRST[part]}"
             if not firsts:

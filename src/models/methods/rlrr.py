@@ -16,11 +16,10 @@ from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..method import Method, block_sites, blocks, part_of, uniform
-from .adapter import dropout_problems, require_linear, rising
-from .ssf import final_norm, scale_shift_of
+from ..method import Method
+from ..sites import LINEAR, block_sites, blocks, dropout_problems, final_norm, part_of, require_linear, rising
+from ..taps import scale_shift_of, uniform
 
-LINEARS = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
 NORMS = ("patch_embed", "norm1", "norm2", "norm")
 NORMS_LIKE = {"norm1": ("norm1", "norm", "attn.norm"), "norm2": ("norm2", "mlp.norm")}  # in ConvNeXt, and in BEiT-3
 
@@ -79,7 +78,7 @@ class RLRR(Method):
         return found + dropout_problems(cfg.DROPOUT)
 
     def attach(self, cfg, vit, tokens):
-        for site, op in block_sites(vit, LINEARS).items():
+        for site, op in block_sites(vit, LINEAR).items():
             parts = 3 if site.endswith("attn.qkv") and cfg.QKV == "separate" else 1
             self.beside(site, Rescale(require_linear(op, site), parts))
         for site in self._scaled(vit, cfg.SCALE_SHIFT):

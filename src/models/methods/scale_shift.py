@@ -7,7 +7,7 @@ import torch
 from fvcore.common.config import CfgNode
 
 from ..method import Method
-from .ssf import ScaleShift
+from ..taps import ScaleShift
 
 
 class BlockScaleShift(Method):

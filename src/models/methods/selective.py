@@ -10,12 +10,10 @@ code. The study's own code finds blocks by substring, so that its block 1 trains
 """
 
 from fvcore.common.config import CfgNode
-from timm.layers import RmsNorm, RmsNorm2d, SimpleNorm, SimpleNorm2d
 from torch import nn
 
-from ..method import DoesNotFit, Method, blocks, part_of
-
-NORMS = (nn.LayerNorm, nn.RMSNorm, RmsNorm, RmsNorm2d, SimpleNorm, SimpleNorm2d)
+from ..method import DoesNotFit, Method
+from ..sites import blocks, norm_parameters, part_of
 
 
 class End2End(Method):
@@ -185,12 +183,3 @@ class BlockTuning(PartTuning):
 
     node = "BLOCK_TUNING"
     parts = {"all": ("",)}  # noqa: RUF012
-
-
-def norm_parameters(vit: nn.Module) -> set[str]:
-    """Names of every norm's parameters: before, in and after the blocks, those of queries and keys included.
-
-    ConvNeXt V2's global response normalisation is none of them: it weighs channels by their size over the whole image.
-    """
-    norms = [(name, module) for name, module in vit.named_modules() if isinstance(module, NORMS)]
-    return {f"{name}.{param}" for name, norm in norms for param, _ in norm.named_parameters(recurse=False)}

@@ -10,7 +10,8 @@ import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
-from ..method import Method, Reader
+from ..method import Method
+from ..taps import Reader
 from ..vit_backbones.fit import require_fit
 from ..vit_backbones.tensors import read_state, reading
 

@@ -17,11 +17,10 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 
 from ..allocation import Allocation, Piece, Rules, pieces
-from ..method import THIS_FILE, Method, block_sites
-from .adapter import dropout_problems, require_linear
+from ..method import THIS_FILE, Method
+from ..sites import LINEAR, block_sites, dropout_problems, require_linear
 from .sparse import SparseUpdate
 
-OPERATIONS = ("attn.q", "attn.k", "attn.v", "attn.proj", "mlp.fc1", "mlp.fc2")
 MODES = ("parallel", "sequential")
 
 
@@ -144,7 +143,7 @@ class SPT(Method):
     @classmethod
     def require_parts(cls, cfg, vit, tokens):
         """Without an allocation, which a run makes from its data."""
-        for site, op in block_sites(vit, ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")).items():
+        for site, op in block_sites(vit, LINEAR).items():
             require_linear(op, site)
 
     def attach(self, cfg, vit, tokens):

@@ -7,11 +7,11 @@ near the identity, not at it.
 import re
 
 from fvcore.common.config import CfgNode
-from timm.layers import LayerNorm2d, RmsNorm2d, SimpleNorm2d
-from timm.models.convnext import ConvNeXt
-from torch import Tensor, nn
+from torch import nn
 
-from ..method import BLOCK, DoesNotFit, Method, blocks, normal
+from ..method import DoesNotFit, Method
+from ..sites import BLOCK, blocks, final_norm
+from ..taps import scale_shift_of
 
 # What is scaled and shifted: in a ViT the patch convolution and each block's norms and linear maps (those inside
 # attention and MLP only BEiT-3 has, the halves of fc1 only a SwiGLU); then also what Swin and ConvNeXt have between
@@ -21,21 +21,6 @@ OPERATION = re.compile(
     rf"patch_embed\.proj|stem\.[01]|{BLOCK.pattern}\.({IN_BLOCK})"
     r"|(layers|stages)\.\d+\.downsample\.(norm|reduction|[01])"
 )
-
-CHANNELS_FIRST = (nn.Conv2d, LayerNorm2d, RmsNorm2d, SimpleNorm2d)
-
-
-class ScaleShift(nn.Module):
-    """y * scale + shift, per channel; channels last, or first for the patch convolution's (B, D, rows, cols)."""
-
-    def __init__(self, channels: int, channels_first: bool = False):
-        super().__init__()
-        shape = (channels, 1, 1) if channels_first else (channels,)
-        self.scale = normal(shape, 1.0, 0.02)
-        self.shift = normal(shape, 0.0, 0.02)
-
-    def forward(self, y: Tensor) -> Tensor:
-        return y * self.scale + self.shift
 
 
 class SSF(Method):
@@ -71,17 +56,3 @@ class SSF(Method):
 
     def decays(self, name, param):
         return False  # all are vectors, which the original leaves alone
-
-
-def final_norm(vit: nn.Module, pooled: str = "fc_norm") -> str:
-    """The name of the last norm; ``pooled`` in a ViT that averages its tokens, where ``norm`` itself is empty."""
-    if isinstance(vit, ConvNeXt):
-        return "head.norm"
-    return pooled if isinstance(getattr(vit, "norm", None), nn.Identity) else "norm"
-
-
-def scale_shift_of(op: nn.Module, dim: int) -> ScaleShift:
-    """A ScaleShift for what an operation gives; ``dim`` where it does not know its own channels."""
-    channels = getattr(op, "out_channels", None) or getattr(op, "out_features", None)
-    channels = channels or getattr(op, "normalized_shape", (dim,))[0]
-    return ScaleShift(channels, isinstance(op, CHANNELS_FIRST))

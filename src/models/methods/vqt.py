@@ -14,8 +14,9 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..method import DoesNotFit, Method, Reader, uniform
-from .adapter import Keep, dropout_problems
+from ..method import DoesNotFit, Method
+from ..sites import dropout_problems
+from ..taps import Keep, Reader, uniform
 
 
 class Queries(Reader):

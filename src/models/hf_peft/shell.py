@@ -1,0 +1,177 @@
+"""The shell that peft injects into: an empty tree with timm's names, whose leaves share the backbone's parameters.
+
+The leaves have none of the backbone's hooks, so that every other method composes with what peft makes of them. The
+thirds of a fused ``attn.qkv`` may be leaves of their own.
+"""
+
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..method import DoesNotFit
+from ..sites import HALVES, THIRDS, block_sites
+from .catalogue import quiet
+
+logger = logging.getLogger(__name__)
+
+
+class Third(nn.Linear):
+    """The q, k or v part of a fused qkv map: (..., D) -> (..., D). Its weight is cut out anew at every use."""
+
+    def __init__(self, qkv: nn.Linear, third: str):
+        nn.Module.__init__(self)  # no weight of its own
+        self.qkv = (qkv,)
+        self.in_features, self.out_features = qkv.in_features, qkv.out_features // 3
+        first = "qkv".index(third) * self.out_features
+        self.rows = slice(first, first + self.out_features)
+
+    @property
+    def weight(self) -> Tensor:
+        return self.qkv[0].weight[self.rows]
+
+    @property
+    def bias(self) -> Tensor | None:
+        bias = self.qkv[0].bias
+        return None if bias is None else bias[self.rows]
+
+
+class Thirds(nn.Module):
+    """What q, k and v give, joined: (..., D) -> (..., 3 D)."""
+
+    def __init__(self, maps: list[nn.Module]):
+        super().__init__()
+        self.maps = nn.ModuleList(maps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([linear(x) for linear in self.maps], dim=-1)
+
+
+def twin(op: nn.Module) -> nn.Module:
+    """A module that computes what ``op`` does, with op's very parameters and none of its hooks."""
+    other = object.__new__(type(op))
+    nn.Module.__init__(other)
+    vars(other).update({name: value for name, value in vars(op).items() if name not in vars(other)})
+    other._parameters.update({name: _with_values(param) for name, param in op._parameters.items()})
+    other._buffers.update(op._buffers)
+    return other
+
+
+def _with_values(param: nn.Parameter | None) -> nn.Parameter | None:
+    """Zeros for a parameter on the meta device: such a model is only counted, but peft computes while it injects."""
+    if param is None or not param.is_meta:
+        return param
+    return nn.Parameter(torch.zeros(1, device="cpu").expand(param.shape))
+
+
+def target_leaves(vit: nn.Module, targets: Iterable[str]) -> dict[str, nn.Module]:
+    """What peft may replace in every block: twins of the named modules, and thirds of ``attn.qkv``, by name.
+
+    Raises:
+        DoesNotFit: a block has one of them not, or qkv is no linear map.
+    """
+    thirds = [target for target in targets if target in THIRDS]
+    whole = [target for target in targets if target not in THIRDS]
+    found = {}
+    for site, op in block_sites(vit, ["attn.qkv"] * bool(thirds) + whole).items():
+        if thirds and site.endswith("attn.qkv"):
+            if not isinstance(op, nn.Linear):
+                raise DoesNotFit(f"{site} is a {type(op).__name__}, not a linear map with thirds q, k and v")
+            qkv = twin(op)
+            found |= {f"{site.removesuffix('qkv')}{third}": Third(qkv, third) for third in "qkv"}
+        else:
+            found[site] = twin(op)
+    return found
+
+
+def named(targets: Iterable[str], leaves: Iterable[str]) -> list[str]:
+    """The targets as these leaves are called: the halves of one that is two modules."""
+    names = tuple(f".{name}" for name in leaves)
+    return [
+        part
+        for target in targets
+        for part in (HALVES[target] if any(n.endswith(HALVES.get(target, ())) for n in names) else [target])
+    ]
+
+
+def all_leaves(vit: nn.Module) -> dict[str, nn.Module]:
+    """Twins of all modules of the backbone that have weights and no parts."""
+    return {
+        name: twin(op)
+        for name, op in vit.named_modules()
+        if not any(True for _ in op.children()) and any(True for _ in op.parameters(recurse=False))
+    }
+
+
+def shell_of(leaves: dict[str, nn.Module]) -> nn.Module:
+    """A tree of empty modules with these leaves."""
+    shell = nn.Module()
+    for name, leaf in leaves.items():
+        *path, last = name.split(".")
+        node = shell
+        for part in path:
+            if part not in node._modules:
+                node.add_module(part, nn.Module())
+            node = node._modules[part]
+        node.add_module(last, leaf)
+    return shell
+
+
+def inject(kind: str, config: Any, leaves: dict[str, nn.Module]) -> nn.Module:
+    """The PeftModel of a shell with these leaves; the modules it replaced do not own the ViT's weights.
+
+    Raises:
+        ValueError: peft refuses, or changes the frozen weights.
+    """
+    from peft import get_peft_model
+
+    _use_no_extension(config)
+    params = [param for leaf in leaves.values() for param in _shared(leaf)]
+    for param in params:  # TunedViT decides anew what trains
+        param.requires_grad = False
+    before = [param.sum() for param in params]
+    try:
+        with quiet(), params[0].device:  # also of what is built on the meta device: see _with_values
+            model = get_peft_model(shell_of(leaves), config)
+    except Exception as error:  # peft's checks raise anything
+        raise ValueError(f"peft's {kind} does not fit this backbone: {error}") from error
+    if not all(torch.equal(param.sum(), was) for param, was in zip(params, before, strict=True)):
+        raise ValueError(f"peft's {kind} changes the frozen weights with these arguments: not supported")
+    for layer in list(model.modules()):
+        if "base_layer" in layer._modules:  # found as before, but neither moved nor saved with the layer
+            vars(layer)["base_layer"] = layer._modules.pop("base_layer")
+    return model
+
+
+def _shared(leaf: nn.Module) -> Iterable[nn.Parameter]:
+    return (leaf.qkv[0] if isinstance(leaf, Third) else leaf).parameters()
+
+
+def _use_no_extension(config: Any) -> None:
+    """BOFT without peft's CUDA extension, on every machine.
+
+    peft would try to compile it, and silently learn one butterfly factor where that fails: what one machine learned
+    would not fit the model of another.
+    """
+    if config.peft_type != "BOFT":
+        return
+    from peft.tuners.boft import layer
+
+    layer._FBD_CUDA = False  # None would mean: not tried yet
+    if config.boft_n_butterfly_factor > 1:
+        logger.warning("note: BOFT with 1 butterfly factor: for more, peft needs a CUDA extension, not used here")
+        config.boft_n_butterfly_factor = 1
+
+
+def taps_of(shell: nn.Module, leaves: dict[str, nn.Module], replaced: list[str]) -> dict[str, nn.Module]:
+    """What stands in the place of each site's operation."""
+    taps = {}
+    for name in replaced:
+        if isinstance(leaves[name], Third):
+            block = name[:-1]  # "blocks.0.attn."
+            taps.setdefault(f"{block}qkv", Thirds([shell.get_submodule(block + third) for third in "qkv"]))
+        else:
+            taps[name] = shell.get_submodule(name)
+    return taps

@@ -1,0 +1,101 @@
+"""Taps that several methods use, and how parameters start."""
+
+import torch
+from timm.layers import LayerNorm2d, RmsNorm2d, SimpleNorm2d
+from torch import Tensor, nn
+
+CHANNELS_FIRST = (nn.Conv2d, LayerNorm2d, RmsNorm2d, SimpleNorm2d)
+
+
+class Reader(nn.Module):
+    """A tap that passes on what comes to it, and makes an ``answer`` of it that waits for the method's ``features``.
+
+    What passes it is therefore what passes in a frozen ViT, the same in every epoch, and so is what it reads there:
+    prefix.py computes ``read`` once for every image. A subclass says both.
+    """
+
+    reads_only = True
+
+    def __init__(self):
+        super().__init__()
+        self.log: list[tuple[Reader, Tensor]] | None = None  # what is read goes there, if it is, and is not answered
+
+    def forward(self, x: Tensor) -> Tensor:
+        read = self.read(x)
+        if self.log is None:
+            self.answer(read)
+        else:
+            self.log.append((self, read))
+        return x
+
+    def read(self, x: Tensor) -> Tensor:
+        """All that ``answer`` needs of what passes: (B, ...)."""
+        raise NotImplementedError
+
+    def answer(self, read: Tensor) -> None:
+        """Compute with this tap's own parameters, and keep the result."""
+        raise NotImplementedError
+
+
+class Keep(nn.Module):
+    """Passes x on and keeps it for a tap further on in the same block, which takes it."""
+
+    reads_only = True
+
+    def __init__(self):
+        super().__init__()
+        self.kept: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.kept = x
+        return x
+
+    def take(self) -> Tensor:
+        x, self.kept = self.kept, None
+        return x
+
+    def __getstate__(self):
+        return {**self.__dict__, "kept": None}  # a copy or a file of the model has no use for it
+
+
+class FromKept(nn.Module):
+    """``tap`` of what ``keep`` kept, whatever comes in here."""
+
+    def __init__(self, keep: Keep, tap: nn.Module):
+        super().__init__()
+        self.keep = (keep,)  # in a tuple: this tap does not own it
+        self.tap = tap
+
+    def forward(self, x: Tensor) -> Tensor:
+        (keep,) = self.keep
+        return self.tap(keep.take())
+
+
+class ScaleShift(nn.Module):
+    """y * scale + shift, per channel; channels last, or first for the patch convolution's (B, D, rows, cols)."""
+
+    def __init__(self, channels: int, channels_first: bool = False):
+        super().__init__()
+        shape = (channels, 1, 1) if channels_first else (channels,)
+        self.scale = normal(shape, 1.0, 0.02)
+        self.shift = normal(shape, 0.0, 0.02)
+
+    def forward(self, y: Tensor) -> Tensor:
+        return y * self.scale + self.shift
+
+
+def scale_shift_of(op: nn.Module, dim: int) -> ScaleShift:
+    """A ScaleShift for what an operation gives; ``dim`` where it does not know its own channels."""
+    channels = getattr(op, "out_channels", None) or getattr(op, "out_features", None)
+    channels = channels or getattr(op, "normalized_shape", (dim,))[0]
+    return ScaleShift(channels, isinstance(op, CHANNELS_FIRST))
+
+
+def uniform(shape: tuple[int, ...], bound: float) -> nn.Parameter:
+    """A parameter drawn from U(-bound, bound)."""
+    return nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
+
+
+def normal(shape: tuple[int, ...], mean: float, std: float) -> nn.Parameter:
+    """A parameter drawn from N(mean, std^2)."""
+    return nn.Parameter(torch.empty(shape).normal_(mean, std))

@@ -1,0 +1,336 @@
+"""Test sets for a finished run: its own, other tasks with the same classes, folders, and synthetic shifts."""
+
+import csv
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from fvcore.common.config import CfgNode
+
+from ...configs.config import ConfigError, get_cfg
+from ...data.loader import Loader
+from ...data.opened import Data, open_data, open_test
+from ...data.shifts import Shift, ShiftedLoader, parse_shift
+from ...data.sources.base import DataError, FileSplit, Split
+from ...data.sources.folder import class_folders, images_below, one_called, split_folders
+from ...data.sources.names import match, plain
+from ...data.sources.text import composed, read_json, read_text
+from ...data.tasks import TASKS, find_task
+from .run import FinishedRun
+
+# Keys that choose among a task's images: those of a run's own task mean nothing for another.
+OF_ONE_TASK = (
+    *(
+        "SHOTS",
+        "SPLIT_SEED",
+        "VERSION",
+        "SOURCE",
+        "TRAIN_LIST",
+        "VAL_LIST",
+        "TEST_LIST",
+        "PERCENTAGE",
+        "VAL_FRACTION",
+        "TEST_FRACTION",
+    ),
+    *("TRAIN_SPLIT", "NO_TEST", "NUMBER_CLASSES"),
+)
+
+SPELLINGS = (composed, plain)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One test set as it was asked for: a task, or a folder of class folders (``task`` is ""), or a shift."""
+
+    name: str
+    task: str = ""
+    path: str = ""
+    shift: Shift | None = None
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """Images with labels that are the run's.
+
+    Attributes:
+        classes: sorted labels of the only classes that occur by design; None: all of them.
+        keys: the images' names.
+        about: where it is, which version, how many images and classes, what was left out.
+    """
+
+    name: str
+    loader: Loader | ShiftedLoader
+    classes: torch.Tensor | None
+    keys: list[str]
+    about: dict
+
+    __test__ = False  # pytest shall not take it for a test
+
+
+def parse_sets(on: Sequence[str], shifts: Sequence[str]) -> list[Wanted]:
+    """What ``--on`` and ``--shift`` ask for, before anything is read.
+
+    Raises:
+        ConfigError: a set that is neither a task nor a folder, an unknown shift, or a name twice.
+    """
+    found, problems = [], []
+    for text in on:
+        try:
+            found.append(_parse_set(text))
+        except ValueError as error:
+            problems.append(f"--on {text}: {error}")
+    for text in shifts:
+        try:
+            shift = parse_shift(text)
+            found.append(Wanted(shift.name, shift=shift))
+        except ValueError as error:
+            problems.append(f"--shift: {error}")
+    names = [one.name for one in found]
+    problems += [f"{name} is named twice" for name in dict.fromkeys(names) if names.count(name) > 1]
+    if problems:
+        raise ConfigError("the test sets have problems:\n" + "\n".join(f"  - {problem}" for problem in problems))
+    return found
+
+
+def _parse_set(text: str) -> Wanted:
+    if Path(text).is_dir():
+        return Wanted(Path(text).resolve().name, path=text)
+    name, given, path = text.partition("=")
+    path = str(Path(path).expanduser()) if path else ""
+    if given and not Path(path).is_dir():
+        raise ValueError(f"{path or 'nothing'} is no folder")
+    try:
+        task = find_task(name)
+    except ValueError as error:
+        if path:
+            return Wanted(name, path=path)
+        raise ValueError(f"this is no folder, and {error}") from error
+    if task.name == "folder" and path:
+        return Wanted(Path(path).resolve().name, path=path)
+    if path and task.layouts[0].kind == "digits":
+        raise ValueError(
+            f"{task.name} comes with scikit-learn and is not read from a folder: give your set another name"
+        )
+    return Wanted(task.name, task.name, path)
+
+
+def open_sets(
+    run: FinishedRun, wanted: Sequence[Wanted], mapping: dict[str, str | None] | None = None
+) -> list[TestSet]:
+    """The run's own test set, then the others; labels, class by class, are those of the run.
+
+    Args:
+        mapping: names of their classes -> names of the run's, None to leave a class out.
+
+    Raises:
+        DataError: data that is missing, or classes that the run does not know.
+    """
+    own = own_set(run, "test")
+    sets, classes = [own], Classes(run, mapping or {})
+    for one in wanted:
+        if one.shift is not None:
+            about = own.about | {"shift": one.shift.name}
+            sets.append(replace(own, name=one.name, loader=ShiftedLoader(own.loader, one.shift), about=about))
+        else:
+            sets.append(_open_task(run, one, classes) if one.task else _open_folder(run, one, classes))
+    classes.require_used()
+    return sets
+
+
+def open_sets_of(
+    runs: Sequence[FinishedRun], wanted: Sequence[Wanted], mapping: dict[str, str | None] | None = None
+) -> list[list[TestSet]]:
+    """``open_sets`` of every run; runs with the same images share them."""
+    known: dict[str, list[TestSet]] = {}
+    found = []
+    for run in runs:
+        images = repr((run.cfg.DATA, run.cfg.DEVICE, run.tuned.pixels, run.class_names))
+        if images not in known:
+            known[images] = open_sets(run, wanted, mapping)
+        found.append(known[images])
+    return found
+
+
+def own_set(run: FinishedRun, split: str) -> TestSet:
+    """The run's own "test" or "val" images.
+
+    Raises:
+        DataError: it has none that it did not train on, or the data is not what the run had.
+    """
+    data = open_data(for_evaluation(run.cfg))
+    if data.class_names != run.class_names:
+        raise DataError(f"the classes of {run.cfg.DATA.DATAPATH} are not those that {run.folder.path} was trained on")
+    if split not in data.splits:
+        raise DataError(f"{run.folder.path} has no {split} images that it did not train on")
+    return _loaded(run, replace(data, splits={split: data.splits[split]}), split, data.task.name)
+
+
+def other_data(cfg: CfgNode, task: str, path: str, changes: Sequence[str] = ()) -> CfgNode:
+    """A run's config for the images of another task; what chose among the run's own images is at its default.
+
+    Args:
+        changes: KEY VALUE pairs of ``DATA`` for the other task.
+    """
+    other, default = for_evaluation(cfg), get_cfg()
+    other.defrost()
+    for key in OF_ONE_TASK:
+        other.DATA[key] = default.DATA[key]
+    other.DATA.NAME, other.DATA.DATAPATH = task, path
+    other.merge_from_list(list(changes))
+    other.freeze()
+    return other
+
+
+def for_evaluation(cfg: CfgNode) -> CfgNode:
+    """The config with decoded test images kept as well: a study reads them again and again."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    if cfg.DATA.CACHE == "train":
+        cfg.DATA.CACHE = "all"
+    cfg.freeze()
+    return cfg
+
+
+def read_mapping(path: str) -> dict[str, str | None]:
+    """``--classes``: a JSON object {their class: the run's, or null}, or a CSV file with two columns.
+
+    Raises:
+        ConfigError: no such file, or another content.
+    """
+    if not path:
+        return {}
+    try:
+        if path.endswith(".json"):
+            found = read_json(Path(path))
+            if not isinstance(found, dict) or not all(isinstance(v, str | None) for v in found.values()):
+                raise ValueError("this is no object of class names")
+            return found
+        lines = [line for line in csv.reader(read_text(Path(path)).splitlines()) if line]
+        if wrong := [line for line in lines if len(line) != 2]:
+            raise ValueError(f"a line has {len(wrong[0])} columns, not 2: {str(wrong[0])[:200]}")
+        names = [theirs.strip() for theirs, _ in lines]
+        if twice := [name for name, count in Counter(names).items() if count > 1]:
+            raise ValueError(f"{twice[0]!r} stands there twice")
+        return {name: ours.strip() or None for name, (_, ours) in zip(names, lines, strict=True)}
+    except (OSError, ValueError, csv.Error) as error:
+        raise ConfigError(f"--classes {path}: {error}") from error
+
+
+class Classes:
+    """Which class of a foreign set is which of the run: by its very name, as ``--classes`` says, or by its spelling.
+
+    Args:
+        mapping: names of their classes -> names of the run's, None to leave a class out.
+    """
+
+    def __init__(self, run: FinishedRun, mapping: dict[str, str | None]):
+        self.run, self.mapping, self.used = run, mapping, set()
+        self.targets = self._targets()
+
+    def _targets(self) -> dict[str, int]:
+        """Their name -> the run's label, -1 for none."""
+        ours = self._ours(list(dict.fromkeys(name for name in self.mapping.values() if name is not None)), "--classes")
+        return {theirs: -1 if name is None else ours[name] for theirs, name in self.mapping.items()}
+
+    def _ours(self, names: list[str], of: str) -> dict[str, int]:
+        """The run's label of each name.
+
+        Raises:
+            DataError: the run does not know some.
+        """
+        found = match(names, self.run.class_names, of, SPELLINGS)
+        known = self.run.class_names
+        if unknown := [name for name, label in zip(names, found, strict=True) if label is None]:
+            some = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
+            raise DataError(
+                f"{of} has {len(unknown)} classes that {self.run.folder.path} does not know: {some}. Its own are "
+                f"{', '.join(known[:5])}{', ...' if len(known) > 5 else ''}: say which is which in a file for "
+                '--classes, {"their class": "class of the run", "another": null}'
+            )
+        return dict(zip(names, found, strict=True))
+
+    def numbers(self, names: list[str], of: str) -> np.ndarray:
+        """The run's label of each class of the set ``of``, -1 for those that are left out.
+
+        Raises:
+            DataError: the run does not know some, or a name may mean several.
+        """
+        entries = match(list(self.mapping), names, "--classes", SPELLINGS)
+        said = {index: theirs for theirs, index in zip(self.mapping, entries, strict=True) if index is not None}
+        self.used |= set(said.values())
+        if not said and names == self.run.class_names:
+            return np.arange(len(names))  # also where several classes have one name
+        rest = self._ours([name for i, name in enumerate(names) if i not in said], of)
+        return np.array([self.targets[said[i]] if i in said else rest[name] for i, name in enumerate(names)])
+
+    def require_used(self) -> None:
+        """Raises DataError: an entry of ``--classes`` is for no class of any set."""
+        if useless := [name for name in self.mapping if name not in self.used]:
+            some = ", ".join(map(repr, useless[:5])) + (", ..." if len(useless) > 5 else "")
+            raise DataError(f"--classes: {len(useless)} entries are for no class of the test sets: {some}")
+
+
+def _open_task(run: FinishedRun, wanted: Wanted, classes: Classes) -> TestSet:
+    data = open_test(other_data(run.cfg, wanted.task, wanted.path))
+    ours = find_task(run.cfg.DATA.NAME)
+    if (
+        data.task.group == ours.group == "ImageNet" and not classes.mapping
+    ):  # by label: class names come in several spellings
+        number = np.arange(len(data.class_names))
+    else:
+        number = classes.numbers(data.class_names, wanted.name)
+    present = np.arange(len(data.class_names)) if data.class_mask is None else data.class_mask
+    return _mapped(run, data, number, present, wanted.name)
+
+
+def _open_folder(run: FinishedRun, wanted: Wanted, classes: Classes) -> TestSet:
+    root = Path(wanted.path)
+    inside, notes = "", []
+    if split_folders(root):
+        inside = one_called(root, "test") or one_called(root, "val")
+        if not inside:
+            raise DataError(f"{root} has train/, but neither test/ nor val/ to test on")
+        notes = [f"the images of {wanted.name} are those in {inside}/"]
+    names = class_folders(root / inside)
+    items, left_out = images_below(root, inside, names)
+    split = FileSplit(root, items)
+    data = Data(TASKS["folder"], names, {"test": split}, "", "folder", f"{len(split)} files", run.tuned.pixels)
+    data.notes = notes + left_out
+    return _mapped(run, data, classes.numbers(names, wanted.name), np.unique(split.labels), wanted.name)
+
+
+def _mapped(run: FinishedRun, data: Data, number: np.ndarray, present: np.ndarray, name: str) -> TestSet:
+    """``data`` with its labels replaced by the run's, without the classes that have none there."""
+    split, left_out = data.splits["test"], 0
+    labels = number[split.labels]
+    if (kept := np.flatnonzero(labels >= 0)).size < len(labels):
+        left_out = len(labels) - kept.size
+        split, labels = split.take(kept), labels[kept]
+    if not len(labels):
+        raise DataError(f"no image of {name} is left: every class of it is left out")
+    classes = np.unique(number[present])
+    classes = classes[classes >= 0]
+    data.splits = {"test": Split(split.read, labels, split.keys, split.stamp)}
+    data.class_names = run.class_names
+    loaded = _loaded(run, data, "test", name)
+    masked = None if len(classes) == len(run.class_names) else torch.from_numpy(classes)
+    about = loaded.about | {"classes": len(classes), "images_of_other_classes_left_out": left_out}
+    return replace(loaded, classes=masked, about=about)
+
+
+def _loaded(run: FinishedRun, data: Data, split: str, name: str) -> TestSet:
+    data.pixels = run.tuned.pixels
+    loaders, corrupt = data.loaders(for_evaluation(run.cfg), run.device)
+    about = {
+        "task": data.task.name,
+        "split": split,
+        "version": data.version,
+        "images": len(loaders[split].labels),
+        "classes": len(run.class_names),
+        "notes": data.notes,
+        "left_out": corrupt,
+    }
+    return TestSet(name, loaders[split], None, data.splits[split].keys, about)

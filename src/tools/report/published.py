@@ -1,0 +1,197 @@
+"""Published figures, each with its source and what is known of how it came about, to stand beside ours.
+
+The data are tables in published/: figures.csv (one figure a line, in percent), sources.csv (whose they are, and their
+protocol: "not stated", or empty, where nothing says it), methods.csv and backbones.csv (their names and ours). Settings
+of single tasks are not repeated there: the column "recipe" names the files of configs/repro that have them. To add a
+figure: a line in figures.csv, and its source in sources.csv if that is new.
+"""
+
+import csv
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from statistics import fmean
+
+from ...data.tasks import TASKS
+from ...models.vit_backbones.zoo import ALIASES
+from ..tune.spec import Sweep
+from .protocol import FACTORS, SETTINGS_OF, UNKNOWN, differences, recipe_named
+
+HERE = Path(__file__).parent / "published"
+BENCHMARKS = ("vtab-1k", "fgvc", "few-shot", "many-shot", "forgetting", "freqfit-gain")
+GROUPS = {
+    group.lower(): [t.name for t in TASKS.values() if t.group == group]
+    for group in ("Natural", "Specialized", "Structured")
+}
+FGVC = [task.name for task in TASKS.values() if task.group == "FGVC"]
+
+
+@dataclass(frozen=True)
+class Published:
+    """A method's published figures on a benchmark, by one source.
+
+    Attributes:
+        values: our name of a task, a group or a mean -> percent. Means that the source does not print are computed
+            where it has all tasks.
+        params_millions: as printed, without or with the head; the mean where it differs from task to task.
+        protocol: what the source states of each of ``FACTORS``, or "not stated"; "epoch" is "last" or "best on test";
+            "mean" (which one the source prints) and, where there is one, "caution".
+        recipes: files of configs/repro that have its settings; ``protocol`` refers to them.
+    """
+
+    method: str
+    backbone: str
+    source: str
+    values: dict[str, float]
+    params_millions: float | None
+    protocol: dict[str, str]
+    recipes: tuple[str, ...] = ()
+
+
+def find(benchmark: str, methods: Iterable[str] = (), backbone: str = "") -> list[Published]:
+    """All published figures of some methods on a backbone; nothing said of either: of all.
+
+    Args:
+        benchmark: one of ``BENCHMARKS``; "freqfit-gain" has the gains of FreqFiT's figure, in points, "forgetting" the
+            k-NN accuracy on ImageNet-1k after training on CIFAR-100.
+        methods: published names or ours (MODEL.TRANSFER_TYPE, with "+freqfit"); capitals make no difference.
+        backbone: a published name, or a DATA.FEATURE.
+
+    Raises:
+        ValueError: a name that no source has; the message has the nearest.
+    """
+    _require([benchmark], BENCHMARKS, "benchmark")
+    tables = [item for item in _all() if item[0] == benchmark]
+    names = {name.lower() for name in methods}
+    _require(names, {label for _, one in _all() for label in _labels(one)}, "method with published figures")
+    backbone = ALIASES.get(backbone, backbone).lower()
+    _require([backbone] if backbone else [], {label for _, one in _all() for label in _backbones(one)}, "backbone")
+    return [
+        one
+        for _, one in tables
+        if (not names or names & _labels(one)) and (not backbone or backbone in _backbones(one))
+    ]
+
+
+def named(spec: dict) -> list[Published]:
+    """What a sweep's PUBLISHED means: METHOD (a name or a list), BACKBONE, SOURCE (a part of it), BENCHMARK, and EPOCH
+    ("last" or "best on test") where a source prints both.
+
+    Raises:
+        ValueError: an unknown key, or nothing fits; the message has the nearest.
+    """
+    known = ("METHOD", "BACKBONE", "SOURCE", "BENCHMARK", "EPOCH")
+    _require([str(key).lower() for key in spec], known, "key of PUBLISHED")
+    methods = spec.get("METHOD", [])
+    methods = [methods] if isinstance(methods, str) else methods
+    benchmarks = [spec["BENCHMARK"]] if spec.get("BENCHMARK") else ("vtab-1k", "fgvc", "few-shot", "many-shot")
+    fitting = [one for name in benchmarks for one in find(name, methods, spec.get("BACKBONE", ""))]
+    names = {name.lower() for name in methods}
+    fitting = [one for one in fitting if one.method.lower() in names] or fitting  # before our names for several of them
+    part, epoch = spec.get("SOURCE", "").lower(), spec.get("EPOCH", "")
+    if found := [one for one in fitting if part in one.source.lower() and epoch in ("", one.protocol["epoch"])]:
+        return found
+    sources = ", ".join(dict.fromkeys(one.source for one in fitting)) or "none"
+    raise ValueError(f"no published figures fit PUBLISHED {spec}; sources that have the method: {sources}")
+
+
+def reasons(results: list[dict], theirs: Published) -> list[str]:
+    """Why ``theirs`` cannot be compared with our runs: a sentence for each reason, none if it can.
+
+    Args:
+        results: contents of the result.json files behind our figure, all seeds and tasks of a row.
+    """
+    differ = factors(results, theirs)
+    found = [f"{FACTORS[factor]}: ours {mine}; theirs {their}" for factor, mine, their in differ if their != UNKNOWN]
+    if unknown := [FACTORS[factor] for factor, _, their in differ if their == UNKNOWN]:
+        found.append(f"not stated for theirs: {', '.join(unknown)}")
+    return found + ([theirs.protocol["caution"]] if theirs.protocol.get("caution") else [])
+
+
+def factors(results: list[dict], theirs: Published) -> list[tuple[str, str, str]]:
+    """(factor, ours, theirs) of each factor of the protocol that differs, or of which the source says nothing."""
+    stated = {factor: theirs.protocol[factor] for factor in FACTORS}
+    recipe = _recipe(theirs.recipes, theirs.method, theirs.backbone)
+    return differences(results, stated, recipe, theirs.method)
+
+
+@cache
+def _recipe(names: tuple[str, ...], method: str, backbone: str) -> Sweep | None:
+    """Which of the files in configs/repro has the settings of a source's row."""
+    for sweep in filter(None, map(recipe_named, names)):
+        methods = sweep.published.get("METHOD") or [choice.label for choice in sweep.over["method"]]
+        methods = [methods] if isinstance(methods, str) else methods
+        if method in methods and sweep.published.get("BACKBONE", backbone) == backbone:
+            return sweep
+    return None
+
+
+# --- the tables
+
+
+@cache
+def _all() -> list[tuple[str, Published]]:
+    """(Benchmark, its figures by method, backbone and source) in the order of figures.csv."""
+    sources = {row["source"]: row for row in _table("sources")}
+    checkpoints = {row["backbone"]: row for row in _table("backbones")}
+    grouped: dict[tuple, list[dict]] = {}
+    for row in _table("figures"):
+        grouped.setdefault((row["benchmark"], row["source"], row["method"], row["backbone"]), []).append(row)
+    found = []
+    for (benchmark, source, method, backbone), rows in grouped.items():
+        its, weights = sources[source], checkpoints[backbone]
+        recipes = tuple(its["recipe"].split())
+        refer = f"{SETTINGS_OF}{' or '.join(f'configs/repro/{name}.yaml' for name in recipes)}" if recipes else UNKNOWN
+        protocol = {key: value for key, value in its.items() if key not in ("source", "text", "recipe") and value}
+        protocol = dict.fromkeys(FACTORS, refer) | protocol
+        protocol["checkpoint"] = weights["ours"] + (f" ({weights['note']})" if weights["note"] else "")
+        if not weights["ours"]:
+            protocol["checkpoint"] = UNKNOWN
+        values = {row["task"]: float(row["percent"]) for row in rows}
+        sizes = [float(row["params_millions"]) for row in rows if row["params_millions"]]
+        size = None if not sizes else sizes[0] if len(set(sizes)) == 1 else fmean(sizes)
+        whole = values | {name: mean for name, mean in means(values).items() if name not in values}
+        found.append((benchmark, Published(method, backbone, its["text"], whole, size, protocol, recipes)))
+    return found
+
+
+def means(values: dict[str, float]) -> dict[str, float]:
+    """Groups and means that can be computed from the tasks' values: both means of VTAB-1k, or that of FGVC."""
+    found = {name: fmean(values[t] for t in tasks) for name, tasks in GROUPS.items() if values.keys() >= set(tasks)}
+    if len(found) == len(GROUPS):
+        found["mean of 3 groups"] = fmean(found.values())
+        found["mean of 19 tasks"] = fmean(values[task] for tasks in GROUPS.values() for task in tasks)
+    if values.keys() >= set(FGVC):
+        found["mean of 5 tasks"] = fmean(values[task] for task in FGVC)
+    return found
+
+
+def _table(name: str) -> list[dict[str, str]]:
+    with open(HERE / f"{name}.csv", encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@cache
+def _our_names(table: str, column: str) -> dict[str, str]:
+    return {row[column]: row["ours"] for row in _table(table)}
+
+
+def _labels(one: Published) -> set[str]:
+    """What the method is called, by its source and here."""
+    return {one.method.lower(), _our_names("methods", "method")[one.method].lower()} - {""}
+
+
+def _backbones(one: Published) -> set[str]:
+    return {one.backbone.lower(), _our_names("backbones", "backbone")[one.backbone].lower()} - {""}
+
+
+def _require(names: Iterable[str], known: Iterable[str], what: str) -> None:
+    """Raises ValueError for a name that is not known, whatever its capitals."""
+    lower = {name.lower() for name in known}
+    for name in names:
+        if name.lower() not in lower:
+            near = difflib.get_close_matches(name.lower(), lower, 3, cutoff=0.4)
+            meant = f"; the nearest: {', '.join(near)}" if near else f"; known: {', '.join(sorted(lower))}"
+            raise ValueError(f"unknown {what}: {name!r}{meant}")

@@ -312,7 +312,7 @@ def test_the_limit_is_a_key(decoder):
     with pytest.raises(BadImage, match=rf"{size[0]} x {size[1]} pixels, more than DATA.MAX_PIXELS \({count - 1:,}\)"):
         decode(JPEG, decoder, count - 1)
     pixels = build_pixels(make_cfg(DATA__MAX_PIXELS=10, DATA__FEATURE="vit_micro_glyphs"), "vtab")
-    with pytest.raises(BadImage, match="MAX_PIXELS \(10\)"):
+    with pytest.raises(BadImage, match=r"MAX_PIXELS \(10\)"):
         pixels.prepare(JPEG)
     with pytest.raises(ConfigError, match="MAX_PIXELS"):
         load_cfg("configs/digits.yaml", ["DATA.MAX_PIXELS", "0"])

@@ -29,7 +29,7 @@ from .robustness import __main__ as robustness
 from .runs import report, run_all
 from .wise import __main__ as wise
 
-# Validated on images that they do not train on, so that alpha can be chosen.
+# Validated on images that are not trained on, so that alpha can be chosen.
 HELD_OUT = ["DATA.TRAIN_SPLIT", "train"]
 METHODS = {
     "linear": ["MODEL.TRANSFER_TYPE", "linear", "SOLVER.BASE_LR", "0.01", "SOLVER.TOTAL_EPOCH", "100"],
@@ -55,7 +55,7 @@ def some_digits(folder: Path) -> list[Path]:
 
 
 def ask(tool: Callable[[list[str]], int], *arguments: object) -> int:
-    """One tool's ``main``, with a line that says how to call it."""
+    """Call a tool's ``main`` and print the command for it."""
     command = [str(argument) for argument in arguments]
     print(f"\npython -m {tool.__module__} {' '.join(command)}\n", flush=True)
     return tool(command)

@@ -303,9 +303,9 @@ def test_every_entry_of_a_mapping_must_be_for_a_class():
     mapped.require_used()
     useless = classes(["cat", "dog"], {"\ufeffcat": "dog", "dog": "cat"})
     useless.numbers(["cat", "dog"], "mine")
-    with pytest.raises(DataError, match=r"1 entries are for no class of the test sets: '\\ufeffcat'"):
+    with pytest.raises(DataError, match=r"1 entries match no class of the test sets: '\\ufeffcat'"):
         useless.require_used()
-    with pytest.raises(DataError, match="--classes has 1 classes that run does not know: bird"):
+    with pytest.raises(DataError, match="--classes has 1 classes that run does not have: bird"):
         classes(["cat", "dog"], {"cat": "bird"})
 
 

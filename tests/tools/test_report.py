@@ -542,10 +542,10 @@ def test_the_command_writes_everything_and_csv_has_every_run(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["{runs}", "--baseline", "lorra"], "no row of the tables"),
+        (["{runs}", "--baseline", "lorra"], "not a row of the tables"),
         (["{runs}", "--tasks", "cifar1000"], "did you mean"),
         (["{runs}", "--ablation", "MODEL.LORA.RNK"], "MODEL.LORA.RANK"),
-        (["{runs}/nowhere"], "is no folder"),
+        (["{runs}/nowhere"], "is not a folder"),
         (["{empty}"], "there are no runs"),
     ],
 )

@@ -154,8 +154,8 @@ def test_a_value_on_the_command_line_takes_the_place_of_an_axis(sweep):
         ("\n  TUNE: {SOLVER.BASE_LR: 0.1}\n", "must be a list of values"),
         ("\n  TUNE: {SOLVER.BASE_LR: [0.1, 1e-1]}\n", "the same run|has 0.1 twice"),
         ("\n  TUNE: {SOLVER.BASE_LR: [0.1, 1.0e-1]}\n", "has 0.1 twice"),
-        ("\n  TUNE: {DATA.NUM_WORKERS: [1, 2]}\n", "are the same run, in the same folder"),
-        ("\n  OVER: {way: {a: {}, b: {}}}\n", "are the same run, in the same folder"),
+        ("\n  TUNE: {DATA.NUM_WORKERS: [1, 2]}\n", "are identical \(folder"),
+        ("\n  OVER: {way: {a: {}, b: {}}}\n", "are identical \(folder"),
         ("\n  TUNE: {SOLVER.BASE_LR: [a, 2]}\n", "SOLVER.BASE_LR in SWEEP.TUNE is 'a'; it must be a number"),
         ("\n  TUNE: {SOLVER.BASE_LR: {log_uniform: [0, 1]}}\n", "must be \\[lowest, highest\\] above 0"),
         ("\n  TUNE: {SOLVER.BASE_LR: {uniform: [0, 1]}}\n", "a range needs SWEEP.SEARCH random or asha"),
@@ -314,7 +314,7 @@ def test_failed_and_diverged_runs_do_not_stop_the_others(sweep, tmp_path, capsys
     assert main(sweep(section)) == 1
     said = capsys.readouterr()
     assert "failed: folder, BASE_LR 0.05: DATA.DATAPATH" in said.err
-    assert "is no folder" in said.err
+    assert "is not a folder" in said.err
     assert "diverged digits, BASE_LR 1e+30: the loss is" in said.out
     assert "nothing chosen for folder: none of its tuning runs was finished" in said.err
     (final,) = results(tmp_path / "out", "final").values()

@@ -25,7 +25,7 @@ PRECISIONS = {"fp32": ("SOLVER.AMP", "off"), "bf16": ("SOLVER.AMP", "bf16")}
 
 
 class Batches(list):
-    """(images, labels), all on the device; what ``predict`` wants of a loader."""
+    """(images, labels), all on the device, with what ``predict`` needs of a loader."""
 
     def __init__(self, cfg: CfgNode, count: int, batch_size: int, device: torch.device):
         super().__init__(common.image_batch(cfg, batch_size, device) for _ in range(count))

@@ -1,19 +1,22 @@
 #!/usr/bin/env bash
-# Make the Python environment .venv with the pinned requirements. Safe to run again: it does nothing when all is there.
+# Create the Python environment .venv with ViTune and the tested versions of requirements.lock. Safe to run again: it
+# does nothing when everything is in place.
 #
-#   bash env_setup.sh          what training needs
-#   bash env_setup.sh --dev    with what tests and linting need
+#   bash env_setup.sh          what training and export need
+#   bash env_setup.sh --dev    plus what tests, linting and the documentation need
 #
 # PYTHON=python3.12 bash env_setup.sh    chooses the interpreter (3.11 or newer)
+#
+# uv installs the packages where it is on PATH, pip elsewhere.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-requirements=requirements.txt
-[ "${1:-}" = "--dev" ] && requirements=requirements-dev.txt
+extra=onnx
+[ "${1:-}" = "--dev" ] && extra=dev
 
 python=${PYTHON:-}
 if [ -z "$python" ]; then
-  for candidate in python3 python3.13 python3.12 python3.11; do
+  for candidate in python3 python3.14 python3.13 python3.12 python3.11; do
     if command -v "$candidate" >/dev/null && "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
       python=$candidate
       break
@@ -25,23 +28,24 @@ if [ -z "$python" ] || ! "$python" -c 'import sys; sys.exit(sys.version_info < (
   exit 1
 fi
 
-# What is installed is recorded in the environment itself, so that nothing is installed twice or from a half-made one.
-wanted=$(cat requirements.txt "$requirements" | cksum)
-stamp=.venv/installed-$requirements
-full=.venv/installed-requirements-dev.txt
-dev_wanted=$(cat requirements.txt requirements-dev.txt | cksum)
-if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] || [ "$(cat "$full" 2>/dev/null)" = "$dev_wanted" ]; then
+# The environment itself records what was installed, so that nothing is installed twice or on top of a partial install.
+wanted=$(cat requirements.lock pyproject.toml setup.py | cksum)
+if [ "$(cat .venv/installed-$extra 2>/dev/null)" = "$wanted" ] || [ "$(cat .venv/installed-dev 2>/dev/null)" = "$wanted" ]; then
   exit 0
 fi
 
 if ! [ -x .venv/bin/python ]; then
-  echo "making .venv with $("$python" --version)"
+  echo "creating .venv with $("$python" --version)"
   "$python" -m venv .venv || {
     echo "error: '$python -m venv' failed; on Debian or Ubuntu install python3-venv" >&2
     exit 1
   }
 fi
-echo "installing $requirements into .venv (once, a few minutes, about 5 GB with torch)"
-.venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$requirements"
+echo "installing ViTune and what '$extra' needs into .venv (once, a few minutes, about 5 GB with torch)"
+if command -v uv >/dev/null; then
+  uv pip install --quiet --python .venv/bin/python --constraint requirements.lock --editable ".[$extra]"
+else
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable ".[$extra]"
+fi
 .venv/bin/python -c 'import timm, torch, torchvision; print("ready: torch", torch.__version__, "timm", timm.__version__)'
-echo "$wanted" >"$stamp"
+echo "$wanted" >".venv/installed-$extra"

@@ -4,7 +4,7 @@
 #   sbatch configs/ray_slurm.sh --config-file configs/sweeps/vpt_linear.yaml DATA.DATAPATH /data/vtab-1k
 #   GPUS_PER_RUN=0.5 sbatch configs/ray_slurm.sh --config-file configs/sweeps/study.yaml DATA.DATAPATH /data/vtab-1k
 #
-# Needs requirements-ray.txt in .venv; this folder, OUTPUT_DIR and the data must be visible to all machines. When its
+# Needs 'vitune[ray]' in .venv; this folder, OUTPUT_DIR and the data must be visible to all machines. When its
 # time is up, the job is requeued and the sweep continues.
 #SBATCH --job-name=vitune-sweep
 #SBATCH --nodes=2

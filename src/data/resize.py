@@ -50,7 +50,8 @@ def _tf1(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     cv2 = _cv2()
     if int(cv2.__version__.split(".")[0]) < 5:  # they round positions to 1/32 of a pixel
         raise DataError(
-            f"TensorFlow 1's resize needs OpenCV 5, but {cv2.__version__} is installed: see requirements.txt"
+            f"TensorFlow 1's resize needs OpenCV 5, but {cv2.__version__} is installed: "
+            "pip install 'opencv-python-headless>=5'"
         )
     scale = np.array([[pixels.shape[1] / size[1], 0, 0], [0, pixels.shape[0] / size[0], 0]])
     how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP

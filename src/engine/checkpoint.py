@@ -126,7 +126,7 @@ def _settings(path: Path, saved: Saved, changes: Sequence[str], check: Check, in
     except ConfigError as error:
         raise CheckpointError(f"{damaged}: {error}") from error
     if not in_memory and not own.DATA.FEATURE:
-        raise CheckpointError(f"{path} belongs to a ViT that was in memory: load it with src.api.load(path, vit)")
+        raise CheckpointError(f"{path} belongs to a ViT that was in memory: load it with vitune.load(path, vit)")
     try:
         cfg = load_cfg_text(saved.config, changes, check)
     except ConfigError as error:

@@ -18,10 +18,11 @@ from matplotlib import pyplot as plt
 from ..configs.config import ConfigError, load_cfg
 from ..utils.logging import setup_logging
 from ..utils.plots import save_png
+from ..utils.shipped import shipped
 from ..utils.signals import stoppable
 from .runs import Row, report, run_all
 
-CONFIG = Path(__file__).parents[2] / "configs" / "digits.yaml"
+CONFIG = shipped("configs") / "digits.yaml"
 
 # Linear probing gets the epochs it wants: its features are computed once, so they cost next to nothing.
 METHODS = {

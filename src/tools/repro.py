@@ -31,6 +31,7 @@ from fvcore.common.config import CfgNode
 
 from ..configs.config import ConfigError, load_settings
 from ..data.tasks import find_task
+from ..utils.shipped import shipped
 from .report.protocol import FACTORS, SETTINGS_OF
 from .report.published import GROUPS, Published, named
 from .tune.arithmetic import speed
@@ -38,7 +39,6 @@ from .tune.estimate import published_sizes
 from .tune.points import Point, points
 from .tune.spec import Choice, Sweep, label, load_sweep
 
-RECIPES = Path("configs/repro")
 TFLOPS = 45.0
 MEANS = ("mean of 3 groups", "mean of 19 tasks", "mean of 5 tasks")
 # Keys that do not change the arithmetic, or whose effect is counted separately.
@@ -114,19 +114,26 @@ def _cfg(settings: str) -> CfgNode:
     return load_settings([(key, value, "the file") for key, value in json.loads(settings).items()], [], quiet=True)
 
 
-def rows(method: str = "", task: str = "", folder: Path = RECIPES) -> list[Row]:
+def recipes() -> Path:
+    """The folder configs/repro: the user's below the current folder, else ViTune's."""
+    own = Path("configs/repro")
+    return own if own.is_dir() else shipped("configs") / "repro"
+
+
+def rows(method: str = "", task: str = "", folder: Path | None = None) -> list[Row]:
     """All published rows repeated by the files of ``folder``.
 
     Args:
         method: only rows of methods with this in their name.
         task: only this task of each row.
+        folder: None: ``recipes()``.
 
     Raises:
         ValueError: an unknown task, or a file with problems.
     """
     task = find_task(task).name if task else ""
     matching = []
-    for file in sorted(folder.glob("*.yaml")):
+    for file in sorted((folder or recipes()).glob("*.yaml")):
         sweep = load_sweep(file)
         for theirs in named(sweep.published):
             if method.lower() in theirs.method.lower() and (row := _row(file, sweep, theirs, task)):
@@ -245,10 +252,10 @@ def _listed(args: argparse.Namespace) -> str:
 
 
 def _file(name: str) -> Path:
-    files = {file.stem: file for file in sorted(RECIPES.glob("*.yaml"))}
+    files = {file.stem: file for file in sorted(recipes().glob("*.yaml"))}
     if name not in files:
         near = difflib.get_close_matches(name, files, 3) or files
-        raise ValueError(f"{RECIPES} has no {name}; {'known' if near is files else 'the nearest'}: {', '.join(near)}")
+        raise ValueError(f"{recipes()} has no {name}; {'known' if near is files else 'the nearest'}: {', '.join(near)}")
     return files[name]
 
 

@@ -13,8 +13,8 @@ def require_torch() -> None:
     """Raises ImportError where torch is not installed."""
     if importlib.util.find_spec("torch") is None:
         raise ImportError(
-            f"torch is not installed for {sys.executable}: bash env_setup.sh makes .venv, which has it; then "
-            "source .venv/bin/activate"
+            f"torch is not installed for {sys.executable}: pip install torch torchvision, or, in a checkout, "
+            "bash env_setup.sh, which creates .venv with it, and then source .venv/bin/activate"
         )
 
 

@@ -5,6 +5,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -373,9 +374,10 @@ def test_without_tensorflow_the_message_says_how_to_get_it(tmp_path, capsys):
     bare = program(tmp_path / "bare-python", f'#!/bin/sh\nexec "{sys.executable}" -I -S "$@"\n')
     assert main(["cifar100", "--data-dir", str(tmp_path / "data"), "--python", bare]) == 1
     err = capsys.readouterr().err
-    assert "python -m venv prepare-env && prepare-env/bin/pip install -r requirements-prepare.txt" in err
+    assert f"python -m venv prepare-env && prepare-env/bin/pip install '{ROOT}[prepare]'" in err
     assert "--python prepare-env/bin/python" in err
-    assert (ROOT / "requirements-prepare.txt").is_file()
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert any(requirement.startswith("tensorflow-cpu") for requirement in extras["prepare"])
 
 
 FAILURES = {
@@ -385,10 +387,10 @@ FAILURES = {
     ),
     "dtd": ("NonMatchingChecksumError: Artifact https://a.b/c.tgz, has wrong checksum", "newer\ntensorflow-datasets"),
     "caltech101": ("DownloadError: Failed to get url https://a.b/c.zip. HTTP code: 404.", "no longer at this address"),
-    "svhn": ("ModuleNotFoundError: No module named 'importlib_resources'", "pip install -r requirements-prepare.txt"),
+    "svhn": ("ModuleNotFoundError: No module named 'importlib_resources'", "pip install 'vitune[prepare]'"),
     "kitti": (
         "AssertionError: Dataset kitti cannot be loaded at version 3.2.0, only: 3.3.0.",
-        "the one pinned in requirements-prepare.txt",
+        "the one that 'vitune[prepare]' requires",
     ),
     "clevr-count": ("OSError: [Errno 28] No space left on device", "The disk is full"),
     "flowers": ("requests.exceptions.ConnectionError: Max retries exceeded", "Run the same command again"),

@@ -10,6 +10,7 @@ import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
+from ...utils.shipped import shipped
 from ..method import Method
 from ..taps import Reader
 from ..vit_backbones.fit import require_fit
@@ -29,7 +30,7 @@ class SideNetwork(Reader):
         full = alexnet(weights=None)
         if weights:
             path = Path(weights)
-            path = path if path.is_absolute() or path.exists() else Path(__file__).parents[3] / path
+            path = path if path.is_absolute() or path.exists() else shipped("pretrained").parent / path
             if not path.is_file():
                 raise FileNotFoundError(
                     f"{weights} is missing: side-tuning starts from AlexNet's ImageNet weights. Download {URL} to it, "

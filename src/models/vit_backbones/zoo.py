@@ -20,6 +20,7 @@ from timm.models.convnext import ConvNeXt
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from ...utils.shipped import shipped
 from ..drop_path import set_drop_path
 from ..method import tokens_of
 from . import convert
@@ -230,8 +231,8 @@ def find_weights(name: str, root: Path, weight_path: str = "") -> Path | None:
 
 
 def in_repository(path: Path) -> Path:
-    """A relative path as it is if something is there, else taken from the repository's folder."""
-    return path if path.is_absolute() or path.exists() else Path(__file__).parents[3] / path
+    """A relative path as it is if something is there, else taken from where ViTune's own ``pretrained`` is."""
+    return path if path.is_absolute() or path.exists() else shipped("pretrained").parent / path
 
 
 def build_backbone(

@@ -21,7 +21,7 @@ def require_onnx() -> None:
     """Raises ValueError unless the packages are installed."""
     wanted = ("onnx", "onnxscript", "onnxruntime")
     if missing := [name for name in wanted if importlib.util.find_spec(name) is None]:
-        raise ValueError(f"--to onnx needs {', '.join(missing)}: .venv/bin/pip install -r requirements.txt")
+        raise ValueError(f"--to onnx needs {', '.join(missing)}: pip install 'vitune[onnx]'")
 
 
 def write_onnx(network: Network, path: Path) -> float:

@@ -186,13 +186,13 @@ _KNOWN_FAILURES = [
     (
         "",
         r"cannot be loaded at version|can only be (generated|prepared)|cannot be generated",
-        "This tensorflow-datasets cannot prepare that version: use the one pinned in requirements-prepare.txt, which\n"
+        "This tensorflow-datasets cannot prepare that version: install the one that 'vitune[prepare]' requires, which\n"
         "prepares versions that ViTune reads (oxford_iiit_pet 4.0.0, kitti 3.3.0).",
     ),
     (
         "",
         r"No module named '?(cv2|h5py|scipy|PIL|importlib_resources)|(?i:libGL)",
-        "A package that this data set needs is not installed there: pip install -r requirements-prepare.txt",
+        "A package that this data set needs is not installed there: pip install 'vitune[prepare]'",
     ),
     (
         "",

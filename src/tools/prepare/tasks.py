@@ -12,6 +12,7 @@ from ...data.sources.base import DataError, Layout, Source, Wanted
 from ...data.sources.tfds import TFDS
 from ...data.sources.torchvision_sets import TorchvisionSet
 from ...data.tasks import TASKS, Task, find_task
+from ...utils.shipped import project
 from .convert import open_info
 from .recipes import RECIPES, Recipe, explain_failure, size_text
 from .verify import CHECKSUMS, Findings, check_images, check_labels, check_records, was_checked
@@ -187,7 +188,7 @@ def build(recipe: Recipe, args: argparse.Namespace) -> bool:
         raise DataError(
             f"{args.python} has no TensorFlow, which is needed for downloading and preparing. Create a separate "
             "environment for it once:\n\n"
-            "    python -m venv prepare-env && prepare-env/bin/pip install -r requirements-prepare.txt\n\n"
+            f"    python -m venv prepare-env && prepare-env/bin/pip install '{project()}[prepare]'\n\n"
             "and run the same command with --python prepare-env/bin/python"
         )
     if status:

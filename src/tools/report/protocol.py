@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from functools import cache
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 from ...configs.config import flatten, load_settings, unnamed_values
@@ -11,12 +10,13 @@ from ...data.pixels import NORMALIZE
 from ...data.tasks import find_task
 from ...models.vit_backbones.zoo import ALIASES
 from ...models.vit_models import config_name, parse
+from ...utils.shipped import shipped
 from ..tune.points import points
 from ..tune.spec import Choice, Sweep, label, load_sweep
 
 UNKNOWN = "not stated"
 SETTINGS_OF = "as in "  # followed by files of RECIPES, which have the source's settings per task
-RECIPES = Path(__file__).parents[3] / "configs" / "repro"
+RECIPES = shipped("configs") / "repro"
 MANY = 2  # tasks whose values are listed
 
 # What must agree for two figures to be comparable, with its name in sentences.

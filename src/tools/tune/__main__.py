@@ -103,7 +103,7 @@ def _main(args: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         if error.name != "ray":
             raise
-        print("error: --ray needs Ray: .venv/bin/pip install -r requirements-ray.txt", file=sys.stderr)
+        print("error: --ray needs Ray: pip install 'vitune[ray]'", file=sys.stderr)
         return 2
     except OSError as error:  # no room, no right to write, no cluster
         print(f"error: {error}", file=sys.stderr)

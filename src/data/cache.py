@@ -64,7 +64,9 @@ class Cache:
     """
 
     def __init__(self, folder: Path, limit: float, workers: int):
-        self.folder, self.left, self.workers = folder, limit, workers
+        self.folder = folder
+        self.left = limit
+        self.workers = workers
 
     def open(self, split: Split, pixels: Pixels, train: bool, name: str, keep: bool) -> ScannedSplit:
         """The split as found on disk, or after a first pass over its images.
@@ -149,7 +151,11 @@ class Cache:
         if pixels.recipe(train)["kept"] != "input":
             expected = 0  # not known yet
         writer = self._writer(base, expected, name) if keep else None
-        hashes, broken, left_out, size, brightest = np.zeros(len(split), np.uint64), [], [], 0, 0.0
+        hashes = np.zeros(len(split), np.uint64)
+        broken = []
+        left_out = []
+        size = 0
+        brightest = 0.0
         bar = tqdm(desc=f"reading {name}", total=len(split), unit="img", delay=1, leave=False)
         try:
             with threads(self.workers) as pool, bar:

@@ -37,8 +37,12 @@ class Images:
         place: str = "disk",
         device: torch.device | None = None,
     ):
-        self.split, self.pixels, self.train, self.workers = scanned.split, pixels, train, workers
-        self.name, self.left_out = scanned.name, scanned.left_out
+        self.split = scanned.split
+        self.pixels = pixels
+        self.train = train
+        self.workers = workers
+        self.name = scanned.name
+        self.left_out = scanned.left_out
         self.store = scanned.store.in_memory() if scanned.store and place == "memory" else scanned.store
         self.resident = None
         if self.store and place == "device" and self.store.shapes is None:
@@ -99,13 +103,17 @@ class Loader:
         num_classes: int = 0,
         drop_last: bool = False,
     ):
-        self.images, self.batch_size, self.device, self.seed = images, batch_size, device, seed
+        self.images = images
+        self.batch_size = batch_size
+        self.device = device
+        self.seed = seed
         self.drop_last = drop_last
         self.labels = torch.from_numpy(images.split.labels)
         self.device_labels = self.labels.to(device)
         pixels = images.pixels
         self.mean, self.std = (torch.tensor(v, device=device).view(3, 1, 1) for v in (pixels.mean, pixels.std))
-        self.augment, self.mixing = Augment(pixels), mixing(pixels, num_classes)
+        self.augment = Augment(pixels)
+        self.mixing = mixing(pixels, num_classes)
 
     def __len__(self) -> int:
         """Batches in an epoch."""

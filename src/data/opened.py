@@ -62,7 +62,9 @@ class Data:
         Raises:
             DataError: such files while DATA.CORRUPT is "stop", or a split with no images left.
         """
-        data, scanned, device = cfg.DATA, {}, torch.device(device)
+        data = cfg.DATA
+        scanned = {}
+        device = torch.device(device)
         cache = Cache(cache_folder(data.CACHE_DIR), data.CACHE_GB * GIB, data.NUM_WORKERS)
         for name, split in self.splits.items():
             keep = data.CACHE == "all" or (data.CACHE == "train" and name != "test")

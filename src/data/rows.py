@@ -57,7 +57,9 @@ class RowCache:
     """
 
     def __init__(self, folder: Path | None, disk: float, memory: float):
-        self.folder, self.disk, self.memory = folder, disk, memory
+        self.folder = folder
+        self.disk = disk
+        self.memory = memory
 
     def open(self, rows: Rows, compute: Callable[[], Iterator[Tensor]]) -> tuple[Tensor | None, bool]:
         """The rows and whether they were found on disk; (None, False), with a note, if there is no room for them.

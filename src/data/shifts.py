@@ -89,8 +89,11 @@ class ShiftedLoader:
     """A loader's images in their order, shifted."""
 
     def __init__(self, loader: Loader, shift: Shift):
-        self.loader, self.shift = loader, shift
-        self.labels, self.device, self.batch_size = loader.labels, loader.device, loader.batch_size
+        self.loader = loader
+        self.shift = shift
+        self.labels = loader.labels
+        self.device = loader.device
+        self.batch_size = loader.batch_size
 
     @property
     def facts(self) -> dict:

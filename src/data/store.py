@@ -28,7 +28,8 @@ class Store:
     """
 
     def __init__(self, array: np.ndarray, shapes: list | None):
-        self.array, self.shapes = array, shapes
+        self.array = array
+        self.shapes = shapes
         if shapes is not None:
             self.ends = np.cumsum([3 * height * width for height, width in shapes])
 
@@ -64,7 +65,9 @@ class Store:
 
     def checksum(self, name: str) -> str:
         """blake2b of the whole array."""
-        digest, flat, step = hashlib.blake2b(digest_size=16), self.array.reshape(-1).view(np.uint8), 2**24
+        digest = hashlib.blake2b(digest_size=16)
+        flat = self.array.reshape(-1).view(np.uint8)
+        step = 2**24
         for at in tqdm(range(0, len(flat), step), f"checking {name}", unit="16 MiB", delay=1, leave=False):
             digest.update(flat[at : at + step])
         return digest.hexdigest()
@@ -81,7 +84,10 @@ class Writer:
         handle, self.temporary = tempfile.mkstemp(PARTIAL, f".{path.name}.", path.parent)
         self.file = os.fdopen(handle, "wb")
         self.file.write(bytes(HEADER))
-        self.digest, self.nbytes, self.shapes, self.dtype = hashlib.blake2b(digest_size=16), 0, [], np.dtype(np.uint8)
+        self.digest = hashlib.blake2b(digest_size=16)
+        self.nbytes = 0
+        self.shapes = []
+        self.dtype = np.dtype(np.uint8)
 
     def add(self, image: Tensor) -> None:
         data = image.numpy()

@@ -35,9 +35,13 @@ class FeatureLoader:
     """
 
     def __init__(self, loader: Loader, records: Tensor):
-        self.labels, self.device = loader.labels, loader.device
-        self.batch_size, self.seed = loader.batch_size, loader.seed
-        self.records, self.targets, self.drop_last = records, loader.device_labels, loader.drop_last
+        self.labels = loader.labels
+        self.device = loader.device
+        self.batch_size = loader.batch_size
+        self.seed = loader.seed
+        self.records = records
+        self.targets = loader.device_labels
+        self.drop_last = loader.drop_last
 
     @property
     def batch_sizes(self) -> list[int]:

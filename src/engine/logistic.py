@@ -99,7 +99,9 @@ def _fit(train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor] | None, num_cl
     if judge is None:
         held = held_out(train[1])
         some, judge = ([tensor[which] for tensor in train] for which in (~held, held))
-    best, chosen, worse = torch.inf, PENALTIES[0], 0
+    best = torch.inf
+    chosen = PENALTIES[0]
+    worse = 0
     weight = chosen_weight = train[0].new_zeros(num_classes, train[0].shape[1] + 1)
     with tqdm(desc="logistic regression", total=len(PENALTIES) + 1, unit="fit", delay=1, leave=False) as bar:
         for penalty in PENALTIES:
@@ -108,7 +110,9 @@ def _fit(train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor] | None, num_cl
             bar.update()
             worse = 0 if loss < best else worse + 1
             if loss < best:
-                best, chosen, chosen_weight = loss, penalty, weight
+                best = loss
+                chosen = penalty
+                chosen_weight = weight
             if worse == WORSE:
                 break
         weight = fit(*train, chosen, chosen_weight, LAST_STEPS)

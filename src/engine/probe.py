@@ -25,7 +25,9 @@ def linear_probe(train: Tensor, train_labels: Tensor, test: Tensor, test_labels:
     train, test = (train - mean) / scale, (test - mean) / scale
     held = held_out(train_labels)
     with tqdm(desc="linear probe", total=len(PENALTIES) + 1, unit="fit", delay=1, leave=False) as bar:
-        best, penalty, weight = -1.0, 0.0, train.new_zeros(num_classes, train.shape[1] + 1)
+        best = -1.0
+        penalty = 0.0
+        weight = train.new_zeros(num_classes, train.shape[1] + 1)
         for tried in PENALTIES:
             weight = fit(train[~held], train_labels[~held], tried, weight, STEPS)
             right = measure(logits(weight, train[held]), train_labels[held]).top1

@@ -55,7 +55,9 @@ def make_allocations(cfg: CfgNode, data: Data, device: torch.device, budgets: li
     keys = cfg.MODEL[config_name(name)]
     plain = cfg.clone()
     plain.defrost()
-    plain.MODEL.TRANSFER_TYPE, plain.FREQFIT, plain.MODEL.HEAD_INIT = "linear", "", "vpt"
+    plain.MODEL.TRANSFER_TYPE = "linear"
+    plain.FREQFIT = ""
+    plain.MODEL.HEAD_INIT = "vpt"
     model = build_model(plain, len(data.class_names)).to(device)
     sensitivity, images = estimate(model, first_images(data, keys), cfg, keys, device)
     logger.info("sensitivities of %s from %d images in %.1f s", cfg.DATA.FEATURE, images, time.perf_counter() - start)

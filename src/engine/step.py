@@ -30,9 +30,13 @@ class TrainingStep:
     """
 
     def __init__(self, cfg: CfgNode, network: nn.Module, optimizer: torch.optim.Optimizer, loss_of: Callable, device):
-        self.network, self.optimizer, self.loss_of = network, optimizer, loss_of
-        self.accumulate, self.clip = cfg.SOLVER.ACCUMULATE, cfg.SOLVER.CLIP_GRAD
-        self.autocast, self.scaler = autocast(cfg, device), gradient_scaler(cfg, device)
+        self.network = network
+        self.optimizer = optimizer
+        self.loss_of = loss_of
+        self.accumulate = cfg.SOLVER.ACCUMULATE
+        self.clip = cfg.SOLVER.CLIP_GRAD
+        self.autocast = autocast(cfg, device)
+        self.scaler = gradient_scaler(cfg, device)
         self.trained = [p for group in optimizer.param_groups for p in group["params"]]
 
     def __call__(self, images: Tensor, targets: Tensor, batch_size: int = 0) -> Tensor:

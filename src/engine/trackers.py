@@ -86,7 +86,8 @@ class MLflow:
 
     def __init__(self, cfg: CfgNode, folder: RunFolder):
         mlflow = importlib.import_module("mlflow")
-        self.entities, self.client = mlflow.entities, mlflow.MlflowClient(tracking_uri=cfg.MLFLOW)
+        self.entities = mlflow.entities
+        self.client = mlflow.MlflowClient(tracking_uri=cfg.MLFLOW)
         self.state = State(folder, "mlflow")
         if self.state.id:
             self.client.update_run(self.state.id, status="RUNNING")
@@ -131,12 +132,15 @@ class State:
     """One service's entry in ``trackers.json``: the ``id`` of the run and the number of ``epochs`` logged."""
 
     def __init__(self, folder: RunFolder, service: str):
-        self.path, self.service = folder.trackers, service
+        self.path = folder.trackers
+        self.service = service
         entry = self._all().get(service, {})
-        self.id, self.epochs = entry.get("id", ""), entry.get("epochs", 0)
+        self.id = entry.get("id", "")
+        self.epochs = entry.get("epochs", 0)
 
     def save(self, **news) -> None:
-        self.id, self.epochs = news.get("id", self.id), news.get("epochs", self.epochs)
+        self.id = news.get("id", self.id)
+        self.epochs = news.get("epochs", self.epochs)
         write_json(self.path, self._all() | {self.service: {"id": self.id, "epochs": self.epochs}})
 
     def _all(self) -> dict:
@@ -151,7 +155,8 @@ class Trackers:
     """All of a run's trackers; see ``tracking``."""
 
     def __init__(self, cfg: CfgNode, folder: RunFolder):
-        self.cfg, self.folder = cfg, folder
+        self.cfg = cfg
+        self.folder = folder
         self._open: dict[str, TensorBoard | WeightsAndBiases | MLflow] = {}
 
     def begin(self, rows: list[dict]) -> None:

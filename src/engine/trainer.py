@@ -99,7 +99,9 @@ class Training:
         shared: Shared,
         trackers: Trackers | None = None,
     ):
-        self.cfg, self.solver, self.model = cfg, cfg.SOLVER, model
+        self.cfg = cfg
+        self.solver = cfg.SOLVER
+        self.model = model
         self.run_folder = run
         self.trackers = trackers
         self.shared = shared
@@ -158,7 +160,9 @@ class Training:
 
     def prepare(self) -> None:
         """Compute what is constant over epochs, compile the rest, and distribute it over processes."""
-        start, cfg, unreached = time.perf_counter(), self.cfg, False
+        start = time.perf_counter()
+        cfg = self.cfg
+        unreached = False
         loaders = {"train": self.loader, "val": self.val, "test": self.test}
         loaders = {name: loader for name, loader in loaders.items() if loader is not None}
         self.network, loaders = reuse_features(cfg, self.model, loaders, autocast(cfg, self.device))
@@ -261,7 +265,10 @@ class Training:
     def _train_epoch(self, epoch: int, stop: StopSignals, bar: tqdm) -> float:
         """One pass over the training images, or the rest of one; returns the last step's learning rate."""
         self.step.network.train()
-        solver, sizes, agreed, lr = self.solver, self._batch_sizes(epoch), distributed.Agreement(), 0.0
+        solver = self.solver
+        sizes = self._batch_sizes(epoch)
+        agreed = distributed.Agreement()
+        lr = 0.0
         start, fresh = time.perf_counter(), []
         batches = islice(self.loader.epoch(epoch, self.steps, distributed.part()), len(sizes) - self.steps)
         for step, (images, targets) in enumerate(batches, start=self.steps):
@@ -282,7 +289,9 @@ class Training:
             asked = agreed(bool(stop.asked)) and not last
             if asked or (solver.SAVE_EVERY and (step + 1) % solver.SAVE_EVERY == 0 and not last):
                 self._collect(fresh, epoch, lr)
-                self.steps, start, fresh = step + 1, self._tick(start), []
+                self.steps = step + 1
+                start = self._tick(start)
+                fresh = []
                 self.save()
             if asked:
                 agreed.settle()

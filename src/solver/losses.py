@@ -13,7 +13,8 @@ class SoftmaxLoss:
     """
 
     def __init__(self, class_weights: Tensor | None = None, label_smoothing: float = 0.0):
-        self.class_weights, self.label_smoothing = class_weights, label_smoothing
+        self.class_weights = class_weights
+        self.label_smoothing = label_smoothing
 
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
         losses = F.cross_entropy(

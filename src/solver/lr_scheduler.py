@@ -41,7 +41,8 @@ class Schedule:
     """
 
     def __init__(self, solver: CfgNode, steps_per_epoch: int):
-        self.solver, self.steps_per_epoch = solver, steps_per_epoch
+        self.solver = solver
+        self.steps_per_epoch = steps_per_epoch
         self.epochs = num_epochs(solver, steps_per_epoch)
         self.total = total_epochs(solver, steps_per_epoch)
 

@@ -132,7 +132,9 @@ class Scribe:
             self.uniform(count, low, high).flatten()
             for low, high in ((-0.25, 0.25), (-0.35, 0.35), (1.1, 1.6), (0.55, 1.1), (-0.12, 0.12), (-0.08, 0.08))
         )
-        cos, sin, width = angle.cos(), angle.sin(), height * aspect
+        cos = angle.cos()
+        sin = angle.sin()
+        width = height * aspect
         rows = [
             torch.stack([(cos + shear * sin) / width, (shear * cos - sin) / width, dx], dim=1),
             torch.stack([sin / height, cos / height, dy], dim=1),

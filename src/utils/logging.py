@@ -18,7 +18,8 @@ class _AboveBar(logging.Handler):
 
     def __init__(self, only: str = "", stderr: bool = False):
         super().__init__()
-        self.only, self.stderr = only, stderr
+        self.only = only
+        self.stderr = stderr
         self.addFilter(lambda record: record.name.startswith(self.only) or record.levelno >= logging.ERROR)
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -39,7 +40,8 @@ def setup_logging(level: int = logging.INFO, terminal: bool = True, only: str = 
     if not terminal:
         root.addHandler(logging.NullHandler())
     elif handlers := [handler for handler in root.handlers if isinstance(handler, _AboveBar)]:
-        handlers[0].only, handlers[0].stderr = only, stderr
+        handlers[0].only = only
+        handlers[0].stderr = stderr
     else:
         handler = _AboveBar(only, stderr)
         handler.setFormatter(logging.Formatter("%(message)s"))

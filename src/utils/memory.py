@@ -22,8 +22,10 @@ class AllocatingAtMost(TorchDispatchMode):
 
     def __init__(self, limit: int, tensors: int):
         super().__init__()
-        self.limit, self.tensors = limit, tensors
-        self.made, self.count = 0, 0
+        self.limit = limit
+        self.tensors = tensors
+        self.made = 0
+        self.count = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         result = func(*args, **(kwargs or {}))

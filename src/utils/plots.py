@@ -136,7 +136,9 @@ def bars_chart(
     figure = Figure(
         figsize=(max(6.4, 1.2 + 0.45 * len(groups) * (len(series) + 1)) + 2.6, 4), dpi=150, layout="constrained"
     )
-    axes, width, handles = figure.subplots(), min(0.4, 0.8 / len(series)), {}
+    axes = figure.subplots()
+    width = min(0.4, 0.8 / len(series))
+    handles = {}
     for i, (name, (y, halves)) in enumerate(series.items()):
         x = np.arange(len(groups)) + width * (i - (len(series) - 1) / 2)
         errors = [half or 0.0 for half in halves]

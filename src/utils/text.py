@@ -15,7 +15,9 @@ def aligned(lines: Sequence[Sequence[str]], width: int = 0) -> str:
         width: columns beyond this many characters go below, with the first column repeated; 0: no limit.
     """
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    parts, part, used = [], [], widths[0]
+    parts = []
+    part = []
+    used = widths[0]
     for i in range(1, len(widths)):
         if part and width and used + 2 + widths[i] > width:
             parts.append(part)

@@ -128,7 +128,9 @@ class _Finder:
     """Finds images by their names in other people's lists: "<class>/<file>", or only the file name."""
 
     def __init__(self, whole: Split, names: Sequence[str], folder: Path):
-        self.whole, self.names, self.folder = whole, names, folder
+        self.whole = whole
+        self.names = names
+        self.folder = folder
         self.by_name: dict[str, list[int]] = defaultdict(list)
         for i, key in enumerate(whole.keys):
             self.by_name[composed(os.path.basename(key))].append(i)

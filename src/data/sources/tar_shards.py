@@ -25,7 +25,10 @@ def tar_split(paths: list[Path], notes: list[str]) -> Split:
     Raises:
         DataError: a file is broken, or an image has no label, or a label no image.
     """
-    places, labels, keys, others = [], [], [], Counter()
+    places = []
+    labels = []
+    keys = []
+    others = Counter()
     files = OpenFiles(paths)
     for shard, path in enumerate(paths):
         members = _members(path, files.sizes[shard])

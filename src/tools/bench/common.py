@@ -135,7 +135,9 @@ def take_turns(contenders: dict[str, Callable[[], Work]], rounds: int, device: t
 
     Odd rounds go backwards, so that no contender always follows the same one.
     """
-    timings, works, calls = {name: Timing() for name in contenders}, {}, {}
+    timings = {name: Timing() for name in contenders}
+    works = {}
+    calls = {}
     with tqdm(total=len(contenders) * (rounds + 1), unit="turn", leave=False, dynamic_ncols=True) as bar:
         for name, make in contenders.items():
             bar.set_description(f"{name}: first calls")
@@ -199,7 +201,7 @@ def _ratios(timings: dict[str, Timing], name: str, reference: str) -> list[float
     return [other / own for own, other in zip(timings[name].rounds, timings[reference].rounds, strict=True)]
 
 
-def said(row: dict) -> str:
+def ratio_text(row: dict) -> str:
     """The result of ``compared`` for a table: "1.20 (1.10-1.31)"."""
     lowest, highest = row["times_as_fast_lowest"], row["times_as_fast_highest"]
     return f"{row['times_as_fast']:.2f}" + (f" ({lowest:.2f}-{highest:.2f})" if lowest < highest else "")

@@ -29,7 +29,9 @@ from ...utils.plots import bar_chart
 from ...utils.progress import tqdm
 from .common import Report, positive
 
-SIDE, SIZE, BATCH = (500, 375), (224, 224), 64
+SIDE = (500, 375)
+SIZE = (224, 224)
+BATCH = 64
 TARGETS = {"first pass, vpt": 700, "cached batches, uint8": 20_000}
 
 PIPELINES = {

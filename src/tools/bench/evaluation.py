@@ -29,7 +29,8 @@ class Batches(list):
 
     def __init__(self, cfg: CfgNode, count: int, batch_size: int, device: torch.device):
         super().__init__(common.image_batch(cfg, batch_size, device) for _ in range(count))
-        self.batch_size, self.device = batch_size, device
+        self.batch_size = batch_size
+        self.device = device
 
     def in_order(self, part: tuple[int, int]) -> "Batches":
         return self
@@ -70,7 +71,7 @@ def run(args: argparse.Namespace) -> Report:
     lines = [
         [
             name,
-            common.said(row),
+            common.ratio_text(row),
             f"{row['images_per_second']:,.4g}",
             "" if row["peak_memory_bytes"] is None else f"{row['peak_memory_bytes'] / 2**30:.2f}",
             "" if row["compile_seconds"] is None else f"{row['compile_seconds']:.0f}",

@@ -38,7 +38,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> Report:
     device = common.use(args)
     shapes = [shape for shape in GRIDS + SEQUENCES if math.prod(shape) <= args.largest]
-    makers, wrong, cases = {}, {}, {}
+    makers = {}
+    wrong = {}
+    cases = {}
     for shape in shapes:
         for form in FORMS:
             fourier = Forced(shape, form).to(device)

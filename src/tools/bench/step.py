@@ -56,7 +56,9 @@ class Contender:
 
 
 OURS = "LoRA + FreqFit"
-BF16, COMPILED, ALONE = ("SOLVER.AMP", "bf16"), ("MODEL.COMPILE", "True"), ("FREQFIT", "")
+BF16 = ("SOLVER.AMP", "bf16")
+COMPILED = ("MODEL.COMPILE", "True")
+ALONE = ("FREQFIT", "")
 CONTENDERS = {
     PEFT: Contender("peft LoRA", reference=PEFT),
     PEFT_FREQFIT: Contender("peft LoRA + FFT hooks"),
@@ -138,7 +140,8 @@ class OriginalFilter(nn.Module):
 
     def __init__(self, prefix: int, grid: tuple[int, int], dim: int):
         super().__init__()
-        self.prefix, self.grid = prefix, grid
+        self.prefix = prefix
+        self.grid = grid
         self.filter = nn.Parameter(0.02 * torch.randn(grid[0], grid[1] // 2 + 1, dim, 2))
         self.scale = nn.Parameter(1 + 0.02 * torch.randn(dim))
         self.shift = nn.Parameter(0.02 * torch.randn(dim))
@@ -239,7 +242,7 @@ def _text(rows: dict[str, dict], peaks: dict[str, float], conditions: str) -> st
     lines = [
         [
             name,
-            common.said(row),
+            common.ratio_text(row),
             f"{row['seconds']:.4g}",
             f"{row['images_per_second']:,.4g}",
             f"{row['trained_parameters']:,}",

@@ -153,8 +153,8 @@ def _made(network: Network, result: dict | None) -> str:
     for name, implied in parse(cfg.MODEL.TRANSFER_TYPE, cfg.FREQFIT).items():
         files = model.methods[name].without_files  # these values are paths on the training machine
         keys = {k: v for k, v in method_keys(cfg.MODEL, name, implied).items() if k not in files}
-        said = f"; {', '.join(f'{key} {value}' for key, value in keys.items())}" if keys else ""
-        rows.append((f"method `{name}`", f"{METHODS[name].paper or 'every weight trains'}{said}"))
+        settings = f"; {', '.join(f'{key} {value}' for key, value in keys.items())}" if keys else ""
+        rows.append((f"method `{name}`", f"{METHODS[name].paper or 'every weight trains'}{settings}"))
     trained = model.num_trained()
     count, head = sum(trained.values()) - trained["head"], trained["head"]
     rows.append(("trained parameters", f"{count:,}, and {head:,} in the head"))
@@ -180,7 +180,9 @@ def _made(network: Network, result: dict | None) -> str:
         rows.append(
             ("software", ", ".join(f"{name} {versions[name]}" for name in ("torch", "timm") if name in versions))
         )
-    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {said.replace('|', '&#124;')} |" for name, said in rows)])
+    return "\n".join(
+        ["| | |", "|---|---|", *(f"| {name} | {settings.replace('|', '&#124;')} |" for name, settings in rows)]
+    )
 
 
 def _from(feature: str) -> str:

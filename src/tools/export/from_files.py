@@ -166,7 +166,9 @@ def _check(code: Code, tuned: Tuned, what: Path) -> None:
 
 def _photos(size: tuple[int, int]) -> list[bytes]:
     """Image files of the input size, larger, smaller, wide and tall; PNG and JPEG."""
-    rng, (height, width), files = np.random.RandomState(0), size, []
+    rng = np.random.RandomState(0)
+    height, width = size
+    files = []
     for i, side in enumerate(((width, height), (3 * width + 1, 2 * height + 5), (width + 7, 4 * height + 2), (31, 20))):
         small = Image.fromarray(rng.randint(0, 256, (9, 9, 3), dtype=np.uint8)).resize(side, Image.Resampling.BICUBIC)
         noise = rng.randint(-20, 21, (side[1], side[0], 3))

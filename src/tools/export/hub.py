@@ -10,7 +10,9 @@ from .network import Network, about
 from .onnx_file import how_to_load_onnx, require_onnx, write_onnx
 from .plain import FOLDER, how_to_load, write_folder
 
-CARD, ONNX, TUNED = "README.md", "model.onnx", "tuned.safetensors"
+CARD = "README.md"
+ONNX = "model.onnx"
+TUNED = "tuned.safetensors"
 KNOWN = {*FOLDER, CARD, ONNX, f"{ONNX}.data", TUNED, *METHODS}  # allowed files; adapters have their method's name
 
 

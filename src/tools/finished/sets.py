@@ -176,7 +176,8 @@ def other_data(cfg: CfgNode, task: str, path: str, changes: Sequence[str] = ()) 
     other.defrost()
     for key in OF_ONE_TASK:
         other.DATA[key] = default.DATA[key]
-    other.DATA.NAME, other.DATA.DATAPATH = task, path
+    other.DATA.NAME = task
+    other.DATA.DATAPATH = path
     other.merge_from_list(list(changes))
     other.freeze()
     return other
@@ -225,7 +226,9 @@ class Classes:
     """
 
     def __init__(self, run: FinishedRun, mapping: dict[str, str | None]):
-        self.run, self.mapping, self.used = run, mapping, set()
+        self.run = run
+        self.mapping = mapping
+        self.used = set()
         self.targets = self._targets()
 
     def _targets(self) -> dict[str, int]:

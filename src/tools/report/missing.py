@@ -122,7 +122,9 @@ def _gap(row: Row, place: Place, seed: str, benchmark: Benchmark, collection: Co
             if (folder / "result.json").exists():
                 why = f"{collection.unused[folder]}: move {folder} away first"
             else:
-                why, command, note = "unfinished", _resume(folder), ""
+                why = "unfinished"
+                command = _resume(folder)
+                note = ""
     return Gap(row.label, str(place), seed, why + (f"; {note}" if note else ""), command)
 
 

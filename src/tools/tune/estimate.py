@@ -76,7 +76,9 @@ def published_sizes(cfg: CfgNode, task: Task) -> dict[str, int]:
 
 def measure(plan: Plan) -> list[str]:
     """Estimate the seconds of all unfinished runs; returns the kinds that could not be estimated, and why."""
-    shared, speeds, unknown = Shared(), {}, {}
+    shared = Shared()
+    speeds = {}
+    unknown = {}
     groups = [runs for cell in plan.cells for runs in (cell.tuning, cell.finals) if not all(run.over for run in runs)]
     with tqdm(groups, "timing a step of each kind", unit="kind", leave=False) as bar:
         for runs in bar:

@@ -24,7 +24,9 @@ class Ledger:
     """
 
     def __init__(self, plan: Plan, command: str, without_failed: bool = False):
-        self.plan, self.command, self.without_failed = plan, command, without_failed
+        self.plan = plan
+        self.command = command
+        self.without_failed = without_failed
         self.file = plan.root / "sweeps" / f"{plan.sweep.name}.json"
         self.ready: deque[Run] = deque()
         for cell in plan.cells:
@@ -53,12 +55,14 @@ class Ledger:
     def ended(self, run: Run, failure: str = "") -> bool:
         """Record how a run ended; returns whether that decided its cell, by choice or by failure."""
         if failure:
-            run.state, run.reason = "failed", failure
+            run.state = "failed"
+            run.reason = failure
         else:
             run.state = "waiting"
             self._read(run)
             if not run.over:
-                run.state, run.reason = "failed", f"it ended without a result, see {run.folder.log}"
+                run.state = "failed"
+                run.reason = f"it ended without a result, see {run.folder.log}"
         if run.stage == "final":
             if run.reason:
                 self.write()
@@ -81,14 +85,19 @@ class Ledger:
             elif run.folder.stopped.is_file():
                 self._read_stopped(run, read_json(run.folder.stopped))
         except (ValueError, KeyError, TypeError) as error:
-            run.state, run.reason = "failed", str(error)
+            run.state = "failed"
+            run.reason = str(error)
 
     @staticmethod
     def _read_stopped(run: Run, about: dict) -> None:
         if "diverged" in about:
-            run.state, run.reason, run.seconds = "diverged", about["diverged"], about["seconds"]
+            run.state = "diverged"
+            run.reason = about["diverged"]
+            run.seconds = about["seconds"]
         elif run.rungs:  # by asha; a grid completes the run
-            run.state, run.val, run.seconds = "stopped", about["val"], about["seconds"]
+            run.state = "stopped"
+            run.val = about["val"]
+            run.seconds = about["seconds"]
 
     def _choose(self, cell: Cell) -> bool:
         """If all tuning runs of ``cell`` have ended, choose and queue the runs to test; returns whether it did."""

@@ -92,7 +92,8 @@ class _Hand(Searcher):
 
     def __init__(self, ledger: Ledger, overview: Overview):
         super().__init__()
-        self.ledger, self.overview = ledger, overview
+        self.ledger = ledger
+        self.overview = overview
         self.runs: dict[str, Run] = {}
 
     def suggest(self, trial_id: str) -> dict | str | None:

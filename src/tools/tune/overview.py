@@ -17,7 +17,8 @@ class Overview:
     """
 
     def __init__(self, ledger: Ledger, places: int):
-        self.ledger, self.places = ledger, places
+        self.ledger = ledger
+        self.places = places
         self.before = sum(run.over for run in ledger.plan.runs)
 
     def __enter__(self) -> "Overview":

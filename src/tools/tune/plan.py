@@ -145,7 +145,8 @@ class Plan:
         )
         run = Run([*sweep.settings, *settings], cell, stage, label, tuned, choice)
         if cfg := self._cfg(run.settings):
-            run.folder, run.alike = run_folder(cfg), (cfg.DATA.NAME, cfg.DATA.FEATURE)
+            run.folder = run_folder(cfg)
+            run.alike = (cfg.DATA.NAME, cfg.DATA.FEATURE)
             flat = flatten(cfg)
             run.tuned = {name: flat.get(name, value) for name, value in tuned.items()}
             cell.task = find_task(cfg.DATA.NAME).name

@@ -39,7 +39,9 @@ def _grid(axes: dict[str, Axis]) -> Iterator[Point]:
 
 
 def _draw(axes: dict[str, Axis], rng: np.random.Generator) -> Point:
-    labels, settings, left = {}, {}, dict(axes)
+    labels = {}
+    settings = {}
+    left = dict(axes)
     while left:
         # Axes that bring others along come first: axes they replace are not drawn.
         name = next((name for name, axis in left.items() if isinstance(axis, list) and _brings(axis)), next(iter(left)))

@@ -40,11 +40,15 @@ class Here:
 
     def __init__(self):
         self.places: list[Place] = [self]
-        self.run, self.alike, self._shared = None, (), Shared()
+        self.run = None
+        self.alike = ()
+        self._shared = Shared()
         gc.freeze()
 
     def start(self, run: Run, job: Job) -> None:
-        self.run, self.alike, self._job = run, run.alike, job
+        self.run = run
+        self.alike = run.alike
+        self._job = job
 
     def wait(self) -> list[tuple[Run, Outcome | None]]:
         """Wait for runs to end, at least one; the outcome is None if the process died."""
@@ -87,7 +91,8 @@ class _Worker:
         self._begin()
 
     def _begin(self) -> None:
-        self.run, self.alike = None, ()
+        self.run = None
+        self.alike = ()
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         before = {name: os.environ.get(name) for name in self._environment}
@@ -101,7 +106,8 @@ class _Worker:
         theirs.close()
 
     def start(self, run: Run, job: Job) -> None:
-        self.run, self.alike = run, run.alike
+        self.run = run
+        self.alike = run.alike
         with suppress(OSError):  # it died while waiting: ``look`` will notice
             self.connection.send(job)
 

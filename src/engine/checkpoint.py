@@ -137,7 +137,7 @@ def _settings(path: Path, saved: Saved, changes: Sequence[str], check: Check, in
     if saved.pixels and saved.pixels.size != sides:
         raise CheckpointError(f"{path} is damaged: its pixels are {saved.pixels.size}, but its settings say {sides}")
     if math.prod(sides) > LARGEST:
-        raise CheckpointError(f"{path} is damaged: its settings say images of {sides[0]:,}x{sides[1]:,} pixels")
+        raise CheckpointError(f"{path} is damaged: its settings require images of {sides[0]:,}x{sides[1]:,} pixels")
     return cfg
 
 

@@ -134,7 +134,7 @@ class Training:
         self.started = False
 
     def _require_schedule(self) -> None:
-        """Check and report what is known about the schedule only once the number of steps is known.
+        """Check and log what depends on the number of steps in the schedule.
 
         Raises:
             ValueError: early stopping is on, but validation is too rare for it.
@@ -196,7 +196,7 @@ class Training:
         """Raise Interrupted once rank 0 has written: if a process ends earlier, a scheduler kills the others."""
         distributed.meet()
         where = f"epoch {len(self.rows)}" + (f", step {self.steps}" if self.steps else "")
-        raise Interrupted(f"{stop.asked or 'another process'} after {where}")
+        raise Interrupted(f"{stop.received or 'another process'} after {where}")
 
     def resume(self) -> None:
         """Continue from ``run.last`` if it exists; log where, and what has changed since."""
@@ -243,7 +243,7 @@ class Training:
                 self.epoch_seconds = 0.0
                 self.losses = torch.zeros(0)
                 self._report(row)
-                stopping = any(distributed.gather(bool(stop.asked)))
+                stopping = any(distributed.gather(bool(stop.received)))
                 last = len(self.rows) == self.epochs
                 if stopping or last or self._save_is_due():
                     self._write_metrics()
@@ -286,14 +286,14 @@ class Training:
                 self._check_finite(fresh[-1:], epoch, step, lr)
             bar.update()
             last = step + 1 == len(sizes)
-            asked = agreed(bool(stop.asked)) and not last
-            if asked or (solver.SAVE_EVERY and (step + 1) % solver.SAVE_EVERY == 0 and not last):
+            stopping = agreed(bool(stop.received)) and not last
+            if stopping or (solver.SAVE_EVERY and (step + 1) % solver.SAVE_EVERY == 0 and not last):
                 self._collect(fresh, epoch, lr)
                 self.steps = step + 1
                 start = self._tick(start)
                 fresh = []
                 self.save()
-            if asked:
+            if stopping:
                 agreed.settle()
                 self._stop(stop)
         agreed.settle()

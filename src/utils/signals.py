@@ -18,19 +18,19 @@ class Interrupted(KeyboardInterrupt):
 class StopSignals:
     """What the process does on SIGTERM, SIGINT and SIGUSR1 while inside ``with StopSignals() as stop``.
 
-    ``Interrupted`` is raised at once; inside ``with stop.deferred()``, only ``stop.asked`` is set, and a second SIGINT
+    ``Interrupted`` is raised at once; inside ``with stop.deferred()``, only ``stop.received`` is set, and a second SIGINT
     raises. This includes signals that were ignored before, as SIGINT is in a script's background jobs. Outside the main
     thread, where Python allows no handlers, nothing changes.
     """
 
     def __init__(self):
-        self.asked = ""  # the signal's name
+        self.received = ""  # the signal's name
         self._defer = False
         self._before = {}
 
     def __enter__(self) -> "StopSignals":
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._heard) for number in SIGNALS}
+            self._before = {number: signal.signal(number, self._handle) for number in SIGNALS}
         return self
 
     def __exit__(self, *error) -> None:
@@ -46,11 +46,11 @@ class StopSignals:
         finally:
             self._defer = False
 
-    def _heard(self, number: int, frame) -> None:
-        insists = bool(self.asked) and number == signal.SIGINT
-        self.asked = signal.Signals(number).name
+    def _handle(self, number: int, frame) -> None:
+        insists = bool(self.received) and number == signal.SIGINT
+        self.received = signal.Signals(number).name
         if insists or not self._defer:
-            raise Interrupted(self.asked)
+            raise Interrupted(self.received)
 
 
 def stoppable(work: Callable[[], int]) -> int:

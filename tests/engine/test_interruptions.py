@@ -117,7 +117,7 @@ def before(request):
 def test_a_second_interrupt_does_not_wait(before):
     with StopSignals() as stop, stop.deferred():
         os.kill(os.getpid(), signal.SIGINT)
-        assert stop.asked == "SIGINT"
+        assert stop.received == "SIGINT"
         with pytest.raises(Interrupted):
             os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before

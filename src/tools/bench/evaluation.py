@@ -3,7 +3,7 @@
     python -m src.tools.bench eval
     python -m src.tools.bench eval --batch 64 --batches 8 MODEL.TRANSFER_TYPE lora FREQFIT freqfit
 
-The methods are MODEL.TRANSFER_TYPE's and FREQFIT's, none unless said; the plain loop's model has none. Every row is
+The methods are those of MODEL.TRANSFER_TYPE and FREQFIT, by default none; the plain loop's model has none. Every row is
 compared with the plain loop in the same precision.
 """
 
@@ -95,14 +95,14 @@ def _plain_loop(cfg: CfgNode, batches: Batches) -> Work:
     vit = common.random_vit(cfg, CLASSES).to(device)
 
     @torch.no_grad()
-    def right_answers() -> int:
+    def count_correct() -> int:
         right = 0
         for images, labels in batches:
             with autocast(cfg, device):
                 right += (vit(images).argmax(1) == labels).sum().item()
         return right
 
-    return right_answers
+    return count_correct
 
 
 def _ours(cfg: CfgNode, batches: Batches) -> Work:

@@ -3,7 +3,7 @@
     python -m src.tools.bench freqfit
     python -m src.tools.bench freqfit --dim 384 --batch 32 --rounds 10
 
-Beside the times: how far what is added to the tokens, and each gradient, are from FFTs in float64, and where the
+Also reports the errors of the output and of each gradient relative to FFTs in float64, and where the
 FFTs win. bf16 is autocast; without instructions for it a CPU multiplies the matrices in float32.
 """
 

@@ -197,7 +197,7 @@ def _augmentation(network: Network) -> str:
 
 def _licence(cfg: CfgNode) -> str:
     name = licence(cfg.DATA.FEATURE)
-    terms = f"{name}, as far as we know: see their publisher" if name else "their publisher's: see there"
+    terms = f"{name}, as far as we know: see their publisher" if name else "their publisher's"
     return (
         f"These weights derive from those of `{cfg.DATA.FEATURE}`, whose licence is {terms}. What was learned also "
         "depends on the images it was learned from; their licence may restrict its use. ViTune itself is Apache-2.0."

@@ -124,11 +124,11 @@ def _unexplained(row: Row, rows: list[Row], key: str) -> tuple:
     names = dict.fromkeys(name for other in alike for name in other.identity)
     own = {name for name in names if name not in row.runs[0].config}
     by = {name: (key,) if key in own else METHOD_KEYS for name in names if key in own or name in own}
-    told = {key, *(name for name in by if _told(name, by[name], alike))}
-    return tuple((name, _hashable(row.value(name))) for name in names if name not in told)
+    implied = {key, *(name for name in by if _implied(name, by[name], alike))}
+    return tuple((name, _hashable(row.value(name))) for name in names if name not in implied)
 
 
-def _told(name: str, by: tuple[str, ...], rows: list[Row]) -> bool:
+def _implied(name: str, by: tuple[str, ...], rows: list[Row]) -> bool:
     """Whether ``name`` has several values, and only one for each combination of ``by``."""
     values: dict[tuple, set] = {}
     for row in rows:

@@ -95,15 +95,15 @@ class Remarks:
         return list(dict.fromkeys([*self.rows[row.name], *mine]))
 
     def _deviating(self, factors: dict, rows: list[Row], scopes: list[tuple[Place, ...]], where: str) -> None:
-        for name, say in factors.items():
+        for name, describe in factors.items():
             for scope in scopes:
-                counted = Counter(say(run) for row in rows for place in scope for run in _runs(row, place))
+                counted = Counter(describe(run) for row in rows for place in scope for run in _runs(row, place))
                 if len(counted) < 2:
                     continue
                 usual = counted.most_common(1)[0][0]
                 for row in rows:
                     for place in scope:
-                        for other in dict.fromkeys(say(run) for run in _runs(row, place)):
+                        for other in dict.fromkeys(describe(run) for run in _runs(row, place)):
                             if other != usual:
                                 self.cells[row.name, place].append(_difference(name, other, usual, where))
 
@@ -124,8 +124,8 @@ def _difference(name: str, other: str, usual: str, where: str) -> str:
 def _mixes(factors: dict, row: Row, benchmark: Benchmark) -> list[str]:
     """Factors that differ between a row's runs."""
     sentences = []
-    for name, say in factors.items():
-        counted = Counter(say(run) for place in benchmark.places for run in _runs(row, place))
+    for name, describe in factors.items():
+        counted = Counter(describe(run) for place in benchmark.places for run in _runs(row, place))
         if len(counted) > 1 and name == "pixels":
             sentences.append(f"the row mixes {len(counted)} ways of making pixels")
         elif len(counted) > 1:

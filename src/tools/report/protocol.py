@@ -65,12 +65,12 @@ def _settings_differ(
     factor: str, results: list[dict], stated: str, recipe: Sweep | None, method: str
 ) -> list[tuple[str, str, str]]:
     """The same for a factor whose value may differ between tasks."""
-    say, pairs = SETTINGS[factor], {}
+    describe, pairs = SETTINGS[factor], {}
     for result in results:
         task = result["data"]["task"]
         its = _repeated(recipe.name, method, task) if recipe else []
-        theirs = sorted({say(config) for config in its}) or [UNKNOWN if stated.startswith(SETTINGS_OF) else stated]
-        pairs[task, say(unnamed_values() | result["config"]), " or ".join(theirs)] = theirs
+        theirs = sorted({describe(config) for config in its}) or [UNKNOWN if stated.startswith(SETTINGS_OF) else stated]
+        pairs[task, describe(unnamed_values() | result["config"]), " or ".join(theirs)] = theirs
     differ = [(task, mine, their) for (task, mine, their), theirs in pairs.items() if mine not in theirs]
     ours, theirs = {mine for _, mine, _ in differ}, {their for *_, their in differ}
     if len(ours) == len(theirs) == 1:
@@ -132,8 +132,8 @@ RESULTS: dict[str, Callable[[dict], str]] = {
 }
 
 
-def _values(results: list[dict], say: Callable[[dict], str]) -> str:
-    return " or ".join(sorted({say(result) for result in results})) or UNKNOWN
+def _values(results: list[dict], describe: Callable[[dict], str]) -> str:
+    return " or ".join(sorted({describe(result) for result in results})) or UNKNOWN
 
 
 def _seeds(results: list[dict]) -> str:

@@ -1,4 +1,4 @@
-"""Tables as data, whatever they are printed as: cells with what they say, sort by, and where they come from."""
+"""Tables as data, independent of the output format: cells with their text, sort key and origin."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace

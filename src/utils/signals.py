@@ -18,9 +18,9 @@ class Interrupted(KeyboardInterrupt):
 class StopSignals:
     """What the process does on SIGTERM, SIGINT and SIGUSR1 while inside ``with StopSignals() as stop``.
 
-    ``Interrupted`` is raised at once; inside ``with stop.deferred()``, only ``stop.received`` is set, and a second SIGINT
-    raises. This includes signals that were ignored before, as SIGINT is in a script's background jobs. Outside the main
-    thread, where Python allows no handlers, nothing changes.
+    ``Interrupted`` is raised at once; inside ``with stop.deferred()``, only ``stop.received`` is set, and a second
+    SIGINT raises. This includes signals that were ignored before, as SIGINT is in a script's background jobs. Outside
+    the main thread, where Python allows no handlers, nothing changes.
     """
 
     def __init__(self):

@@ -70,7 +70,7 @@ def test_records_survive_the_way_to_array_record_and_back(tmp_path):
 
 def test_converting_to_the_same_format_or_over_something_is_refused(tmp_path):
     here = make_tfds(tmp_path / "vtab_x" / "1.0.0")
-    with pytest.raises(DataError, match="in format tfrecord already"):
+    with pytest.raises(DataError, match="already in format tfrecord"):
         convert_records(here, tmp_path / "b", "tfrecord")
     (tmp_path / "b").mkdir()
     with pytest.raises(FileExistsError, match="not overwritten"):

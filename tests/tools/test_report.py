@@ -442,7 +442,7 @@ def test_few_shot_tables_are_one_per_number_of_shots_and_zero_means_sixteen(tmp_
     for task, shots, split in itertools.product(FEW_SHOT, (0, 4), (0, 1)):
         make_run(tmp_path, 0.5 + shots / 100, DATA__NAME=task, DATA__SHOTS=shots, DATA__SPLIT_SEED=split)
     made, _ = report(tmp_path)
-    assert [t.title for t in made.main] == ["few-shot, 4 of each class", "few-shot, 16 of each class"]
+    assert [t.title for t in made.main] == ["few-shot, 4 per class", "few-shot, 16 per class"]
     assert column(made, made.main[0].title, "mean of 5 tasks")["linear"].text == "54.00 ± 0.00"
     assert column(made, made.main[1].title, "mean of 5 tasks")["linear"].summary.n == 2
 

@@ -195,7 +195,7 @@ def test_what_cannot_be_asked_is_refused_before_anything_is_read(tmp_path, capsy
     assert all(
         said in str(error.value) for said in ("is not a folder", "give your set another name", "unknown shift 'nois'")
     )
-    with pytest.raises(ConfigError, match="named twice"):
+    with pytest.raises(ConfigError, match="given twice"):
         parse_sets([], ["noise=0.2", "noise"])
     with pytest.raises(ValueError, match="a number from 0"):
         parse_shift("noise=-1")

@@ -24,8 +24,8 @@ from .configs.config import model_cfg
 from .engine.checkpoint import load_tuned, save_tuned
 from .engine.sensitivity import drop_paths, new_head, squared_gradients
 from .models.allocation import UNIT, Allocation, allocate
+from .models.families import family_of
 from .models.merge import merged_state_dict
-from .models.method import tokens_of
 from .models.pooling import set_pool
 from .models.vit_models import METHODS, TunedViT, config_name, parse
 
@@ -129,7 +129,7 @@ def require_timm(vit: nn.Module) -> None:
             f"a {type(vit).__name__} has no {' and no '.join(missing)}: give a network as timm.create_model makes it, "
             "without features_only"
         )
-    tokens_of(vit)
+    family_of(vit)
 
 
 def kept_head(vit: nn.Module, cfg: CfgNode) -> nn.Linear | None:

@@ -7,7 +7,6 @@ though timm keeps them in one.
 """
 
 import math
-import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,6 +18,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from ..utils.io import write_atomic
+from .families import family_of
+from .families.base import is_inside
 
 FORMAT = "vitune-allocation-1"
 STEPS = 79  # the sweep's, and how much of a unit one step takes
@@ -51,9 +52,9 @@ def pieces(vit: nn.Module) -> dict[str, Piece]:
     They are the weights and biases of linear maps, and all vectors (norms, LayerScale, biases of convolutions) behind
     the patch embedding and before the head.
     """
-    found = {}
+    family, found = family_of(vit), {}
     for site, module in vit.named_modules():
-        if re.match(r"patch_embed|stem|head|attn_pool", site):
+        if any(is_inside(site, part) for part in (family.patches, *family.readout)):
             continue
         own = {
             name: param

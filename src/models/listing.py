@@ -3,6 +3,7 @@
 import torch
 from fvcore.common.config import CfgNode
 
+from .families import FAMILIES
 from .method import Method
 from .methods.spt import SPT
 from .vit_backbones.zoo import architecture
@@ -14,9 +15,8 @@ def methods_table(cfg: CfgNode) -> str:
     feature = cfg.DATA.FEATURE or "sup_vitb16_imagenet21k"
     size = tuple(cfg.DATA.IMAGE_SIZE) or (cfg.DATA.CROPSIZE, cfg.DATA.CROPSIZE)
     also = {name: [short for short, (method, _) in SHORTHANDS.items() if method == name] for name in METHODS}
-    lines = [
-        ("MODEL.TRANSFER_TYPE", "what trains, beside the head", f"on {feature}", "folds", "Swin, ConvNeXt", "paper")
-    ]
+    others = ", ".join(family.title for family in FAMILIES if not family.sequence)
+    lines = [("MODEL.TRANSFER_TYPE", "what trains, beside the head", f"on {feature}", "folds", others, "paper")]
     lines.append(("linear", "nothing", "0", "yes", "yes", ""))
     for name, method in METHODS.items():
         names = ", ".join(f"`{n}`" for n in [name, *also[name]])

@@ -19,56 +19,15 @@ there is no half of what it does.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from fvcore.common.config import CfgNode
-from timm.models.convnext import ConvNeXt
-from timm.models.swin_transformer import SwinTransformer
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-
-@dataclass
-class Tokens:
-    """The sequence (B, N, dim) between blocks: N = prefix + prompts + rows * cols, in that order.
-
-    ``prompts[i]`` is the number of prompt tokens that enter block i, ``prompts[depth]`` the number that leaves the
-    last one. A prompt method sets them when it attaches; methods further inside, attached later, see them.
-    """
-
-    prefix: int  # class and register tokens
-    rows: int  # patch grid
-    cols: int
-    dim: int
-    depth: int
-    prompts: list[int] = field(default_factory=list)
-    pool: str = ""  # MODEL.POOL: what is pooled, where that is not left to the backbone
-
-    def __post_init__(self):
-        self.prompts = self.prompts or [0] * (self.depth + 1)
-
-
-def tokens_of(vit: nn.Module, pool: str = "") -> Tokens | None:
-    """The sequence in a ViT's blocks; None for Swin and ConvNeXt, which have maps of several sizes instead.
-
-    Args:
-        pool: MODEL.POOL.
-
-    Raises:
-        ValueError: another kind of network.
-    """
-    if isinstance(vit, VisionTransformer):
-        rows, cols = vit.patch_embed.grid_size
-        return Tokens(vit.num_prefix_tokens, rows, cols, vit.embed_dim, len(vit.blocks), pool=pool)
-    if isinstance(vit, (SwinTransformer, ConvNeXt)):
-        return None
-    raise ValueError(
-        f"methods work on timm's VisionTransformer, SwinTransformer and ConvNeXt; this is a {type(vit).__name__}"
-    )
-
+from .families import family_of
+from .families.base import Tokens
 
 THIS_FILE = "<this file>"
 
@@ -88,19 +47,12 @@ def called(vit: nn.Module) -> set[str]:
     tensors = dict(vit.named_parameters()) | dict(vit.named_buffers())
     shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
     try:
-        image = torch.empty(1, 3, *image_size(vit), device="meta", dtype=next(vit.parameters()).dtype)
+        image = torch.empty(1, 3, *family_of(vit).image_size(vit), device="meta", dtype=next(vit.parameters()).dtype)
         torch.func.functional_call(vit, shapes, image)
     finally:
         for hook in hooks:
             hook.remove()
     return found
-
-
-def image_size(vit: nn.Module) -> tuple[int, int]:
-    """Height and width of the images that a network is made for."""
-    if isinstance(vit, ConvNeXt):  # any size
-        return (224, 224)
-    return tuple(vit.patch_embed.img_size)
 
 
 class Method(nn.Module):
@@ -118,7 +70,8 @@ class Method(nn.Module):
     paper = ""
     learns = ""
     folds = False
-    # Whether it also works on Swin and ConvNeXt: it asks for modules by name, never for tokens or a grid.
+    # Whether it also works on networks without one sequence of tokens (Swin, ConvNeXt): it asks for modules by role,
+    # never for tokens or a grid.
     for_any_backbone = False
     # The learning rate that suits it with AdamW, for SOLVER.BASE_LR -1: 0.001 unless pictures showed another.
     adamw_lr = 0.001

@@ -1,7 +1,8 @@
 """What a ViT's features are pooled from: its class token, or the average of its patches (``MODEL.POOL``)."""
 
-from timm.models.vision_transformer import VisionTransformer
 from torch import nn
+
+from .families import family_of
 
 
 def set_pool(vit: nn.Module, pool: str, norm_of_all: bool = False) -> None:
@@ -19,7 +20,7 @@ def set_pool(vit: nn.Module, pool: str, norm_of_all: bool = False) -> None:
     """
     if not pool or pool == getattr(vit, "global_pool", ""):
         return
-    if not isinstance(vit, VisionTransformer) or type(vit).pool is not VisionTransformer.pool:
+    if not family_of(vit).can_change_pool(vit):
         raise ValueError(f"MODEL.POOL is for ViTs of tokens: what a {type(vit).__name__} pools cannot be changed")
     if vit.global_pool not in ("token", "avg"):
         raise ValueError(

@@ -5,79 +5,22 @@ the first one that has a trained parameter, a tap that changes what passes it, o
 may be in it: what they read is the same in every epoch too, and is kept beside the tokens.
 """
 
-import re
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from timm.layers import DropPath, PatchDropout
-from timm.models.convnext import ConvNeXt
-from timm.models.swin_transformer import SwinTransformer
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
+from .families import family_of
+from .families.base import Stage
 from .method import wires
+from .sites import blocks
 from .taps import Reader
 from .vit_models import TunedViT
 
 WORD = 8  # bytes of an int64
-WORTH_IT = re.compile(r"(blocks|layers|stages)\.\d+")  # stages without which nothing is saved
-
-# A subclass with another of these computes in another way than ``stages`` says.
-FORWARD = {
-    VisionTransformer: ("forward_features", "forward_head", "_pos_embed", "pool"),
-    SwinTransformer: ("forward_features", "forward_head"),
-    ConvNeXt: ("forward_features", "forward_head"),
-}
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One step of a forward, and the modules and parameters of the network that it uses."""
-
-    name: str
-    parts: tuple[str, ...]
-    run: Callable[[Tensor], Tensor]
-
-    def has(self, name: str) -> bool:
-        """Whether the module or parameter ``name`` is among its parts, or in one of them."""
-        return any(name == part or name.startswith(f"{part}.") for part in self.parts)
-
-
-def stages(vit: nn.Module) -> list[Stage]:
-    """What maps images to the pooled features, step by step; none where the steps are not known."""
-    family = next((family for family in FORWARD if isinstance(vit, family)), None)
-    if family is None or any(getattr(type(vit), name) is not getattr(family, name) for name in FORWARD[family]):
-        return []
-    if family is VisionTransformer:
-        if vit.grad_checkpointing:
-            return []
-        return [
-            _module(vit, "patch_embed"),
-            Stage("pos_embed", ("cls_token", "reg_token", "pos_embed", "pos_drop"), vit._pos_embed),
-            _module(vit, "patch_drop"),
-            _module(vit, "norm_pre"),
-            *(_module(vit, f"blocks.{i}") for i in range(len(vit.blocks))),
-            _module(vit, "norm"),
-            Stage("pool", ("attn_pool",), vit.pool),
-            _module(vit, "fc_norm"),
-            _module(vit, "head_drop"),
-        ]
-    first, maps, norm = (
-        ("patch_embed", "layers", "norm") if family is SwinTransformer else ("stem", "stages", "norm_pre")
-    )
-    return [
-        _module(vit, first),
-        *(_module(vit, f"{maps}.{i}") for i in range(len(getattr(vit, maps)))),
-        _module(vit, norm),
-        Stage("head", ("head",), lambda x: vit.head(x, pre_logits=True)),
-    ]
-
-
-def _module(vit: nn.Module, name: str) -> Stage:
-    return Stage(name, (name,), vit.get_submodule(name))
 
 
 @dataclass(frozen=True)
@@ -195,13 +138,13 @@ def frozen_prefix(model: TunedViT, images: Tensor) -> Prefix | None:
         images: two or more (B, 3, H, W), from which sizes are taken and on which both parts must be what the model is.
     """
     model.eval()
-    chain, acting, reading = stages(model.vit), _acting(model), _reading(model)
+    chain, acting, reading = family_of(model.vit).stages(model.vit), _acting(model), _reading(model)
     if any(not any(stage.has(name) for stage in chain) for name in (*acting, *(site for site, _ in reading))):
         return None  # it acts, and nobody knows where
     count = next((i for i, stage in enumerate(chain) if any(map(stage.has, acting))), len(chain))
     inside, rest = chain[:count], chain[count:]
-    if not any(WORTH_IT.fullmatch(stage.name) for stage in inside):
-        return None
+    if not any(stage.has(block) for stage in inside for block in blocks(model.vit)):
+        return None  # nothing worth keeping
     readers = [tap for site, tap in reading if any(stage.has(site) for stage in inside)]
     prefix = Prefix(model, inside, rest, readers, images)
 

@@ -4,10 +4,9 @@ import re
 from collections.abc import Iterable
 
 from timm.layers import RmsNorm, RmsNorm2d, SimpleNorm, SimpleNorm2d
-from timm.models.convnext import ConvNeXt
-from timm.models.vision_transformer import ResPostBlock, VisionTransformer
 from torch import nn
 
+from .families import family_of
 from .method import DoesNotFit, Method
 from .taps import FromKept, Keep
 
@@ -19,42 +18,31 @@ TARGETS = (*THIRDS, *LINEAR)  # what a method may adapt
 FIRST = {"attn": "attn.qkv", "mlp": "mlp.fc1"}  # the linear map that each branch begins with
 LAST = {"attn": "attn.proj", "mlp": "mlp.fc2"}  # and ends with
 NORMS = (nn.LayerNorm, nn.RMSNorm, RmsNorm, RmsNorm2d, SimpleNorm, SimpleNorm2d)
-BLOCK = re.compile(r"((layers|stages)\.\d+\.)?blocks\.\d+")
-# Parts of a block that are two modules in some: the gate and the value of timm's SwiGLU make the hidden layer together.
-HALVES = {"mlp.fc1": ("mlp.fc1_g", "mlp.fc1_x")}
-# What no block of a ConvNeXt has, which has no attention and one norm: methods do there what remains of them.
-NOT_IN_CONVNEXT = re.compile(r"attn(\..*)?|norm2")
 
 
 def blocks(vit: nn.Module) -> dict[str, nn.Module]:
     """Every block by name, as they run: "blocks.3" in a ViT, "layers.2.blocks.3" in Swin, "stages..." in ConvNeXt."""
-    return {name: module for name, module in vit.named_modules() if BLOCK.fullmatch(name)}
+    pattern = family_of(vit).block
+    return {name: module for name, module in vit.named_modules() if re.fullmatch(pattern, name)}
 
 
-def block_sites(vit: nn.Module, parts: Iterable[str]) -> dict[str, nn.Module]:
-    """The named modules of every block: {"blocks.0.attn.qkv": Linear, ...}; for some parts, its two halves.
+def block_sites(vit: nn.Module, roles: Iterable[str]) -> dict[str, nn.Module]:
+    """The modules of every block that play these roles: {"blocks.0.attn.qkv": Linear, ...}.
 
     Raises:
-        DoesNotFit: a block has one of them not, unless no ConvNeXt has.
+        DoesNotFit: a block has nothing in one of the roles, unless no block of this family has.
     """
-    parts = list(dict.fromkeys(parts))
-    wanted = [part for part in parts if not (isinstance(vit, ConvNeXt) and NOT_IN_CONVNEXT.fullmatch(part))]
+    family, roles = family_of(vit), list(dict.fromkeys(roles))
+    wanted = [role for role in roles if not family.lacks(role)]
     if not wanted:
-        raise DoesNotFit(f"no block of a {type(vit).__name__} has any of {', '.join(parts)}")
-    found = {}
+        raise DoesNotFit(f"no block of a {type(vit).__name__} has any of {', '.join(roles)}")
+    sites = {}
     for name, block in blocks(vit).items():
-        for part in wanted:
-            if not (inside := part_of(block, part)):
-                raise DoesNotFit(f"{name} has no {part}; it has {', '.join(leaves(block))}")
-            found |= {f"{name}.{own}": module for own, module in inside.items()}
-    return found
-
-
-def part_of(block: nn.Module, part: str) -> dict[str, nn.Module]:
-    """The module that ``part`` names in a block, or its halves, by name; none if there is neither, or an Identity."""
-    inside = {name: module for name, module in block.named_modules() if not isinstance(module, nn.Identity)}
-    names = [part] if part in inside else HALVES.get(part, ())
-    return {name: inside[name] for name in names if name in inside}
+        for role in wanted:
+            if not (inside := family.part(block, role)):
+                raise DoesNotFit(f"{name} has no {role}; it has {', '.join(leaves(block))}")
+            sites |= {f"{name}.{own}": module for own, module in inside.items()}
+    return sites
 
 
 def leaves(block: nn.Module) -> list[str]:
@@ -96,11 +84,23 @@ def require_linear(op: nn.Module, where: str) -> nn.Linear:
     return op
 
 
-def final_norm(vit: nn.Module, pooled: str = "fc_norm") -> str:
-    """The name of the last norm; ``pooled`` in a ViT that averages its tokens, where ``norm`` itself is empty."""
-    if isinstance(vit, ConvNeXt):
-        return "head.norm"
-    return pooled if isinstance(getattr(vit, "norm", None), nn.Identity) else "norm"
+def put_beside(method: Method, vit: nn.Module, site: str, tap: nn.Module, reads: str) -> None:
+    """Add what ``tap`` makes of the branch's input ("norm") or of the tokens before the branch's norm ("residual").
+
+    Raises:
+        DoesNotFit: "residual", and no norm stands before the branch.
+    """
+    entrance = site if reads == "norm" else family_of(vit).entrance(vit, site)
+    if not entrance:
+        raise DoesNotFit(
+            f"INPUT 'residual' does not work at {site} of a {type(vit).__name__}: use INPUT 'norm', or other SITES"
+        )
+    if entrance == site:
+        method.beside(site, tap)
+        return
+    keep = Keep()
+    method.before(entrance, keep)
+    method.beside(site, FromKept(keep, tap))
 
 
 def norm_parameters(vit: nn.Module) -> set[str]:
@@ -110,26 +110,6 @@ def norm_parameters(vit: nn.Module) -> set[str]:
     """
     norms = [(name, module) for name, module in vit.named_modules() if isinstance(module, NORMS)]
     return {f"{name}.{param}" for name, norm in norms for param, _ in norm.named_parameters(recurse=False)}
-
-
-def put_beside(method: Method, vit: nn.Module, site: str, tap: nn.Module, reads: str) -> None:
-    """Add what ``tap`` makes of the branch's input ("norm") or of the tokens before the branch's norm ("residual").
-
-    Raises:
-        DoesNotFit: "residual", and no norm stands before the branch.
-    """
-    block, part = site.rsplit(".", 1)
-    if reads == "norm" or isinstance(vit.get_submodule(block), ResPostBlock):  # its norms come behind the branches
-        method.beside(site, tap)
-        return
-    norm = f"{block}.{'norm1' if part == 'attn' else 'norm2'}"
-    if norm not in dict(vit.named_modules()) or (part == "attn" and not isinstance(vit, VisionTransformer)):
-        raise DoesNotFit(  # Swin's attention reads windows, the norm before it the whole map
-            f"INPUT 'residual' does not work at {site} of a {type(vit).__name__}: use INPUT 'norm', or other SITES"
-        )
-    keep = Keep()
-    method.before(norm, keep)
-    method.beside(site, FromKept(keep, tap))
 
 
 def inputs(text: str, sites: list[str]) -> dict[str, str]:

@@ -10,8 +10,10 @@ from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
 from .drop_path import set_drop_path
+from .families import tokens_of
+from .families.base import Tokens
 from .head import build_head
-from .method import DoesNotFit, Method, Tokens, connect, tokens_of
+from .method import DoesNotFit, Method, connect
 from .methods.adapter import Adapter
 from .methods.adaptformer import AdaptFormer
 from .methods.block import BlockExpansion

@@ -20,8 +20,9 @@ from timm.models.vision_transformer import ParallelScalingBlock, ResPostBlock
 
 from src.configs.config import get_cfg
 from src.engine import sensitivity
+from src.models.families.base import Tokens
 from src.models.merge import merged_state_dict
-from src.models.method import Method, Site, Tokens, wires, wiring
+from src.models.method import Method, Site, wires, wiring
 from src.models.methods.convpass import ConvBypass
 from src.models.methods.freqfit import MATRIX_LIMIT, Fourier, SpectralFilter
 from src.models.methods.lora import LowRank

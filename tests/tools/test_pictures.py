@@ -12,7 +12,7 @@ from runs import learned
 from torch import nn
 
 from src.engine.checkpoint import load_tuned, save_tuned
-from src.models.method import tokens_of
+from src.models.families import tokens_of
 from src.models.methods.freqfit import Fourier, SpectralFilter
 from src.tools.attention import __main__ as attention
 from src.tools.attention.maps import attention_of, maps_of, rollout

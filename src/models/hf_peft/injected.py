@@ -40,7 +40,7 @@ class Injected(Method):
     def attach(self, cfg, vit, tokens):
         kind, arguments, targets = self.request(cfg)
         leaves = all_leaves(vit) if "target_modules" in arguments else target_leaves(vit, targets)
-        config = tuners()[kind](**{"target_modules": named(targets, leaves), **arguments})
+        config = tuners()[kind](**{"target_modules": named(vit, targets), **arguments})
         model = inject(kind, config, leaves)
         shell = model.base_model.model
         self.model = (model,)  # in a tuple: the taps own what it learns

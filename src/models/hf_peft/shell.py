@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..families import family_of
 from ..method import DoesNotFit
-from ..sites import HALVES, THIRDS, block_sites
+from ..sites import THIRDS, block_sites, blocks
 from .catalogue import quiet
 
 logger = logging.getLogger(__name__)
@@ -86,14 +87,10 @@ def target_leaves(vit: nn.Module, targets: Iterable[str]) -> dict[str, nn.Module
     return found
 
 
-def named(targets: Iterable[str], leaves: Iterable[str]) -> list[str]:
-    """The targets as these leaves are called: the halves of one that is two modules."""
-    names = tuple(f".{name}" for name in leaves)
-    return [
-        part
-        for target in targets
-        for part in (HALVES[target] if any(n.endswith(HALVES.get(target, ())) for n in names) else [target])
-    ]
+def named(vit: nn.Module, targets: Iterable[str]) -> list[str]:
+    """The targets as the modules that play these roles are called: both halves of one that is two modules."""
+    family, block = family_of(vit), next(iter(blocks(vit).values()))
+    return [name for target in targets for name in (family.part(block, target) or [target])]
 
 
 def all_leaves(vit: nn.Module) -> dict[str, nn.Module]:

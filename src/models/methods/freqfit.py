@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...utils.hardware import cpu_has_bfloat16
-from ..method import Method, Tokens
+from ..families.base import Tokens
+from ..method import Method
 from ..taps import normal
 
 # Tokens up to which two matrix products beat two FFTs. CPU: measured, forward and backward, time of the matrices / time

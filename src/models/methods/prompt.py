@@ -121,8 +121,7 @@ class Prompt(Method):
         if cfg.PROJECT != -1:
             self.projection = nn.Linear(channels, tokens.dim)
             nn.init.kaiming_normal_(self.projection.weight, mode="fan_out", a=0)
-        patch = vit.patch_embed.patch_size
-        bound = math.sqrt(6.0 / (3 * patch[0] * patch[1] + channels))  # Xavier uniform, as VPT's code has it
+        bound = math.sqrt(6.0 / (3 * math.prod(tokens.patch) + channels))  # Xavier uniform, as VPT's code has it
 
         own = self._blocks_with_prompts(cfg, depth)
         for i in own:

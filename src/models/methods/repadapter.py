@@ -3,8 +3,9 @@
 from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
+from ..families import family_of
 from ..method import DoesNotFit, Method
-from ..sites import FIRST, branches, dropout_problems, part_of, require_linear, site_problems
+from ..sites import FIRST, branches, dropout_problems, require_linear, site_problems
 from ..taps import uniform
 
 
@@ -66,7 +67,7 @@ class RepAdapter(Method):
         for site in branches(vit, cfg.SITES):
             block, part = site.rsplit(".", 1)
             # At the first linear map rather than at the branch, so that it folds; at both halves of a SwiGLU.
-            firsts = part_of(vit.get_submodule(block), FIRST[part])
+            firsts = family_of(vit).part(vit.get_submodule(block), FIRST[part])
             begins = f"{block}.{FIRST[part]}"
             if not firsts:
                 raise DoesNotFit(f"there is no {begins}, with which its {part} would begin")

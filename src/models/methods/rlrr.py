@@ -16,12 +16,12 @@ from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..families import family_of
 from ..method import Method
-from ..sites import LINEAR, block_sites, blocks, dropout_problems, final_norm, part_of, require_linear, rising
+from ..sites import LINEAR, block_sites, blocks, dropout_problems, require_linear, rising
 from ..taps import scale_shift_of, uniform
 
 NORMS = ("patch_embed", "norm1", "norm2", "norm")
-NORMS_LIKE = {"norm1": ("norm1", "norm", "attn.norm"), "norm2": ("norm2", "mlp.norm")}  # in ConvNeXt, and in BEiT-3
 
 
 class Rescale(nn.Module):
@@ -78,6 +78,7 @@ class RLRR(Method):
         return found + dropout_problems(cfg.DROPOUT)
 
     def attach(self, cfg, vit, tokens):
+        self.projection = family_of(vit).projection
         for site, op in block_sites(vit, LINEAR).items():
             parts = 3 if site.endswith("attn.qkv") and cfg.QKV == "separate" else 1
             self.beside(site, Rescale(require_linear(op, site), parts))
@@ -90,15 +91,14 @@ class RLRR(Method):
         if name.rsplit(".", 1)[-1] in ("scale_in", "scale_out"):
             return True
         sites = [site for site, _, index in self.wires if name.startswith(f"taps.{index}.")]
-        return sites in (["patch_embed.proj"], ["stem.0"]) and not name.endswith("bias")
+        return sites == [self.projection] and not name.endswith("bias")
 
     @staticmethod
     def _scaled(vit, wanted: list[str]) -> list[str]:
         """The patch projection and norms that ``wanted`` names, as this backbone calls them."""
-        sites = []
-        if "patch_embed" in wanted:
-            sites.append("patch_embed.proj" if hasattr(vit, "patch_embed") else "stem.0")
+        family = family_of(vit)
+        sites = [family.projection] if "patch_embed" in wanted else []
         for name, block in blocks(vit).items():
-            inside = [part for norm, parts in NORMS_LIKE.items() if norm in wanted for part in parts]
-            sites += [f"{name}.{part}" for part in inside if part_of(block, part)]
-        return [*sites, final_norm(vit)] if "norm" in wanted else sites
+            norms = [norm for role, names in family.norms.items() if role in wanted for norm in names]
+            sites += [f"{name}.{norm}" for norm in norms if family.part(block, norm)]
+        return [*sites, family.final_norm(vit, "fc_norm")] if "norm" in wanted else sites

@@ -12,8 +12,9 @@ code. The study's own code finds blocks by substring, so that its block 1 trains
 from fvcore.common.config import CfgNode
 from torch import nn
 
+from ..families import family_of
 from ..method import DoesNotFit, Method
-from ..sites import blocks, norm_parameters, part_of
+from ..sites import blocks, norm_parameters
 
 
 class End2End(Method):
@@ -58,7 +59,7 @@ class Partial(Method):
             raise ValueError(f"MODEL.PARTIAL.NUM_BLOCKS is {cfg.NUM_BLOCKS}, but the ViT has {len(names)} blocks")
         self.prefixes = tuple(f"{name}." for name in names[-cfg.NUM_BLOCKS :])
         if cfg.NORM:
-            self.prefixes += ("norm.", "fc_norm.", "head.norm.")  # the last is ConvNeXt's
+            self.prefixes += tuple(f"{norm}." for norm in family_of(vit).final_norms)
 
     def trains(self, name, param):
         return name.startswith(self.prefixes)
@@ -150,7 +151,7 @@ class PartTuning(Method):
         self.prefixes = ()
         for name in (names[i] for i in cfg.BLOCKS):
             for part in self.parts[cfg.PART]:
-                if part and not (inside := part_of(vit.get_submodule(name), part)):
+                if part and not (inside := family_of(vit).part(vit.get_submodule(name), part)):
                     raise DoesNotFit(f"MODEL.{self.node}.PART {cfg.PART!r} is {part}, and {name} has none")
                 self.prefixes += tuple(f"{name}.{own}." for own in inside) if part else (f"{name}.",)
 

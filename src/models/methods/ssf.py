@@ -4,23 +4,13 @@ Not ``FREQFIT ssf``, which is one scale and shift between blocks (scale_shift.py
 near the identity, not at it.
 """
 
-import re
-
 from fvcore.common.config import CfgNode
 from torch import nn
 
+from ..families import family_of
 from ..method import DoesNotFit, Method
-from ..sites import BLOCK, blocks, final_norm
+from ..sites import blocks
 from ..taps import scale_shift_of
-
-# What is scaled and shifted: in a ViT the patch convolution and each block's norms and linear maps (those inside
-# attention and MLP only BEiT-3 has, the halves of fc1 only a SwiGLU); then also what Swin and ConvNeXt have between
-# their stages.
-IN_BLOCK = r"norm[12]?|attn\.(qkv|proj|norm)|mlp\.(fc[12]|fc1_[gx]|norm)|conv_dw"
-OPERATION = re.compile(
-    rf"patch_embed\.proj|stem\.[01]|{BLOCK.pattern}\.({IN_BLOCK})"
-    r"|(layers|stages)\.\d+\.downsample\.(norm|reduction|[01])"
-)
 
 
 class SSF(Method):
@@ -46,12 +36,12 @@ class SSF(Method):
         return [] if cfg.POOLED_NORM in known else [f"POOLED_NORM is {cfg.POOLED_NORM!r}; known: {', '.join(known)}"]
 
     def attach(self, cfg, vit, tokens):
+        family = family_of(vit)
+        operations, inside = family.operations_of(vit), tuple(f"{block}." for block in blocks(vit))
         for name, module in vit.named_modules():
-            inside = name.startswith(tuple(f"{block}." for block in blocks(vit)))
-            if inside and isinstance(module, (nn.Linear, nn.Conv2d)) and not OPERATION.fullmatch(name):
+            if name.startswith(inside) and isinstance(module, (nn.Linear, nn.Conv2d)) and name not in operations:
                 raise DoesNotFit(f"it scales what every operation gives, and does not know {name}")
-        names = [n for n, m in vit.named_modules() if OPERATION.fullmatch(n) and not isinstance(m, nn.Identity)]
-        for name in [*names, final_norm(vit, cfg.POOLED_NORM)]:
+        for name in [*operations, family.final_norm(vit, cfg.POOLED_NORM)]:
             self.after(name, scale_shift_of(vit.get_submodule(name), vit.num_features))
 
     def decays(self, name, param):

@@ -7,6 +7,8 @@ The unifying study's code (Mai et al., 2025, arXiv:2409.16434) throws the answer
 instead, so that its queries have zero gradient, and normalises over the tokens; ours follows the paper.
 """
 
+import math
+
 import torch
 from fvcore.common.config import CfgNode
 from timm.layers import Attention
@@ -86,7 +88,7 @@ class VQT(Method):
     def attach(self, cfg, vit, tokens):
         self.normalize = cfg.NORMALIZE
         self.width = len(vit.blocks) * cfg.NUM_QUERIES * tokens.dim
-        bound = (6 / (3 * vit.patch_embed.patch_size[0] * vit.patch_embed.patch_size[1] + tokens.dim)) ** 0.5  # as VPT
+        bound = math.sqrt(6 / (3 * math.prod(tokens.patch) + tokens.dim))  # as VPT
         for i, block in enumerate(vit.blocks):
             attn = getattr(block, "attn", None)
             if type(block) is not Block or type(attn) is not Attention or getattr(attn, "gate", None) is not None:

@@ -16,13 +16,13 @@ import scipy.ndimage
 import timm
 import torch
 from timm.layers import resample_abs_pos_embed
-from timm.models.convnext import ConvNeXt
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from ...utils.shipped import shipped
 from ..drop_path import set_drop_path
-from ..method import tokens_of
+from ..families import FAMILIES, family_of
+from ..families.base import Family
 from . import convert
 from .fit import require_fit, unwrapped
 from .tensors import UNREADABLE, StateDict, read_content, reading
@@ -157,10 +157,6 @@ ALIASES = {
 }
 
 
-# timm's modules whose networks methods work on (``tokens_of`` in method.py).
-TIMM_FAMILIES = ("vision_transformer", "deit", "swin_transformer", "convnext")
-
-
 def find_backbone(name: str) -> Backbone | None:
     """The row of ``DATA.FEATURE``; None for ``timm:<name>``, which timm knows.
 
@@ -173,7 +169,8 @@ def find_backbone(name: str) -> Backbone | None:
             raise ValueError(f"DATA.FEATURE {name!r}: {problem}")
         return None
     if name not in MODEL_ZOO:
-        known = ", ".join([*MODEL_ZOO, "timm:<name of a timm ViT, Swin or ConvNeXt>"])
+        titles = [family.title for family in FAMILIES]
+        known = ", ".join([*MODEL_ZOO, f"timm:<name of a timm {', '.join(titles[:-1])} or {titles[-1]}>"])
         raise ValueError(f"unknown DATA.FEATURE {name!r}; known: {known}")
     return MODEL_ZOO[name]
 
@@ -183,10 +180,11 @@ def _timm_problem(name: str) -> str:
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models(), n=1)
         return f"timm {timm.__version__} has no network of this name" + (f"; did you mean {near[0]}?" if near else "")
-    family = timm.models.model_entrypoint(name).__module__.rsplit(".", 1)[1]
-    if family not in TIMM_FAMILIES:
-        return f"it is of timm's {family}, and methods work on those of {', '.join(TIMM_FAMILIES)}"
-    if family == "deit" and "distilled" in name:
+    module = _timm_module(name)
+    if _timm_family(name) is None:
+        known = [module for family in FAMILIES for module in family.timm_modules]
+        return f"it is of timm's {module}, and methods work on those of {', '.join(known)}"
+    if module == "deit" and "distilled" in name:
         return "it has two heads, for class and distillation token, and there is one here: take the one without"
     return ""
 
@@ -201,12 +199,23 @@ def architecture(name: str, image_size: tuple[int, int]) -> nn.Module:
     if row is not None:
         return create_vit(row, image_size)
     name = name[len("timm:") :]
-    return timm.create_model(name, num_classes=0, **_sized(name, image_size))
+    return timm.create_model(name, num_classes=0, **_size_arguments(name, image_size))
 
 
-def _sized(name: str, image_size: tuple[int, int]) -> dict:
-    """What tells timm's network ``name`` the size of the images; nothing for a ConvNeXt, which takes any."""
-    return {} if name.split(".")[0] in timm.list_models(module="convnext") else {"img_size": image_size}
+def _size_arguments(name: str, image_size: tuple[int, int]) -> dict:
+    """The argument by which timm's network ``name`` is built for a size of images; none where it takes any size."""
+    return {} if _timm_family(name).any_size else {"img_size": image_size}
+
+
+def _timm_module(name: str) -> str:
+    """The one of timm's modules that builds a network."""
+    return timm.models.model_entrypoint(name.split(".")[0]).__module__.rsplit(".", 1)[1]
+
+
+def _timm_family(name: str) -> Family | None:
+    """The family of timm's network ``name``; None where methods do not work on it."""
+    module = _timm_module(name)
+    return next((family for family in FAMILIES if module in family.timm_modules), None)
 
 
 def find_weights(name: str, root: Path, weight_path: str = "") -> Path | None:
@@ -333,9 +342,9 @@ def resize_pos_embed(pos_embed: Tensor, grid: tuple[int, int], prefix: int, how:
 
 
 def _timm_vit(name: str, image_size: tuple[int, int], path: Path | None) -> nn.Module:
-    size = _sized(name, image_size)
+    size = _size_arguments(name, image_size)
     vit = timm.create_model(name, pretrained=False, num_classes=0, **size)
-    tokens_of(vit)
+    family_of(vit)  # which it must have
     if isinstance(getattr(vit, "blocks", None), nn.Identity):
         raise ValueError(f"timm's {name!r} has no blocks")
     if size:
@@ -437,20 +446,11 @@ def timm_arguments(name: str, vit: nn.Module, image_size: tuple[int, int], depth
         vit: the backbone as it was built.
         depth: how many blocks it shall have; of no meaning for Swin and ConvNeXt.
     """
-    row = find_backbone(name)
-    arguments = {} if isinstance(vit, ConvNeXt) else {"img_size": list(image_size)}
-    if isinstance(vit, VisionTransformer):
-        arguments |= {"depth": depth, "global_pool": vit.global_pool}
-        behind = not isinstance(vit.fc_norm, nn.Identity)  # the pooling is the final norm
-        if behind != (vit.global_pool == "avg"):  # which is what timm makes of it
-            arguments["fc_norm"] = behind
+    row, arguments = find_backbone(name), family_of(vit).arguments(vit, image_size, depth)
     if row is None:
         return name[len("timm:") :].split(".")[0], arguments
-    if isinstance(row.arch, dict):
-        return "vit_base_patch16_224", {
-            **row.arch,
-            **arguments,
-        }  # VisionTransformer with other sizes, all of them given
+    if isinstance(row.arch, dict):  # VisionTransformer with other sizes, all of them given
+        return "vit_base_patch16_224", {**row.arch, **arguments}
     return row.arch, arguments
 
 

@@ -13,7 +13,9 @@ import torch
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from ...models.method import Tokens, tokens_of, wires
+from ...models.families import tokens_of
+from ...models.families.base import Tokens
+from ...models.method import wires
 from ...models.methods.prompt import Insert
 
 

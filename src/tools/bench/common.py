@@ -9,14 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-import timm
 import torch
 from fvcore.common.config import CfgNode
 from torch import nn
 
 from ...configs.config import load_cfg
 from ...engine.run import choose_device
-from ...models.vit_backbones.zoo import create_vit, find_backbone
+from ...models.vit_backbones.zoo import architecture
 from ...utils.progress import tqdm
 
 CLASSES = 100
@@ -115,11 +114,7 @@ def random_vit(cfg: CfgNode, num_classes: int = 0) -> nn.Module:
         ValueError: the name is unknown, or the image size does not fit.
     """
     size = tuple(cfg.DATA.IMAGE_SIZE) or (cfg.DATA.CROPSIZE, cfg.DATA.CROPSIZE)
-    row, name = find_backbone(cfg.DATA.FEATURE), cfg.DATA.FEATURE.removeprefix("timm:")
-    if row is None:
-        sized = {} if name.split(".")[0] in timm.list_models(module="convnext") else {"img_size": size}
-        return timm.create_model(name, pretrained=False, num_classes=num_classes, **sized).eval()
-    vit = create_vit(row, size)
+    vit = architecture(cfg.DATA.FEATURE, size)
     vit.reset_classifier(num_classes)
     return vit.eval()
 

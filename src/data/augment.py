@@ -81,11 +81,11 @@ def timm_policy(name: str, **options):
         policy = makers.get(name.split("-")[0], auto_augment_transform)(name, options)
     except (AssertionError, ValueError, IndexError) as error:
         raise ValueError(f"timm has no policy {name!r} ({error})") from error
-    _keep_a_bit(policy)
+    _keep_one_bit(policy)
     return policy
 
 
-def _keep_a_bit(policy) -> None:
+def _keep_one_bit(policy) -> None:
     """Keep at least one bit: timm may posterize to zero bits, a black image, which Pillow 13 rejects."""
     groups = getattr(policy, "policy", None) or [policy.ops]
     for op in (op for group in groups for op in group):

@@ -192,7 +192,7 @@ def _data(cfg: CfgNode, task: Task, layout: Layout, source: Source, splits: dict
     )
     for note in source.notes:
         data._note(note)
-    _look_at_labels(data, source)
+    _check_labels(data, source)
     return data
 
 
@@ -264,7 +264,7 @@ def _class_names(cfg: CfgNode, task: Task, source: Source) -> list[str]:
     return source.class_names + [str(i) for i in range(have, max(number, have))]
 
 
-def _look_at_labels(data: Data, source: Source) -> None:
+def _check_labels(data: Data, source: Source) -> None:
     """Raise for labels out of range; note classes without images and unexpected numbers of images."""
     count = len(data.class_names)
     for name, split in data.splits.items():

@@ -3,8 +3,8 @@
 Output pixel i of n samples an axis of N pixels around position
 
     (i + 0.5) * N / n - 0.5    "bilinear", "bicubic": as in Pillow, torch and TensorFlow 2
-    i * N / n                  "bilinear_tf1": TensorFlow 1's resize (half_pixel_centers=False), also used by code
-                                                          with ``import tensorflow.compat.v1 as tf``
+    i * N / n                  "bilinear_tf1": TensorFlow 1's resize (half_pixel_centers=False), also used by code with
+                               ``import tensorflow.compat.v1 as tf``
 """
 
 from functools import cache

@@ -1,7 +1,7 @@
-"""SOLVER.OPTIMIZER lbfgs: the head as a logistic regression on frozen features; its penalty is selected, not tuned.
+"""SOLVER.OPTIMIZER lbfgs: the head as a logistic regression on frozen features; its penalty is chosen on validation images.
 
-The same solution as scikit-learn's LogisticRegression with the penalty that is best on validation images. There is no
-learning rate, which would suit one backbone's features and not another's.
+The same solution as scikit-learn's LogisticRegression with the penalty that is best on validation images. There is
+nothing to tune, such as a learning rate that would suit one backbone's features and not another's.
 """
 
 import logging

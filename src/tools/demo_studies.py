@@ -54,7 +54,7 @@ def some_digits(folder: Path) -> list[Path]:
     return paths
 
 
-def ask(tool: Callable[[list[str]], int], *arguments: object) -> int:
+def call_tool(tool: Callable[[list[str]], int], *arguments: object) -> int:
     """Call a tool's ``main`` and print the command for it."""
     command = [str(argument) for argument in arguments]
     print(f"\npython -m {tool.__module__} {' '.join(command)}\n", flush=True)
@@ -90,15 +90,15 @@ def _main(argv: list[str]) -> int:
     images = some_digits(out / "images")
     filtered = runs["lora + freqfit"][0]
     return max(
-        ask(forgetting.main, *every, "--on", f"letters={out / 'letters'}", "--to", out / "forgetting"),
-        ask(robustness.main, *every, "--shift", *SHIFTS, "--to", out / "robustness"),
-        ask(
+        call_tool(forgetting.main, *every, "--on", f"letters={out / 'letters'}", "--to", out / "forgetting"),
+        call_tool(robustness.main, *every, "--shift", *SHIFTS, "--to", out / "robustness"),
+        call_tool(
             wise.main, runs["ssf"][0], runs["lora"][0], "--start", runs["linear"][0], "--shift", *SHIFTS,
             "--to", out / "wise",
         ),
-        ask(compare.main, *every, "--to", out / "compare"),
-        ask(filters.main, filtered, *images, "--to", out / "filters"),
-        ask(attention.main, filtered, *images, "--to", out / "attention"),
+        call_tool(compare.main, *every, "--to", out / "compare"),
+        call_tool(filters.main, filtered, *images, "--to", out / "filters"),
+        call_tool(attention.main, filtered, *images, "--to", out / "attention"),
     )  # fmt: skip
 
 

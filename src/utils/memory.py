@@ -12,7 +12,7 @@ class TooMuch(ValueError):
 
 
 class AllocatingAtMost(TorchDispatchMode):
-    """Inside, operations may create ``tensors`` tensors of ``limit`` bytes in all, including those freed again.
+    """Inside, operations may create at most ``tensors`` tensors of ``limit`` bytes in all, including freed ones.
 
     The limit is checked after a tensor is allocated but before it is filled, when it costs no memory yet.
 

@@ -40,7 +40,7 @@ STUDY = {
 
 
 def rows(name):
-    with open(published.HERE / f"{name}.csv", encoding="utf-8") as file:
+    with open(published.FOLDER / f"{name}.csv", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 

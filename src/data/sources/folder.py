@@ -140,7 +140,7 @@ class ClassFolders(Layout):
     """The user's class folders, without train/ or test/: test is drawn from all images, then val from train.
 
     Classes with three or more images are in every split; of two images, one is for testing; a single one trains.
-    The test set is always the same, val depends only on DATA.SPLIT_SEED, and neither on SEED.
+    The test set is always the same; val depends on DATA.SPLIT_SEED; neither depends on SEED.
     """
 
     kind: ClassVar[str] = "folder"

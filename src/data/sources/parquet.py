@@ -73,7 +73,7 @@ def _checked(path: Path) -> parquet.ParquetFile:
     """A file with an image and a label in each row.
 
     Raises:
-        DataError: it has not both columns.
+        DataError: a column is missing or of the wrong type.
     """
     file = _open(path)
     schema, size = file.schema_arrow, path.stat().st_size

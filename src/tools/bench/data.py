@@ -3,7 +3,7 @@
     python -m src.tools.bench data
     python -m src.tools.bench data --images 500 --rounds 5 --out output/bench
 
-First the pass over files that nothing was kept of, then batches from what was kept, in images per second of one core.
+Measures the first pass over files, then batches from the cache, in images per second on one core.
 """
 
 import argparse

@@ -3,8 +3,8 @@
     python -m src.tools.bench freqfit
     python -m src.tools.bench freqfit --dim 384 --batch 32 --rounds 10
 
-Also reports the errors of the output and of each gradient relative to FFTs in float64, and where the
-FFTs win. bf16 is autocast; without instructions for it a CPU multiplies the matrices in float32.
+Also reports the errors of the output and of each gradient relative to FFTs in float64, and where the FFTs win.
+bf16 is autocast; a CPU without bf16 instructions multiplies the matrices in float32.
 """
 
 import argparse

@@ -3,9 +3,9 @@
     python -m src.tools.bench linear
     python -m src.tools.bench linear --backbone timm:vit_small_patch16_224 --images 1000 --epochs 100 --rounds 3
 
-Training is what train.py does from its data on, with random images that the cache keeps; the pass computes features
-alone. The target for 100 epochs is 1.3 times the pass, which is part of the training. "100 more" is the next point of
-a grid of learning rates: it finds the activations on disk.
+Training does what train.py does after opening its data, with random, cached images; the pass only computes features.
+The target for 100 epochs is 1.3 times the pass, which is part of the training. "100 more" is the next point of a grid
+of learning rates, which finds the activations on disk.
 """
 
 import argparse

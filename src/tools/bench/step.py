@@ -7,9 +7,9 @@ A step is forward, loss, backward and optimizer, on one batch that is already on
 attn.qkv everywhere. "peft + FFT hooks" filters as FreqFit's original code does (rfft2, filter, irfft2, scale and shift
 in float32). Every row is compared with peft doing the same: LoRA, or LoRA and FreqFit.
 
-"G multiply-adds" is fvcore's count for one image forward. "step GFLOP" is torch's FlopCounterMode over forward and
-backward of one image, two operations for a multiply-add: gradients of activations, and of the weights that train.
-"of peak" is that work per second, over what one large square matrix product reaches in the same precision and run.
+"G multiply-adds" is fvcore's count for one image, forward only. "step GFLOP" is torch's FlopCounterMode for forward and
+backward of one image, two operations per multiply-add, including gradients of activations and of trained weights. "of
+peak" is that work per second relative to one large square matrix product in the same precision and run.
 """
 
 import argparse

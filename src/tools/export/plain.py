@@ -114,7 +114,7 @@ def check_free(out: Path, force: bool, is_file: bool, allowed: Collection[str] =
     """Raises FileExistsError unless ``out`` may be written.
 
     Args:
-        force: overwrite an earlier export of the same kind: a file, or a folder that contains only ``known``.
+        force: overwrite an earlier export of the same kind: a file, or a folder that contains only ``allowed``.
     """
     if not out.exists():
         return

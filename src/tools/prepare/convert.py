@@ -170,7 +170,7 @@ def convert_records(source: Path, place: Path, to: str) -> DatasetInfo:
         to: "array_record" or "tfrecord".
 
     Raises:
-        DataError: ``here`` is damaged or already in that format, or the output does not read back identically.
+        DataError: ``source`` is damaged or already in that format, or the output does not read back identically.
         FileExistsError: ``place`` exists.
     """
     info = open_info(source)

@@ -111,7 +111,7 @@ def prepare(tasks: list[Task], args: argparse.Namespace) -> bool:
         recipe, folder = RECIPES[builder], find_version(layout_of(its[0], "tfds"), args.data_dir)
         if not folder and args.verify:
             outcomes |= {task.name: check_folder(task, args.data_dir) for task in its}
-        elif not folder and not say_what_is_missing(recipe, args.manual_dir):
+        elif not folder and not report_missing(recipe, args.manual_dir):
             outcomes |= {task.name: Outcome("missing") for task in its}
     for builder, its in by_builder.items():
         if its[0].name not in outcomes:
@@ -147,7 +147,7 @@ def get_other(task: Task, args: argparse.Namespace) -> Outcome:
     return Outcome("missing")
 
 
-def say_what_is_missing(recipe: Recipe, manual_dir: Path | None) -> bool:
+def report_missing(recipe: Recipe, manual_dir: Path | None) -> bool:
     """Print how to get manual downloads, and which are missing; returns whether all are there."""
     if not recipe.by_hand:
         return True

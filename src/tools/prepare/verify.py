@@ -40,7 +40,7 @@ def check_records(folder: Path, expected: dict[str, int] | None = None) -> Findi
         expected: published images per split; differences are only noted, since versions differ.
 
     Raises:
-        DataError: ``here`` is not a TFDS version directory.
+        DataError: ``folder`` is not a TFDS version directory.
     """
     findings, shards = Findings(), shards_of(open_info(folder))
     with progress(f"reading {folder.parent.name}", sum(shard.count for shard in shards)) as shown:

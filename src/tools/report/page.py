@@ -19,7 +19,7 @@ from .formats import VERBATIM
 from .stats import RULES
 from .tables import Cell, Table
 
-HERE = Path(__file__).parent
+FOLDER = Path(__file__).parent
 LONG_TEXT, LONG_NAME = 48, 14  # characters
 
 
@@ -38,11 +38,11 @@ def page(report: Report, collection: Collection, folder: Path) -> str:
         "main": "\n".join(_table(table, data) for table in report.main),
         "pictures": f'<section id="figures"><h2>Figures</h2>{"".join(pictures)}</section>' if pictures else "",
         "others": "\n".join(_table(table, data) for table in report.others),
-        "style": (HERE / "page.css").read_text(encoding="utf-8"),
-        "script": (HERE / "page.js").read_text(encoding="utf-8"),
+        "style": (FOLDER / "page.css").read_text(encoding="utf-8"),
+        "script": (FOLDER / "page.js").read_text(encoding="utf-8"),
     }
     parts["data"] = embedded(data.content())
-    template = (HERE / "page.html").read_text(encoding="utf-8")
+    template = (FOLDER / "page.html").read_text(encoding="utf-8")
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
 
 

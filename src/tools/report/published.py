@@ -19,7 +19,7 @@ from ...models.vit_backbones.zoo import ALIASES
 from ..tune.spec import Sweep
 from .protocol import FACTORS, SETTINGS_OF, UNKNOWN, differences, recipe_named
 
-HERE = Path(__file__).parent / "published"
+FOLDER = Path(__file__).parent / "published"
 BENCHMARKS = ("vtab-1k", "fgvc", "few-shot", "many-shot", "forgetting", "freqfit-gain")
 GROUPS = {
     group.lower(): [t.name for t in TASKS.values() if t.group == group]
@@ -176,7 +176,7 @@ def means(values: dict[str, float]) -> dict[str, float]:
 
 
 def _table(name: str) -> list[dict[str, str]]:
-    with open(HERE / f"{name}.csv", encoding="utf-8", newline="") as file:
+    with open(FOLDER / f"{name}.csv", encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 

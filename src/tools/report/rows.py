@@ -81,7 +81,7 @@ class Row:
 
 
 def group(collection: Collection) -> list[Row]:
-    """The rows of all tested runs; runs that compete for one cell are set aside in ``found``."""
+    """The rows of all tested runs; runs that compete for one cell are set aside in ``collection``."""
     bases: dict[tuple, list[Run]] = {}
     for run in collection.tests:
         bases.setdefault((run.sweep.get("sweep", ""), repr(sorted(axes(run).items())), *_method(run)), []).append(run)

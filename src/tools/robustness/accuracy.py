@@ -17,17 +17,17 @@ class Row:
     """Runs that differ only in their seed; or, without ``runs``, a zero-shot model.
 
     Attributes:
-        found: per run, set -> accuracy; the first set is its own.
+        results: per run, set -> accuracy; the first set is its own.
     """
 
     label: str
     runs: list[FinishedRun]
-    found: list[dict[str, Accuracy]] = field(default_factory=list)
+    results: list[dict[str, Accuracy]] = field(default_factory=list)
 
     @property
     def accuracies(self) -> dict[str, list[float]]:
         """Set -> top-1 of every run."""
-        return {name: [row[name].top1 for row in self.found] for name in self.found[0]}
+        return {name: [row[name].top1 for row in self.results] for name in self.results[0]}
 
     @property
     def own(self) -> list[float]:
@@ -51,7 +51,7 @@ def measure_all(runs: Sequence[FinishedRun], sets_of: dict[str, list[TestSet]]) 
         row = Row(label, some)
         for run in some:
             sets = sets_of[run.label]
-            row.found.append({test_set.name: _measured(run, test_set) for test_set in sets})
+            row.results.append({test_set.name: _measured(run, test_set) for test_set in sets})
             if run.cfg.MODEL.HEAD_INIT == "zero_shot":
                 start, _ = start_of(run)
                 key = run.cfg.DATA.FEATURE, hash_of({k: v for k, v in start.items() if k.startswith("head.")})

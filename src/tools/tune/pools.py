@@ -35,7 +35,7 @@ class Place(Protocol):
     def start(self, run: Run, job: Job) -> None: ...
 
 
-class Here:
+class SameProcess:
     """This process, as a pool of one place."""
 
     def __init__(self):

@@ -1,4 +1,4 @@
-"""SOLVER.OPTIMIZER lbfgs: the head as a logistic regression on frozen features; its penalty is chosen on validation images.
+"""SOLVER.OPTIMIZER lbfgs: the head as a logistic regression on frozen features, with a validated penalty.
 
 The same solution as scikit-learn's LogisticRegression with the penalty that is best on validation images. There is
 nothing to tune, such as a learning rate that would suit one backbone's features and not another's.

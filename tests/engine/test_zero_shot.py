@@ -251,7 +251,7 @@ def test_settings_that_do_not_go_together(file, pairs, said):
         ),
         (TEXTS, ["MODEL.HEAD_CLASS_NAMES", "nowhere.txt"], "MODEL.HEAD_CLASS_NAMES nowhere.txt is missing"),
         (TEXTS, ["MODEL.HEAD_CLASS_NAMES", "README.md"], "names for 10 classes"),
-        (TEXTS, ["MODEL.HEAD_CLASS_NAMES", "configs/pictures/digits.png"], "is not UTF-8 text"),
+        (TEXTS, ["MODEL.HEAD_CLASS_NAMES", "docs/pages/pictures/digits.png"], "is not UTF-8 text"),
     ],
 )
 def test_files_that_do_not_fit_stop_a_run_before_its_data(file, monkeypatch, content, pairs, said):

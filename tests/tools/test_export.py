@@ -77,10 +77,10 @@ def test_every_format_is_loaded_where_this_project_is_not(finished, tmp_path, ma
     ):
         done = main(*args)
         assert done.returncode == 0, done.stderr
-        names = run_as_printed(done.stdout, ROOT / "configs/pictures/digits.png")
+        names = run_as_printed(done.stdout, ROOT / "docs/pages/pictures/digits.png")
         tuned = load_tuned(args[0])
         with torch.inference_mode():
-            logits = tuned.model(tuned.pixels.input((ROOT / "configs/pictures/digits.png").read_bytes())[None])
+            logits = tuned.model(tuned.pixels.input((ROOT / "docs/pages/pictures/digits.png").read_bytes())[None])
         torch.testing.assert_close(torch.as_tensor(names["logits"]), logits, atol=1e-3 * logits.abs().max(), rtol=0)
     images = torch.randn(4, 3, 32, 48)
     torch.save(images, tmp_path / "images.pt")

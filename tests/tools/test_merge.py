@@ -44,7 +44,7 @@ def main(capsys):
 
 def load_as_printed(text: str) -> torch.nn.Module:
     """The model that is loaded by the Python that the tool ends with."""
-    model = run_as_printed(text, ROOT / "configs/pictures/digits.png")["model"]
+    model = run_as_printed(text, ROOT / "docs/pages/pictures/digits.png")["model"]
     assert type(model) is VisionTransformer
     return model
 

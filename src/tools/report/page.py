@@ -25,7 +25,7 @@ LONG_TEXT, LONG_NAME = 48, 14  # characters
 
 def page(report: Report, collection: Collection, folder: Path) -> str:
     """The page's text; pictures are read from ``folder``/figures."""
-    data = _Data(collection)
+    data = _Data()
     pictures = [_picture(folder / "figures" / f"{name}.png", text) for name, text in report.pictures.items()]
     names = [*(table.title for table in report.main), "Figures", *(table.title for table in report.others)]
     parts = {
@@ -55,8 +55,7 @@ def embedded(content: Any) -> str:
 class _Data:
     """The data of cells and runs for page.js; facts shared by many runs are stored once."""
 
-    def __init__(self, collection: Collection) -> None:
-        self.found = collection
+    def __init__(self) -> None:
         self.cells: list[dict] = []
         self.runs: list[dict] = []
         self.facts: dict[str, int] = {}

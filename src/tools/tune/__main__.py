@@ -5,8 +5,9 @@
     python -m src.tools.tune --config-file configs/sweeps/digits.yaml SWEEP.SEEDS "[1, 2]" OUTPUT_DIR elsewhere
     python -m src.tools.tune --config-file configs/sweeps/vpt_linear.yaml --ray auto --gpus-per-run 0.5
 
-What the section SWEEP of a file may say is in the README. The same command again does what is missing: what is finished
-is not repeated, what was interrupted goes on, what failed is tried again. Tables: python -m src.tools.report OUTPUT_DIR
+What the section SWEEP of a file may say is in the documentation (Sweeps). The same command again does what is missing:
+what is finished is not repeated, what was interrupted goes on, what failed is tried again. Tables: python -m
+src.tools.report OUTPUT_DIR
 
 Exit status: 0 when every run has its result; 1 when some failed; 2 for a sweep with problems; 75 when SIGTERM, SIGINT
 or SIGUSR1 asked it to stop.

@@ -1,0 +1,42 @@
+"""MkDocs hooks: pages that are made from the code, so that they are never behind it."""
+
+import sys
+from pathlib import Path
+
+DOCS = Path(__file__).parent
+ROOT = DOCS.parent
+sys.path[:0] = [str(DOCS), str(ROOT)]
+
+import generated  # noqa: E402
+from mkdocs.structure.files import File, Files  # noqa: E402
+
+METHODS_PAGE = "methods/about.md"
+
+
+def on_config(config):
+    """List the page of every method below that of all methods."""
+    _add_below(config.nav, METHODS_PAGE, [{name: f"methods/{name}.md"} for name in generated.method_names()])
+    return config
+
+
+def on_files(files: Files, config) -> Files:
+    """Add the pages that are not written by hand."""
+    for path, text in generated.pages().items():
+        files.append(File.generated(config, path, content=text))
+    return files
+
+
+def on_page_markdown(markdown: str, page, **_) -> str:
+    """Fill in the table of methods."""
+    if page.file.src_uri == METHODS_PAGE:
+        return markdown.replace("<!-- methods table -->", generated.methods_table())
+    return markdown
+
+
+def _add_below(nav: list, page: str, more: list) -> bool:
+    """Append ``more`` to the list that holds ``page``; whether it was found."""
+    if page in nav:
+        nav.extend(more)
+        return True
+    inside = [value for item in nav if isinstance(item, dict) for value in item.values() if isinstance(value, list)]
+    return any(_add_below(part, page, more) for part in inside)

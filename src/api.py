@@ -1,6 +1,6 @@
 """For code and notebooks: tune a timm network in memory, in one call, with the methods and errors of the configs.
 
-    from src.api import tune, save, load, merged_state_dict
+    from vitune import tune, save, load, merged_state_dict
 
     vit = timm.create_model("vit_base_patch16_224", pretrained=True)
     model = tune(vit, "lora+freqfit", num_classes=10, lora={"rank": 4})

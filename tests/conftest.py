@@ -16,7 +16,8 @@ from timm.models.vision_transformer import VisionTransformer
 
 from src.configs.config import get_cfg
 from src.models.allocation import Rules, allocate, pieces
-from src.models.vit_models import METHODS, TunedViT, parse
+from src.models.methods.spt import SPT
+from src.models.vit_models import METHODS, TunedViT, config_name, parse
 
 DEVICE = os.environ.get("TEST_DEVICE", "cpu")  # where the parity cases and FreqFit's two forms are computed
 
@@ -35,8 +36,10 @@ def make_model(transfer_type: str, freqfit: str = "", vit: VisionTransformer | N
     """The tiny ViT tuned by a method; ``keys`` are config keys with "__" for ".": ``MODEL__LORA__RANK=4``."""
     cfg = make_cfg(**keys)
     vit = vit if vit is not None else make_vit()
-    for name in {"spt_lora", "spt_adapter"} & set(transfer_type.split("+")):
-        node = cfg.MODEL[name.upper()]
+    for name in parse(transfer_type):
+        if not issubclass(METHODS[name], SPT):
+            continue
+        node = cfg.MODEL[config_name(name)]
         node.ALLOCATION = node.ALLOCATION or make_allocation(vit, METHODS[name].rules(node, vit))
     torch.manual_seed(2)
     return TunedViT(vit, parse(transfer_type, freqfit), cfg.MODEL, num_classes=5).eval()

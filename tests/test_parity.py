@@ -554,8 +554,8 @@ def test_weight_space_ensembles(path):
 
     tuned = model.features(npz["input"])
     for alpha in about["wise"]["alphas"]:
-        with between(model, start, alpha):
-            features = model.features(npz["input"])
+        with between(model, start, alpha) as network:
+            features = network.features(npz["input"])
         torch.testing.assert_close(features, npz[f"alpha/{alpha}/features"], atol=ATOL, rtol=0)
         torch.testing.assert_close(head(features, alpha), npz[f"alpha/{alpha}/logits"], atol=ATOL, rtol=0)
         if (only_head := npz.get(f"alpha_fc/{alpha}/logits")) is not None:

@@ -1,199 +1,163 @@
-"""What types cannot say: values out of range and combinations that cannot run, found before anything is read."""
+"""What the facts of a single key cannot say: names of tasks, backbones and methods, and keys that do not go together.
 
-import math
-from collections.abc import Iterable
+Everything is checked before anything is read. A check that needs code which imports torch imports it then: only for
+keys that are set, and valid as far as they can be checked without.
+"""
+
+import re
+from collections.abc import Callable, Collection, Iterable
 
 from fvcore.common.config import CfgNode
 
-from ..data.augment import AUTO_AUGMENT, timm_policy
-from ..data.pixels import NORMALIZE, PRESETS, build_pixels
+from ..data.presets import AUTO_AUGMENT
 from ..data.tasks import find_task
-from ..models.method import Method
-from ..models.vit_backbones.convert import clip
-from ..models.vit_backbones.zoo import MODEL_ZOO, check_size, find_backbone, patch_size
-from ..models.vit_models import METHODS, config_name, method_keys, parse
+from ..models.vit_backbones.refusals import check_size, unknown_backbone
 from ..solver.lr_scheduler import counts_steps, num_epochs
+from . import facts
+from .catalogue import catalogue, method_classes
+from .methods import config_name, method_keys, read_methods
 
-CHOICES = {
-    "DATA.TRAIN_SPLIT": ("", "train", "trainval"),
-    "DATA.SOURCE": ("", "digits", "tfds", "noah", "fgvc", "lists", "torchvision", "folder", "shards"),
-    "DATA.PIXELS": tuple(PRESETS),
-    "DATA.DECODER": ("", "tf", "pil"),
-    "DATA.RESIZE": ("", "squash", "crop", "squash_crop"),
-    "DATA.INTERPOLATION": ("", "bilinear", "bilinear_tf1", "bicubic", "backbone"),
-    "DATA.ANTIALIAS": ("", "always", "never"),
-    "DATA.NORMALIZE": ("", *NORMALIZE, "backbone"),
-    "DATA.DTYPE": ("uint8", "float32"),
-    "DATA.AUGMENT": ("", "none", "flip", "crop_flip", "rrc_flip", "rrc_flips"),
-    "DATA.CORRUPT": ("stop", "skip"),
-    "DATA.CACHE": ("off", "train", "all"),
-    "DATA.CACHE_FEATURES": ("auto", "off"),
-    "DATA.CACHE_PLACE": ("disk", "memory", "device"),
-    "DATA.CLASS_WEIGHTS_TYPE": ("none", "inv", "inv_sqrt"),
-    "MODEL.TYPE": ("vit",),
-    "MODEL.HEAD_INIT": ("vpt", "zero", "linear", "trunc_normal", "zero_shot"),
-    "MODEL.POOL": ("", "token", "avg"),
-    "MODEL.POS_EMBED_RESIZE": ("auto", "bilinear", "bicubic"),
-    "SOLVER.OPTIMIZER": ("sgd", "adam", "adamw", "lbfgs"),
-    "SOLVER.SCHEDULER": ("cosine", "timm", "constant"),
-    "SOLVER.DECAY": ("auto", "vpt", "timm", "all", "none"),
-    "SOLVER.SCHEDULE_PER": ("epoch", "step"),
-    "SOLVER.LOSS": ("softmax", "sigmoid"),
-    "SOLVER.AMP": ("off", "bf16", "fp16", "auto"),
-    "MODEL.COMPILE_MODE": ("default", "reduce-overhead", "max-autotune"),
-}
-
-# Key: (lowest, highest) value that works; the lowest is allowed, None has no bound.
-RANGES = {
-    "SEED": (0, 2**32 - 1),
-    "DATA.CROPSIZE": (1, None),
-    "DATA.BATCH_SIZE": (1, None),
-    "DATA.EVAL_BATCH_SIZE": (0, None),
-    "DATA.NUM_WORKERS": (0, 1024),
-    "DATA.CACHE_GB": (0, None),
-    "DATA.CACHE_FEATURES_GB": (0, None),
-    "DATA.SHOTS": (0, None),
-    "DATA.SPLIT_SEED": (0, 2**32 - 1),
-    "DATA.WHITE": (0, None),
-    "DATA.MAX_PIXELS": (1, None),
-    "DATA.JPEG_QUALITY": (0, 100),
-    "DATA.COLOR_JITTER": (0, 1),
-    "DATA.RANDOM_ERASING": (-1, 1),
-    "DATA.MIXUP": (0, None),
-    "DATA.CUTMIX": (0, None),
-    "MODEL.MLP_NUM": (0, None),
-    "SOLVER.BASE_LR": (0, None),
-    "SOLVER.WEIGHT_DECAY": (0, None),
-    "SOLVER.BIAS_MULTIPLIER": (0, None),
-    "SOLVER.MOMENTUM": (0, 1),
-    "SOLVER.WARMUP_EPOCH": (0, None),
-    "SOLVER.TOTAL_EPOCH": (1, None),
-    "SOLVER.MIN_STEPS": (0, None),
-    "SOLVER.COOLDOWN_EPOCH": (0, None),
-    "SOLVER.WARMUP_STEPS": (0, None),
-    "SOLVER.MAX_STEPS": (0, None),
-    "SOLVER.WARMUP_LR": (0, None),
-    "SOLVER.MIN_LR": (0, None),
-    "SOLVER.EPS": (0, None),
-    "SOLVER.SEARCH_EPOCH": (0, None),
-    "SOLVER.PATIENCE": (1, None),
-    "SOLVER.EVAL_EVERY": (0, None),
-    "SOLVER.SAVE_EVERY": (0, None),
-    "SOLVER.LABEL_SMOOTHING": (0, 1),
-    "SOLVER.ACCUMULATE": (1, None),
-    "SOLVER.CLIP_GRAD": (0, None),
-}
+# A config, and keys that are reported already -> what is wrong, one sentence each, that is no consequence of those.
+Check = Callable[[CfgNode, Collection[str]], list[str]]
 
 
-def problems(cfg: CfgNode) -> list[str]:
-    """Every problem of a config whose keys and types are right, one sentence each."""
-    found = _choices(cfg)
-    for key, (low, high) in RANGES.items():
-        value = _get(cfg, key)
-        if not math.isfinite(value) or value < low or (high is not None and value > high):
-            found.append(f"{key} is {value}; it must be {f'from {low} to {high}' if high else f'at least {low}'}")
-    if not 0 < cfg.DATA.PERCENTAGE <= 1:
-        found.append(f"DATA.PERCENTAGE is {cfg.DATA.PERCENTAGE}; it must be more than 0 and at most 1")
-    for key in ("VAL_FRACTION", "TEST_FRACTION"):
-        if not 0 < cfg.DATA[key] < 1:
-            found.append(f"DATA.{key} is {cfg.DATA[key]}; it must be between 0 and 1")
-    return found + _data(cfg) + _backbone(cfg) + _methods(cfg) + _solver(cfg)
+def problems(cfg: CfgNode, reported: Collection[str] = ()) -> list[str]:
+    """Every problem of a config whose keys, types and single values are right."""
+    names = {"DATA.NAME": _task(cfg), "DATA.FEATURE": _backbone(cfg), "MODEL.TRANSFER_TYPE": _names(cfg)}
+    before, reported = reported, {*reported, *(key for key, wrong in names.items() if wrong)}
+    first = [sentence for wrong in names.values() for sentence in wrong]
+    rest = [*_data(cfg), *_size(cfg), *_methods(cfg), *_zero_shot(cfg), *_solver(cfg)]
+    return _without_consequences(first, before) + _without_consequences(rest, reported)
 
 
-def methods(cfg: CfgNode) -> list[str]:
+def methods(cfg: CfgNode, reported: Collection[str] = ()) -> list[str]:
     """The problems of the keys under ``MODEL`` alone, for a ViT that is in memory."""
-    return _choices(cfg, "MODEL.") + _methods(cfg)
+    return _without_consequences([*_names(cfg), *_methods(cfg), *_zero_shot(cfg)], reported)
 
 
-def _choices(cfg: CfgNode, prefix: str = "") -> list[str]:
-    wrong = {key: value for key in CHOICES if key.startswith(prefix) and (value := _get(cfg, key)) not in CHOICES[key]}
-    return [f"{key} is {value!r}; known: {', '.join(map(repr, CHOICES[key]))}" for key, value in wrong.items()]
+def nothing(cfg: CfgNode, reported: Collection[str] = ()) -> list[str]:
+    """No check, where only single keys are asked for."""
+    return []
 
 
-def _get(cfg: CfgNode, key: str):
-    for part in key.split("."):
-        cfg = cfg[part]
-    return cfg
+def _without_consequences(sentences: Iterable[str], reported: Collection[str]) -> list[str]:
+    """Without those that name a key which is reported already: they may be right only because it is wrong."""
+    return [sentence for sentence in sentences if not any(_names_key(sentence, key) for key in reported)]
+
+
+def _names_key(sentence: str, key: str) -> bool:
+    node, _, last = key.rpartition(".")
+    pattern = rf"(?<![\w.]){re.escape(key)}(?![\w.])"
+    if "." in node and sentence.startswith(f"{node}."):  # of a method, which names its keys by their last part
+        pattern += rf"|\b{re.escape(last)}\b"
+    return bool(re.search(pattern, sentence))
+
+
+def _task(cfg: CfgNode) -> list[str]:
+    try:
+        find_task(cfg.DATA.NAME)
+    except ValueError as error:
+        return [str(error)]
+    return []
 
 
 def _data(cfg: CfgNode) -> list[str]:
     found = []
     try:
         task = find_task(cfg.DATA.NAME)
-    except ValueError as error:
-        return [str(error)]
+    except ValueError:  # reported as a problem of the name
+        return found
     if task.num_classes and cfg.DATA.NUMBER_CLASSES not in (-1, task.num_classes):
         found.append(
             f"DATA.NUMBER_CLASSES is {cfg.DATA.NUMBER_CLASSES}, but {task.name} has {task.num_classes} classes"
         )
-    auto = cfg.DATA.AUTO_AUGMENT
-    try:
-        if auto not in AUTO_AUGMENT:
-            timm_policy(auto)
-    except ValueError as error:
-        known = ", ".join(map(repr, AUTO_AUGMENT))
-        found.append(f"DATA.AUTO_AUGMENT: {error}; known: {known}, and timm's, such as 'rand-m9-mstd0.5-inc1'")
+    found += _policy(cfg.DATA.AUTO_AUGMENT)
     if cfg.DATA.AUGMENT == "crop_flip" and cfg.DATA.RESIZE == "squash":
         found.append("DATA.AUGMENT crop_flip crops a larger image: DATA.RESIZE crop or squash_crop goes with it")
     if cfg.DATA.INTERPOLATION == "bilinear_tf1" and cfg.DATA.ANTIALIAS == "always":
         found.append(
             "DATA.INTERPOLATION bilinear_tf1 is never antialiased: leave DATA.ANTIALIAS always out, or take bilinear"
         )
-    for key in ("MEAN", "STD"):
-        values = cfg.DATA[key]
-        if len(values) not in (0, 3) or not all(isinstance(value, int | float) for value in values):
-            found.append(f"DATA.{key} is {values}; it must be three numbers, red, green and blue in [0, 1], or []")
     if any(value == 0 for value in cfg.DATA.STD):
         found.append("DATA.STD has a 0, by which pixels would be divided")
-    if cfg.DATA.NUMBER_CLASSES < 2 and cfg.DATA.NUMBER_CLASSES != -1:
-        found.append(f"DATA.NUMBER_CLASSES is {cfg.DATA.NUMBER_CLASSES}; it must be at least 2, or -1")
     if cfg.DATA.MULTILABEL:
         found.append(f"DATA.MULTILABEL: the images of {task.name} have one label each")
-    if cfg.DATA.NO_TEST and (cfg.DATA.TRAIN_SPLIT or task.train_split) == "trainval":
+    if cfg.DATA.NO_TEST and facts.train_split(cfg) == "trainval":
         found.append("DATA.NO_TEST with training on trainval leaves nothing to measure: DATA.TRAIN_SPLIT train")
     return found
 
 
-def _backbone(cfg: CfgNode) -> list[str]:
+def _policy(name: str) -> list[str]:
+    """What is wrong with DATA.AUTO_AUGMENT."""
+    if name in AUTO_AUGMENT:
+        return []
+    from ..data.augment import timm_policy  # late: it imports torch, for policies of timm's alone
+
     try:
-        row = find_backbone(cfg.DATA.FEATURE)
+        timm_policy(name)
     except ValueError as error:
-        return [str(error)]
-    size = cfg.DATA.IMAGE_SIZE
-    if len(size) not in (0, 2) or not all(isinstance(side, int) and side > 0 for side in size):
-        return [f"DATA.IMAGE_SIZE is {size}; it must be [height, width] in pixels, or []"]
-    try:
-        if row is not None:
-            check_size(tuple(size) or (cfg.DATA.CROPSIZE,) * 2, (patch_size(row),) * 2)
-    except ValueError as error:
-        return [str(error)]
-    if cfg.MODEL.HEAD_INIT == "zero_shot" and (row is None or row.convert is not clip):
-        known = ", ".join(name for name, other in MODEL_ZOO.items() if other.convert is clip)
-        return [f"MODEL.HEAD_INIT zero_shot needs CLIP's text tower, and {cfg.DATA.FEATURE} has none: choose {known}"]
+        known = ", ".join(map(repr, AUTO_AUGMENT))
+        return [f"DATA.AUTO_AUGMENT: {error}; known: {known}, and timm's, such as 'rand-m9-mstd0.5-inc1'"]
     return []
 
 
-def _methods(cfg: CfgNode) -> list[str]:
+def _backbone(cfg: CfgNode) -> list[str]:
+    name = cfg.DATA.FEATURE
+    if name.startswith("timm:"):
+        from ..models.vit_backbones.zoo import find_backbone  # late: it imports torch and timm, which knows the names
+
+        try:
+            find_backbone(name)
+        except ValueError as error:
+            return [str(error)]
+    elif facts.backbone(name) is None:
+        return [unknown_backbone(name, catalogue().backbones, catalogue().families)]
+    return []
+
+
+def _size(cfg: CfgNode) -> list[str]:
+    """Whether the backbone's patches tile the image; a timm:<name> says so itself, when it is built."""
+    row = facts.backbone(cfg.DATA.FEATURE)
     try:
-        wanted = parse(cfg.MODEL.TRANSFER_TYPE, cfg.FREQFIT)
+        if row is not None:
+            check_size(facts.image_size(cfg), (row.patch_size,) * 2)
     except ValueError as error:
         return [str(error)]
+    return []
+
+
+def _names(cfg: CfgNode) -> list[str]:
+    return read_methods(cfg.MODEL.TRANSFER_TYPE, cfg.FREQFIT)[1]
+
+
+def _methods(cfg: CfgNode) -> list[str]:
+    """Problems of methods' keys together, and of those that a name such as partial-0 implies."""
     found = []
-    for name, implied in wanted.items():
-        keys = method_keys(cfg.MODEL, name, implied)
-        found += [f"MODEL.{config_name(name)}.{problem}" for problem in METHODS[name].problems(keys)]
-    if cfg.MODEL.HEAD_INIT == "zero_shot":
-        found += _zero_shot(cfg, wanted)
+    for name, implied in read_methods(cfg.MODEL.TRANSFER_TYPE, cfg.FREQFIT)[0].items():
+        node, keys = f"MODEL.{config_name(name)}.", catalogue().keys
+        found += [problem for key, value in implied.items() if (problem := keys[node + key].problem(value))]
+        own = method_keys(cfg.MODEL, name, implied)
+        is_set = any(value != keys[node + key].default for key, value in own.items())
+        if is_set and catalogue().methods[name].own_checks:  # defaults go together, so that this need not import torch
+            found += [node + problem for problem in method_classes()[name].problems(own)]
     return found
 
 
-def _zero_shot(cfg: CfgNode, methods: Iterable[str]) -> list[str]:
-    found = []
+def _zero_shot(cfg: CfgNode) -> list[str]:
+    found, row = [], facts.backbone(cfg.DATA.FEATURE)
+    if cfg.MODEL.HEAD_INIT != "zero_shot":
+        return found
+    if cfg.DATA.FEATURE and (row is None or not row.has_text):
+        known = ", ".join(name for name, other in catalogue().backbones.items() if other.has_text)
+        found.append(
+            f"MODEL.HEAD_INIT zero_shot needs CLIP's text tower, and {cfg.DATA.FEATURE} has none: choose {known}"
+        )
     if cfg.MODEL.MLP_NUM:
         found.append("MODEL.HEAD_INIT zero_shot has no place for the head's hidden layers (MODEL.MLP_NUM)")
     if cfg.MODEL.POOL == "avg":
         found.append("MODEL.HEAD_INIT zero_shot takes CLIP's class token: leave MODEL.POOL avg out")
-    if wider := [name for name in methods if METHODS[name].num_features is not Method.num_features]:
+    methods, _ = read_methods(cfg.MODEL.TRANSFER_TYPE, cfg.FREQFIT)
+    if wider := [name for name in methods if catalogue().methods[name].own_width]:
         found.append(
             f"MODEL.HEAD_INIT zero_shot and {', '.join(wider)} do not go together: CLIP's projection takes the ViT's "
             "own features, and nothing beside them"
@@ -212,31 +176,22 @@ def _solver(cfg: CfgNode) -> list[str]:
         found.append(f"SOLVER.OPTIMIZER lbfgs is a logistic regression, which has no place for {', '.join(reasons)}")
     if not counts_steps(solver) and (problem := rarely_measured(solver, num_epochs(solver))):
         found.append(problem)
-    for key in ("DROP_PATH", "EMA"):
-        if not 0 <= solver[key] < 1:
-            found.append(f"SOLVER.{key} is {solver[key]}; it must be at least 0 and less than 1")
     if solver.FSDP and solver.EMA:
         found.append("SOLVER.FSDP does not go together with SOLVER.EMA: an average is kept whole")
-    if not 0 < solver.LAYER_DECAY <= 1:
-        found.append(f"SOLVER.LAYER_DECAY is {solver.LAYER_DECAY}; it must be more than 0 and at most 1")
-    if solver.LAYER_DECAY != 1 and not _end2end(cfg):
+    if solver.LAYER_DECAY != 1 and not facts.trains_everything(cfg):
         found.append("SOLVER.LAYER_DECAY is for MODEL.TRANSFER_TYPE end2end: elsewhere most layers are frozen")
     if solver.BEST_TEST_EPOCH and cfg.DATA.NO_TEST:
         found.append(
             "SOLVER.BEST_TEST_EPOCH tests every epoch, and DATA.NO_TEST reads no test images: leave out one of the two "
             "(for the tested runs of a sweep alone: SWEEP.FINAL.SOLVER.BEST_TEST_EPOCH True)"
         )
-    if solver.FSDP and not _end2end(cfg):
+    if solver.FSDP and not facts.trains_everything(cfg):
         found.append("SOLVER.FSDP is for MODEL.TRANSFER_TYPE end2end: other methods have few states to spread")
     if solver.FSDP and (cfg.MODEL.COMPILE or cfg.MODEL.MLP_NUM or solver.AMP == "fp16"):
         found.append("SOLVER.FSDP does not go together with MODEL.COMPILE, MODEL.MLP_NUM or SOLVER.AMP fp16")
     if cfg.MODEL.MLP_NUM and cfg.DATA.BATCH_SIZE == 1:
         found.append("MODEL.MLP_NUM needs a DATA.BATCH_SIZE of at least 2: the head's batch norm compares images")
     return found
-
-
-def _end2end(cfg: CfgNode) -> bool:
-    return "end2end" in cfg.MODEL.TRANSFER_TYPE.replace("full", "end2end").split("+")
 
 
 def rarely_measured(solver: CfgNode, epochs: int) -> str:
@@ -252,7 +207,8 @@ def rarely_measured(solver: CfgNode, epochs: int) -> str:
 def not_logistic(cfg: CfgNode) -> list[str]:
     """What asks for more than a logistic regression on features that are computed once."""
     solver, data, model = cfg.SOLVER, cfg.DATA, cfg.MODEL
-    found = [f"MODEL.TRANSFER_TYPE {model.TRANSFER_TYPE}"] if parse(model.TRANSFER_TYPE, cfg.FREQFIT) else []
+    methods, _ = read_methods(model.TRANSFER_TYPE, cfg.FREQFIT)
+    found = [f"MODEL.TRANSFER_TYPE {model.TRANSFER_TYPE}"] if methods else []
     wanted = {
         "MODEL.MLP_NUM": model.MLP_NUM,
         "MODEL.HEAD_INIT zero_shot": model.HEAD_INIT == "zero_shot",
@@ -262,17 +218,9 @@ def not_logistic(cfg: CfgNode) -> list[str]:
         "SOLVER.FSDP": solver.FSDP,
         "SOLVER.BEST_TEST_EPOCH": solver.BEST_TEST_EPOCH,
         "DATA.CLASS_WEIGHTS_TYPE": data.CLASS_WEIGHTS_TYPE != "none",
-        "random augmentation": _augments(cfg),
+        "random augmentation": facts.images_vary(cfg),
     }
     return found + [name for name, value in wanted.items() if value]
-
-
-def _augments(cfg: CfgNode) -> bool:
-    """Whether images look different in every epoch, as far as a config with problems tells."""
-    try:
-        return build_pixels(cfg, find_task(cfg.DATA.NAME).protocol).random
-    except (ValueError, KeyError):
-        return False
 
 
 def _schedule(solver: CfgNode) -> list[str]:
@@ -315,7 +263,7 @@ def warnings(cfg: CfgNode) -> list[str]:
     epochs = 0 if counts_steps(solver) else num_epochs(solver)  # otherwise only the data can tell
     if epochs and not solver.WARMUP_STEPS:
         found += _short_warm_up(solver, epochs)
-    if epochs > solver.PATIENCE and (cfg.DATA.TRAIN_SPLIT or find_task(cfg.DATA.NAME).train_split) == "trainval":
+    if epochs > solver.PATIENCE and facts.train_split(cfg) == "trainval":
         found.append("SOLVER.PATIENCE has no effect: the validation images are trained on (DATA.TRAIN_SPLIT train)")
     if solver.BEST_TEST_EPOCH:
         found.append(

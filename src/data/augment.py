@@ -16,8 +16,6 @@ from torchvision.transforms.v2 import functional as F
 
 from .pixels import Pixels
 
-AUTO_AUGMENT = ("", "none", "randaugment", "trivialaugment")  # or a timm policy, such as rand-m9-mstd0.5-inc1
-
 
 class Augment:
     """Augment one kept image for training: (3, H, W) in 0..255 -> (3, *size), on the image's device."""

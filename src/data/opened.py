@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from fvcore.common.config import CfgNode
 
+from ..utils.paths import user_cache
 from .cache import GIB, Cache, ScannedSplit, duplicates
 from .loader import Images, Loader
 from .pixels import Pixels, build_pixels
@@ -247,9 +248,7 @@ def wanted(cfg: CfgNode) -> Wanted:
 
 def cache_folder(name: str) -> Path:
     """``DATA.CACHE_DIR``; "": the user's cache folder, or, for users without a home, a path where nothing is kept."""
-    place = name or os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "vitune", "images")
-    expanded = os.path.expanduser(place)
-    return Path(os.devnull, "no home folder") if expanded.startswith("~") else Path(expanded)
+    return Path(os.path.expanduser(name)) if name else user_cache() / "images"
 
 
 def _class_names(cfg: CfgNode, task: Task, source: Source) -> list[str]:

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from ..models.vit_backbones.zoo import HALF, IMAGENET, OPENAI, input_config
 from .decode import MAX_PIXELS, decode
-from .resize import TF1, planes, resize
+from .presets import PROTOCOLS, RANDOM, TF1, explicit_parts, varies
+from .resize import planes, resize
 from .sources.base import RawImage
 
 LONGEST = 100  # times the wanted side: anything longer is cropped before the image is enlarged
@@ -27,19 +28,6 @@ NORMALIZE = {
     "inception": HALF,
     "clip": OPENAI,
     "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
-}
-
-# What each kind of task does with images: ``resize`` in evaluation, the rest in training.
-PROTOCOLS = {
-    "vtab": dict(resize="squash", augment="none"),
-    "fgvc": dict(resize="crop", augment="crop_flip"),
-    "fewshot": dict(
-        resize="crop", augment="rrc_flip", auto_augment="rand-m9-mstd0.5-inc1", random_erasing=0.25
-    ),  # NOAH's and SPT's
-    "manyshot": dict(resize="crop", augment="rrc_flip"),
-    "aerial": dict(resize="crop", augment="rrc_flips"),
-    "full": dict(resize="squash", augment="rrc_flip"),  # Block Expansion's
-    "clevr": dict(resize="squash", augment="none"),
 }
 
 _TENSORFLOW = dict(decoder="tf", interpolation=TF1, antialias=False, normalize="imagenet")
@@ -62,8 +50,6 @@ PRESETS: dict[str, tuple[dict, dict[str, dict]]] = {
     # What the weights were pre-trained with.
     "backbone": (_PILLOW | dict(interpolation="backbone", normalize="backbone"), {}),
 }
-
-RANDOM = ("auto_augment", "color_jitter", "random_erasing", "mixup", "cutmix")  # in addition to ``augment``
 
 
 @dataclass(frozen=True)
@@ -119,7 +105,7 @@ class Pixels:
     @property
     def random(self) -> bool:
         """Whether an image looks different in each epoch."""
-        return self.augment != "none" or any(getattr(self, name) for name in RANDOM)
+        return varies(vars(self))
 
     @property
     def kept(self) -> str:
@@ -198,7 +184,7 @@ def _explicit(data: CfgNode) -> dict:
         "dtype",
         *RANDOM,
     )
-    settings = {name: value for name in names if (value := data[name.upper()]) not in ("", -1.0)}
+    settings = explicit_parts(data, names)
     numbers = {"mean": data.MEAN, "std": data.STD}
     settings |= {name: tuple(map(float, values)) for name, values in numbers.items() if values}
     return settings | ({"antialias": data.ANTIALIAS == "always"} if data.ANTIALIAS else {})

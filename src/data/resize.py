@@ -15,9 +15,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from .presets import TF1
 from .sources.base import DataError
-
-TF1 = "bilinear_tf1"
 
 
 def resize(

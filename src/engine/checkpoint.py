@@ -18,6 +18,7 @@ from torch.amp import GradScaler
 from ..configs import checks
 from ..configs.config import Check, ConfigError, load_cfg_text
 from ..data.pixels import Pixels
+from ..models.memo import Memo
 from ..models.method import THIS_FILE
 from ..models.pooling import set_pool
 from ..models.vit_backbones.tensors import UNREADABLE, require_whole
@@ -50,7 +51,14 @@ class Tuned:
     pixels: Pixels | None  # how an image file becomes an input
 
 
-def save_tuned(path: Path, model: TunedViT, cfg: CfgNode, class_names: list[str], pixels: Pixels | None = None) -> None:
+def save_tuned(
+    path: Path,
+    model: TunedViT,
+    cfg: CfgNode,
+    class_names: list[str],
+    pixels: Pixels | None = None,
+    memo: Memo | None = None,
+) -> None:
     """Write methods, head and unfrozen weights, with the config, class names and pixel pipeline as metadata.
 
     Called by all processes; rank 0 writes.
@@ -62,7 +70,7 @@ def save_tuned(path: Path, model: TunedViT, cfg: CfgNode, class_names: list[str]
         "config": cfg.dump(),
         "class_names": simplejson.dumps(class_names),
         "pixels": simplejson.dumps(asdict(pixels) if pixels else None),
-        "backbone": fingerprint(model),
+        "backbone": fingerprint(model, memo),
         "without_files": simplejson.dumps(_without_files(model)),
     }
     metadata[CHECKSUM] = checksum(metadata, state)
@@ -122,7 +130,7 @@ def _settings(path: Path, saved: Saved, changes: Sequence[str], check: Check, in
     """
     damaged = f"{path} is damaged, or was written by another version"
     try:
-        own = load_cfg_text(saved.config, check=lambda cfg: [])
+        own = load_cfg_text(saved.config, check=checks.nothing)
     except ConfigError as error:
         raise CheckpointError(f"{damaged}: {error}") from error
     if not in_memory and not own.DATA.FEATURE:
@@ -178,17 +186,19 @@ def _without_files(model: TunedViT) -> dict:
     }
 
 
-def fingerprint(model: TunedViT) -> str:
+def fingerprint(model: TunedViT, memo: Memo | None = None) -> str:
     """A hash of the ViT's frozen weights, the part of the model that is not in tuned.safetensors."""
     trained = {name for name, param in model.vit.named_parameters() if param.requires_grad}
-    return hash_of_frozen(model, {name for name in model.vit.state_dict() if name not in trained})
+    return hash_of_frozen(model, {name for name in model.vit.state_dict() if name not in trained}, memo)
 
 
-def hash_of_frozen(model: TunedViT, names: set[str]) -> str:
+def hash_of_frozen(model: TunedViT, names: set[str], memo: Memo | None = None) -> str:
     """A hash of these weights of the ViT, which must all be frozen."""
-    return model.once(
-        ("hash", frozenset(names)), lambda: hash_of({n: t for n, t in model.vit.state_dict().items() if n in names})
-    )
+
+    def compute() -> str:
+        return hash_of({name: tensor for name, tensor in model.vit.state_dict().items() if name in names})
+
+    return (memo or Memo()).fact(("hash", frozenset(names)), compute)
 
 
 def hash_of(tensors: dict[str, torch.Tensor]) -> str:

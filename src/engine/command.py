@@ -43,7 +43,7 @@ def _command(args: argparse.Namespace) -> int:
     if args.list_methods:
         return put_out(methods_table(load_cfg(config_file, args.opts, checks.methods)))
     if args.list_tasks:
-        return put_out(tasks_table(load_cfg(config_file, args.opts, lambda cfg: []).DATA.DATAPATH))
+        return put_out(tasks_table(load_cfg(config_file, args.opts, checks.nothing).DATA.DATAPATH))
     if args.run_dir and not config_file and (args.resume or args.eval_only):
         config_file = str(args.run_dir / "config.yaml")
         if not Path(config_file).is_file():

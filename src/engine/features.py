@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..data.loader import ALL, Loader, Part, batch_order, on_device, part_of, split_batches
 from ..data.opened import cache_folder
 from ..data.rows import GIB, RowCache, Rows, quarter_of_memory
+from ..models.memo import Memo
 from ..models.prefix import Prefix, frozen_prefix
 from ..models.vit_models import TunedViT
 from ..utils.progress import tqdm
@@ -74,13 +75,18 @@ class FeatureLoader:
 
 
 def reuse_features(
-    cfg: CfgNode, model: TunedViT, loaders: dict[str, Loader], autocast: torch.autocast
+    cfg: CfgNode,
+    model: TunedViT,
+    loaders: dict[str, Loader],
+    autocast: torch.autocast,
+    memo: Memo | None = None,
 ) -> tuple[nn.Module, dict[str, Loader | FeatureLoader]]:
     """The network and loaders to train: as given, or the part after the frozen prefix with records of every split."""
+    memo = memo or Memo()
     if cfg.DATA.CACHE_FEATURES == "off" or loaders["train"].images.pixels.random:
         return model, loaders
     with autocast:
-        prefix = frozen_prefix(model, _example(loaders["train"]))
+        prefix = frozen_prefix(model, _example(loaders["train"]), memo)
     if prefix is None:
         return model, loaders
     size = 8 * prefix.layout.width * sum(len(loader.labels) for loader in loaders.values()) / GIB
@@ -91,7 +97,7 @@ def reuse_features(
         return model, loaders
 
     start, cache = time.perf_counter(), _row_cache(cfg, loaders)
-    facts = _facts(cfg, model, prefix)
+    facts = _facts(cfg, model, prefix, memo)
     records, reused = {}, []
     for name, loader in loaders.items():
         records[name], was_found = cache.open(
@@ -110,7 +116,7 @@ def reuse_features(
         time.perf_counter() - start,
     )
     features = {name: FeatureLoader(loader, _placed(cfg, loader, records[name])) for name, loader in loaders.items()}
-    suffix = model.keep(("suffix", prefix.name, prefix.layout), lambda: prefix.suffix)  # it may already be compiled
+    suffix = memo.network(("suffix", prefix.name, prefix.layout), lambda: prefix.suffix)  # it may already be compiled
     return suffix, features
 
 
@@ -127,7 +133,7 @@ def _row_cache(cfg: CfgNode, loaders: dict[str, Loader]) -> RowCache:
     return RowCache(folder, cfg.DATA.CACHE_GB * GIB - images, quarter_of_memory())
 
 
-def _facts(cfg: CfgNode, model: TunedViT, prefix: Prefix) -> dict:
+def _facts(cfg: CfgNode, model: TunedViT, prefix: Prefix, memo: Memo) -> dict:
     """Everything that determines a record, apart from the images and the batch size.
 
     The records of two images reflect what the weights do not: the number of heads, and this machine's arithmetic.
@@ -137,7 +143,7 @@ def _facts(cfg: CfgNode, model: TunedViT, prefix: Prefix) -> dict:
         "format": FORMAT,
         "up_to": prefix.name,
         "layout": repr(prefix.layout),
-        "weights": hash_of_frozen(model, own),
+        "weights": hash_of_frozen(model, own, memo),
         "example": hash_of({"": prefix.example}),
     } | how_computed(cfg, prefix.example.device)
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data.loader import Loader
+from ..models.memo import Memo
 from ..models.vit_models import TunedViT
 from ..utils import distributed
 from ..utils.io import write_json_lines
@@ -34,7 +35,12 @@ WORSE = 4  # stop the search after this many weaker penalties in a row without i
 
 
 def fit_head(
-    cfg: CfgNode, model: TunedViT, loaders: dict[str, Loader], run: RunFolder, trackers: Trackers | None = None
+    cfg: CfgNode,
+    model: TunedViT,
+    loaders: dict[str, Loader],
+    run: RunFolder,
+    trackers: Trackers | None = None,
+    memo: Memo | None = None,
 ) -> dict:
     """Fit ``model.head`` to the images of ``loaders["train"]``; returns the training part of the result, as ``train``.
 
@@ -43,7 +49,7 @@ def fit_head(
     """
     start, amp = time.perf_counter(), autocast(cfg, loaders["train"].device)
     mine = {name: loaders[name] for name in ("train", "val") if name in loaders}
-    network, mine = reuse_features(cfg, model, mine, amp)
+    network, mine = reuse_features(cfg, model, mine, amp, memo)
     features = {name: _features(network, loader, amp) for name, loader in mine.items()}
     seconds = {"features": time.perf_counter() - start, "first_step": 0.0}
     start = time.perf_counter()

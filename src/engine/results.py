@@ -15,28 +15,12 @@ import torch
 from fvcore.common.config import CfgNode
 
 from .. import __version__
-from ..configs.config import changed
+from ..configs.config import changed, keys_of
+from ..configs.keys import MACHINE
 from ..utils.io import read_json
 
-# Keys that say where things are or how fast they go, not what is computed.
-NOT_THE_EXPERIMENT = (
-    "OUTPUT_DIR",
-    "DEVICE",
-    "WANDB",
-    "MLFLOW",
-    "MODEL.MODEL_ROOT",
-    "DATA.NUM_WORKERS",
-    "DATA.CACHE",
-    "DATA.CACHE_DIR",
-    "DATA.CACHE_GB",
-    "DATA.CACHE_PLACE",
-    "DATA.CACHE_FEATURES",
-    "DATA.CACHE_FEATURES_GB",
-    "MODEL.SAVE_CKPT",
-    "SOLVER.SAVE_EVERY",
-)
-# Keys that may also differ when a finished run is tested again: files move.
-MAY_MOVE = (*NOT_THE_EXPERIMENT, "DATA.DATAPATH", "DATA.CORRUPT", "DATA.EVAL_BATCH_SIZE", "MODEL.WEIGHT_PATH")
+# Keys that may differ, beside those of the machine, when a finished run is tested again: files move.
+MOVABLE = ("DATA.DATAPATH", "DATA.CORRUPT", "DATA.EVAL_BATCH_SIZE", "MODEL.WEIGHT_PATH")
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "yacs", "fvcore")
 
@@ -131,13 +115,18 @@ def _require_result(result: dict) -> None:
         raise TypeError("a part is of another type")
 
 
+def may_move() -> tuple[str, ...]:
+    """Keys that may differ when a finished run is tested again."""
+    return (*keys_of(MACHINE), *MOVABLE)
+
+
 def run_folder(cfg: CfgNode) -> RunFolder:
     """The folder that belongs to a config: readable names, and a hash that tells apart what the names do not."""
     data = cfg.DATA.NAME
     if cfg.DATA.DATAPATH and data == "folder":
         data = f"folder-{Path(cfg.DATA.DATAPATH).absolute().name}"
     methods = cfg.MODEL.TRANSFER_TYPE + (f"+{cfg.FREQFIT}" if cfg.FREQFIT else "")
-    settings = {k: v for k, v in changed(cfg).items() if k not in NOT_THE_EXPERIMENT}
+    settings = {k: v for k, v in changed(cfg).items() if k not in keys_of(MACHINE)}
     digest = hashlib.sha256(simplejson.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
     last = f"lr{cfg.SOLVER.BASE_LR:g}_wd{cfg.SOLVER.WEIGHT_DECAY:g}_seed{cfg.SEED}_{digest}"
     parts = (data, cfg.DATA.FEATURE, methods, last)

@@ -2,19 +2,19 @@
 
 import dataclasses
 import logging
-import os
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 
 import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor
-from yaml import YAMLError
 
-from ..configs.config import changed, flatten, load_cfg_text
+from ..configs.config import changed, flatten
 from ..data.loader import Loader
 from ..data.opened import Data, open_data
-from ..data.sources.text import read_json
+from ..models.memo import Memo
 from ..models.method import wiring
 from ..models.vit_backbones.zoo import find_weights
 from ..models.vit_models import TunedViT
@@ -26,20 +26,29 @@ from ..utils.seed import seed_everything
 from ..utils.signals import StopSignals
 from .checkpoint import load_tuned, save_tuned
 from .cost import cost_card, describe, flops
+from .device import choose_device
 from .evaluator import best_test_epoch, evaluate
 from .precision import autocast, resolve_amp, set_backends
-from .results import MAY_MOVE, NOT_THE_EXPERIMENT, RunFolder, environment
+from .results import RunFolder, environment, may_move
+from .same_run import differences, different_keys, require_free, require_same, same_data
 from .sensitivity import about_allocation, with_allocation
 from .shared import Shared
 from .step import compiled, require_compiler
-from .trackers import require_trackers, tracking
-from .trainer import train
+from .trackers import Trackers, require_trackers, tracking
+from .trainer import Watch, train
 from .zero_shot import check_zero_shot, zero_shot_head
 
 logger = logging.getLogger(__name__)
 
 
-def run(cfg: CfgNode, folder: RunFolder, resume: bool = False, shared: Shared | None = None) -> dict:
+def run(
+    cfg: CfgNode,
+    folder: RunFolder,
+    resume: bool = False,
+    shared: Shared | None = None,
+    watch: Watch | None = None,
+    save_seconds: float = 0.0,
+) -> dict:
     """Train and test as ``cfg`` says, and write everything into ``folder``; the result, as in result.json.
 
     Under ``torchrun`` all processes call this together; the first one writes.
@@ -47,133 +56,263 @@ def run(cfg: CfgNode, folder: RunFolder, resume: bool = False, shared: Shared | 
     Args:
         resume: go on with an interrupted run; a finished one just gives its result.
         shared: with other runs of this process.
+        watch: called after every epoch with the rows of metrics.jsonl so far; may raise StoppedEarly.
+        save_seconds: last.ckpt and metrics.jsonl are written after an epoch only if the last time was so long ago.
 
     Raises:
         FileExistsError: the folder holds a run, and ``resume`` is not set or its config is another.
         FileNotFoundError, ValueError: missing weights, data that cannot be used, methods that do not fit.
         WriteError: the disk is full or gone; what was written before is intact.
         Interrupted: SIGTERM, SIGINT or SIGUSR1; the same with ``resume`` goes on where it stopped.
+        StoppedEarly: ``watch`` raised it.
     """
     if resume and (result := folder.read_result()):
-        _require_same(cfg, folder)
+        require_same(cfg, folder)
         logger.info("%s is finished already", folder.path)
         logger.info(summary(result))
         return result
-    _require_free(cfg, folder, resume)
+    shared = shared or Shared()
+    device = _check(cfg, folder, resume, shared)
+    data = _open(cfg, shared)
+    with StopSignals() as stop, distributed.together(device):
+        start = _start(cfg, folder, resume, data, device, shared)
+        with exclusive(folder.log) if distributed.is_first() else nullcontext():
+            return Steps(cfg, folder, data, start, shared).complete(resume, stop, watch, save_seconds)
+
+
+def _check(cfg: CfgNode, folder: RunFolder, resume: bool, shared: Shared) -> torch.device:
+    """Find what the run cannot do without, before data are read; where it computes."""
+    require_free(cfg, folder, resume)
     device = choose_device(cfg.DEVICE)
     set_backends(cfg, device)
     require_compiler(cfg, device)
     require_trackers(cfg)
     find_weights(cfg.DATA.FEATURE, cfg.MODEL.MODEL_ROOT, cfg.MODEL.WEIGHT_PATH)
-    shared = shared or Shared()
     shared.require_methods_fit(cfg)
-    zero_shot = cfg.MODEL.HEAD_INIT == "zero_shot"
-    if zero_shot:
+    if cfg.MODEL.HEAD_INIT == "zero_shot":
         check_zero_shot(cfg)
     shared.read_backbone(cfg)
+    return device
+
+
+def _open(cfg: CfgNode, shared: Shared) -> Data:
     data = shared.data(cfg)
     if cfg.SOLVER.BEST_TEST_EPOCH and "test" not in data.splits:
         raise ValueError(f"SOLVER.BEST_TEST_EPOCH tests every epoch, but {data.task.name} has no test set here")
-    with StopSignals() as stop, distributed.together(device):
-        with distributed.first_before_others():
-            whole = with_allocation(cfg, data, device, folder, resume or not distributed.is_first())
-            head = zero_shot_head(cfg, data.class_names, device) if zero_shot else None
-        model = shared.model(whole, len(data.class_names), device, head)
-        seed_everything(cfg.SEED + distributed.rank())
-        with exclusive(folder.log) if distributed.is_first() else nullcontext():
-            return _run(cfg, folder, resume, data, model, head, about_allocation(whole), stop, shared)
+    return data
 
 
-def _run(
-    cfg: CfgNode,
-    folder: RunFolder,
-    resume: bool,
-    data: Data,
-    model: TunedViT,
-    head: dict[str, Tensor] | None,
-    allocation: dict | None,
-    stop: StopSignals,
-    shared: Shared,
-) -> dict:
-    """The run itself, in a folder that is this process's own."""
-    device, first = next(model.parameters()).device, distributed.is_first()
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    if first:
-        _require_free(cfg, folder, resume)  # again: another process may have been faster
-        remove_partial(folder.path)
-        write_text(folder.config, cfg.dump())
-        groups = groups_table(describe_groups(model, cfg.SOLVER))
-        write_text(folder.wiring, f"{wiring(model.vit, model.methods)}\n\n{groups}\n")
-    with LogFile(folder.log) if first else nullcontext(), tracking(cfg, folder) as trackers:
-        logger.info("run folder: %s", folder.path)
-        _announce(cfg, model, data, device)
-        flops_per_image = model.once("flops", lambda: flops(model, data.pixels.size))  # while it is in one piece
+@dataclass(frozen=True)
+class Start:
+    """What a run starts with.
+
+    Attributes:
+        head: of the zero-shot model, which the classifier starts from; None where it starts otherwise.
+        allocation: what an SPT method spends its budget on, for the record.
+    """
+
+    model: TunedViT
+    memo: Memo
+    head: dict[str, Tensor] | None
+    allocation: dict | None
+
+
+def _start(cfg: CfgNode, folder: RunFolder, resume: bool, data: Data, device: torch.device, shared: Shared) -> Start:
+    """What depends on the data and comes before the model, then the model, on its device."""
+    with distributed.first_before_others():
+        whole = with_allocation(cfg, data, device, folder, resume or not distributed.is_first())
+        zero_shot = cfg.MODEL.HEAD_INIT == "zero_shot"
+        head = zero_shot_head(cfg, data.class_names, device) if zero_shot else None
+    model, memo = shared.model(whole, len(data.class_names), device, head)
+    seed_everything(cfg.SEED + distributed.rank())
+    return Start(model, memo, head, about_allocation(whole))
+
+
+class Steps:
+    """The steps of a run, in a folder that is this process's own.
+
+    Attributes:
+        seconds: that each step took.
+    """
+
+    def __init__(self, cfg: CfgNode, folder: RunFolder, data: Data, start: Start, shared: Shared):
+        self.cfg = cfg
+        self.folder = folder
+        self.data = data
+        self.start = start
+        self.shared = shared
+        self.model = start.model
+        self.device = next(start.model.parameters()).device
+        self.seconds: dict[str, float] = {}
+
+    def complete(self, resume: bool, stop: StopSignals, watch: Watch | None, save_seconds: float) -> dict:
+        """All steps in their order; the result."""
+        self._describe_in_folder(resume)
+        log = LogFile(self.folder.log) if distributed.is_first() else nullcontext()
+        with log, tracking(self.cfg, self.folder) as trackers:
+            self._announce()
+            flops_per_image = self._count_flops()
+            loaders, unreadable = self._read()
+            trained = self._train(loaders, stop, trackers, watch, save_seconds)
+            test = self._test(loaders)
+            zero_shot = self._test_untouched(loaders)
+            self._save()
+            result = self._result(trained, test, zero_shot, flops_per_image, unreadable)
+            self._record(result)
+            trackers.end(result)
+            logger.info(describe(result["cost"]))
+            logger.info(summary(result))
+        return result
+
+    @contextmanager
+    def _timed(self, step: str) -> Iterator[None]:
         start = time.perf_counter()
-        # Of several processes one decodes, the others wait for its files.
-        loaders, corrupt = shared.loaders(cfg, data, device)
-        seconds = {"read": time.perf_counter() - start}
-        data = _same_data(folder, data)
-        trained = train(cfg, model, loaders, folder, stop, shared, trackers)
-        seconds |= trained.pop("seconds")
-        rows = trained.pop("rows")
+        yield
+        self.seconds[step] = time.perf_counter() - start
 
-        start, test = time.perf_counter(), None
-        if "test" in loaders:
-            network = compiled(model, cfg, model)
-            test = evaluate(network, loaders["test"], autocast(cfg, device), padded=cfg.MODEL.COMPILE).as_dict()
-        seconds["test"] = time.perf_counter() - start
-        zero_shot = None
-        if head is not None:
-            start = time.perf_counter()
-            zero_shot = _zero_shot(cfg, shared.untouched(cfg, head, device), loaders)
-            seconds["zero_shot"] = time.perf_counter() - start
-        if cfg.MODEL.SAVE_CKPT:
-            start = time.perf_counter()
-            save_tuned(folder.tuned, model, cfg, data.class_names, data.pixels)
-            for name, method in model.methods.items() if first else ():
-                method.export(model.vit, folder.path / name)
-            seconds["save"] = time.perf_counter() - start
+    def _describe_in_folder(self, resume: bool) -> None:
+        """Write the config, and what is attached and trains where."""
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        if not distributed.is_first():
+            return
+        require_free(self.cfg, self.folder, resume)  # again: another process may have been faster
+        remove_partial(self.folder.path)
+        write_text(self.folder.config, self.cfg.dump())
+        groups = groups_table(describe_groups(self.model, self.cfg.SOLVER))
+        write_text(self.folder.wiring, f"{wiring(self.model.vit, self.model.methods)}\n\n{groups}\n")
+
+    def _announce(self) -> None:
+        data, model = self.data, self.model
+        logger.info("run folder: %s", self.folder.path)
+        sizes = ", ".join(f"{name} {len(split):,}" for name, split in data.splits.items())
+        classes = len(data.class_names)
+        logger.info("data: %s (%s), %d classes, trains on %s", data.task.name, sizes, classes, data.train_split)
+        parts = [f"{name} {count:,}" for name, count in model.num_trained().items() if count]
+        size = f"{sum(p.numel() for p in model.vit.parameters()):,} pre-trained parameters"
+        logger.info("model: %s on %s, %s; trains %s", self.cfg.DATA.FEATURE, self.device, size, ", ".join(parts))
+
+    def _count_flops(self) -> int | None:
+        """Of one image; counted while the model is in one piece."""
+        return self.start.memo.fact("flops", lambda: flops(self.model, self.data.pixels.size))
+
+    def _read(self) -> tuple[dict[str, Loader], list[str]]:
+        """Loaders of all splits, and the files that cannot be read. Of several processes one decodes."""
+        with self._timed("read"):
+            loaders, unreadable = self.shared.loaders(self.cfg, self.data, self.device)
+        self.data = same_data(self.folder, self.data)
+        return loaders, unreadable
+
+    def _train(
+        self,
+        loaders: dict[str, Loader],
+        stop: StopSignals,
+        trackers: Trackers,
+        watch: Watch | None,
+        save_seconds: float,
+    ) -> dict:
+        memo = self.start.memo
+        trained = train(self.cfg, self.model, loaders, self.folder, stop, trackers, memo, watch, save_seconds)
+        self.seconds |= trained.pop("seconds")
+        return trained
+
+    def _test(self, loaders: dict[str, Loader]) -> dict | None:
+        """Metrics of the test set; None without one."""
+        with self._timed("test"):
+            if "test" not in loaders:
+                return None
+            network = compiled(self.model, self.cfg, self.start.memo)
+            return self._metrics(network, loaders["test"], padded=self.cfg.MODEL.COMPILE)
+
+    def _test_untouched(self, loaders: dict[str, Loader]) -> dict | None:
+        """Metrics of the pre-trained ViT with its zero-shot head on val and test; None for a split that is missing."""
+        if self.start.head is None:
+            return None
+        with self._timed("zero_shot"):
+            untouched = self.shared.untouched(self.cfg, self.start.head, self.device)
+            metrics = {name: self._metrics(untouched, loaders[name]) for name in ("val", "test") if name in loaders}
+            parts = [f"{name} top-1 {100 * m['top1']:.2f} % of {m['images']:,}" for name, m in metrics.items()]
+            logger.info("zero-shot, before training: %s", ", ".join(parts))
+            return {"val": None, "test": None} | metrics
+
+    def _metrics(self, network: torch.nn.Module, loader: Loader, padded: bool = False) -> dict:
+        return evaluate(network, loader, autocast(self.cfg, self.device), padded=padded).as_dict()
+
+    def _save(self) -> None:
+        """What was learned, also in the formats of other libraries."""
+        if not self.cfg.MODEL.SAVE_CKPT:
+            return
+        with self._timed("save"):
+            data = self.data
+            save_tuned(self.folder.tuned, self.model, self.cfg, data.class_names, data.pixels, self.start.memo)
+            if distributed.is_first():
+                for name, method in self.model.methods.items():
+                    method.export(self.model.vit, self.folder.path / name)
+
+    def _result(
+        self,
+        trained: dict,
+        test: dict | None,
+        zero_shot: dict | None,
+        flops_per_image: int | None,
+        unreadable: list[str],
+    ) -> dict:
+        """What result.json says."""
+        cfg, data = self.cfg, self.data
         rates = {
             "training": trained.pop("train_images_per_second"),
-            "testing": test and test["images"] / seconds["test"],
+            "testing": test and test["images"] / self.seconds["test"],
         }
-        result = {
+        rows = trained.pop("rows")
+        return {
             "test": test,
             **trained,
             "test_best_epoch": best_test_epoch(rows, data.task.metric),
             "zero_shot": zero_shot,
-            "parameters": _parameters(model),
-            "optimizer": describe_groups(model, cfg.SOLVER),
-            "cost": cost_card(model, flops_per_image, rates, seconds),
-            "precision": resolve_amp(cfg.SOLVER.AMP, device),
-            "allocation": allocation,
-            "data": _describe(data, corrupt),
+            "parameters": _parameters(self.model),
+            "optimizer": describe_groups(self.model, cfg.SOLVER),
+            "cost": cost_card(self.model, flops_per_image, rates, self.seconds),
+            "precision": resolve_amp(cfg.SOLVER.AMP, self.device),
+            "allocation": self.start.allocation,
+            "data": _data(data, unreadable),
             "class_names": data.class_names,
             "pixels": dataclasses.asdict(data.pixels),
             "seed": cfg.SEED,
-            "environment": environment(device),
+            "environment": environment(self.device),
             "config": changed(cfg),
             "config_in_full": flatten(cfg),
         }
-        if first:
-            write_json(folder.result, result)
-            folder.last.unlink(missing_ok=True)  # nothing is left to resume
-            folder.data.unlink(missing_ok=True)
-        trackers.end(result)
-        logger.info(describe(result["cost"]))
-        logger.info(summary(result))
-    return result
+
+    def _record(self, result: dict) -> None:
+        """Write result.json; nothing is left to resume then."""
+        if distributed.is_first():
+            write_json(self.folder.result, result)
+            self.folder.last.unlink(missing_ok=True)
+            self.folder.data.unlink(missing_ok=True)
 
 
-def _zero_shot(cfg: CfgNode, untouched: TunedViT, loaders: dict[str, Loader]) -> dict:
-    """Metrics of the pre-trained ViT with its zero-shot head on val and test, None for a split that is not there."""
-    device = next(untouched.parameters()).device
-    names = [name for name in ("val", "test") if name in loaders]
-    found = {name: evaluate(untouched, loaders[name], autocast(cfg, device)).as_dict() for name in names}
-    said = (f"{name} top-1 {100 * metrics['top1']:.2f} % of {metrics['images']:,}" for name, metrics in found.items())
-    logger.info("zero-shot, before training: %s", ", ".join(said))
-    return {"val": None, "test": None} | found
+def _parameters(model: TunedViT) -> dict:
+    trained = model.num_trained()
+    return {
+        "trained": sum(trained.values()),
+        "head": trained["head"],
+        "by_part": trained,
+        "backbone": sum(p.numel() for p in model.vit.parameters()),
+    }
+
+
+def _data(data: Data, unreadable: list[str]) -> dict:
+    return {
+        "task": data.task.name,
+        "metric": data.task.metric,
+        "layout": data.layout,
+        "version": data.version,
+        "notes": data.notes,
+        "train_split": data.train_split,
+        "images": {name: len(split) for name, split in data.splits.items()},
+        "contents": data.contents,
+        "left_out": unreadable,
+    }
 
 
 def evaluate_run(folder: RunFolder, cfg: CfgNode) -> dict:
@@ -187,8 +326,8 @@ def evaluate_run(folder: RunFolder, cfg: CfgNode) -> dict:
         ValueError: ``cfg`` describes another run, the data cannot be used, or there is no test set.
     """
     moved = changed(cfg)
-    tuned = load_tuned(folder.path, [text for key in MAY_MOVE if key in moved for text in (key, str(moved[key]))])
-    if other := _different(tuned.cfg, cfg, MAY_MOVE):
+    tuned = load_tuned(folder.path, [text for key in may_move() if key in moved for text in (key, str(moved[key]))])
+    if other := different_keys(tuned.cfg, cfg, may_move()):
         raise ValueError(
             f"{folder.path} was trained with another {', '.join(other)}: testing it cannot change that\n"
             + differences(tuned.cfg, cfg, other)
@@ -197,8 +336,8 @@ def evaluate_run(folder: RunFolder, cfg: CfgNode) -> dict:
     data = open_data(cfg)
     if data.class_names != tuned.class_names:
         raise ValueError(f"the classes of {cfg.DATA.DATAPATH} are not those that {folder.path} was trained on")
-    data.splits = {name: split for name, split in data.splits.items() if name == "test"}
-    data.pixels = tuned.pixels  # as it was trained, whatever its config means today
+    splits = {name: split for name, split in data.splits.items() if name == "test"}
+    data = dataclasses.replace(data, splits=splits, pixels=tuned.pixels)  # whatever the run's config means today
     if not data.splits:
         raise ValueError(f"{folder.path} was trained without a test set (DATA.NO_TEST, or none on disk)")
     set_backends(cfg, device)
@@ -207,29 +346,8 @@ def evaluate_run(folder: RunFolder, cfg: CfgNode) -> dict:
         then = (folder.read_result() or {}).get("data", {}).get("contents", {}).get("test")
         if then not in (None, data.contents["test"]):
             logger.warning("note: these test images are not those of %s", folder.result)
-        network = compiled(tuned.model.to(device), cfg, tuned.model)
+        network = compiled(tuned.model.to(device), cfg)
         return evaluate(network, loaders["test"], autocast(cfg, device), padded=cfg.MODEL.COMPILE).as_dict()
-
-
-def choose_device(name: str) -> torch.device:
-    """``DEVICE``: "auto" is a GPU if there is one; each of several processes gets its own.
-
-    Raises:
-        ValueError: a GPU is asked for and there is none, or the name is no device.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and distributed.expected() > 1:
-        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"DEVICE {name!r} is no device: use auto, cpu, cuda or cuda:<n>") from error
-    if device.type not in ("cpu", "cuda"):
-        raise ValueError(f"DEVICE {name!r} is not supported: use auto, cpu, cuda or cuda:<n>")
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"DEVICE {name!r}: torch sees no GPU; use DEVICE auto or cpu")
-    return device
 
 
 def summary(result: dict) -> str:
@@ -243,111 +361,3 @@ def summary(result: dict) -> str:
         f"result: {said}, {parameters['trained'] - parameters['head']:,} trained parameters + "
         f"{parameters['head']:,} in the head, {result['cost']['seconds']['train']:.0f} s"
     )
-
-
-def _require_free(cfg: CfgNode, folder: RunFolder, resume: bool) -> None:
-    if folder.result.is_file():
-        raise FileExistsError(
-            f"{folder.path} already holds a result and is not overwritten. Add --resume to see it, or choose another "
-            "OUTPUT_DIR or --run-dir"
-        )
-    if folder.last.is_file() and not resume:
-        raise FileExistsError(
-            f"{folder.path} holds an interrupted run. Add --resume to go on with it, or remove the folder"
-        )
-    if resume:
-        _require_same(cfg, folder)
-
-
-def _require_same(cfg: CfgNode, folder: RunFolder) -> None:
-    if not folder.config.is_file():
-        return
-    try:
-        before = load_cfg_text(folder.config.read_text())
-    except (ValueError, YAMLError) as error:
-        raise ValueError(f"{folder.config} is broken: remove {folder.path} to start again") from error
-    if other := _different(before, cfg, NOT_THE_EXPERIMENT):
-        raise FileExistsError(
-            f"{folder.path} holds a run with another config; choose another --run-dir, or remove it. Different:\n"
-            + differences(before, cfg, other)
-        )
-
-
-def _same_data(folder: RunFolder, data: Data) -> Data:
-    """``data``, with a note if an interrupted run goes on with other images; what it is stands in ``folder.data``.
-
-    Raises:
-        ValueError: it would go on with other classes.
-    """
-    now, notes = data.identity(), []
-    if folder.last.is_file() and folder.data.is_file():
-        before = read_json(folder.data)
-        if (names := before["class_names"]) != now["class_names"]:
-            gone = [name for name in names if name not in now["class_names"]]
-            new = [name for name in now["class_names"] if name not in names]
-            raise ValueError(
-                f"{folder.path} was interrupted with other classes: going on would mix up labels. There "
-                f"were {len(names)}, now there are {len(now['class_names'])}; gone: {', '.join(gone[:5]) or 'none'}, "
-                f"new: {', '.join(new[:5]) or 'none'}. Put the images back, or remove {folder.path}"
-            )
-        notes = before["notes"] + [
-            f"the {name} images are not those with which the run began: {was['images']:,} then, {have['images']:,} now"
-            for name, was in before["splits"].items()
-            if (have := now["splits"].get(name, {"images": 0})) != was
-        ]
-        if before.get("pixels") != now["pixels"]:
-            notes.append("the run began with other pixels: an earlier version prepared images in another way")
-    for note in notes:
-        logger.warning("note: %s", note)
-    if distributed.is_first():
-        write_json(folder.data, now | {"notes": notes})
-    return dataclasses.replace(data, notes=data.notes + notes)
-
-
-def _different(one: CfgNode, other: CfgNode, but: tuple[str, ...]) -> list[str]:
-    """The keys in which two configs differ, those in ``but`` aside."""
-    ours, theirs = flatten(one), flatten(other)
-    return sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key) and key not in but)
-
-
-def differences(before: CfgNode, now: CfgNode, keys: list[str]) -> str:
-    """One line per key: what it was, and what it is now."""
-    old, new = flatten(before), flatten(now)
-    return "\n".join(f"  - {key}: {old.get(key)!r} there, {new.get(key)!r} now" for key in keys)
-
-
-def _announce(cfg: CfgNode, model: TunedViT, data: Data, device: torch.device) -> None:
-    sizes = ", ".join(f"{name} {len(split):,}" for name, split in data.splits.items())
-    logger.info(
-        "data: %s (%s), %d classes, trains on %s", data.task.name, sizes, len(data.class_names), data.train_split
-    )
-    parts = [f"{name} {count:,}" for name, count in model.num_trained().items() if count]
-    logger.info("model: %s on %s, %s; trains %s", cfg.DATA.FEATURE, device, _size(model), ", ".join(parts))
-
-
-def _size(model: TunedViT) -> str:
-    return f"{sum(p.numel() for p in model.vit.parameters()):,} pre-trained parameters"
-
-
-def _parameters(model: TunedViT) -> dict:
-    trained = model.num_trained()
-    return {
-        "trained": sum(trained.values()),
-        "head": trained["head"],
-        "by_part": trained,
-        "backbone": sum(p.numel() for p in model.vit.parameters()),
-    }
-
-
-def _describe(data: Data, corrupt: list[str]) -> dict:
-    return {
-        "task": data.task.name,
-        "metric": data.task.metric,
-        "layout": data.layout,
-        "version": data.version,
-        "notes": data.notes,
-        "train_split": data.train_split,
-        "images": {name: len(split) for name, split in data.splits.items()},
-        "contents": data.contents,
-        "left_out": corrupt,
-    }

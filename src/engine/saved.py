@@ -12,8 +12,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ..configs.checks import CHOICES
 from ..data.pixels import Pixels, pixels_from
+from ..data.presets import DECODERS, DTYPES, INTERPOLATIONS, RESIZES
 
 FORMAT = "vitune 1"
 HEADER = 2**25  # bytes; about 2**20 for a model with 20,000 classes
@@ -162,7 +162,7 @@ def _pixels(content: Any) -> Pixels | None:
     for part in fields(Pixels):
         if part.default is not MISSING and not _alike(value := getattr(pixels, part.name), part.default):
             raise ValueError(f"in its pixels, {part.name} is {str(value)[:200]!r}")
-    choices = {name: CHOICES[f"DATA.{name.upper()}"] for name in ("decoder", "resize", "interpolation", "dtype")}
+    choices = {"decoder": DECODERS, "resize": RESIZES, "interpolation": INTERPOLATIONS, "dtype": DTYPES}
     values = {name: getattr(pixels, name) for name in choices}
     wrong = [f"{name} is {value!r}" for name, value in values.items() if not value or value not in choices[name]]
     wrong += [

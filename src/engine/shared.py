@@ -1,4 +1,4 @@
-"""What runs of one process share: opened data, backbones, compiled networks, and what was found out about a model."""
+"""What runs of one process share: opened data, backbones, compiled networks, and facts about a model."""
 
 import copy
 from collections import OrderedDict
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..configs.config import flatten
 from ..data.loader import Loader
 from ..data.opened import Data, open_data
+from ..models.memo import Memo
 from ..models.vit_backbones.zoo import build_backbone
 from ..models.vit_models import TunedViT, backbone_arguments, build_model, require_methods_fit
 
@@ -22,27 +23,18 @@ T = TypeVar("T")
 KEPT = 2  # of each: runs of one task and backbone come together, tuned ones, then those that are tested
 
 
-class StoppedEarly(Exception):
-    """Whoever watches the run has seen enough of it."""
-
-
 class Shared:
     """Every run of a process may be given the same one; a run with a new one shares nothing.
 
     The results are those of runs on their own: nothing that is kept depends on what a run learned.
-
-    Args:
-        save_seconds: last.ckpt and metrics.jsonl are written after an epoch only if the last time was so long ago.
-        watch: called after every epoch with the rows of metrics.jsonl so far; may raise StoppedEarly.
     """
 
-    def __init__(self, save_seconds: float = 0.0, watch: Callable[[list[dict]], None] = lambda rows: None):
-        self.save_seconds, self.watch = save_seconds, watch
+    def __init__(self):
         self._backbone = lru_cache(KEPT)(build_backbone)
         self._data: OrderedDict[Hashable, Data] = OrderedDict()
         self._loaders: OrderedDict[Hashable, tuple[dict[str, Loader], list[str]]] = OrderedDict()
-        self._known: OrderedDict[Hashable, dict] = OrderedDict()
-        self._compiled: OrderedDict[Hashable, TunedViT] = OrderedDict()
+        self._facts: OrderedDict[Hashable, dict] = OrderedDict()
+        self._compiled: OrderedDict[Hashable, tuple[TunedViT, dict]] = OrderedDict()
         self._fitting: OrderedDict[Hashable, None] = OrderedDict()
 
     def require_methods_fit(self, cfg: CfgNode) -> None:
@@ -68,19 +60,22 @@ class Shared:
 
     def model(
         self, cfg: CfgNode, num_classes: int, device: torch.device, head: dict[str, Tensor] | None = None
-    ) -> TunedViT:
-        """The model as a run starts with it; one of the same form, where that is compiled already."""
+    ) -> tuple[TunedViT, Memo]:
+        """The model as a run starts with it, and what was computed for it before.
+
+        Where a model of the same form is compiled already it is that one, with the new one's values.
+        """
         model = build_model(cfg, num_classes, self._own_backbone, head).to(device)
         data, solver = cfg.DATA, cfg.SOLVER
         keys = [cfg.MODEL, cfg.FREQFIT, data.FEATURE, data.CROPSIZE, data.IMAGE_SIZE, solver.AMP, solver.TF32]
         keys.append(solver.DROP_PATH)
         form = (simplejson.dumps(keys), num_classes, device)
+        fresh, networks = model, {}
         if cfg.MODEL.COMPILE:
-            kept = _kept(self._compiled, form, lambda: model)
-            if kept is not model:
-                model = _start_again(kept, model)
-        model.share(_kept(self._known, (form, cfg.SEED), dict))
-        return model
+            model, networks = _kept(self._compiled, form, lambda: (fresh, {}))
+            if model is not fresh:
+                _start_again(model, fresh)
+        return model, Memo(_kept(self._facts, (form, cfg.SEED), dict), networks)
 
     def untouched(self, cfg: CfgNode, head: dict[str, Tensor], device: torch.device) -> TunedViT:
         """The pre-trained ViT with its zero-shot head, before any method."""
@@ -109,11 +104,11 @@ def _images_of(cfg: CfgNode) -> str:
 
 
 @torch.no_grad()
-def _start_again(kept: TunedViT, fresh: TunedViT) -> TunedViT:
-    """``kept`` with the values of ``fresh``, to the last buffer."""
+def _start_again(kept: TunedViT, fresh: TunedViT) -> None:
+    """Give ``kept`` the values of ``fresh``, to the last buffer."""
     theirs = dict(fresh.named_parameters()) | dict(fresh.named_buffers())
     for name, tensor in (*kept.named_parameters(), *kept.named_buffers()):
         tensor.copy_(theirs[name])
     for param in kept.parameters():
         param.grad = None
-    return kept.train()
+    kept.train()

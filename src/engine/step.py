@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
+from ..models.memo import Memo
 from ..models.sites import blocks
 from ..models.vit_models import TunedViT
 from ..utils import distributed
@@ -72,16 +73,16 @@ class TrainingStep:
         return nullcontext()
 
 
-def compiled(network: nn.Module, cfg: CfgNode, model: TunedViT | None = None) -> nn.Module:
+def compiled(network: nn.Module, cfg: CfgNode, memo: Memo | None = None) -> nn.Module:
     """The network, compiled if ``MODEL.COMPILE`` is set, with ``MODEL.COMPILE_MODE``; once per batch size.
 
     Args:
-        model: the model that the network is a part of; it keeps the compiled network.
+        memo: where the compiled network is kept for later runs with this model.
     """
     if not cfg.MODEL.COMPILE:
         return network
     compile_it = functools.partial(torch.compile, network, mode=cfg.MODEL.COMPILE_MODE, dynamic=False)
-    return model.keep(("compiled", network), compile_it) if model else compile_it()
+    return (memo or Memo()).network(("compiled", network), compile_it)
 
 
 def require_compiler(cfg: CfgNode, device: torch.device) -> None:

@@ -22,9 +22,8 @@ from torch.utils.tensorboard import SummaryWriter
 from ..configs.config import flatten
 from ..utils import distributed
 from ..utils.io import read_json, write_json
-from ..utils.signals import Interrupted
+from ..utils.signals import Interrupted, StoppedEarly
 from .results import RunFolder
-from .shared import StoppedEarly
 
 logger = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import islice
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..configs.checks import rarely_measured
 from ..data.loader import Loader
+from ..models.memo import Memo
 from ..models.vit_models import TunedViT
 from ..solver.ema import Average
 from ..solver.losses import build_loss, class_weights
@@ -29,12 +30,13 @@ from .features import reuse_features
 from .logistic import fit_head
 from .precision import autocast
 from .results import RunFolder
-from .shared import Shared
 from .step import TrainingStep, compiled, over_processes, shard, some_unreached, with_shared_norms
 from .trackers import Trackers
 
 logger = logging.getLogger(__name__)
 
+
+Watch = Callable[[list[dict]], None]  # receives the rows of metrics.jsonl so far
 
 PROGRESS = ("rows", "best", "steps", "epoch_seconds", "losses", "seconds")  # the attributes of Training in last.ckpt
 
@@ -49,8 +51,10 @@ def train(
     loaders: dict[str, Loader],
     run: RunFolder,
     stop: StopSignals | None = None,
-    shared: Shared | None = None,
     trackers: Trackers | None = None,
+    memo: Memo | None = None,
+    watch: Watch | None = None,
+    save_seconds: float = 0.0,
 ) -> dict:
     """Train ``model`` on ``loaders["train"]`` and leave it with the weights to be tested.
 
@@ -59,7 +63,10 @@ def train(
     BEST_TEST_EPOCH, and never selects by it.
 
     Args:
-        trackers: these log every epoch.
+        trackers: TensorBoard and the like, which log every epoch.
+        memo: what earlier runs computed for this model.
+        watch: called after every epoch with the rows of metrics.jsonl so far; may raise StoppedEarly.
+        save_seconds: the shortest time between two writes of last.ckpt and metrics.jsonl after epochs.
 
     Returns:
         the training part of the result: epochs, the best epoch and its validation metrics, seconds; and the ``rows`` of
@@ -67,12 +74,12 @@ def train(
 
     Raises:
         NonFiniteLoss: the loss is infinite or NaN.
-        StoppedEarly: the watcher (``shared.watch``) ended the run.
+        StoppedEarly: ``watch`` raised it.
         Interrupted: a stop signal arrived; the state is in ``run.last``.
     """
     if cfg.SOLVER.OPTIMIZER == "lbfgs":
-        return fit_head(cfg, model, loaders, run, trackers)
-    training = Training(cfg, model, loaders, run, shared or Shared(), trackers)
+        return fit_head(cfg, model, loaders, run, trackers, memo)
+    training = Training(cfg, model, loaders, run, trackers, memo, watch, save_seconds)
     training.resume()
     training.prepare()
     with stop.deferred() if stop else nullcontext():
@@ -96,16 +103,20 @@ class Training:
         model: TunedViT,
         loaders: dict[str, Loader],
         run: RunFolder,
-        shared: Shared,
         trackers: Trackers | None = None,
+        memo: Memo | None = None,
+        watch: Watch | None = None,
+        save_seconds: float = 0.0,
     ):
         self.cfg = cfg
         self.solver = cfg.SOLVER
         self.model = model
+        self.memo = memo or Memo()
         self.run_folder = run
         self.trackers = trackers
-        self.shared = shared
-        self.saved = time.perf_counter()
+        self.watch = watch
+        self.save_seconds = save_seconds
+        self.saved_at = time.perf_counter()
         self.save_took = 0.0
         self.loader = loaders["train"]
         self.val = loaders.get("val")
@@ -127,11 +138,14 @@ class Training:
         self.average = Average(model, self.solver.EMA) if self.solver.EMA else None
         self.rows = []
         self.best = {"epoch": -1, "top1": -1.0, "state": None}
+        self._begin_epoch()
+        self.seconds = {"features": 0.0, "first_step": 0.0, "train": 0.0, "validate": 0.0}
+        self.started = False
+
+    def _begin_epoch(self) -> None:
         self.steps = 0
         self.epoch_seconds = 0.0
         self.losses = torch.zeros(0)
-        self.seconds = {"features": 0.0, "first_step": 0.0, "train": 0.0, "validate": 0.0}
-        self.started = False
 
     def _require_schedule(self) -> None:
         """Check and log what depends on the number of steps in the schedule.
@@ -161,18 +175,19 @@ class Training:
     def prepare(self) -> None:
         """Compute what is constant over epochs, compile the rest, and distribute it over processes."""
         start = time.perf_counter()
-        cfg = self.cfg
         unreached = False
         loaders = {"train": self.loader, "val": self.val, "test": self.test}
         loaders = {name: loader for name, loader in loaders.items() if loader is not None}
-        self.network, loaders = reuse_features(cfg, self.model, loaders, autocast(cfg, self.device))
+        self.network, loaders = reuse_features(
+            self.cfg, self.model, loaders, autocast(self.cfg, self.device), self.memo
+        )
         self.loader, self.val, self.test = (loaders.get(name) for name in ("train", "val", "test"))
         self.seconds["features"] += time.perf_counter() - start
         if distributed.count() > 1 and not self.solver.FSDP:
             self.network = with_shared_norms(self.network, self.device)
             images, _ = next(self.loader.epoch(0, 0, distributed.part()))
             unreached = some_unreached(self.network, images, self.step.trained)
-        self.network = compiled(self.network, cfg, self.model)
+        self.network = compiled(self.network, self.cfg, self.memo)
         self.step.network = over_processes(self.network, self.device, unreached)
 
     # --- stopping and resuming
@@ -189,8 +204,8 @@ class Training:
             save_last(self.run_folder.last, self.model, self.optimizer, self.step.scaler, progress)
         except WriteError as error:
             raise WriteError(f"{error}. Make room there, then continue with --resume") from error
-        self.saved = time.perf_counter()
-        self.save_took = self.saved - start
+        self.saved_at = time.perf_counter()
+        self.save_took = self.saved_at - start
 
     def _stop(self, stop: StopSignals) -> None:
         """Raise Interrupted once rank 0 has written: if a process ends earlier, a scheduler kills the others."""
@@ -239,9 +254,7 @@ class Training:
                 row = {"epoch": epoch + 1, "loss": self._mean_loss(), "lr": lr} | self._validate(epoch) | self._test()
                 row["seconds"] = self.epoch_seconds
                 self.rows.append(row)
-                self.steps = 0
-                self.epoch_seconds = 0.0
-                self.losses = torch.zeros(0)
+                self._begin_epoch()
                 self._report(row)
                 stopping = any(distributed.gather(bool(stop.received)))
                 last = len(self.rows) == self.epochs
@@ -250,13 +263,14 @@ class Training:
                     self.save()
                 if stopping:
                     self._stop(stop)
-                self.shared.watch(self.rows)
+                if self.watch:
+                    self.watch(self.rows)
         self._write_metrics()  # in case training ended before the planned last epoch
 
     def _save_is_due(self) -> bool:
         """Whether last.ckpt is old enough to rewrite, so that writing takes at most a tenth of the time."""
-        age = time.perf_counter() - self.saved
-        return any(distributed.gather(age >= max(self.shared.save_seconds, 9 * self.save_took)))
+        age = time.perf_counter() - self.saved_at
+        return any(distributed.gather(age >= max(self.save_seconds, 9 * self.save_took)))
 
     def _write_metrics(self) -> None:
         if distributed.is_first():

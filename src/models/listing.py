@@ -5,7 +5,6 @@ from fvcore.common.config import CfgNode
 
 from .families import FAMILIES
 from .method import Method
-from .methods.spt import SPT
 from .vit_backbones.zoo import architecture
 from .vit_models import METHODS, SHORTHANDS, TunedViT, config_name, parse
 
@@ -29,11 +28,12 @@ def methods_table(cfg: CfgNode) -> str:
 
 def _count(name: str, method: type[Method], cfg: CfgNode, feature: str, size: tuple[int, int]) -> str:
     """Trained parameters without the head; a dash where the method does not fit the backbone."""
-    if issubclass(method, SPT):
-        return f"≈ {1e6 * cfg.MODEL[config_name(name)].BUDGET:,.0f}"
     model = cfg.MODEL.clone()
     model.defrost()
-    model.SIDE.WEIGHTS = ""  # counting needs no files
+    keys = model.get(config_name(name), CfgNode())
+    if budget := method.budget(keys):
+        return f"≈ {budget:,.0f}"
+    keys.update(method.without_files_to_count)
     with torch.device("meta"):
         try:
             trained = TunedViT(architecture(feature, size), parse(name), model, 2).num_trained()

@@ -16,9 +16,10 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from .method import wires
+from .taps import Keep
 from .vit_models import TunedViT
 
-IDLE = (nn.Dropout, DropPath, nn.Identity)  # taps that do nothing in eval mode
+IDLE = (nn.Dropout, DropPath, nn.Identity, Keep)  # taps that change nothing in eval mode
 
 
 @torch.no_grad()
@@ -77,9 +78,11 @@ def _measure(op: nn.Module, taps: list, where: str) -> tuple[Tensor, Tensor]:
         return _measure_linear(op)
     if isinstance(op, nn.Conv2d):
         return _measure_conv(op)
-    if isinstance(op, nn.LayerNorm) and all(verb == "after" for _, verb, _ in taps):
+    if isinstance(op, nn.LayerNorm):
+        if any(verb != "after" for _, verb, _ in taps):
+            raise ValueError(f"{where} is a {type(op).__name__}, which cannot take up what is done to its input")
         return _measure_norm(op, [tap for _, _, tap in reversed(taps)])
-    raise ValueError(f"{where} is a {type(op).__name__}, which has no weight to fold this into")
+    raise ValueError(f"{where} is a {type(op).__name__}, not a linear map, convolution or norm that could take this up")
 
 
 def _measure_linear(op):

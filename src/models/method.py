@@ -70,9 +70,15 @@ class Method(nn.Module):
     paper = ""
     learns = ""
     folds = False
+    # Whether the folded network has more blocks than the ViT: beside end2end, which can learn the rest, it adds these.
+    adds_blocks = False
     # Whether it also works on networks without one sequence of tokens (Swin, ConvNeXt): it asks for modules by role,
     # never for tokens or a grid.
     for_any_backbone = False
+    # Whether training starts at the pre-trained model, with the default keys. Some papers start at random values.
+    starts_pretrained = True
+    # Keys to use where the model is only counted, in place of files.
+    without_files_to_count: dict[str, Any] = {}  # noqa: RUF012
     # The learning rate that suits it with AdamW, for SOLVER.BASE_LR -1: 0.001 unless pictures showed another.
     adamw_lr = 0.001
     # Whether the ViT's own dropout and drop-path act during training. VPT keeps a frozen encoder in eval mode.
@@ -128,6 +134,11 @@ class Method(nn.Module):
     def num_features(self, dim: int) -> int:
         """Width of what the head sees when the ViT's pooled features have ``dim`` channels."""
         return dim
+
+    @classmethod
+    def budget(cls, cfg: CfgNode) -> float:
+        """About how many parameters it trains, where the data decide it; 0: as many as it has when it is attached."""
+        return 0.0
 
     def features(self, pooled: Tensor) -> Tensor:
         """What the head sees: (B, dim) -> (B, num_features(dim))."""

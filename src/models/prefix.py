@@ -15,6 +15,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from .families import family_of
 from .families.base import Stage
+from .memo import Memo
 from .method import wires
 from .sites import blocks
 from .taps import Reader
@@ -79,10 +80,18 @@ class Prefix:
         example: records of the images that it was found with.
     """
 
-    def __init__(self, model: TunedViT, inside: list[Stage], rest: list[Stage], readers: list[Reader], images: Tensor):
+    def __init__(
+        self,
+        model: TunedViT,
+        inside: list[Stage],
+        rest: list[Stage],
+        readers: list[Reader],
+        images: Tensor,
+        memo: Memo,
+    ):
         self.name = inside[-1].name if rest else "the pooled features"
         self.stages, self.readers = inside, readers
-        self.layout, order, self.example = model.once(("records up to", self.name), lambda: self._look(images))
+        self.layout, order, self.example = memo.fact(("records up to", self.name), lambda: self._look(images))
         self.suffix = Suffix(model, rest, [readers[i] for i in order], self.layout)
 
     def _look(self, images: Tensor) -> tuple[Layout, list[int], Tensor]:
@@ -131,12 +140,14 @@ class Suffix(nn.Module):
 
 
 @torch.no_grad()
-def frozen_prefix(model: TunedViT, images: Tensor) -> Prefix | None:
+def frozen_prefix(model: TunedViT, images: Tensor, memo: Memo | None = None) -> Prefix | None:
     """The longest frozen prefix of ``model``, which ends in eval mode; None: there is none with a block in it.
 
     Args:
         images: two or more (B, 3, H, W), from which sizes are taken and on which both parts must be what the model is.
+        memo: where facts about the prefix are kept for the next model that starts as this one does.
     """
+    memo = memo or Memo()
     model.eval()
     chain, acting, reading = family_of(model.vit).stages(model.vit), _acting(model), _reading(model)
     if any(not any(stage.has(name) for stage in chain) for name in (*acting, *(site for site, _ in reading))):
@@ -146,13 +157,13 @@ def frozen_prefix(model: TunedViT, images: Tensor) -> Prefix | None:
     if not any(stage.has(block) for stage in inside for block in blocks(model.vit)):
         return None  # nothing worth keeping
     readers = [tap for site, tap in reading if any(stage.has(site) for stage in inside)]
-    prefix = Prefix(model, inside, rest, readers, images)
+    prefix = Prefix(model, inside, rest, readers, images, memo)
 
     def agrees() -> bool:
         expected, found = model(images), prefix.suffix(prefix.example)
         return bool((found - expected).abs().max() <= 1e-3 * expected.abs().max())
 
-    return prefix if model.once(("agrees up to", prefix.name), agrees) else None
+    return prefix if memo.fact(("agrees up to", prefix.name), agrees) else None
 
 
 def _acting(model: TunedViT) -> set[str]:

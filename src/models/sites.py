@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from timm.layers import RmsNorm, RmsNorm2d, SimpleNorm, SimpleNorm2d
 from torch import nn
 
+from ..configs.keys import Key, some_of
 from .families import family_of
 from .method import DoesNotFit, Method
 from .taps import FromKept, Keep
@@ -126,32 +127,13 @@ def input_problems(text: str, sites: list[str]) -> list[str]:
     return [f"INPUT is {text!r}; known: 'norm', 'residual', and one for each of SITES, such as 'norm,residual'"]
 
 
-def site_problems(sites: list[str]) -> list[str]:
-    """What is wrong with a key SITES."""
-    if sites and set(sites) <= set(BRANCHES):
-        return []
-    return [f"SITES is {sites}; choose from {', '.join(BRANCHES)}"]
+def targets(default: Iterable[str], choices: Iterable[str] = TARGETS) -> Key:
+    """A key TARGETS: linear maps of every block."""
+    return some_of(list(default), choices, filled=True, distinct=True)
 
 
-def target_problems(targets: list, known: Iterable[str] = ()) -> list[str]:
-    """What is wrong with a key TARGETS.
-
-    Args:
-        known: the only targets there are, where a method cannot adapt any module.
-    """
-    targets, choices = list(map(str, targets)), ", ".join(TARGETS)
-    problems = []
-    if known and (unknown := [target for target in targets if target not in known]):
-        problems.append(f"TARGETS has {', '.join(unknown)}; known: {choices}")
-    if len(set(targets)) < len(targets):
-        problems.append(f"TARGETS names a target twice: {', '.join(targets)}")
-    if not targets:
-        problems.append(f"TARGETS is empty; choose from {choices}")
-    if "attn.qkv" in targets and set(targets) & set(THIRDS):
-        problems.append("TARGETS names attn.qkv and a part of it: choose one")
-    return problems
-
-
-def dropout_problems(dropout: float) -> list[str]:
-    """What is wrong with a key DROPOUT."""
-    return [] if 0 <= dropout < 1 else [f"DROPOUT is {dropout}; it must be in [0, 1)"]
+def target_problems(names: list[str]) -> list[str]:
+    """What is wrong with a key TARGETS as a whole."""
+    if "attn.qkv" in names and set(names) & set(THIRDS):
+        return ["TARGETS names attn.qkv and a part of it: choose one"]
+    return []

@@ -1,14 +1,13 @@
 """The tuned model: one frozen timm ViT, the methods attached to it, and a new head."""
 
-import difflib
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
 
 import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
+from ..configs.methods import config_name, method_keys, parse
 from .drop_path import set_drop_path
 from .families import tokens_of
 from .families.base import Tokens
@@ -36,8 +35,6 @@ from .methods.vqt import VQT
 from .pooling import set_pool
 from .vit_backbones.fit import misfits
 from .vit_backbones.zoo import architecture, build_backbone, norm_of_all
-
-T = TypeVar("T")
 
 # To add a method: write src/models/methods/<name>.py and add its line here. Nothing else changes.
 # Order is nesting, from the outside in: a method's taps go around those of the methods below it.
@@ -89,75 +86,11 @@ SHORTHANDS: dict[str, tuple[str, dict]] = {
     "prompt-noupdate": ("prompt", {"FROZEN": True}),
 }
 
-# Methods that only train weights of the ViT or fold into them: beside "end2end" they add nothing.
-LEARNED_BY_END2END = {
-    *("ssf", "lora", "spt_lora", "fact_tt", "fact_tk", "repadapter", "difffit", "rlrr", "peft", "boft", "vera", "fft"),
-    *("tinytl-bias", "layernorm", "partial", "attention_tuning", "mlp_tuning", "block_tuning", "cls"),
-}
-
 # What does not go together, and why.
 REFUSED = {
     ("vqt", "convpass"): "vqt's queries pass the MLP without the patches, and convpass needs the patches' grid there",
     ("spt_lora", "spt_adapter"): "both spend a budget on the same weights, each by an allocation of its own",
 }
-
-
-def config_name(method: str) -> str:
-    """The node of a method's keys under ``MODEL``: "tinytl-bias" -> "TINYTL_BIAS"."""
-    return method.upper().replace("-", "_")
-
-
-def method_keys(cfg: CfgNode, method: str, implied: dict) -> CfgNode:
-    """The keys of one method, from the node ``MODEL``, with those that a shorthand such as "partial-2" implies."""
-    keys = cfg.get(config_name(method), CfgNode()).clone()
-    keys.defrost()
-    keys.update(implied)
-    return keys
-
-
-def parse(transfer_type: str, freqfit: str = "") -> dict[str, dict]:
-    """The methods that ``MODEL.TRANSFER_TYPE`` and ``FREQFIT`` name, in METHODS order, with the keys they imply.
-
-    ``parse("lora+partial-2", "freqfit")`` is ``{"freqfit": {}, "lora": {}, "partial": {"NUM_BLOCKS": 2}}``.
-
-    Raises:
-        ValueError: an unknown method, one named twice, or a combination that makes no sense.
-    """
-    wanted = {}
-    for name in (part.strip() for part in transfer_type.split("+")):
-        if name == "linear":
-            continue
-        method, keys = SHORTHANDS.get(name, (name, {}))
-        if name.startswith("partial-") and name[len("partial-") :].isdecimal():
-            method, keys = "partial", {"NUM_BLOCKS": int(name[len("partial-") :])}
-        if method not in METHODS:
-            known = ["linear", *METHODS, *SHORTHANDS, "partial-<k>"]
-            near = difflib.get_close_matches(name, known, n=1)
-            raise ValueError(
-                f"unknown method {name!r} in MODEL.TRANSFER_TYPE {transfer_type!r}"
-                f"{f'; did you mean {near[0]}?' if near else ''}; known: {', '.join(known)}"
-            )
-        if method in wanted:
-            raise ValueError(f"MODEL.TRANSFER_TYPE {transfer_type!r} names {method} twice")
-        wanted[method] = keys
-    if freqfit:
-        if freqfit not in FREQFIT_METHODS:
-            raise ValueError(f"unknown FREQFIT {freqfit!r}; known: None, {', '.join(FREQFIT_METHODS)}")
-        wanted.setdefault(FREQFIT_METHODS[freqfit], {})
-    if "end2end" in wanted and (redundant := LEARNED_BY_END2END & set(wanted)):
-        raise ValueError(
-            f"MODEL.TRANSFER_TYPE {transfer_type!r}: end2end trains every weight, so {', '.join(sorted(redundant))} "
-            "adds nothing it could not learn; name one of them alone"
-        )
-    for names, reason in REFUSED.items():
-        if set(names) <= wanted.keys():
-            raise ValueError(f"MODEL.TRANSFER_TYPE {transfer_type!r}: {reason}; name one of them")
-    return {name: wanted[name] for name in METHODS if name in wanted}
-
-
-def suited_lr(methods: Iterable[str]) -> float:
-    """The learning rate of AdamW that suits these methods together; 0.03 for the head alone."""
-    return min((METHODS[name].adamw_lr for name in methods), default=0.03)
 
 
 class TunedViT(nn.Module):
@@ -200,64 +133,33 @@ class TunedViT(nn.Module):
             drop_path = drop_path or METHODS[name].drop_path(keys)
         self.drop_paths = set_drop_path(vit, drop_path) if drop_path else []
         self.sites = connect(vit, self.methods)
-        self.strength = 1.0  # of the methods, see scale_methods
         for name, param in vit.named_parameters():
             param.requires_grad = any(m.trains(name, param) for m in self.methods.values())
         dim = vit.head_hidden_size  # of what the head sees: behind a ConvNeXt's hidden layer, where it has one
         for method in self.methods.values():
             dim = method.num_features(dim)
         self.num_classes = num_classes
+        self.cfg: CfgNode | None = None  # the whole config, where code builds a model in memory to save it later
         self.head = build_head(dim, num_classes, cfg, head)
         self.vit.eval()  # all of it, what methods put into it too
         self.train()
-        self._known: dict[Hashable, Any] | None = None
-        self._kept: dict[Hashable, Any] = {}
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.features(images))
 
     def features(self, images: Tensor) -> Tensor:
         """What the head sees: images (B, 3, H, W) -> (B, D)."""
-        pooled = self.pooled(images)
-        if self.strength != 1 and self._changes_tokens:
-            with self._without_methods():
-                pooled = self.pooled(images).lerp(pooled, self.strength)
-        return self.joined(pooled)
+        return self.joined(self.pooled(images))
 
     def pooled(self, images: Tensor) -> Tensor:
-        """The ViT's own features: (B, 3, H, W) -> (B, dim), behind its final norm."""
+        """The ViT's own features, after its final norm: (B, 3, H, W) -> (B, dim)."""
         return self.vit.forward_head(self.vit.forward_features(images), pre_logits=True)
 
     def joined(self, pooled: Tensor) -> Tensor:
         """The ViT's pooled features (B, dim) with what methods make of them, and add: (B, D)."""
         for method in self.methods.values():
-            joined = method.features(pooled)
-            if self.strength != 1:
-                same, added = joined.tensor_split([pooled.shape[1]], dim=1)
-                joined = torch.cat((pooled.lerp(same, self.strength), self.strength * added), dim=1)
-            pooled = joined
+            pooled = method.features(pooled)
         return pooled
-
-    def scale_methods(self, strength: float) -> None:
-        """Do so much of what methods do: 0 is the ViT without them, 1 all of it. See wise.py."""
-        self.strength = strength
-        for site in self.sites.values():
-            site.strength = 1.0 if self._changes_tokens else strength
-
-    @property
-    def _changes_tokens(self) -> bool:
-        return any(site.changes_tokens for site in self.sites.values())
-
-    @contextmanager
-    def _without_methods(self) -> Iterator[None]:
-        """Inside, no tap does anything."""
-        for site in self.sites.values():
-            site.idle = True
-        try:
-            yield
-        finally:
-            for site in self.sites.values():
-                site.idle = False
 
     def train(self, mode: bool = True) -> "TunedViT":
         """As always, but a frozen ViT stays in eval mode: its dropout and drop-path act only if a method says so, or
@@ -271,28 +173,6 @@ class TunedViT(nn.Module):
         for module in self.drop_paths:
             module.training = mode
         return self
-
-    def __getstate__(self) -> dict:
-        """Of a copy: it shares and keeps nothing."""
-        return self.__dict__ | {"_known": None, "_kept": {}}
-
-    def share(self, known: dict[Hashable, Any]) -> None:
-        """Let ``once`` use what is known of other models that start as this one does."""
-        self._known = known
-
-    def once(self, what: Hashable, compute: Callable[[], T]) -> T:
-        """``compute()``, which finds something about the model as it starts, unless it is shared and known."""
-        if self._known is None:
-            return compute()
-        if what not in self._known:
-            self._known[what] = compute()
-        return self._known[what]
-
-    def keep(self, what: Hashable, make: Callable[[], T]) -> T:
-        """``make()``, a network made of this model's own modules; the same one every time."""
-        if what not in self._kept:
-            self._kept[what] = make()
-        return self._kept[what]
 
     def tuned_state_dict(self) -> dict[str, Tensor]:
         """All that differs from the pre-trained ViT: methods and head whole, and the ViT's trained parameters."""

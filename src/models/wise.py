@@ -11,14 +11,63 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .vit_models import TunedViT
 
 
+class Halfway(nn.Module):
+    """``model`` with only ``strength`` of what its methods do; images (B, 3, H, W) -> logits.
+
+    Its sites do so themselves where no tap changes the number of tokens, see ``between``.
+    """
+
+    def __init__(self, model: TunedViT, strength: float):
+        super().__init__()
+        self.model = model
+        self.strength = strength
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model.head(self.features(images))
+
+    def features(self, images: Tensor) -> Tensor:
+        """What the head sees: images (B, 3, H, W) -> (B, D)."""
+        if self.strength == 1:
+            return self.model.features(images)
+        pooled = self.model.pooled(images)
+        if changes_tokens(self.model):
+            with without_methods(self.model):
+                pooled = self.model.pooled(images).lerp(pooled, self.strength)
+        for method in self.model.methods.values():
+            same, added = method.features(pooled).tensor_split([pooled.shape[1]], dim=1)
+            pooled = torch.cat((pooled.lerp(same, self.strength), self.strength * added), dim=1)
+        return pooled
+
+
+def changes_tokens(model: TunedViT) -> bool:
+    """Whether a tap changes the number of tokens."""
+    return any(site.changes_tokens for site in model.sites.values())
+
+
 @contextmanager
-def between(model: TunedViT, start: dict[str, Tensor], alpha: float, head_alpha: float | None = None) -> Iterator[None]:
-    """Inside, ``model`` is ``alpha`` of the way from the pre-trained model (0) to itself (1).
+def without_methods(model: TunedViT) -> Iterator[None]:
+    """Inside, no tap does anything."""
+    for site in model.sites.values():
+        site.idle = True
+    try:
+        yield
+    finally:
+        for site in model.sites.values():
+            site.idle = False
+
+
+@contextmanager
+def between(
+    model: TunedViT, start: dict[str, Tensor], alpha: float, head_alpha: float | None = None
+) -> Iterator[Halfway]:
+    """A network that is ``alpha`` of the way from the pre-trained model (0) to ``model`` (1).
+
+    It borrows the weights of ``model``, which is itself again after the ``with`` block.
 
     Args:
         start: the pre-trained values of the ViT's trained parameters, "vit.norm.weight", and of a head to start from,
@@ -39,10 +88,12 @@ def between(model: TunedViT, start: dict[str, Tensor], alpha: float, head_alpha:
             for name, value in start.items():
                 weight = alpha if head_alpha is None or not name.startswith("head.") else head_alpha
                 own[name].copy_(value.to(own[name]).lerp(tuned[name], weight))
-        model.scale_methods(alpha)
-        yield
+        for site in model.sites.values():
+            site.strength = 1.0 if changes_tokens(model) else alpha
+        yield Halfway(model, alpha)
     finally:
         with torch.no_grad():
             for name, value in tuned.items():
                 own[name].copy_(value)
-        model.scale_methods(1.0)
+        for site in model.sites.values():
+            site.strength = 1.0

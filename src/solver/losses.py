@@ -1,5 +1,7 @@
 """Losses normalised as in VPT: a sum over the batch divided by its size, regardless of class weights."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -26,7 +28,9 @@ class SoftmaxLoss:
 class SigmoidLoss:
     """Binary cross-entropy of every class, summed, / B. targets: (B,) class indices or (B, C) of ones and zeros."""
 
-    def __init__(self, class_weights: Tensor | None = None):
+    def __init__(self, class_weights: Tensor | None = None, label_smoothing: float = 0.0):
+        if label_smoothing:
+            raise ValueError("label smoothing is for the softmax loss")
         self.class_weights = class_weights
 
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
@@ -38,20 +42,28 @@ class SigmoidLoss:
         return losses.sum() / len(targets)
 
 
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+# SOLVER.LOSS -> what builds it from class weights and label smoothing.
+LOSSES: dict[str, Callable[[Tensor | None, float], Loss]] = {"softmax": SoftmaxLoss, "sigmoid": SigmoidLoss}
+
+# DATA.CLASS_WEIGHTS_TYPE -> the power of a class's number of images that it weighs with; None: all weigh the same.
+CLASS_WEIGHTS: dict[str, float | None] = {"none": None, "inv": -1.0, "inv_sqrt": -0.5}
+
+
 def class_weights(labels: np.ndarray, num_classes: int, kind: str) -> Tensor | None:
     """One weight per class, with mean one: "inv" ~ 1 / images, "inv_sqrt" ~ 1 / sqrt(images); None for "none".
 
     VPT counts the set of labels instead of the labels, so its weights are always one. A class without images has weight
     zero.
     """
-    if kind == "none":
+    if (power := CLASS_WEIGHTS[kind]) is None:
         return None
     counts = np.bincount(labels, minlength=num_classes).astype(float)
-    power = {"inv": -1.0, "inv_sqrt": -0.5}[kind]
     weights = np.power(counts, power, out=np.zeros_like(counts), where=counts > 0)
     return torch.from_numpy(weights / weights.sum() * num_classes).float()
 
 
-def build_loss(kind: str, weights: Tensor | None, label_smoothing: float) -> SoftmaxLoss | SigmoidLoss:
+def build_loss(kind: str, weights: Tensor | None, label_smoothing: float) -> Loss:
     """``SOLVER.LOSS`` by name."""
-    return SigmoidLoss(weights) if kind == "sigmoid" else SoftmaxLoss(weights, label_smoothing)
+    return LOSSES[kind](weights, label_smoothing)

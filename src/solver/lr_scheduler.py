@@ -1,8 +1,32 @@
 """Learning rate over time: a linear warm-up, then half a cosine, as in VPT or as in timm."""
 
 import math
+from collections.abc import Callable
 
 from fvcore.common.config import CfgNode
+
+
+def _cosine(base_lr: float, min_lr: float, warmup: float, total: float, at: float) -> float:
+    """Half a cosine that begins after the warm-up."""
+    progress = (at - warmup) / max(1, total - warmup)
+    return min_lr + (base_lr - min_lr) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def _timm_cosine(base_lr: float, min_lr: float, warmup: float, total: float, at: float) -> float:
+    """Half a cosine that begins with the run: the warm-up takes the place of its first part."""
+    return _cosine(base_lr, min_lr, 0, total, at)
+
+
+def _constant(base_lr: float, min_lr: float, warmup: float, total: float, at: float) -> float:
+    return base_lr
+
+
+# SOLVER.SCHEDULER -> the learning rate after the warm-up.
+SCHEDULES: dict[str, Callable[[float, float, float, float, float], float]] = {
+    "cosine": _cosine,
+    "timm": _timm_cosine,
+    "constant": _constant,
+}
 
 
 def learning_rate(
@@ -22,11 +46,7 @@ def learning_rate(
     """
     if at < warmup:
         return warmup_lr + (base_lr - warmup_lr) * at / max(1, warmup)
-    if kind == "constant":
-        return base_lr
-    start = 0 if kind == "timm" else warmup
-    progress = (at - start) / max(1, total - start)
-    return min_lr + (base_lr - min_lr) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    return SCHEDULES[kind](base_lr, min_lr, warmup, total, at)
 
 
 class Schedule:

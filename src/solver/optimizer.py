@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from fnmatch import fnmatch
 from itertools import chain
 
@@ -19,6 +19,26 @@ Named = Iterable[tuple[str, nn.Parameter]]
 Rules = tuple[float, float]  # (multiple of the learning rate, weight decay)
 
 
+def _sgd(groups: list[dict], solver: CfgNode, fused: bool | None) -> torch.optim.Optimizer:
+    return torch.optim.SGD(groups, solver.BASE_LR, momentum=solver.MOMENTUM, fused=fused)
+
+
+def _adam(groups: list[dict], solver: CfgNode, fused: bool | None) -> torch.optim.Optimizer:
+    return torch.optim.Adam(groups, solver.BASE_LR, eps=solver.EPS or 1e-8, fused=fused)
+
+
+def _adamw(groups: list[dict], solver: CfgNode, fused: bool | None) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(groups, solver.BASE_LR, eps=solver.EPS or 1e-6, fused=fused)
+
+
+# SOLVER.OPTIMIZER -> what builds it. "lbfgs", which trains by no steps, is engine/logistic.py's.
+OPTIMIZERS: dict[str, Callable[[list[dict], CfgNode, bool | None], torch.optim.Optimizer]] = {
+    "sgd": _sgd,
+    "adam": _adam,
+    "adamw": _adamw,
+}
+
+
 def build_optimizer(
     named: Named, solver: CfgNode, fused: bool = False, model: TunedViT | None = None
 ) -> torch.optim.Optimizer:
@@ -32,11 +52,7 @@ def build_optimizer(
         {"params": list(params.values()), "lr": solver.BASE_LR * scale, "lr_scale": scale, "weight_decay": decay}
         for (scale, decay), params in parameter_groups(named, solver, model).items()
     ]
-    if solver.OPTIMIZER == "sgd":
-        return torch.optim.SGD(groups, solver.BASE_LR, momentum=solver.MOMENTUM, fused=fused or None)
-    if solver.OPTIMIZER == "adam":
-        return torch.optim.Adam(groups, solver.BASE_LR, eps=solver.EPS or 1e-8, fused=fused or None)
-    return torch.optim.AdamW(groups, solver.BASE_LR, eps=solver.EPS or 1e-6, fused=fused or None)
+    return OPTIMIZERS[solver.OPTIMIZER](groups, solver, fused or None)
 
 
 def parameter_groups(
@@ -61,17 +77,31 @@ def _is_bias(name: str) -> bool:
     return "bias" in name.rsplit(".", 1)[-1]
 
 
+def _vpt_decays(name: str, param: nn.Parameter, solver: CfgNode, model: TunedViT | None) -> bool:
+    """All that trains but the head's last bias; with adamw, but every bias."""
+    return not _is_bias(name) if solver.OPTIMIZER == "adamw" else name != LAST_BIAS
+
+
+def _timm_decays(name: str, param: nn.Parameter, solver: CfgNode, model: TunedViT | None) -> bool:
+    """As timm's param_groups_weight_decay."""
+    spared = getattr(model.vit, "no_weight_decay", set)() if model is not None else ()
+    return param.ndim > 1 and not name.endswith(".bias") and not any(fnmatch(name, f"vit.{n}") for n in spared)
+
+
+# SOLVER.DECAY -> whether a parameter of this name decays. "auto" asks its method first, then is "vpt".
+DECAYS: dict[str, Callable[[str, nn.Parameter, CfgNode, TunedViT | None], bool]] = {
+    "vpt": _vpt_decays,
+    "timm": _timm_decays,
+    "all": lambda name, param, solver, model: True,
+    "none": lambda name, param, solver, model: False,
+}
+
+
 def _decays(name: str, param: nn.Parameter, solver: CfgNode, model: TunedViT | None) -> bool:
     """Whether ``param`` decays, according to SOLVER.DECAY."""
-    kind = solver.DECAY
-    if kind == "auto" and model is not None and (decays := model.decays(name, param)) is not None:
-        return decays
-    if kind == "timm":  # as in its param_groups_weight_decay
-        spared = getattr(model.vit, "no_weight_decay", set)() if model is not None else ()
-        return param.ndim > 1 and not name.endswith(".bias") and not any(fnmatch(name, f"vit.{n}") for n in spared)
-    if kind in ("all", "none"):
-        return kind == "all"
-    return not _is_bias(name) if solver.OPTIMIZER == "adamw" else name != LAST_BIAS
+    own = model.decays(name, param) if solver.DECAY == "auto" and model is not None else None
+    rule = DECAYS["vpt" if solver.DECAY == "auto" else solver.DECAY]
+    return rule(name, param, solver, model) if own is None else own
 
 
 def layer_scales(model: TunedViT, decay: float) -> dict[str, float]:

@@ -15,22 +15,14 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from .launch import expected
+
 # How long to wait for a process that hangs; one that dies is noticed at once.
 PATIENCE = timedelta(minutes=30)
 
 
 class ProcessLost(OSError):
     """Another process of this run has ended."""
-
-
-def expected() -> int:
-    """The number of processes according to the environment."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def expected_rank() -> int:
-    """The rank of this process according to the environment."""
-    return int(os.environ.get("RANK", "0"))
 
 
 def rank() -> int:

@@ -4,7 +4,7 @@ import logging
 import sys
 from pathlib import Path
 
-from . import distributed
+from .launch import expected_rank
 from .progress import tqdm
 
 
@@ -34,7 +34,7 @@ def setup_logging(level: int = logging.INFO, terminal: bool = True, only: str = 
         only: print only lines of loggers below this name, as many runs would print too many.
         stderr: print to stderr, because results go to stdout.
     """
-    if distributed.expected_rank() > 0:
+    if expected_rank() > 0:
         level = logging.ERROR
     root = logging.getLogger()
     if not terminal:

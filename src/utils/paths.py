@@ -17,6 +17,12 @@ def expand(text: str) -> str:
     return expanded
 
 
+def user_cache() -> Path:
+    """$XDG_CACHE_HOME/vitune, or ~/.cache/vitune; for users without a home folder, a place that keeps nothing."""
+    place = os.path.expanduser(os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "vitune"))
+    return Path(os.devnull, "no home folder") if place.startswith("~") else Path(place)
+
+
 def given_path(text: str) -> Path:
     """A path from the command line: ``--to=~/x``."""
     try:

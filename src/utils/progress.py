@@ -2,7 +2,7 @@
 
 from tqdm import tqdm as _tqdm
 
-from . import distributed
+from .launch import expected_rank
 
 
 class tqdm(_tqdm):
@@ -10,4 +10,4 @@ class tqdm(_tqdm):
 
     def __init__(self, *args, **settings):
         # Otherwise TQDM_DISABLE applies, as always.
-        super().__init__(*args, **({"disable": True} if distributed.expected_rank() > 0 else {}) | settings)
+        super().__init__(*args, **({"disable": True} if expected_rank() > 0 else {}) | settings)

@@ -11,6 +11,10 @@ REQUEUE = 75
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)  # Slurm's --signal often sends the last
 
 
+class StoppedEarly(Exception):
+    """The caller that watches a run has seen enough of it."""
+
+
 class Interrupted(KeyboardInterrupt):
     """A signal told this process to stop; the message names it."""
 

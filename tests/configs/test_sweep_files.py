@@ -102,7 +102,7 @@ def test_a_wrong_value_in_a_file_is_found(tmp_path):
     path = tmp_path / "broken.yaml"
     section = "{OVER: {DATA.NAME: [natural]}, TUNE: {SOLVER.BASE_LR: [1, -1]}}"
     path.write_text(f"_BASE_: {ROOT / 'configs/vtab.yaml'}\nSWEEP: {section}\n")
-    with pytest.raises(ConfigError, match=r"SOLVER.BASE_LR is -1"):
+    with pytest.raises(ConfigError, match=r"SOLVER.BASE_LR -1 is for"):
         Plan(shortened(load_sweep(path)))
 
 

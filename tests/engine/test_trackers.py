@@ -15,10 +15,9 @@ from src.configs.config import load_cfg
 from src.engine import trackers, trainer
 from src.engine.results import RunFolder, run_folder
 from src.engine.run import run
-from src.engine.shared import Shared, StoppedEarly
 from src.utils import distributed
 from src.utils.io import read_json, read_json_lines
-from src.utils.signals import Interrupted
+from src.utils.signals import Interrupted, StoppedEarly
 
 SETTINGS = [*QUICK, "MODEL.TRANSFER_TYPE", "linear", "DATA.BATCH_SIZE", "50"]
 
@@ -187,7 +186,7 @@ def test_how_a_run_ended_is_told(tmp_path, mlflow):
 
     cfg = load_cfg("", [*SETTINGS, "MLFLOW", "sqlite:///runs.db"])
     with pytest.raises(StoppedEarly):
-        run(cfg, RunFolder(tmp_path / "stopped"), shared=Shared(watch=watch))
+        run(cfg, RunFolder(tmp_path / "stopped"), watch=watch)
     with pytest.raises(FloatingPointError):
         run(load_cfg("", [*SETTINGS, "MLFLOW", "x", "SOLVER.BASE_LR", "1e30"]), RunFolder(tmp_path / "diverged"))
     assert [told["status"][-1] for told in mlflow.runs.values()] == ["KILLED", "FAILED"]

@@ -254,7 +254,7 @@ def test_taps_of_other_methods_see_what_peft_computes(images):
         (["TYPE", "LORA", "KWARGS", "{'modules_to_save': ['head']}"], "other methods train whole modules"),
         (["TYPE", "IA3", "KWARGS", "{'feedforward_modules': ['fc3']}"], "subset"),
         (["TARGETS", "attn.qkv,attn.q"], "attn.qkv and a part of it"),
-        (["TARGETS", "[]"], "TARGETS is empty"),
+        (["TARGETS", "[]"], "it must not be empty"),
         (["TYPE", "VBLORA", "KWARGS", "{'save_only_topk_weights': True}"], "needed to go on with an interrupted run"),
         (["LOAD", "somewhere", "KWARGS.r", "8"], "leave KWARGS empty"),
     ],

@@ -18,7 +18,9 @@ from timm.models.convnext import ConvNeXt
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import ParallelScalingBlock, ResPostBlock
 
-from src.configs.config import get_cfg
+from src.configs.config import ConfigError, get_cfg, model_cfg
+from src.configs.keys import declared
+from src.configs.methods import config_name
 from src.engine import sensitivity
 from src.models.families.base import Tokens
 from src.models.merge import merged_state_dict
@@ -33,9 +35,6 @@ from src.models.vit_backbones.zoo import MODEL_ZOO, create_vit, set_dropout
 from src.models.vit_models import METHODS, TunedViT, parse
 from src.models.wise import between
 
-# Not the pre-trained model at the start, by the papers' design: random scales, filters, prompts, a side network.
-MOVES_AT_START = {"ssf", "rlrr", "scale_shift", "freqfit", "freqfit_real", "prompt", "side", "fft"}
-
 
 @every_method
 def test_starts_at_the_pretrained_output_or_is_known_not_to(names, freqfit, images):
@@ -43,7 +42,7 @@ def test_starts_at_the_pretrained_output_or_is_known_not_to(names, freqfit, imag
     plain = make_model("linear")
     features = model.features(images)[:, : plain.vit.num_features]  # vqt's answers come behind the pooled features
     same = torch.allclose(features, plain.features(images), atol=1e-6)
-    moves = bool(MOVES_AT_START & set(model.methods)) or "reinit" in names
+    moves = not all(METHODS[name].starts_pretrained for name in model.methods) or "reinit" in names
     assert same != moves
 
 
@@ -144,8 +143,8 @@ def test_prompts_are_scaled_by_the_features_they_make(images):
     model = make_model("prompt+lora", "freqfit", vit=make_vit(global_pool="avg"))
     randomise(model)
     tuned, plain = model.features(images), make_model("linear", vit=make_vit(global_pool="avg")).features(images)
-    with between(model, {}, 0.3):
-        torch.testing.assert_close(model.features(images), 0.7 * plain + 0.3 * tuned, atol=1e-5, rtol=1e-5)
+    with between(model, {}, 0.3) as network:
+        torch.testing.assert_close(network.features(images), 0.7 * plain + 0.3 * tuned, atol=1e-5, rtol=1e-5)
 
 
 @every_method
@@ -156,12 +155,12 @@ def test_lies_between_the_pretrained_and_the_tuned_model(names, freqfit, images)
     tuned = model.features(images)
     start = {name: value for name, value in start.items() if model.get_parameter(name).requires_grad}
     plain = make_model("linear").features(images)
-    with between(model, start, 0.0):
-        own, added = model.features(images).split([plain.shape[1], tuned.shape[1] - plain.shape[1]], dim=1)
+    with between(model, start, 0.0) as network:
+        own, added = network.features(images).split([plain.shape[1], tuned.shape[1] - plain.shape[1]], dim=1)
         torch.testing.assert_close(own, plain, atol=1e-5, rtol=0)
         assert not added.any()
-    with between(model, start, 0.5):
-        half = model.features(images)
+    with between(model, start, 0.5) as network:
+        half = network.features(images)
     for end in (tuned, torch.cat((own, added), 1)):
         assert not torch.allclose(half, end, atol=1e-5) or not model.methods
     assert torch.equal(model.features(images), tuned)
@@ -173,8 +172,8 @@ def test_half_of_a_low_rank_update_is_half_of_what_folds(images):
     ours, half = make_vit(), make_vit().state_dict()
     merged = merged_state_dict(model)
     ours.load_state_dict({name: half[name].lerp(merged[name], 0.5) for name in half})
-    with between(model, {}, 0.5):
-        features = model.features(images)
+    with between(model, {}, 0.5) as network:
+        features = network.features(images)
     torch.testing.assert_close(features, ours.forward_head(ours.forward_features(images), True), atol=1e-5, rtol=1e-5)
     with (
         pytest.raises(ValueError, match=r"no parameter like vit\.nothing"),
@@ -685,7 +684,7 @@ def test_every_key_of_every_method_changes_the_model():
         files = {base.__module__ for base in method.__mro__ if issubclass(base, Method) and base is not Method}
         files |= {sensitivity.__name__} if issubclass(method, SPT) else set()
         source = "".join(inspect.getsource(sys.modules[file]) for file in files)
-        for key in method.defaults():
+        for key in [key for key, facts in declared(method.defaults()).items() if len(facts.choices) != 1]:
             assert len(re.findall(rf"\.{key}\b", source)) >= 2, f"{name}: {key}"
 
 
@@ -910,7 +909,7 @@ def test_lora_without_scaling_and_with_dropout():
         ("adaptformer", {"DROPOUT": 1.0}, ["DROPOUT is 1.0"]),
         ("convpass", {"CONV_INIT": "zero", "WIDTH": 0}, ["CONV_INIT is 'zero'", "WIDTH is 0"]),
         ("convpass", {"INPUT": "norm,norm", "SITES": ["mlp"]}, ["INPUT is 'norm,norm'"]),
-        ("repadapter", {"WIDTH": 5}, ["no multiple of GROUPS 2"]),
+        ("repadapter", {"WIDTH": 5}, ["not a multiple of GROUPS 2"]),
         ("fact_tt", {"RANK": 0}, ["RANK is 0"]),
         ("vqt", {"NUM_QUERIES": 0}, ["NUM_QUERIES is 0"]),
         ("lora", {"SHARE_A": True, "TARGETS": ["attn.qkv"], "BIAS": "some"}, ["SHARE_A needs", "BIAS is 'some'"]),
@@ -927,12 +926,19 @@ def test_lora_without_scaling_and_with_dropout():
     ],
 )
 def test_wrong_values_are_all_named(method, keys, says):
+    with pytest.raises(ConfigError) as error:
+        model_cfg(method, {config_name(method): keys})
+    problems = str(error.value).splitlines()[1:]
+    assert len(problems) == len(says)
+    assert all(any(part in problem for problem in problems) for part in says), problems
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_defaults_are_right(method):
+    """Configs that set none of a method's keys rely on it: they are checked without its code."""
     cfg = METHODS[method].defaults()
     assert METHODS[method].problems(cfg) == []
-    cfg.update(keys)
-    found = METHODS[method].problems(cfg)
-    assert len(found) == len(says)
-    assert all(any(part in problem for problem in found) for part in says), found
+    assert not [problem for key in declared(cfg).values() if (problem := key.problem(key.default))]
 
 
 # --- RLRR and Block Expansion

@@ -24,7 +24,6 @@ from src.engine import trainer
 from src.engine.checkpoint import load_tuned
 from src.engine.results import RunFolder, run_folder
 from src.engine.run import evaluate_run, run
-from src.engine.shared import Shared
 from src.engine.trainer import Training
 from src.models.head import Head
 from src.models.pooling import set_pool
@@ -136,7 +135,7 @@ class Numbers:
 def rates_of_a_run(cfg, steps_per_epoch: int, folder: Path) -> list[list[float]]:
     """The learning rate of every parameter group in every step, as the trainer sets it."""
     model = make_model("end2end")
-    training = Training(cfg, model, {"train": Numbers(4 * steps_per_epoch, 4)}, RunFolder(folder), Shared())
+    training = Training(cfg, model, {"train": Numbers(4 * steps_per_epoch, 4)}, RunFolder(folder))
     seen = []
 
     class Step:
@@ -299,13 +298,13 @@ def test_stopping_early_needs_measurements_however_epochs_are_counted(tmp_path):
     cfg = solver_cfg(MAX_STEPS=40, PATIENCE=2, EVAL_EVERY=5)
     loaders = {"train": Numbers(16, 4), "val": Numbers(4, 4)}
     with pytest.raises(ValueError, match=r"EVAL_EVERY is 5.*PATIENCE"):
-        Training(cfg, make_model("end2end"), loaders, RunFolder(tmp_path), Shared())
+        Training(cfg, make_model("end2end"), loaders, RunFolder(tmp_path))
 
 
 @pytest.mark.parametrize(("decay", "steps", "said"), [(0.9998, 1600, "73 %"), (0.99, 120, "30 %"), (0.9, 100, "")])
 def test_an_average_that_is_mostly_the_start_is_noted(decay, steps, said, tmp_path, caplog):
     cfg = solver_cfg(MAX_STEPS=steps, EMA=decay, PATIENCE=10**6)
-    Training(cfg, make_model("linear"), {"train": Numbers(16, 4)}, RunFolder(tmp_path), Shared())
+    Training(cfg, make_model("linear"), {"train": Numbers(16, 4)}, RunFolder(tmp_path))
     assert [f"still make up {said}" in record.getMessage() for record in caplog.records] == [True] * bool(said)
 
 

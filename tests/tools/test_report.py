@@ -15,6 +15,7 @@ import pytest
 from report_runs import FEW_SHOT, VTAB, make_run, make_vtab, rewrite, sweep_entry
 from scipy import stats as scipy_stats
 
+from src.configs import checks
 from src.configs.config import changed, flatten, load_cfg
 from src.data.tasks import TASKS
 from src.engine.results import run_folder
@@ -170,7 +171,7 @@ def test_a_gap_leaves_means_blank_and_its_command_makes_the_missing_run(vtab, tm
     }
     words = shlex.split(gaps[0].command)
     assert words[:2] == ["python", "train.py"]
-    cfg = load_cfg("", words[2:], check=lambda cfg: [])
+    cfg = load_cfg("", words[2:], check=checks.nothing)
     assert f"{cfg.DATA.NAME} {cfg.SEED} {cfg.MODEL.TRANSFER_TYPE}" == f"{VTAB[17]} 42 ssf"
     assert cfg.DATA.NUMBER_CLASSES == -1  # another task's
     make_run(tmp_path, 0.5, **{k.replace(".", "__"): v for k, v in changed(cfg).items() if k != "OUTPUT_DIR"})
@@ -184,8 +185,8 @@ def test_a_command_survives_the_shell(tmp_path):
     make_run(tmp_path, 0.9, SEED=1, **keys | {"DATA__NAME": "stl10"})
     made, _ = report(tmp_path)
     words = shlex.split(made.gaps[0].command)[2:]
-    cfg = load_cfg("", words, check=lambda cfg: [])
-    theirs = load_cfg(folder.config, check=lambda cfg: [])
+    cfg = load_cfg("", words, check=checks.nothing)
+    theirs = load_cfg(folder.config, check=checks.nothing)
     assert changed(cfg) == changed(theirs) | {"DATA.NAME": "stl10"}
 
 

@@ -486,18 +486,18 @@ def test_an_address_without_a_cluster_is_one_line(sweep, capsys):
 FEW = ["DATA.PERCENTAGE", "0.2", "DATA.TRAIN_SPLIT", "train", "DATA.NO_TEST", "True"]
 
 
-def one_run(path: Path, pairs: list[str], shared: Shared | None = None) -> tuple[dict, dict]:
+def one_run(path: Path, pairs: list[str], shared: Shared | None = None, save_seconds: float = 0.0) -> tuple[dict, dict]:
     cfg = load_cfg(DIGITS, [*QUICK[2:], "SOLVER.TOTAL_EPOCH", "1", *FEW, *pairs])
-    result = run(cfg, RunFolder(path), shared=shared)
+    result = run(cfg, RunFolder(path), shared=shared, save_seconds=save_seconds)
     return result, load_file(path / "tuned.safetensors")
 
 
 @pytest.mark.parametrize("methods", ["linear", "lora+vqt"])
 def test_a_run_that_shares_is_the_run_alone(tmp_path, methods):
-    shared = Shared(save_seconds=60)
+    shared = Shared()
     for number, (lr, seed) in enumerate([("0.01", "1"), ("0.02", "1")]):
         pairs = ["MODEL.TRANSFER_TYPE", methods, "SOLVER.BASE_LR", lr, "SEED", seed]
-        ours, weights = one_run(tmp_path / f"shared{number}", pairs, shared)
+        ours, weights = one_run(tmp_path / f"shared{number}", pairs, shared, save_seconds=60)
         alone, expected = one_run(tmp_path / f"alone{number}", pairs)
         assert (ours["val"], ours["train_loss"]) == (alone["val"], alone["train_loss"])
         assert weights.keys() == expected.keys()

@@ -1,4 +1,4 @@
-"""YAML that people or strangers write: keys that stand twice, words, bombs, and whatever chance makes of it."""
+"""YAML that people or strangers write: keys that occur twice, words, bombs, and whatever chance makes of it."""
 
 import contextlib
 import random
@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from src.configs.config import PATHS, ConfigError, flatten, get_cfg, load_cfg, load_cfg_text
+from src.configs.config import ConfigError, flatten, load_cfg, load_cfg_text
+from src.configs.reference import all_keys
 from src.tools.tune.plan import Plan
 from src.tools.tune.spec import load_sweep
 from src.utils.yaml import parse_yaml, read_value, safe_load
@@ -187,10 +188,10 @@ def test_off_is_a_word_in_sweeps_too(tmp_path):
 
 def test_an_unknown_key_hides_no_bad_value(tmp_path):
     (tmp_path / "bad.yaml").write_text(
-        f"{BASE}SOLVER: {{BASE_LRR: 1, OPTIMIZER: lion, BASE_LR: -1}}\nSEED: 1\nSEED: 2\n"
+        f"{BASE}SOLVER: {{BASE_LRR: 1, OPTIMIZER: lion, BASE_LR: -2}}\nSEED: 1\nSEED: 2\n"
     )
     said = "\n".join(problems(tmp_path / "bad.yaml", "MODEL.LORA.RANK", "x", "SOLVER.MOMENTUM", "7", "FREQFIT", "x"))
-    for part in ("BASE_LRR", "'lion'", "BASE_LR is -1", "SEED occurs twice", "MODEL.LORA.RANK", "MOMENTUM is 7", "'x'"):
+    for part in ("BASE_LRR", "'lion'", "BASE_LR is -2", "SEED occurs twice", "MODEL.LORA.RANK", "MOMENTUM is 7", "'x'"):
         assert part in said
 
 
@@ -202,7 +203,7 @@ def test_messages_have_a_bearable_length():
 
 def test_home_is_home_in_every_path(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    keys = [key for key, value in flatten(get_cfg()).items() if key.split(".")[-1] in PATHS and isinstance(value, str)]
+    keys = [name for name, key in all_keys().items() if key.is_path]
     assert {"OUTPUT_DIR", "DATA.CACHE_DIR", "MODEL.WEIGHT_PATH", "MODEL.SIDE.WEIGHTS", "MODEL.PEFT.LOAD"} <= {*keys}
     (tmp_path / "home.yaml").write_text(f"_BASE_: ~/base.yaml\n{yaml.safe_dump(dict.fromkeys(keys, '~/a folder'))}")
     (tmp_path / "base.yaml").write_text(BASE)

@@ -14,8 +14,9 @@ from fvcore.common.config import CfgNode
 from timm.layers import QuickGELU
 from torch import Tensor, nn
 
+from ...configs.keys import Section, flag, number, one_of, some_of, text, whole
 from ..method import Method
-from ..sites import branches, dropout_problems, input_problems, inputs, last_linear, put_beside, site_problems
+from ..sites import BRANCHES, branches, input_problems, inputs, last_linear, put_beside
 
 ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU, "quick_gelu": QuickGELU}
 INITS = ("zero", "lora_kaiming", "lora_xavier", "xavier")
@@ -64,48 +65,37 @@ class Bottlenecks(Method):
 
     @staticmethod
     def defaults() -> CfgNode:
-        cfg = CfgNode()
+        cfg = Section()
         # The bottleneck has D // REDUCTION_FACTOR channels. (VPT spells it REDUCATION_FACTOR; that works too.)
-        cfg.REDUCTION_FACTOR = 8
+        cfg.REDUCTION_FACTOR = whole(8, low=1)
         # The bottleneck's channels; 0: as REDUCTION_FACTOR says.
-        cfg.WIDTH = 0
+        cfg.WIDTH = whole(0, low=0, unit="channels")
         # Branches of every block that get one: "attn", "mlp".
-        cfg.SITES = ["mlp"]
+        cfg.SITES = some_of(["mlp"], BRANCHES, filled=True)
         # "sequential" adapts what the branch returns, m + A(m); "parallel" adds a path beside the branch, m + A(input).
         # Both sit before LayerScale (DINOv2) and the residual sum.
-        cfg.MODE = "sequential"
+        cfg.MODE = one_of("sequential", ["sequential", "parallel"])
         # What a parallel adapter reads: "norm", the normalised tokens that the branch reads, or "residual", the tokens
         # before that norm. One for all SITES, or one for each: "norm,residual".
-        cfg.INPUT = "norm"
+        cfg.INPUT = text("norm")
         # Between down and up: "gelu", "relu", "silu", "quick_gelu".
-        cfg.ACTIVATION = "gelu"
+        cfg.ACTIVATION = one_of("gelu", ACTIVATIONS)
         # Start of (down; up): "zero" (N(0, 0.02^2); 0), "lora_kaiming" (Kaiming uniform, a = sqrt 5; 0), "lora_xavier"
         # (Xavier uniform; 0), "xavier" (both Xavier uniform: does not start at the pre-trained model).
-        cfg.INIT = "zero"
+        cfg.INIT = one_of("zero", INITS)
         # The adapter's answer is multiplied by this.
-        cfg.SCALE = 1.0
+        cfg.SCALE = number(1.0)
         # Every adapter learns a scale of its own, one number that starts at SCALE.
-        cfg.LEARN_SCALE = False
+        cfg.LEARN_SCALE = flag(False)
         # Dropout behind the activation, in training only.
-        cfg.DROPOUT = 0.0
+        cfg.DROPOUT = number(0.0, low=0, below=1)
         return cfg
 
     @staticmethod
     def problems(cfg):
-        choices = {"MODE": ("sequential", "parallel"), "INIT": INITS}
-        found = [
-            f"{key} is {cfg[key]!r}; known: {', '.join(known)}"
-            for key, known in (choices | {"ACTIVATION": ACTIVATIONS}).items()
-            if cfg[key] not in known
-        ]
-        if cfg.REDUCTION_FACTOR < 1:
-            found.append(f"REDUCTION_FACTOR is {cfg.REDUCTION_FACTOR}; it must be at least 1")
-        if cfg.WIDTH < 0:
-            found.append(f"WIDTH is {cfg.WIDTH}; it must be positive, or 0 for D // REDUCTION_FACTOR")
         if cfg.MODE == "sequential" and "residual" in cfg.INPUT:
-            found.append("INPUT 'residual' needs MODE 'parallel': a sequential adapter reads what the branch returns")
-        found += site_problems(cfg.SITES) or input_problems(cfg.INPUT, cfg.SITES)
-        return found + dropout_problems(cfg.DROPOUT)
+            return ["INPUT 'residual' needs MODE 'parallel': a sequential adapter reads what the branch returns"]
+        return input_problems(cfg.INPUT, cfg.SITES)
 
     def attach(self, cfg, vit, tokens):
         sequential = cfg.MODE == "sequential"
@@ -135,10 +125,5 @@ class Adapter(Bottlenecks):
     def defaults() -> CfgNode:
         cfg = Bottlenecks.defaults()
         # VPT's name for where it sits by default; "Pfeiffer" is its only value.
-        cfg.STYLE = "Pfeiffer"
+        cfg.STYLE = one_of("Pfeiffer", ["Pfeiffer"])
         return cfg
-
-    @staticmethod
-    def problems(cfg):
-        found = [] if cfg.STYLE == "Pfeiffer" else [f"STYLE is {cfg.STYLE!r}; known: 'Pfeiffer'"]
-        return found + Bottlenecks.problems(cfg)

@@ -24,14 +24,14 @@ class AdaptFormer(Bottlenecks):
         cfg.WIDTH = 64
         # The paper's best scale, fixed.
         cfg.SCALE = 0.1
-        # Beside the MLP,
+        # The paper's adapter is a path beside the MLP.
         cfg.MODE = "parallel"
-        # from the tokens before its norm.
+        # The paper's adapter reads the tokens before the MLP's norm.
         cfg.INPUT = "residual"
-        # The paper's.
+        # The paper's activation.
         cfg.ACTIVATION = "relu"
-        # The paper's: the answer is zero at the start.
+        # The paper's start: the answer is zero.
         cfg.INIT = "lora_kaiming"
-        # The paper's code has it.
+        # As in the paper's code.
         cfg.DROPOUT = 0.1
         return cfg

@@ -13,6 +13,7 @@ from timm.layers import DropPath
 from timm.models.vision_transformer import Block
 from torch import nn
 
+from ...configs.keys import Section, whole
 from ..method import DoesNotFit, Method
 from ..sites import LAST
 
@@ -23,25 +24,23 @@ class BlockExpansion(Method):
     paper = "Bafghi et al., 2024, arXiv:2404.17245"
     learns = "new blocks between the ViT's own"
     folds = True
+    adds_blocks = True
 
     @staticmethod
     def defaults() -> CfgNode:
-        cfg = CfgNode()
+        cfg = Section()
         # A new block behind every SPLIT-th block, a copy of it; 0: as NUM_BLOCKS says. The original code with 12 blocks
         # uses 11 (one copy, of the last but one block), 6, 4 and 3.
-        cfg.SPLIT = 0
+        cfg.SPLIT = whole(0, low=0)
         # How many new blocks where SPLIT is 0: behind every (depth // NUM_BLOCKS)-th block. 1: behind the last.
-        cfg.NUM_BLOCKS = 1
+        cfg.NUM_BLOCKS = whole(1, low=1)
         return cfg
 
     @staticmethod
     def problems(cfg):
-        found = [] if cfg.SPLIT >= 0 else [f"SPLIT is {cfg.SPLIT}; it must be positive, or 0 for NUM_BLOCKS new blocks"]
-        if cfg.NUM_BLOCKS < 1:
-            found.append(f"NUM_BLOCKS is {cfg.NUM_BLOCKS}; it must be at least 1")
         if cfg.SPLIT > 0 and cfg.NUM_BLOCKS > 1:
-            found.append(f"SPLIT is {cfg.SPLIT} and NUM_BLOCKS {cfg.NUM_BLOCKS}: set one of them, both say how many")
-        return found
+            return [f"SPLIT is {cfg.SPLIT} and NUM_BLOCKS {cfg.NUM_BLOCKS}: set one of them, both say how many"]
+        return []
 
     def attach(self, cfg, vit, tokens):
         depth = len(vit.blocks)

@@ -9,8 +9,9 @@ from fvcore.common.config import CfgNode
 from timm.layers import QuickGELU
 from torch import Tensor, nn
 
+from ...configs.keys import Section, number, one_of, some_of, text, whole
 from ..method import Method
-from ..sites import branches, dropout_problems, input_problems, inputs, put_beside, site_problems
+from ..sites import BRANCHES, branches, input_problems, inputs, put_beside
 
 
 class ConvBypass(nn.Module):
@@ -52,29 +53,25 @@ class Convpass(Method):
 
     @staticmethod
     def defaults() -> CfgNode:
-        cfg = CfgNode()
+        cfg = Section()
         # The bottleneck's channels.
-        cfg.WIDTH = 8
+        cfg.WIDTH = whole(8, low=1, unit="channels")
         # Branches of every block that get one: "attn", "mlp".
-        cfg.SITES = ["attn", "mlp"]
+        cfg.SITES = some_of(["attn", "mlp"], BRANCHES, filled=True)
         # What it reads: "norm", the normalised tokens that the branch reads, or "residual", the tokens before that
         # norm. One for all SITES, or one for each: "norm,residual".
-        cfg.INPUT = "norm"
+        cfg.INPUT = text("norm")
         # The answer is multiplied by this; the paper chooses it per task among 0.01, 0.1, 1, 10, 100.
-        cfg.SCALE = 1.0
+        cfg.SCALE = number(1.0)
         # The convolution starts as the "identity", or "xavier" uniform.
-        cfg.CONV_INIT = "identity"
+        cfg.CONV_INIT = one_of("identity", ["identity", "xavier"])
         # Dropout before the last linear map, in training only.
-        cfg.DROPOUT = 0.1
+        cfg.DROPOUT = number(0.1, low=0, below=1)
         return cfg
 
     @staticmethod
     def problems(cfg):
-        found = [] if cfg.WIDTH >= 1 else [f"WIDTH is {cfg.WIDTH}; it must be at least 1"]
-        if cfg.CONV_INIT not in ("identity", "xavier"):
-            found.append(f"CONV_INIT is {cfg.CONV_INIT!r}; known: 'identity', 'xavier'")
-        found += site_problems(cfg.SITES) or input_problems(cfg.INPUT, cfg.SITES)
-        return found + dropout_problems(cfg.DROPOUT)
+        return input_problems(cfg.INPUT, cfg.SITES)
 
     def attach(self, cfg, vit, tokens):
         grid = (tokens.rows, tokens.cols)

@@ -8,6 +8,7 @@ import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
+from ...configs.keys import Section, number
 from ..method import Method
 from ..sites import LAST, block_sites, norm_parameters, require_linear
 
@@ -33,9 +34,9 @@ class DiffFit(Method):
 
     @staticmethod
     def defaults() -> CfgNode:
-        cfg = CfgNode()
+        cfg = Section()
         # Value of every scale at the start; at 1 training starts at the pre-trained model.
-        cfg.START = 1.0
+        cfg.START = number(1.0)
         return cfg
 
     def attach(self, cfg, vit, tokens):

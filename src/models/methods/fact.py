@@ -12,8 +12,9 @@ from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...configs.keys import Section, number, whole
 from ..method import DoesNotFit, Method
-from ..sites import LINEAR, block_sites, dropout_problems
+from ..sites import LINEAR, block_sites
 from ..taps import uniform
 
 
@@ -106,19 +107,14 @@ class FacT(Method):
 
     @staticmethod
     def defaults() -> CfgNode:
-        cfg = CfgNode()
+        cfg = Section()
         # Rank of the factors.
-        cfg.RANK = 16
+        cfg.RANK = whole(16, low=1)
         # The update is multiplied by this; the paper chooses it per task among 0.01, 0.1, 1, 10, 100.
-        cfg.SCALE = 1.0
+        cfg.SCALE = number(1.0)
         # Dropout between core and V, in training only.
-        cfg.DROPOUT = 0.1
+        cfg.DROPOUT = number(0.1, low=0, below=1)
         return cfg
-
-    @staticmethod
-    def problems(cfg):
-        found = [] if cfg.RANK >= 1 else [f"RANK is {cfg.RANK}; it must be at least 1"]
-        return found + dropout_problems(cfg.DROPOUT)
 
     def attach(self, cfg, vit, tokens):
         self.hidden = self._hidden_pieces(vit, tokens.dim)

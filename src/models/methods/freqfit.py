@@ -11,6 +11,7 @@ from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...configs.keys import Section, one_of
 from ...utils.hardware import cpu_has_bfloat16
 from ..families.base import Tokens
 from ..method import Method
@@ -153,28 +154,20 @@ class FreqFit(Method):
 
     paper = "Ly & Nguyen, 2024, arXiv:2411.19297"
     learns = "(`FREQFIT freqfit`) a complex filter on the tokens' spectrum before every block"
+    starts_pretrained = False
 
     real = False
 
     @staticmethod
     def defaults() -> CfgNode:
-        cfg = CfgNode()
+        cfg = Section()
         # "2d": over the patch grid, prompts pass unchanged. "1d": over the sequence of prompts and patches. "auto": 1d
         # where there are prompts, else 2d. (The original code also uses 1d on MAE, MoCo v3 and CLIP.)
-        cfg.TRANSFORM = "auto"
+        cfg.TRANSFORM = one_of("auto", ["auto", "1d", "2d"])
         # "paper": filter ~ 0.02 N(0, 1), scale ~ N(1, 0.02), shift ~ N(0, 0.02), so training does not start at the
         # pre-trained model. "identity": filter and shift start at zero, so it does.
-        cfg.INIT = "paper"
+        cfg.INIT = one_of("paper", ["paper", "identity"])
         return cfg
-
-    @staticmethod
-    def problems(cfg):
-        found = []
-        if cfg.TRANSFORM not in ("auto", "1d", "2d"):
-            found.append(f"TRANSFORM is {cfg.TRANSFORM!r}; known: 'auto', '1d', '2d'")
-        if cfg.INIT not in ("paper", "identity"):
-            found.append(f"INIT is {cfg.INIT!r}; known: 'paper', 'identity'")
-        return found
 
     def attach(self, cfg, vit, tokens):
         depth = len(vit.blocks)

@@ -22,11 +22,12 @@ import torch
 from fvcore.common.config import CfgNode
 from torch import nn
 
+from ...configs.keys import Section, arguments, location, number, one_of, text, whole
 from ...utils.memory import AllocatingAtMost
 from ..hf_peft.adapters import read_adapter, read_weights
 from ..hf_peft.catalogue import argument_problems, find_tuner
 from ..hf_peft.injected import PREFIX, Injected
-from ..sites import APART, LINEAR, dropout_problems, target_problems
+from ..sites import APART, LINEAR, target_problems, targets
 
 logger = logging.getLogger(__name__)
 
@@ -44,16 +45,16 @@ class Peft(Injected):
 
     @staticmethod
     def defaults() -> CfgNode:
-        cfg = CfgNode()
+        cfg = Section()
         # peft's name of the tuner, such as "LORA", "LOHA", "OFT" or "VBLORA"; "": what LOAD has, else LORA.
-        cfg.TYPE = ""
+        cfg.TYPE = text("")
         # Modules of every block that it replaces, by the end of their names; attn.q, attn.k and attn.v are the thirds
         # of attn.qkv. An argument target_modules in KWARGS takes their place and sees the whole backbone.
-        cfg.TARGETS = list(LINEAR)
+        cfg.TARGETS = targets(LINEAR, ())
         # Arguments of the tuner's config: {r: 8, use_dora: true}; on the command line also one by one, as KWARGS.r 8.
-        cfg.KWARGS = CfgNode()
+        cfg.KWARGS = arguments()
         # Start from an adapter that peft saved: the folder with its adapter_config.json, which says TYPE and KWARGS.
-        cfg.LOAD = ""
+        cfg.LOAD = location("")
         return cfg
 
     @staticmethod
@@ -135,18 +136,16 @@ class OneTuner(Injected):
 
     @classmethod
     def defaults(cls) -> CfgNode:
-        cfg = CfgNode()
+        cfg = Section()
         # Linear maps of every block: attn.q, attn.k, attn.v or attn.qkv as one; attn.proj, mlp.fc1, mlp.fc2.
-        cfg.TARGETS = list(APART)
+        cfg.TARGETS = targets(APART)
         # Biases of the ViT that train too: "none", "<tuner>_only" (of the targets; the default) or "all".
-        cfg.BIAS = cls.only
+        cfg.BIAS = one_of(cls.only, ["none", cls.only, "all"])
         return cfg
 
-    @classmethod
-    def problems(cls, cfg):
-        known = ("none", cls.only, "all")
-        wrong = [] if cfg.BIAS in known else [f"BIAS is {cfg.BIAS!r}; known: {', '.join(known)}"]
-        return target_problems(cfg.TARGETS) + wrong
+    @staticmethod
+    def problems(cfg):
+        return target_problems(cfg.TARGETS)
 
     def request(self, cfg):
         return self.tuner, self.arguments(cfg) | {"bias": cfg.BIAS}, cfg.TARGETS
@@ -167,17 +166,12 @@ class BOFT(OneTuner):
     def defaults(cls) -> CfgNode:
         cfg = super().defaults()
         # Channels of a block of the rotation.
-        cfg.BLOCK_SIZE = 4
+        cfg.BLOCK_SIZE = whole(4, low=1, unit="channels")
         # Factors of the rotation. peft computes one without its CUDA extension, and so does this method, always.
-        cfg.N_FACTOR = 2
+        cfg.N_FACTOR = whole(2, low=1)
         # Share of the rotation's blocks that are left out, in training only.
-        cfg.DROPOUT = 0.1
+        cfg.DROPOUT = number(0.1, low=0, below=1)
         return cfg
-
-    @classmethod
-    def problems(cls, cfg):
-        found = [f"{key} is {cfg[key]}; it must be at least 1" for key in ("BLOCK_SIZE", "N_FACTOR") if cfg[key] < 1]
-        return found + dropout_problems(cfg.DROPOUT) + super().problems(cfg)
 
     def arguments(self, cfg):
         return {
@@ -199,15 +193,10 @@ class VeRA(OneTuner):
     def defaults(cls) -> CfgNode:
         cfg = super().defaults()
         # Rank of the update.
-        cfg.R = 256
+        cfg.R = whole(256, low=1)
         # Dropout on what the update reads, in training only.
-        cfg.DROPOUT = 0.1
+        cfg.DROPOUT = number(0.1, low=0, below=1)
         return cfg
-
-    @classmethod
-    def problems(cls, cfg):
-        found = [] if cfg.R >= 1 else [f"R is {cfg.R}; it must be at least 1"]
-        return found + dropout_problems(cfg.DROPOUT) + super().problems(cfg)
 
     def arguments(self, cfg):
         return {"r": cfg.R, "vera_dropout": cfg.DROPOUT}
@@ -221,6 +210,7 @@ class FourierFT(OneTuner):
 
     paper = "Gao et al., 2024, arXiv:2405.03003"
     learns = "a sparse spectrum of the update of linear maps"
+    starts_pretrained = False
     tuner = "FOURIERFT"
     only = "fourier_only"
 
@@ -228,14 +218,10 @@ class FourierFT(OneTuner):
     def defaults(cls) -> CfgNode:
         cfg = super().defaults()
         # Learned entries of each spectrum; no more than the matrix has.
-        cfg.FREQ = 3000
+        cfg.FREQ = whole(3000, low=1)
         # The update is multiplied by this; it starts as large as SCALE * sqrt(FREQ) / (inputs * outputs).
-        cfg.SCALE = 300.0
+        cfg.SCALE = number(300.0)
         return cfg
-
-    @classmethod
-    def problems(cls, cfg):
-        return ([] if cfg.FREQ >= 1 else [f"FREQ is {cfg.FREQ}; it must be at least 1"]) + super().problems(cfg)
 
     def arguments(self, cfg):
         return {"n_frequency": cfg.FREQ, "scaling": cfg.SCALE}

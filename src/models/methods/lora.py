@@ -13,8 +13,9 @@ from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...configs.keys import Section, flag, number, one_of, whole
 from ..method import Method
-from ..sites import TARGETS, THIRDS, block_sites, dropout_problems, require_linear, target_problems
+from ..sites import APART, THIRDS, block_sites, require_linear, target_problems, targets
 
 BIASES = ("none", "lora_only", "all")
 
@@ -83,31 +84,28 @@ class LoRA(Method):
 
     @staticmethod
     def defaults() -> CfgNode:
-        cfg = CfgNode()
+        cfg = Section()
         # Rank of the update; each adapted matrix gains RANK * (inputs + outputs) parameters.
-        cfg.RANK = 8
+        cfg.RANK = whole(8, low=1)
         # The update is scaled by ALPHA / RANK; 0: it is not scaled, whatever the rank.
-        cfg.ALPHA = 8.0
+        cfg.ALPHA = number(8.0)
         # Linear maps of every block that get an update: attn.q, attn.k, attn.v or attn.qkv as one; attn.proj, mlp.fc1,
         # mlp.fc2. FreqFiT adapts these six; peft-vit uses [attn.q, attn.v], the unifying study [attn.qkv].
-        cfg.TARGETS = ["attn.q", "attn.k", "attn.v", "attn.proj", "mlp.fc1", "mlp.fc2"]
+        cfg.TARGETS = targets(APART)
         # One down matrix (the paper's A) for those of attn.q, attn.k and attn.v that are targets, instead of one each.
-        cfg.SHARE_A = False
+        cfg.SHARE_A = flag(False)
         # Dropout on what the down matrix reads, in training only.
-        cfg.DROPOUT = 0.0
+        cfg.DROPOUT = number(0.0, low=0, below=1)
         # Biases of the ViT that train too: "none", "lora_only" (of the adapted linear maps) or "all".
-        cfg.BIAS = "none"
+        cfg.BIAS = one_of("none", BIASES)
         return cfg
 
     @staticmethod
     def problems(cfg):
-        found = [] if cfg.RANK >= 1 else [f"RANK is {cfg.RANK}; it must be at least 1"]
-        found += target_problems(cfg.TARGETS, TARGETS)
+        problems = target_problems(cfg.TARGETS)
         if cfg.SHARE_A and not set(cfg.TARGETS) & set(THIRDS):
-            found.append("SHARE_A needs attn.q, attn.k or attn.v in TARGETS; attn.qkv has one A anyway")
-        if cfg.BIAS not in BIASES:
-            found.append(f"BIAS is {cfg.BIAS!r}; known: {', '.join(BIASES)}")
-        return found + dropout_problems(cfg.DROPOUT)
+            problems.append("SHARE_A needs attn.q, attn.k or attn.v in TARGETS; attn.qkv has one A anyway")
+        return problems
 
     def attach(self, cfg, vit, tokens):
         alpha = cfg.ALPHA or cfg.RANK

@@ -6,8 +6,8 @@ import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
+from ...configs.keys import Section, flag, number, one_of, whole
 from ..method import Method
-from ..sites import dropout_problems
 from ..taps import uniform
 
 POOL_TYPES = ("original", "imgprompt_pool", "img_pool", "prompt_pool")
@@ -69,50 +69,43 @@ class Prompt(Method):
     paper = "Jia et al., 2022, arXiv:2203.12119"
     learns = "5 prompt tokens before the first block, or every block (`MODEL.PROMPT.DEEP`)"
     adamw_lr = 0.01
+    starts_pretrained = False
 
     @staticmethod
     def defaults() -> CfgNode:
-        cfg = CfgNode()
+        cfg = Section()
         # Prompt tokens per block.
-        cfg.NUM_TOKENS = 5
+        cfg.NUM_TOKENS = whole(5, low=1, unit="tokens")
         # Fresh prompts before every block (VPT-Deep), or only before the first (VPT-Shallow), which then stay.
-        cfg.DEEP = False
+        cfg.DEEP = flag(False)
         # Dropout on the prompts, in training only.
-        cfg.DROPOUT = 0.0
+        cfg.DROPOUT = number(0.0, low=0, below=1)
         # Channels of the prompts, mapped to the ViT's by one shared linear map; -1: the ViT's own, no map.
-        cfg.PROJECT = -1
+        cfg.PROJECT = whole(-1, low=1, also=(-1,), unit="channels")
         # VPT-Deep: how many blocks behind the first get prompts of their own; 0: all. The last of them pass on through
         # the blocks that follow.
-        cfg.NUM_DEEP_LAYERS = 0
+        cfg.NUM_DEEP_LAYERS = whole(0, low=0, unit="blocks")
         # VPT-Deep: prompts only in the last NUM_DEEP_LAYERS blocks, none at the input.
-        cfg.REVERSE_DEEP = False
+        cfg.REVERSE_DEEP = flag(False)
         # VPT-Deep: the same prompts in every block behind the first.
-        cfg.DEEP_SHARED = False
+        cfg.DEEP_SHARED = flag(False)
         # VPT-Deep: take the prompts out before the first block that gets none of its own.
-        cfg.FORWARD_DEEP_NOEXPAND = False
+        cfg.FORWARD_DEEP_NOEXPAND = flag(False)
         # What is pooled. "original": the class token, or for average-pooled backbones prompts and patches (with
         # MODEL.POOL avg: patches); for "imgprompt_pool" (prompts and patches), "img_pool" (patches) and "prompt_pool"
         # the mean, then the final norm. "img_pool" takes the prompts out behind the last block, also before attention
         # pooling; so does the unifying study (Mai et al., 2025), whose VPT-Shallow has them in the first block only
         # (FORWARD_DEEP_NOEXPAND).
-        cfg.VIT_POOL_TYPE = "original"
+        cfg.VIT_POOL_TYPE = one_of("original", POOL_TYPES)
         # Keep the prompts at their random start, as VPT's "prompt-noupdate".
-        cfg.FROZEN = False
+        cfg.FROZEN = flag(False)
         return cfg
 
     @staticmethod
     def problems(cfg):
-        found = [] if cfg.NUM_TOKENS >= 1 else [f"NUM_TOKENS is {cfg.NUM_TOKENS}; it must be at least 1"]
-        found += dropout_problems(cfg.DROPOUT)
-        if cfg.PROJECT < 1 and cfg.PROJECT != -1:
-            found.append(f"PROJECT is {cfg.PROJECT}; it must be positive, or -1 for none")
-        if cfg.VIT_POOL_TYPE not in POOL_TYPES:
-            found.append(f"VIT_POOL_TYPE is {cfg.VIT_POOL_TYPE!r}; known: {', '.join(POOL_TYPES)}")
-        if cfg.NUM_DEEP_LAYERS < 0:
-            found.append(f"NUM_DEEP_LAYERS is {cfg.NUM_DEEP_LAYERS}; it must be positive, or 0 for all")
         if not cfg.DEEP and (cfg.NUM_DEEP_LAYERS or cfg.REVERSE_DEEP or cfg.DEEP_SHARED):
-            found.append("NUM_DEEP_LAYERS, REVERSE_DEEP and DEEP_SHARED need DEEP True")
-        return found
+            return ["NUM_DEEP_LAYERS, REVERSE_DEEP and DEEP_SHARED need DEEP True"]
+        return []
 
     def attach(self, cfg, vit, tokens):
         depth, count = len(vit.blocks), cfg.NUM_TOKENS

@@ -3,9 +3,10 @@
 from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
+from ...configs.keys import Section, number, some_of, whole
 from ..families import family_of
 from ..method import DoesNotFit, Method
-from ..sites import FIRST, branches, dropout_problems, require_linear, site_problems
+from ..sites import BRANCHES, FIRST, branches, require_linear
 from ..taps import uniform
 
 
@@ -43,25 +44,22 @@ class RepAdapter(Method):
 
     @staticmethod
     def defaults() -> CfgNode:
-        cfg = CfgNode()
+        cfg = Section()
         # The bottleneck's channels.
-        cfg.WIDTH = 8
+        cfg.WIDTH = whole(8, low=1, unit="channels")
         # Groups of the map back up; WIDTH and the ViT's channels must be multiples of it.
-        cfg.GROUPS = 2
+        cfg.GROUPS = whole(2, low=1)
         # Branches of every block that get one: "attn", "mlp".
-        cfg.SITES = ["attn", "mlp"]
+        cfg.SITES = some_of(["attn", "mlp"], BRANCHES, filled=True)
         # The answer is multiplied by this; the paper chooses it per task among 0.1, 0.5, 1, 5, 10.
-        cfg.SCALE = 1.0
+        cfg.SCALE = number(1.0)
         # Dropout in the bottleneck, in training only.
-        cfg.DROPOUT = 0.1
+        cfg.DROPOUT = number(0.1, low=0, below=1)
         return cfg
 
     @staticmethod
     def problems(cfg):
-        found = [f"{key} is {cfg[key]}; it must be at least 1" for key in ("WIDTH", "GROUPS") if cfg[key] < 1]
-        if not found and cfg.WIDTH % cfg.GROUPS:
-            found.append(f"WIDTH is {cfg.WIDTH}, no multiple of GROUPS {cfg.GROUPS}")
-        return found + site_problems(cfg.SITES) + dropout_problems(cfg.DROPOUT)
+        return [f"WIDTH is {cfg.WIDTH}, not a multiple of GROUPS {cfg.GROUPS}"] if cfg.WIDTH % cfg.GROUPS else []
 
     def attach(self, cfg, vit, tokens):
         for site in branches(vit, cfg.SITES):

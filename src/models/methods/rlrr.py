@@ -16,9 +16,10 @@ from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...configs.keys import Section, number, one_of, some_of
 from ..families import family_of
 from ..method import Method
-from ..sites import LINEAR, block_sites, blocks, dropout_problems, require_linear, rising
+from ..sites import LINEAR, block_sites, blocks, require_linear, rising
 from ..taps import scale_shift_of, uniform
 
 NORMS = ("patch_embed", "norm1", "norm2", "norm")
@@ -53,29 +54,22 @@ class RLRR(Method):
     paper = "Dong et al., 2024, arXiv:2403.19067"
     learns = "a rank-one rescaling of every weight, a scale and shift of every norm"
     folds = True
+    starts_pretrained = False
     for_any_backbone = True
 
     @staticmethod
     def defaults() -> CfgNode:
-        cfg = CfgNode()
+        cfg = Section()
         # "separate": q, k and v each scale the tokens they read in their own way, as in the original ViT. "fused": they
         # share one such scale, as in the original Swin.
-        cfg.QKV = "separate"
+        cfg.QKV = one_of("separate", ["separate", "fused"])
         # What gets a scale and shift: the patch projection, each block's norms (in ConvNeXt "norm1" is its only one)
         # and "norm", the last. The original Swin leaves the patch projection out.
-        cfg.SCALE_SHIFT = ["patch_embed", "norm1", "norm2", "norm"]
+        cfg.SCALE_SHIFT = some_of(["patch_embed", "norm1", "norm2", "norm"], NORMS, distinct=True)
         # Dropout on what attention and MLP return, in training only: 0 in the first block, this in the last, linearly
         # between. The original chooses 0 to 0.5 per task.
-        cfg.DROPOUT = 0.1
+        cfg.DROPOUT = number(0.1, low=0, below=1)
         return cfg
-
-    @staticmethod
-    def problems(cfg):
-        found = [] if cfg.QKV in ("separate", "fused") else [f"QKV is {cfg.QKV!r}; known: 'separate', 'fused'"]
-        chosen = [str(name) for name in cfg.SCALE_SHIFT]
-        if not set(chosen) <= set(NORMS) or len(set(chosen)) < len(chosen):
-            found.append(f"SCALE_SHIFT is {cfg.SCALE_SHIFT}; choose from {', '.join(NORMS)}, each once")
-        return found + dropout_problems(cfg.DROPOUT)
 
     def attach(self, cfg, vit, tokens):
         self.projection = family_of(vit).projection

@@ -6,6 +6,7 @@ The idea is SSF's, once per block on all tokens instead of after every operation
 import torch
 from fvcore.common.config import CfgNode
 
+from ...configs.keys import Section, one_of
 from ..method import Method
 from ..taps import ScaleShift
 
@@ -15,17 +16,14 @@ class BlockScaleShift(Method):
 
     paper = "Ly & Nguyen, 2024, arXiv:2411.19297"
     learns = "(`FREQFIT ssf`) a scale and shift of all tokens before every block"
+    starts_pretrained = False
 
     @staticmethod
     def defaults() -> CfgNode:
-        cfg = CfgNode()
+        cfg = Section()
         # "paper": scale ~ N(1, 0.02), shift ~ N(0, 0.02), not the identity at the start; "identity": 1 and 0.
-        cfg.INIT = "paper"
+        cfg.INIT = one_of("paper", ["paper", "identity"])
         return cfg
-
-    @staticmethod
-    def problems(cfg):
-        return [] if cfg.INIT in ("paper", "identity") else [f"INIT is {cfg.INIT!r}; known: 'paper', 'identity'"]
 
     def attach(self, cfg, vit, tokens):
         depth = len(vit.blocks)

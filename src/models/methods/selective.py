@@ -12,6 +12,7 @@ code. The study's own code finds blocks by substring, so that its block 1 trains
 from fvcore.common.config import CfgNode
 from torch import nn
 
+from ...configs.keys import Section, flag, one_of, whole, wholes
 from ..families import family_of
 from ..method import DoesNotFit, Method
 from ..sites import blocks, norm_parameters
@@ -42,16 +43,12 @@ class Partial(Method):
 
     @staticmethod
     def defaults() -> CfgNode:
-        cfg = CfgNode()
+        cfg = Section()
         # How many of the last blocks train; "partial-4" is short for "partial" with 4.
-        cfg.NUM_BLOCKS = 1
+        cfg.NUM_BLOCKS = whole(1, low=1, unit="blocks")
         # Whether the final norm trains too. VPT's supervised models: yes; its MoCo v3 models, by mistake: no.
-        cfg.NORM = True
+        cfg.NORM = flag(True)
         return cfg
-
-    @staticmethod
-    def problems(cfg):
-        return [] if cfg.NUM_BLOCKS >= 1 else [f"NUM_BLOCKS is {cfg.NUM_BLOCKS}; it must be at least 1"]
 
     def attach(self, cfg, vit, tokens):
         names = list(blocks(vit))
@@ -86,9 +83,9 @@ class ClassToken(Method):
 
     @staticmethod
     def defaults() -> CfgNode:
-        cfg = CfgNode()
+        cfg = Section()
         # Start from N(0, 1e-6^2) instead of the pre-trained class token ("cls-reinit" is short for this).
-        cfg.REINIT = False
+        cfg.REINIT = flag(False)
         return cfg
 
     def attach(self, cfg, vit, tokens):
@@ -127,21 +124,14 @@ class PartTuning(Method):
     parts: dict[str, tuple[str, ...]]
     node: str  # its keys are MODEL.<node>
 
-    @staticmethod
-    def defaults() -> CfgNode:
-        cfg = CfgNode()
-        # Which blocks: indices from 0, negative ones from the last; the study trains [11], [10, 11] or [9, 10, 11].
-        cfg.BLOCKS = [-1]
-        # Which part of them trains: see the method's class.
-        cfg.PART = "all"
-        return cfg
-
     @classmethod
-    def problems(cls, cfg):
-        found = [] if cfg.PART in cls.parts else [f"PART is {cfg.PART!r}; known: {', '.join(cls.parts)}"]
-        if not cfg.BLOCKS or not all(type(i) is int for i in cfg.BLOCKS):
-            found.append(f"BLOCKS is {cfg.BLOCKS}; it must be a list of block indices, such as [0, -1]")
-        return found
+    def defaults(cls) -> CfgNode:
+        cfg = Section()
+        # Which blocks: indices from 0, negative ones from the last; the study trains [11], [10, 11] or [9, 10, 11].
+        cfg.BLOCKS = wholes([-1], filled=True, form="a list of block indices, such as [0, -1]")
+        # Which part of them trains: see the method's class.
+        cfg.PART = one_of("all", cls.parts)
+        return cfg
 
     def attach(self, cfg, vit, tokens):
         names = list(blocks(vit))

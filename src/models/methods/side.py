@@ -10,6 +10,7 @@ import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
+from ...configs.keys import Section, location
 from ...utils.shipped import shipped
 from ..method import Method
 from ..taps import Reader
@@ -60,12 +61,14 @@ class Side(Method):
 
     paper = "Zhang et al., 2020, arXiv:1912.13503"
     learns = "an AlexNet beside the ViT"
+    starts_pretrained = False
+    without_files_to_count = {"WEIGHTS": ""}  # noqa: RUF012
 
     @staticmethod
     def defaults() -> CfgNode:
-        cfg = CfgNode()
+        cfg = Section()
         # AlexNet's ImageNet weights as torchvision publishes them; "": random.
-        cfg.WEIGHTS = "pretrained/alexnet-owt-7be5be79.pth"
+        cfg.WEIGHTS = location("pretrained/alexnet-owt-7be5be79.pth")
         return cfg
 
     @classmethod

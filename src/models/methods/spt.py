@@ -16,9 +16,10 @@ from fvcore.common.config import CfgNode
 from timm.layers import DropPath
 from torch import Tensor, nn
 
+from ...configs.keys import Section, flag, location, number, one_of, whole
 from ..allocation import Allocation, Piece, Rules, pieces
 from ..method import THIS_FILE, Method
-from ..sites import LINEAR, block_sites, dropout_problems, require_linear
+from ..sites import LINEAR, block_sites, require_linear
 from .sparse import SparseUpdate
 
 MODES = ("parallel", "sequential")
@@ -83,53 +84,41 @@ class SPT(Method):
 
     @staticmethod
     def defaults() -> CfgNode:
-        cfg = CfgNode()
+        cfg = Section()
         # The file of python -m src.tools.sensitivity. Empty: a run makes it from its training images, in its folder.
-        cfg.ALLOCATION = ""
+        cfg.ALLOCATION = location("")
         # What may be trained, in millions of parameters; the paper's scripts try 0.2, 0.4, 0.6, 0.8 and 1.
-        cfg.BUDGET = 0.4
+        cfg.BUDGET = number(0.4, above=0, unit="million parameters")
         # A matrix gets a module when one of its sensitive entries costs less than ALPHA of the module's parameters.
-        cfg.ALPHA = 10.0
+        cfg.ALPHA = number(10.0, above=0)
         # A vector trains whole when at least every BETA-th of its entries is sensitive.
-        cfg.BETA = 5.0
+        cfg.BETA = number(5.0, above=0)
         # Whether vectors may train whole.
-        cfg.STRUCTURED_VECTOR = True
+        cfg.STRUCTURED_VECTOR = flag(True)
         # Modules and whole vectors only, no single entries of weights.
-        cfg.STRUCTURED_ONLY = False
-        # Sensitivities are summed over this many batches, in the order of the files,
-        cfg.NUM_BATCHES = 16
-        # of so many images.
-        cfg.BATCH_SIZE = 32
+        cfg.STRUCTURED_ONLY = flag(False)
+        # Sensitivities are summed over this many batches, in the order of the files.
+        cfg.NUM_BATCHES = whole(16, low=1, unit="batches")
+        # Images of each batch over which sensitivities are summed.
+        cfg.BATCH_SIZE = whole(32, low=1, unit="images")
         # Rank of the modules.
-        cfg.RANK = 8
+        cfg.RANK = whole(8, low=1)
         # "parallel": a module reads what the linear map reads; "sequential": what it returns (attn.proj's: what it
         # reads, as in the original code).
-        cfg.MODE = "parallel"
+        cfg.MODE = one_of("parallel", MODES)
         # Biases in the modules: of an adapter both, of LoRA the last.
-        cfg.BIAS = False
+        cfg.BIAS = flag(False)
         # Dropout on what a module reads (attn.proj's: none), in training only.
-        cfg.DROPOUT = 0.1
+        cfg.DROPOUT = number(0.1, low=0, below=1)
         # Probability that a module's answer is left out for an image, in training only.
-        cfg.DROP_PATH = 0.1
+        cfg.DROP_PATH = number(0.1, low=0, below=1)
         # Drop-path of the last block's branches, rising from 0, in training only; SOLVER.DROP_PATH comes before it.
-        cfg.VIT_DROP_PATH = 0.1
+        cfg.VIT_DROP_PATH = number(0.1, low=0, below=1)
         return cfg
 
-    @staticmethod
-    def problems(cfg):
-        found = [
-            f"{key} is {cfg[key]}; it must be at least 1"
-            for key in ("RANK", "NUM_BATCHES", "BATCH_SIZE")
-            if cfg[key] < 1
-        ]
-        found += [
-            f"{key} is {cfg[key]}; it must be more than 0" for key in ("BUDGET", "ALPHA", "BETA") if not cfg[key] > 0
-        ]
-        if cfg.MODE not in MODES:
-            found.append(f"MODE is {cfg.MODE!r}; known: {', '.join(MODES)}")
-        for key in ("DROPOUT", "DROP_PATH", "VIT_DROP_PATH"):
-            found += [problem.replace("DROPOUT", key, 1) for problem in dropout_problems(cfg[key])]
-        return found
+    @classmethod
+    def budget(cls, cfg):
+        return 1e6 * cfg.BUDGET
 
     @classmethod
     def rules(cls, cfg: CfgNode, vit: nn.Module) -> Rules:
@@ -242,8 +231,8 @@ class SPTAdapter(SPT):
     @staticmethod
     def defaults() -> CfgNode:
         cfg = SPT.defaults()
-        # The original's adapters are sequential,
+        # The original's adapters are sequential.
         cfg.MODE = "sequential"
-        # with biases.
+        # The original's adapters have biases.
         cfg.BIAS = True
         return cfg

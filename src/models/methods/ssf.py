@@ -7,6 +7,7 @@ near the identity, not at it.
 from fvcore.common.config import CfgNode
 from torch import nn
 
+from ...configs.keys import Section, one_of
 from ..families import family_of
 from ..method import DoesNotFit, Method
 from ..sites import blocks
@@ -20,20 +21,16 @@ class SSF(Method):
     learns = "a scale and shift after every operation"
     folds = True
     adamw_lr = 0.003
+    starts_pretrained = False
     for_any_backbone = True
 
     @staticmethod
     def defaults() -> CfgNode:
-        cfg = CfgNode()
+        cfg = Section()
         # Where the last pair sits in a ViT that averages its tokens: behind the norm that follows the average
         # ("fc_norm"; it folds), or before the average ("norm"), where the original code has its final norm.
-        cfg.POOLED_NORM = "fc_norm"
+        cfg.POOLED_NORM = one_of("fc_norm", ["fc_norm", "norm"])
         return cfg
-
-    @staticmethod
-    def problems(cfg):
-        known = ("fc_norm", "norm")
-        return [] if cfg.POOLED_NORM in known else [f"POOLED_NORM is {cfg.POOLED_NORM!r}; known: {', '.join(known)}"]
 
     def attach(self, cfg, vit, tokens):
         family = family_of(vit)

@@ -16,8 +16,8 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...configs.keys import Section, flag, number, whole
 from ..method import DoesNotFit, Method
-from ..sites import dropout_problems
 from ..taps import Keep, Reader, uniform
 
 
@@ -71,19 +71,14 @@ class VQT(Method):
 
     @staticmethod
     def defaults() -> CfgNode:
-        cfg = CfgNode()
+        cfg = Section()
         # Queries per block.
-        cfg.NUM_QUERIES = 1
+        cfg.NUM_QUERIES = whole(1, low=1)
         # Dropout on the queries, in training only.
-        cfg.DROPOUT = 0.1
+        cfg.DROPOUT = number(0.1, low=0, below=1)
         # Scale every answer to length 1 before the head sees it.
-        cfg.NORMALIZE = False
+        cfg.NORMALIZE = flag(False)
         return cfg
-
-    @staticmethod
-    def problems(cfg):
-        found = [] if cfg.NUM_QUERIES >= 1 else [f"NUM_QUERIES is {cfg.NUM_QUERIES}; it must be at least 1"]
-        return found + dropout_problems(cfg.DROPOUT)
 
     def attach(self, cfg, vit, tokens):
         self.normalize = cfg.NORMALIZE

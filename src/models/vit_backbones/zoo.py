@@ -25,6 +25,7 @@ from ..families import FAMILIES, family_of
 from ..families.base import Family
 from . import convert
 from .fit import require_fit, unwrapped
+from .refusals import check_size, unknown_backbone
 from .tensors import UNREADABLE, StateDict, read_content, reading
 
 logger = logging.getLogger(__name__)
@@ -169,9 +170,7 @@ def find_backbone(name: str) -> Backbone | None:
             raise ValueError(f"DATA.FEATURE {name!r}: {problem}")
         return None
     if name not in MODEL_ZOO:
-        titles = [family.title for family in FAMILIES]
-        known = ", ".join([*MODEL_ZOO, f"timm:<name of a timm {', '.join(titles[:-1])} or {titles[-1]}>"])
-        raise ValueError(f"unknown DATA.FEATURE {name!r}; known: {known}")
+        raise ValueError(unknown_backbone(name, MODEL_ZOO, [family.title for family in FAMILIES]))
     return MODEL_ZOO[name]
 
 
@@ -285,15 +284,6 @@ def create_vit(row: Backbone, image_size: tuple[int, int]) -> VisionTransformer:
 def patch_size(row: Backbone) -> int:
     """Side of a row's square patches, in pixels."""
     return row.arch["patch_size"] if isinstance(row.arch, dict) else int(re.search(r"patch(\d+)", row.arch).group(1))
-
-
-def check_size(image_size: tuple[int, int], patch_size: tuple[int, int]) -> None:
-    """Raises ValueError unless patches tile the image."""
-    if any(side % patch or side <= 0 for side, patch in zip(image_size, patch_size, strict=True)):
-        raise ValueError(
-            f"images of {image_size[0]}x{image_size[1]} pixels cannot be cut into patches of "
-            f"{patch_size[0]}x{patch_size[1]}: choose DATA.CROPSIZE (or DATA.IMAGE_SIZE) as a multiple of them"
-        )
 
 
 def set_dropout(vit: VisionTransformer, dropout: float, drop_path: float) -> None:

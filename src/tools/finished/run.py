@@ -15,7 +15,7 @@ from ...engine.checkpoint import Tuned, hash_of, load_tuned
 from ...engine.evaluator import best_classes, require_numbers
 from ...engine.outputs import outputs
 from ...engine.precision import set_backends
-from ...engine.results import MAY_MOVE, RunFolder
+from ...engine.results import RunFolder, may_move
 from ...engine.run import choose_device
 from ...models.pooling import set_pool
 from ...models.vit_backbones.zoo import build_backbone
@@ -57,19 +57,26 @@ class FinishedRun:
         return require_numbers(values, name)
 
     def best_classes(
-        self, loader: Loader | ShiftedLoader, name: str, classes: Tensor | None = None, facts: dict | None = None
+        self,
+        loader: Loader | ShiftedLoader,
+        name: str,
+        classes: Tensor | None = None,
+        facts: dict | None = None,
+        network: nn.Module | None = None,
     ) -> Tensor:
         """(N, 5) labels, see ``evaluator.best_classes``; cached, in much less space than logits.
 
         Args:
             facts: changes to the model beyond what is in its folder.
+            network: used in place of the model; made from it as ``facts`` say.
         """
+        network = network or self.model
         count = min(5, len(self.class_names) if classes is None else len(classes))
         where = None if classes is None else classes.to(self.device)
         facts = self.facts | {"classes": repr(None if classes is None else classes.tolist())} | (facts or {})
 
         def best(images: Tensor) -> Tensor:
-            return best_classes(require_numbers(self.model(images), name), where)
+            return best_classes(require_numbers(network(images), name), where)
 
         return outputs(self.cfg, f"answers to {name}", best, count, loader, facts).long()
 
@@ -140,7 +147,7 @@ def groups(runs: Sequence[FinishedRun]) -> dict[str, list[FinishedRun]]:
     grouped: dict[str, list[FinishedRun]] = {}
     for run in runs:
         settings = flatten(run.cfg)
-        grouped.setdefault(repr({k: v for k, v in settings.items() if k not in ("SEED", *MAY_MOVE)}), []).append(run)
+        grouped.setdefault(repr({k: v for k, v in settings.items() if k not in ("SEED", *may_move())}), []).append(run)
     names = labels([replace(some[0], label="") for some in grouped.values()])
     return dict(zip(names, grouped.values(), strict=True))
 

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from fvcore.common.config import CfgNode
 
-from ...configs.config import ConfigError, get_cfg
+from ...configs.config import ConfigError, get_cfg, keys_of
+from ...configs.keys import SAMPLE, TASK
 from ...data.loader import Loader
 from ...data.opened import Data, open_data, open_test
 from ...data.shifts import Shift, ShiftedLoader, parse_shift
@@ -20,23 +21,6 @@ from ...data.sources.names import match, plain
 from ...data.sources.text import composed, read_json, read_text
 from ...data.tasks import TASKS, find_task
 from .run import FinishedRun
-
-# Keys that select among a task's images; they do not apply to another task.
-OF_ONE_TASK = (
-    *(
-        "SHOTS",
-        "SPLIT_SEED",
-        "VERSION",
-        "SOURCE",
-        "TRAIN_LIST",
-        "VAL_LIST",
-        "TEST_LIST",
-        "PERCENTAGE",
-        "VAL_FRACTION",
-        "TEST_FRACTION",
-    ),
-    *("TRAIN_SPLIT", "NO_TEST", "NUMBER_CLASSES"),
-)
 
 SPELLINGS = (composed, plain)
 
@@ -174,8 +158,10 @@ def other_data(cfg: CfgNode, task: str, path: str, changes: Sequence[str] = ()) 
     """
     other, default = for_evaluation(cfg), get_cfg()
     other.defrost()
-    for key in OF_ONE_TASK:
-        other.DATA[key] = default.DATA[key]
+    for key in keys_of(TASK, SAMPLE):
+        if key.startswith("DATA."):
+            last = key.removeprefix("DATA.")
+            other.DATA[last] = default.DATA[last]
     other.DATA.NAME = task
     other.DATA.DATAPATH = path
     other.merge_from_list(list(changes))

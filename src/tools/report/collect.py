@@ -15,14 +15,17 @@ import yaml
 from ...configs.config import flatten, unnamed_values
 from ...data.tasks import TASKS
 from ...engine.evaluator import METRICS
-from ...engine.results import MAY_MOVE, RunFolder
+from ...engine.results import RunFolder, may_move
 from ...utils.io import read_json
 
 # What a task's metric is called in result.json (engine/evaluator.py).
-# Keys that never distinguish experiments; different images show in their number.
-NOT_COMPARED = tuple(key for key in MAY_MOVE if key != "MODEL.WEIGHT_PATH")
 SWEEP = "sweep.json"
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def not_compared() -> set[str]:
+    """Keys that never make two runs different experiments; which images there were is seen from their numbers."""
+    return {*may_move()} - {"MODEL.WEIGHT_PATH"}
 
 
 class Unusable(ValueError):
@@ -122,7 +125,7 @@ class Run:
     @cached_property
     def experiment(self) -> tuple:
         """The identity of the run: equal for two folders of the same run."""
-        own = {key: repr(value) for key, value in self.config.items() if key not in NOT_COMPARED}
+        own = {key: repr(value) for key, value in self.config.items() if key not in not_compared()}
         return (self.task, self.tuning, *sorted(own.items()))
 
     @property

@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...configs.config import keys_of
+from ...configs.keys import TASK
 from ...data.tasks import TASKS, find_task
 from .benchmarks import Benchmark
 from .collect import SWEEP, Collection, Run
 from .rows import METHOD_KEYS, Place, Row
 from .tables import Table, plain
-
-# Settings that apply to one task's data only.
-OF_ONE_TASK = ("DATA.NUMBER_CLASSES", "DATA.VERSION", "DATA.TRAIN_LIST", "DATA.VAL_LIST", "DATA.TEST_LIST")
 
 MOST_COMMANDS = 12  # in the terminal
 
@@ -153,7 +152,7 @@ def command_for(row: Row, place: Place, seed: str, benchmark: Benchmark, collect
     sibling, note = _sibling(row, place, seed, benchmark), ""
     settings = dict(sibling.result["config"])
     if Place(sibling.task, sibling.shots) != place:
-        settings = {key: value for key, value in settings.items() if key not in OF_ONE_TASK}
+        settings = {key: value for key, value in settings.items() if key not in _of_one_task()}
         donor = next((run for run in collection.tests if (run.task, run.shots) == (place.task, place.shots)), None)
         settings["DATA.NAME"] = donor.config["DATA.NAME"] if donor else place.task
         if place.shots:
@@ -165,6 +164,11 @@ def command_for(row: Row, place: Place, seed: str, benchmark: Benchmark, collect
     if not settings["DATA.SPLIT_SEED"]:
         del settings["DATA.SPLIT_SEED"]
     return train_command(settings), note
+
+
+def _of_one_task() -> set[str]:
+    """Settings that are wrong for another task; where the data are may be right."""
+    return {*keys_of(TASK)} - {"DATA.DATAPATH"}
 
 
 def train_command(settings: dict[str, Any]) -> str:
@@ -193,7 +197,7 @@ def _own_settings(row: Row, sibling: Run) -> str:
     keys = [
         key
         for key in sibling.config
-        if key not in ("DATA.NAME", "DATA.SHOTS", "SEED", "DATA.SPLIT_SEED", "OUTPUT_DIR", *OF_ONE_TASK)
+        if key not in ("DATA.NAME", "DATA.SHOTS", "SEED", "DATA.SPLIT_SEED", "OUTPUT_DIR", *_of_one_task())
         and len({repr(run.config.get(key)) for run in row.runs}) > 1
     ]
     warning = (

@@ -12,7 +12,8 @@ from typing import Any
 
 import simplejson
 
-from ...engine.results import NOT_THE_EXPERIMENT
+from ...configs.config import keys_of
+from ...configs.keys import MACHINE
 from .collect import Collection, Run
 from .contents import Report
 from .formats import VERBATIM
@@ -73,7 +74,7 @@ class _Data:
     def _run(self, run: Run) -> int:
         if run.folder not in self.index:
             self.index[run.folder] = len(self.runs)
-            about = dict.fromkeys((*NOT_THE_EXPERIMENT, "DATA.NAME", "SEED"))
+            about = dict.fromkeys((*keys_of(MACHINE), "DATA.NAME", "SEED"))
             config = {key: value for key, value in run.result["config"].items() if key not in about}
             environment = run.result["environment"]
             versions = {"code": environment["git"] or "unknown", "device": environment["device"]}

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from .collect import NOT_COMPARED, Collection, Run, drop_unused, set_aside
+from .collect import Collection, Run, drop_unused, not_compared, set_aside
 from .stats import Summary, summarise, weighted
 
 # What identifies a row, besides the keys that split it.
@@ -115,7 +115,7 @@ def splitting(runs: list[Run]) -> list[str]:
     alike: dict[tuple, list[Run]] = {}
     for run in runs:
         alike.setdefault((run.task, run.shots, repr(sorted(run.sweep.get("tuned", {}).items()))), []).append(run)
-    never = {*NOT_COMPARED, *CELL_KEYS, *METHOD_KEYS}
+    never = {*not_compared(), *CELL_KEYS, *METHOD_KEYS}
     return [
         key
         for key in runs[0].config

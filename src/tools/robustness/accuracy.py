@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from torch import nn
+
 from ...engine.checkpoint import hash_of
 from ...engine.evaluator import Accuracy, accuracy
 from ...models.wise import between
@@ -56,17 +58,19 @@ def measure_all(runs: Sequence[FinishedRun], sets_of: dict[str, list[TestSet]]) 
                 start, _ = start_of(run)
                 key = run.cfg.DATA.FEATURE, hash_of({k: v for k, v in start.items() if k.startswith("head.")})
                 if key not in zero_shot:
-                    with between(run.model, start, 0.0):
-                        accuracies = {
-                            test_set.name: _measured(run, test_set, {"start": hash_of(start)}) for test_set in sets
-                        }
+                    with between(run.model, start, 0.0) as network:
+                        facts = {"start": hash_of(start)}
+                        accuracies = {test_set.name: _measured(run, test_set, facts, network) for test_set in sets}
                     zero_shot[key] = Row("zero-shot", [], [accuracies])
         rows.append(row)
     return [*rows, *zero_shot.values()]
 
 
-def _measured(run: FinishedRun, test_set: TestSet, facts: dict | None = None) -> Accuracy:
-    return accuracy(run.best_classes(test_set.loader, test_set.name, test_set.classes, facts), test_set.loader.labels)
+def _measured(
+    run: FinishedRun, test_set: TestSet, facts: dict | None = None, network: nn.Module | None = None
+) -> Accuracy:
+    best = run.best_classes(test_set.loader, test_set.name, test_set.classes, facts, network)
+    return accuracy(best, test_set.loader.labels)
 
 
 def interval(result: Accuracy) -> tuple[float, float]:

@@ -113,13 +113,13 @@ def _speed(cfg: CfgNode, task: Task, shared: Shared) -> Speed:
     device = choose_device(cfg.DEVICE)
     set_backends(cfg, device)
     start = time.perf_counter()
-    model = shared.model(cfg, task.num_classes or CLASSES, device)
+    model, memo = shared.model(cfg, task.num_classes or CLASSES, device)
     start = time.perf_counter() - start
     count = IMAGES[device.type]
     images = torch.rand(count, 3, *build_pixels(cfg, task.protocol).size, device=device)
     labels = torch.zeros(count, dtype=torch.long, device=device)
     with autocast(cfg, device):
-        kept = frozen_prefix(model, images) is not None and cfg.DATA.CACHE_FEATURES != "off"
+        kept = frozen_prefix(model, images, memo) is not None and cfg.DATA.CACHE_FEATURES != "off"
     kept = kept and not build_pixels(cfg, task.protocol).random
     optimizer = build_optimizer(model.named_parameters(), cfg.SOLVER, device.type == "cuda", model)
     loss_of = build_loss(cfg.SOLVER.LOSS, None, cfg.SOLVER.LABEL_SMOOTHING)

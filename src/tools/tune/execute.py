@@ -8,9 +8,10 @@ from pathlib import Path
 from ...configs.config import Setting, load_settings
 from ...engine.results import RunFolder
 from ...engine.run import run
-from ...engine.shared import Shared, StoppedEarly
+from ...engine.shared import Shared
 from ...engine.trainer import NonFiniteLoss
 from ...utils.io import InUse, read_json_lines, write_json
+from ...utils.signals import StoppedEarly
 
 # A run of a sweep may lose this many seconds of work: with epochs of milliseconds, saving would take most of the time.
 SAVE_SECONDS = 2.0
@@ -59,9 +60,9 @@ def execute(job: Job, shared: Shared) -> Outcome:
     folder, start = RunFolder(job.folder), time.perf_counter()
     try:
         write_json(folder.sweep, job.record)
-        shared.watch = lambda rows: _watch(job, rows)
-        shared.save_seconds = 0.0 if job.rungs else SAVE_SECONDS  # rivals read what is written
-        run(load_settings(job.settings, [], quiet=True), folder, resume=True, shared=shared)
+        cfg = load_settings(job.settings, [], quiet=True)
+        seconds = 0.0 if job.rungs else SAVE_SECONDS  # rivals read what is written
+        run(cfg, folder, resume=True, shared=shared, watch=lambda rows: _watch(job, rows), save_seconds=seconds)
     except StoppedEarly:
         row = read_json_lines(folder.metrics)[-1]
         _end(folder, {"epoch": row["epoch"], "val": row["val_top1"], "seconds": time.perf_counter() - start})

@@ -86,10 +86,9 @@ def curve(
     validation = _validation(run)
 
     def measured(test_set: TestSet, alpha: float) -> Accuracy:
-        with between(run.model, before, 1.0 if head_only else alpha, alpha):
-            best = run.best_classes(
-                test_set.loader, f"{test_set.name} at alpha {alpha:g}", test_set.classes, facts | {"alpha": alpha}
-            )
+        with between(run.model, before, 1.0 if head_only else alpha, alpha) as network:
+            name = f"{test_set.name} at alpha {alpha:g}"
+            best = run.best_classes(test_set.loader, name, test_set.classes, facts | {"alpha": alpha}, network)
         return accuracy(best, test_set.loader.labels)
 
     tested = {name: [measured(test_set, alpha) for alpha in alphas] for name, test_set in named.items()}

@@ -1,0 +1,33 @@
+# ViTune in a container, for machines without a GPU (target cpu, about 3 GB) and with one (target cuda, about 8 GB):
+#
+#   docker build --target cpu --tag vitune:cpu .
+#   docker run --rm --user "$(id -u):$(id -g)" --volume "$PWD:/work" vitune:cpu train digits
+#
+#   docker build --target cuda --tag vitune:cuda .
+#   docker run --rm --gpus all --shm-size 8g --user "$(id -u):$(id -g)" --volume "$PWD:/work" vitune:cuda train folder DATA.DATAPATH photos
+#
+# The current folder is /work in the container: configs and data are read below it, and ./output is written there.
+# --shm-size: the data loader's processes hand over batches in shared memory, of which Docker gives 64 MB.
+#
+# CI has no Docker, so the image itself has not been built: the steps below were run by hand in an empty folder that held
+# what .dockerignore lets through, with Python 3.12; PyTorch's own index, which the target cpu uses, was not within reach.
+FROM python:3.12-slim AS base
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+# MODEL.COMPILE needs a compiler.
+RUN apt-get update && apt-get install --yes --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
+WORKDIR /opt/vitune
+COPY . .
+
+FROM base AS cpu
+# Of the same version pip prefers 2.x.y+cpu, which PyPI does not have.
+RUN pip install --constraint requirements.lock --extra-index-url https://download.pytorch.org/whl/cpu ".[onnx]"
+WORKDIR /work
+ENTRYPOINT ["vitune"]
+CMD ["--help"]
+
+FROM base AS cuda
+# PyTorch's wheels on PyPI bring CUDA with them; the host needs only NVIDIA's driver and its container toolkit.
+RUN pip install --constraint requirements.lock ".[onnx]"
+WORKDIR /work
+ENTRYPOINT ["vitune"]
+CMD ["--help"]

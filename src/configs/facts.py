@@ -1,0 +1,42 @@
+"""What follows from a config, each fact in one place. Without torch."""
+
+from fvcore.common.config import CfgNode
+
+from ..data.presets import PROTOCOLS, RANDOM, explicit_parts, varies
+from ..data.tasks import find_task
+from .catalogue import BackboneFacts, catalogue
+from .methods import read_methods
+
+
+def image_size(cfg: CfgNode) -> tuple[int, int]:
+    """Height and width of the images that the network sees."""
+    return tuple(cfg.DATA.IMAGE_SIZE) or (cfg.DATA.CROPSIZE, cfg.DATA.CROPSIZE)
+
+
+def train_split(cfg: CfgNode) -> str:
+    """What trains: "train", or "trainval" without validation.
+
+    Raises:
+        ValueError: the task is unknown.
+    """
+    return cfg.DATA.TRAIN_SPLIT or find_task(cfg.DATA.NAME).train_split
+
+
+def images_vary(cfg: CfgNode) -> bool:
+    """Whether a training image looks different in every epoch; False where the task is unknown."""
+    try:
+        parts = dict(PROTOCOLS[find_task(cfg.DATA.NAME).protocol])
+    except ValueError:
+        return False
+    return varies(parts | explicit_parts(cfg.DATA, ("augment", *RANDOM)))
+
+
+def backbone(name: str) -> BackboneFacts | None:
+    """The row of the zoo that DATA.FEATURE names; None for timm:<name>, and for names that are not known."""
+    known = catalogue()
+    return known.backbones.get(known.aliases.get(name, name))
+
+
+def trains_everything(cfg: CfgNode) -> bool:
+    """Whether every weight of the ViT trains."""
+    return "end2end" in read_methods(cfg.MODEL.TRANSFER_TYPE, cfg.FREQFIT)[0]

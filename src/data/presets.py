@@ -1,0 +1,38 @@
+"""What the parts of a pixel pipeline may be, and what kinds of tasks do with images. Without torch."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+TF1 = "bilinear_tf1"  # TensorFlow 1's resize, see resize.py
+
+DECODERS = ("tf", "pil")  # of JPEG files
+RESIZES = ("squash", "crop", "squash_crop")
+INTERPOLATIONS = ("bilinear", TF1, "bicubic")
+DTYPES = ("uint8", "float32")
+AUGMENTS = ("none", "flip", "crop_flip", "rrc_flip", "rrc_flips")
+AUTO_AUGMENT = ("", "none", "randaugment", "trivialaugment")  # or a policy of timm's, such as rand-m9-mstd0.5-inc1
+
+# What a kind of task does with images: ``resize`` for evaluation, the others in training.
+PROTOCOLS = {
+    "vtab": dict(resize="squash", augment="none"),
+    "fgvc": dict(resize="crop", augment="crop_flip"),
+    "fewshot": dict(
+        resize="crop", augment="rrc_flip", auto_augment="rand-m9-mstd0.5-inc1", random_erasing=0.25
+    ),  # NOAH's and SPT's
+    "manyshot": dict(resize="crop", augment="rrc_flip"),
+    "aerial": dict(resize="crop", augment="rrc_flips"),
+    "full": dict(resize="squash", augment="rrc_flip"),  # Block Expansion's
+    "clevr": dict(resize="squash", augment="none"),
+}
+
+RANDOM = ("auto_augment", "color_jitter", "random_erasing", "mixup", "cutmix")  # beside ``augment``
+
+
+def varies(parts: Mapping[str, Any]) -> bool:
+    """Whether an image looks different in every epoch, with these parts of a pipeline."""
+    return parts["augment"] != "none" or any(parts.get(name) not in (None, "", "none", 0) for name in RANDOM)
+
+
+def explicit_parts(data: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """What keys of the node ``DATA`` say of these parts of a pipeline; "" and -1 say nothing."""
+    return {name: value for name in names if (value := data[name.upper()]) not in ("", -1.0)}

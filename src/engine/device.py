@@ -1,0 +1,28 @@
+"""Where a run computes."""
+
+import os
+
+import torch
+
+from ..utils import distributed
+
+
+def choose_device(name: str) -> torch.device:
+    """``DEVICE``: "auto" is a GPU if there is one; each of several processes gets its own.
+
+    Raises:
+        ValueError: a GPU is asked for and there is none, or the name is no device.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and distributed.expected() > 1:
+        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"DEVICE {name!r} is not a device: use auto, cpu, cuda or cuda:<n>") from error
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"DEVICE {name!r} is not supported: use auto, cpu, cuda or cuda:<n>")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"DEVICE {name!r}: torch sees no GPU; use DEVICE auto or cpu")
+    return device

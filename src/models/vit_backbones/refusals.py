@@ -1,0 +1,19 @@
+"""Why a name of a backbone, or a size of its images, is refused. Without torch: configs are checked with it."""
+
+from collections.abc import Iterable, Sequence
+
+
+def unknown_backbone(name: str, names: Iterable[str], families: Sequence[str]) -> str:
+    """The sentence for a DATA.FEATURE that is none of ``names``; ``families`` are those of timm's that work here."""
+    *others, last = families
+    known = ", ".join([*names, f"timm:<name of a timm {', '.join(others)} or {last}>"])
+    return f"unknown DATA.FEATURE {name!r}; known: {known}"
+
+
+def check_size(image_size: tuple[int, int], patch_size: tuple[int, int]) -> None:
+    """Raises ValueError unless patches tile the image."""
+    if any(side % patch or side <= 0 for side, patch in zip(image_size, patch_size, strict=True)):
+        raise ValueError(
+            f"images of {image_size[0]}x{image_size[1]} pixels cannot be cut into patches of "
+            f"{patch_size[0]}x{patch_size[1]}: choose DATA.CROPSIZE (or DATA.IMAGE_SIZE) as a multiple of them"
+        )

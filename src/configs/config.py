@@ -37,6 +37,7 @@ def load_cfg(
     """The frozen config of a run: defaults, then the YAML file with its ``_BASE_`` chain, then KEY VALUE pairs.
 
     Args:
+        config_file: a path, or a name such as "digits": see ``find_config``.
         check: what to check; ``checks.methods`` where there is no data set and no backbone of the zoo.
         for_vpt: these settings were written for VPT or FreqFiT, even if their keys do not show it.
 

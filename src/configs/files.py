@@ -1,11 +1,13 @@
 """The settings in YAML files, with the files they are based on, and on a command line."""
 
+import difflib
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from ..utils.paths import expand
+from ..utils.shipped import shipped
 from ..utils.yaml import lines_of, read_yaml
 from . import legacy
 from .values import flatten, shown
@@ -17,6 +19,38 @@ FILES = 100  # that a file may be based on, directly or not
 
 class ConfigError(ValueError):
     """A config that cannot run; the message lists every problem found."""
+
+
+def find_config(name: str | Path) -> Path:
+    """The file of a config: a path as it is, or a name: "digits" for ./configs/digits.yaml, or the one that ships.
+
+    Raises:
+        ConfigError: there is none; the message has the nearest names.
+    """
+    path = Path(_home(name))
+    places = [path, *(folder / f"{name}.yaml" for folder in _folders())]
+    if (place := next((place for place in places if place.is_file()), None)) is not None:
+        return place
+    if path.exists():  # a folder, or a device: reading it says what is wrong
+        return path
+    names = config_names()
+    near = difflib.get_close_matches(str(name).removesuffix(".yaml").removeprefix("configs/"), names, n=3, cutoff=0.6)
+    near += [other for other in names if other.rpartition("/")[2] == path.stem]
+    meant = f"; did you mean {' or '.join(dict.fromkeys(near))}?" if near else ""
+    raise _unreadable(
+        f"{name} is neither a file nor the name of a config in {' or '.join(map(str, _folders()))}{meant}"
+    )
+
+
+def config_names() -> list[str]:
+    """Names that ``find_config`` knows, such as "digits" and "sweeps/photos"."""
+    files = [(folder, file) for folder in _folders() for file in sorted(folder.rglob("*.yaml"))]
+    return list(dict.fromkeys(file.relative_to(folder).with_suffix("").as_posix() for folder, file in files))
+
+
+def _folders() -> list[Path]:
+    """Where configs have names: one's own, then those that ship."""
+    return [Path("configs"), shipped("configs")]
 
 
 def file_settings(
@@ -31,7 +65,7 @@ def file_settings(
         return [], {}
     settings: dict[str, Setting] = {}  # of every key the last word
     taken: dict[str, Any] = {}
-    for path, content in _chain(Path(_home(config_file)), problems, ()):
+    for path, content in _chain(find_config(config_file), problems, ()):
         if "SWEEP" in content and section != "SWEEP":
             del content["SWEEP"]
             problems.append(f"{path} describes a sweep: python -m src.tools.tune --config-file {path}")

@@ -1,4 +1,4 @@
-"""train.py after its command line is parsed; a module of its own so that --help does not wait for torch."""
+"""train.py after its command line is parsed: configs are checked before torch is imported, which is slow."""
 
 import argparse
 import logging
@@ -6,18 +6,11 @@ import os
 import sys
 from pathlib import Path
 
-import torch
-import torch.distributed as dist
-
 from ..configs import checks
 from ..configs.config import ConfigError, load_cfg
-from ..data.listing import tasks_table
-from ..models.listing import methods_table
-from ..utils import distributed
+from ..utils import launch
 from ..utils.logging import setup_logging
 from ..utils.text import put_out
-from .results import RunFolder, run_folder
-from .run import evaluate_run, run
 
 logger = logging.getLogger("train")
 
@@ -29,26 +22,45 @@ def train_command(args: argparse.Namespace) -> int:
         return _command(args)
     except ConfigError as error:
         return _fail(error, 2)
-    except torch.OutOfMemoryError as error:
-        hint = "less memory: SOLVER.AMP auto, MODEL.GRAD_CHECKPOINT True, SOLVER.ACCUMULATE 4, DATA.EVAL_BATCH_SIZE 32"
-        return _fail(f"{error}\n{hint}", 1)
-    except (ValueError, OSError, FloatingPointError, dist.DistError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         if os.environ.get("VITUNE_DEBUG"):
             raise
         return _fail(error, 1)
+    except RuntimeError as error:  # of torch's, which may not be loaded, two kinds are no faults of the program
+        message = _of_torch(error)
+        if not message or os.environ.get("VITUNE_DEBUG"):
+            raise
+        return _fail(message, 1)
+
+
+def _of_torch(error: RuntimeError) -> str:
+    """What to print of torch's error; "" if it must be seen whole."""
+    import torch
+    import torch.distributed as dist
+
+    if isinstance(error, torch.OutOfMemoryError):
+        hint = "less memory: SOLVER.AMP auto, MODEL.GRAD_CHECKPOINT True, SOLVER.ACCUMULATE 4, DATA.EVAL_BATCH_SIZE 32"
+        return f"{error}\n{hint}"
+    return str(error) if isinstance(error, dist.DistError) else ""
 
 
 def _command(args: argparse.Namespace) -> int:
     config_file = args.config_file
     if args.list_methods:
-        return put_out(methods_table(load_cfg(config_file, args.opts, checks.methods)))
+        return _list_methods(args)
     if args.list_tasks:
+        from ..data.listing import tasks_table
+
         return put_out(tasks_table(load_cfg(config_file, args.opts, checks.nothing).DATA.DATAPATH))
     if args.run_dir and not config_file and (args.resume or args.eval_only):
         config_file = str(args.run_dir / "config.yaml")
         if not Path(config_file).is_file():
             raise FileNotFoundError(f"{config_file} is missing: --run-dir must name a run's folder")
     cfg = load_cfg(config_file, args.opts, for_vpt=bool(args.train_type))
+
+    from .results import RunFolder, run_folder
+    from .run import evaluate_run, run
+
     folder = RunFolder(args.run_dir) if args.run_dir else run_folder(cfg)
     if args.eval_only:
         test = evaluate_run(folder, cfg)
@@ -58,8 +70,16 @@ def _command(args: argparse.Namespace) -> int:
     return 0
 
 
+def _list_methods(args: argparse.Namespace) -> int:
+    cfg = load_cfg(args.config_file, args.opts, checks.methods)
+
+    from ..models.listing import methods_table
+
+    return put_out(methods_table(cfg))
+
+
 def _fail(error: Exception | str, status: int) -> int:
-    rank, count = distributed.expected_rank(), distributed.expected()
+    rank, count = launch.expected_rank(), launch.expected()
     who = f"process {rank} of {count}: " if count > 1 else ""
     print(f"error: {who}{error}", file=sys.stderr)  # noqa: T201
     return status

@@ -173,6 +173,12 @@ def test_the_cache_says_what_the_code_says(cache):
     assert catalogue.from_json(catalogue.to_json(live)) == live
 
 
+def test_train_reports_problems_without_torch(cache):
+    call = "train.main(['--config-file', 'digits', 'SOLVER.LR', '0.1'])"
+    code = f"import sys, train; print({call}, 'torch' in sys.modules)"
+    assert python(code, XDG_CACHE_HOME=cache).strip() == "2 False"
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"keys": {}}', None])
 def test_a_broken_cache_is_as_good_as_none(cache, tmp_path, content):
     (old,) = catalogue.Path(cache, "vitune").glob("config-*.json")

@@ -1,19 +1,14 @@
 """The report's page, used as a reader does: in a headless Chromium, opened from disk."""
 
 import json
-import shutil
 
 import pytest
+from browser import chromium, needs_browser, requests
 from report_runs import VTAB, make_run, make_vtab, sweep_entry
 
 from src.tools.report import __main__ as command
 from src.tools.report.page import embedded
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --window-size=1400,1000"
-)
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>&\"'"
 
 
@@ -40,26 +35,17 @@ def page(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def chromium(page, tmp_path_factory):
-    """The page open in Chromium; every request that it makes is logged."""
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in [*FLAGS.split(), f"--user-data-dir={tmp_path_factory.mktemp('profile')}"]:
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    driver.get(page.as_uri())
-    yield driver
-    driver.quit()
+def driver(page, tmp_path_factory):
+    """The page open in Chromium."""
+    with chromium(tmp_path_factory.mktemp("profile")) as driver:
+        driver.get(page.as_uri())
+        yield driver
 
 
 @pytest.fixture
-def opened(chromium, page):
-    chromium.get(page.as_uri())
-    return Page(chromium)
+def opened(driver, page):
+    driver.get(page.as_uri())
+    return Page(driver)
 
 
 class Page:
@@ -98,7 +84,7 @@ class Page:
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium and chromedriver are not on PATH: apt-get install them")
+@needs_browser
 class TestInChromium:
     def test_a_click_on_a_column_sorts_by_its_numbers_and_gaps_stay_last(self, opened):
         assert opened.first()[:2] == ["linear", "lora"]
@@ -183,9 +169,7 @@ class TestInChromium:
         assert shades == ["rgb(255, 255, 255)", "rgb(21, 24, 28)"]
 
     def test_nothing_is_asked_for_but_the_file_and_nothing_goes_wrong(self, opened):
-        messages = [json.loads(entry["message"])["message"] for entry in opened.driver.get_log("performance")]
-        asked = [m["params"] for m in messages if m["method"] == "Network.requestWillBeSent"]
-        urls = [one["request"]["url"] for one in asked if one["documentURL"].startswith("file:")]  # not the empty tab's
+        urls = requests(opened.driver)
         assert urls
         assert all(url.startswith(("file:", "data:")) for url in urls), urls
         assert opened.driver.get_log("browser") == []

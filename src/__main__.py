@@ -1,4 +1,4 @@
-"""``python -m vitune``: the same as the command ``vitune``."""
+"""``python -m vitune``."""
 
 import sys
 

@@ -13,6 +13,11 @@ def image_size(cfg: CfgNode) -> tuple[int, int]:
     return tuple(cfg.DATA.IMAGE_SIZE) or (cfg.DATA.CROPSIZE, cfg.DATA.CROPSIZE)
 
 
+def methods_label(transfer_type: str, freqfit: str, plus: str = "+") -> str:
+    """MODEL.TRANSFER_TYPE and FREQFIT in one name: "lora+freqfit"."""
+    return plus.join(filter(None, (transfer_type, freqfit)))
+
+
 def train_split(cfg: CfgNode) -> str:
     """What trains: "train", or "trainval" without validation.
 

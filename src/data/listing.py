@@ -3,29 +3,32 @@
 import os
 from pathlib import Path
 
+from ..utils.table import Table
 from .sources.base import DataError
 from .tasks import TASKS, Task
 
 
-def tasks_table(root: str) -> str:
-    """A Markdown table of TASKS; the column "ready" shows how and where each was found.
+def tasks_table(root: str) -> Table:
+    """TASKS; the column "ready" shows how and where each was found.
 
     Args:
         root: where to look (DATA.DATAPATH); "": in the usual places.
     """
-    roots = [Path(root).expanduser()] if root else usual_places()
-    rows = [("DATA.NAME", "group", "classes", "train / val / test", "read as", "ready")]
+    roots = places(root)
+    columns = ("DATA.NAME", "group", "classes", "train / val / test", "read as", "ready")
+    rows = []
     for task in TASKS.values():
         sizes = " / ".join(f"{task.sizes[name]:,}" if name in task.sizes else "-" for name in ("train", "val", "test"))
         kinds = ", ".join(dict.fromkeys(layout.kind for layout in task.layouts))
-        ready = "; ".join(_ready(task, roots)) or "-"
+        ready = "; ".join(where_ready(task, roots)) or "-"
         rows.append((task.name, task.group, str(task.num_classes or "-"), sizes if task.sizes else "-", kinds, ready))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    padded = ([cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows)
-    lines = [f"| {' | '.join(cells)} |" for cells in padded]
-    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
-    where = ", ".join(str(place) for place in roots)
-    return "\n".join([lines[0], rule, *lines[1:], f"looked in {where} (DATA.DATAPATH names another folder)"])
+    note = f"looked in {', '.join(map(str, roots))} (DATA.DATAPATH names another folder)"
+    return Table(columns, rows, "llllll", below={"read as": "read as: ", "ready": "ready: "}, note=note)
+
+
+def places(root: str) -> list[Path]:
+    """Where to look for data sets: DATA.DATAPATH ``root``, or, where it is "", the usual places."""
+    return [Path(root).expanduser()] if root else usual_places()
 
 
 def usual_places() -> list[Path]:
@@ -35,7 +38,8 @@ def usual_places() -> list[Path]:
     return [data, *inside, Path(os.path.expanduser(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"))]
 
 
-def _ready(task: Task, roots: list[Path]) -> list[str]:
+def where_ready(task: Task, roots: list[Path]) -> list[str]:
+    """How and where ``task`` can be read, or why what looks like it cannot: "noah in data/dtd"."""
     places = []
     for layout in task.layouts:
         if layout.kind == "digits":

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from fvcore.common.config import CfgNode
 
+from ..configs import facts
 from ..utils.paths import user_cache
 from .cache import GIB, Cache, ScannedSplit, duplicates
 from .loader import Images, Loader
@@ -146,7 +147,7 @@ def open_data(cfg: CfgNode) -> Data:
     task, layout, source = _open_source(cfg)
     if "train" not in source.splits:
         raise DataError(f"{task.name} has no training images: it is only a test set, for runs trained on another task")
-    train_split = cfg.DATA.TRAIN_SPLIT or task.train_split
+    train_split = facts.train_split(cfg)
     train = source.splits["train"]
     if train_split == "trainval" and "val" in source.splits:
         train = train + source.splits["val"]

@@ -15,6 +15,7 @@ from fvcore.common.config import CfgNode
 from PIL import Image
 from torch import Tensor
 
+from ..configs.facts import image_size
 from ..models.vit_backbones.zoo import HALF, IMAGENET, OPENAI, input_config
 from .decode import MAX_PIXELS, decode
 from .presets import PROTOCOLS, RANDOM, TF1, explicit_parts, varies
@@ -199,15 +200,12 @@ def _preset(cfg: CfgNode, protocol: str, explicit: dict | None = None) -> Pixels
     mean_std, interpolation = input_config(cfg.DATA.FEATURE)
     if settings["interpolation"] == "backbone":
         settings["interpolation"] = interpolation
-    if (
-        settings["interpolation"] == TF1 and settings["antialias"]
-    ):  # they exclude each other: an explicit interpolation wins
+    if settings["interpolation"] == TF1 and settings["antialias"]:  # mutually exclusive: an explicit one wins
         settings |= {"antialias": False} if explicit.get("interpolation") == TF1 else {"interpolation": "bilinear"}
     if settings.get("auto_augment") == "none":
         settings["auto_augment"] = ""
     mean, std = (NORMALIZE | {"backbone": mean_std})[settings.pop("normalize")]
-    size = tuple(cfg.DATA.IMAGE_SIZE) or (cfg.DATA.CROPSIZE, cfg.DATA.CROPSIZE)
-    return Pixels(**{"size": size, "mean": mean, "std": std, "preset": cfg.DATA.PIXELS} | settings)
+    return Pixels(**{"size": image_size(cfg), "mean": mean, "std": std, "preset": cfg.DATA.PIXELS} | settings)
 
 
 def pixels_from(saved: dict) -> Pixels:

@@ -16,6 +16,7 @@ from fvcore.common.config import CfgNode
 
 from .. import __version__
 from ..configs.config import changed, keys_of
+from ..configs.facts import methods_label
 from ..configs.keys import MACHINE
 from ..utils.io import read_json
 
@@ -125,7 +126,7 @@ def run_folder(cfg: CfgNode) -> RunFolder:
     data = cfg.DATA.NAME
     if cfg.DATA.DATAPATH and data == "folder":
         data = f"folder-{Path(cfg.DATA.DATAPATH).absolute().name}"
-    methods = cfg.MODEL.TRANSFER_TYPE + (f"+{cfg.FREQFIT}" if cfg.FREQFIT else "")
+    methods = methods_label(cfg.MODEL.TRANSFER_TYPE, cfg.FREQFIT)
     settings = {k: v for k, v in changed(cfg).items() if k not in keys_of(MACHINE)}
     digest = hashlib.sha256(simplejson.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
     last = f"lr{cfg.SOLVER.BASE_LR:g}_wd{cfg.SOLVER.WEIGHT_DECAY:g}_seed{cfg.SEED}_{digest}"

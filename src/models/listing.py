@@ -3,27 +3,39 @@
 import torch
 from fvcore.common.config import CfgNode
 
-from .families import FAMILIES
+from ..configs.facts import image_size
+from ..utils.table import Table
+from .families import FAMILIES, family_of
 from .method import Method
 from .vit_backbones.zoo import architecture
 from .vit_models import METHODS, SHORTHANDS, TunedViT, config_name, parse
 
 
-def methods_table(cfg: CfgNode) -> str:
-    """A Markdown table of METHODS; the parameters, without the head, are those with this config's backbone and keys."""
+def methods_table(cfg: CfgNode) -> Table:
+    """METHODS; the parameters, without the head, are those with this config's backbone and keys.
+
+    Raises:
+        ValueError: no method works on the backbone; the message says why.
+    """
     feature = cfg.DATA.FEATURE or "sup_vitb16_imagenet21k"
-    size = tuple(cfg.DATA.IMAGE_SIZE) or (cfg.DATA.CROPSIZE, cfg.DATA.CROPSIZE)
+    size = image_size(cfg)
+    require_support(feature, size)
     also = {name: [short for short, (method, _) in SHORTHANDS.items() if method == name] for name in METHODS}
-    others = ", ".join(family.title for family in FAMILIES if not family.sequence)
-    lines = [("MODEL.TRANSFER_TYPE", "what trains, beside the head", f"on {feature}", "folds", others, "paper")]
-    lines.append(("linear", "nothing", "0", "yes", "yes", ""))
+    trains, others = "what trains, beside the head", ", ".join(f.title for f in FAMILIES if not f.sequence)
+    columns = ("MODEL.TRANSFER_TYPE", trains, f"on {feature}", "folds", others, "paper")
+    rows = [("linear", "nothing", "0", "yes", "yes", "")]
     for name, method in METHODS.items():
         names = ", ".join(f"`{n}`" for n in [name, *also[name]])
-        count = _count(name, method, cfg, feature, size)
         marks = ("yes" if flag else "no" for flag in (method.folds, method.for_any_backbone))
-        lines.append((names, method.learns, count, *marks, method.paper))
-    rows = ["| " + " | ".join(line) + " |" for line in lines]
-    return "\n".join([rows[0], "|---|---|--:|:-:|:-:|---|", *rows[1:]])
+        learns = method.described(cfg.MODEL.get(config_name(name), CfgNode()))
+        rows.append((names, learns, _count(name, method, cfg, feature, size), *marks, method.paper))
+    return Table(columns, rows, "llrccl", below={trains: "", "paper": ""})
+
+
+def require_support(feature: str, size: tuple[int, int]) -> None:
+    """Raises ValueError if no method works on backbone ``feature``: not one of ours, or not with such images."""
+    with torch.device("meta"):
+        family_of(architecture(feature, size))
 
 
 def _count(name: str, method: type[Method], cfg: CfgNode, feature: str, size: tuple[int, int]) -> str:

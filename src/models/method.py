@@ -55,6 +55,12 @@ def called(vit: nn.Module) -> set[str]:
     return found
 
 
+def listed(names: Iterable[Any]) -> str:
+    """Names, or the last parts of modules' names, in words: ["attn.q", "mlp.fc1"] -> "q and fc1"."""
+    *others, last = [str(name).rpartition(".")[2] for name in names] or ["nothing"]
+    return f"{', '.join(others)} and {last}" if others else last
+
+
 class Method(nn.Module):
     """One PEFT method on one ViT. A subclass says what it adds in ``attach`` and what it unfreezes in ``trains``.
 
@@ -66,7 +72,8 @@ class Method(nn.Module):
         DoesNotFit: ``vit`` does not have what the method needs, or nothing that it would train.
     """
 
-    # For the table of methods: its paper, what it trains, and whether that folds into a plain timm model.
+    # For the table of methods: its paper, what it trains ({RANK} stands for a key's value, see ``words``), and whether
+    # that folds into a plain timm model.
     paper = ""
     learns = ""
     folds = False
@@ -99,6 +106,16 @@ class Method(nn.Module):
     def defaults() -> CfgNode:
         """This method's config keys: for each a comment that says what it does, and its default."""
         return CfgNode()
+
+    @classmethod
+    def described(cls, cfg: CfgNode) -> str:
+        """What it trains with these keys, in a few words."""
+        return cls.learns.format_map(cls.words(cfg))
+
+    @classmethod
+    def words(cls, cfg: CfgNode) -> dict[str, Any]:
+        """What ``learns`` may name: the keys, lists in words; a subclass adds what takes more than one key."""
+        return {key: listed(value) if isinstance(value, list) else value for key, value in cfg.items()}
 
     @classmethod
     def require_parts(cls, cfg: CfgNode, vit: nn.Module, tokens: Tokens | None) -> None:

@@ -127,6 +127,11 @@ def input_problems(text: str, sites: list[str]) -> list[str]:
     return [f"INPUT is {text!r}; known: 'norm', 'residual', and one for each of SITES, such as 'norm,residual'"]
 
 
+def branch_words(parts: Iterable[str]) -> str:
+    """A key SITES in words: "attention and MLP"."""
+    return " and ".join({"attn": "attention", "mlp": "MLP"}[part] for part in BRANCHES if part in parts)
+
+
 def targets(default: Iterable[str], choices: Iterable[str] = TARGETS) -> Key:
     """A key TARGETS: linear maps of every block."""
     return some_of(list(default), choices, filled=True, distinct=True)

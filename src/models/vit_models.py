@@ -7,6 +7,7 @@ import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
+from ..configs.facts import image_size
 from ..configs.methods import config_name, method_keys, parse
 from .drop_path import set_drop_path
 from .families import tokens_of
@@ -227,9 +228,8 @@ def require_methods_fit(cfg: CfgNode) -> None:
     Raises:
         ValueError: one does not.
     """
-    size = tuple(cfg.DATA.IMAGE_SIZE) or (cfg.DATA.CROPSIZE, cfg.DATA.CROPSIZE)
     with torch.device("meta"):
-        vit = architecture(cfg.DATA.FEATURE, size)
+        vit = architecture(cfg.DATA.FEATURE, image_size(cfg))
         set_pool(vit, cfg.MODEL.POOL, norm_of_all(cfg.DATA.FEATURE))
         tokens = tokens_of(vit, cfg.MODEL.POOL)
         methods = parse(cfg.MODEL.TRANSFER_TYPE, cfg.FREQFIT)
@@ -247,8 +247,7 @@ def _require_tokens(methods: Iterable[str], vit: nn.Module, tokens: Tokens | Non
 
 def backbone_arguments(cfg: CfgNode) -> tuple:
     """What a config says to ``build_backbone``."""
-    size = tuple(cfg.DATA.IMAGE_SIZE) or (cfg.DATA.CROPSIZE, cfg.DATA.CROPSIZE)
-    return cfg.DATA.FEATURE, cfg.MODEL.MODEL_ROOT, size, cfg.MODEL.WEIGHT_PATH, cfg.MODEL.POS_EMBED_RESIZE
+    return cfg.DATA.FEATURE, cfg.MODEL.MODEL_ROOT, image_size(cfg), cfg.MODEL.WEIGHT_PATH, cfg.MODEL.POS_EMBED_RESIZE
 
 
 def build_model(

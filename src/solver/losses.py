@@ -44,10 +44,10 @@ class SigmoidLoss:
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
-# SOLVER.LOSS -> what builds it from class weights and label smoothing.
+# SOLVER.LOSS -> its builder, which takes class weights and label smoothing.
 LOSSES: dict[str, Callable[[Tensor | None, float], Loss]] = {"softmax": SoftmaxLoss, "sigmoid": SigmoidLoss}
 
-# DATA.CLASS_WEIGHTS_TYPE -> the power of a class's number of images that it weighs with; None: all weigh the same.
+# DATA.CLASS_WEIGHTS_TYPE -> a class's weight is its number of images to this power; None: equal weights.
 CLASS_WEIGHTS: dict[str, float | None] = {"none": None, "inv": -1.0, "inv_sqrt": -0.5}
 
 

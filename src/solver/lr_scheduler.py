@@ -7,13 +7,13 @@ from fvcore.common.config import CfgNode
 
 
 def _cosine(base_lr: float, min_lr: float, warmup: float, total: float, at: float) -> float:
-    """Half a cosine that begins after the warm-up."""
+    """Half a cosine, which starts after the warm-up."""
     progress = (at - warmup) / max(1, total - warmup)
     return min_lr + (base_lr - min_lr) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
 def _timm_cosine(base_lr: float, min_lr: float, warmup: float, total: float, at: float) -> float:
-    """Half a cosine that begins with the run: the warm-up takes the place of its first part."""
+    """Half a cosine, which starts with the run: the warm-up replaces its first part."""
     return _cosine(base_lr, min_lr, 0, total, at)
 
 

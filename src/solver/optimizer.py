@@ -31,7 +31,7 @@ def _adamw(groups: list[dict], solver: CfgNode, fused: bool | None) -> torch.opt
     return torch.optim.AdamW(groups, solver.BASE_LR, eps=solver.EPS or 1e-6, fused=fused)
 
 
-# SOLVER.OPTIMIZER -> what builds it. "lbfgs", which trains by no steps, is engine/logistic.py's.
+# SOLVER.OPTIMIZER -> its builder. "lbfgs" does not train in steps: see engine/logistic.py.
 OPTIMIZERS: dict[str, Callable[[list[dict], CfgNode, bool | None], torch.optim.Optimizer]] = {
     "sgd": _sgd,
     "adam": _adam,
@@ -78,7 +78,7 @@ def _is_bias(name: str) -> bool:
 
 
 def _vpt_decays(name: str, param: nn.Parameter, solver: CfgNode, model: TunedViT | None) -> bool:
-    """All that trains but the head's last bias; with adamw, but every bias."""
+    """Everything that trains except the head's last bias; with adamw, except all biases."""
     return not _is_bias(name) if solver.OPTIMIZER == "adamw" else name != LAST_BIAS
 
 
@@ -88,7 +88,7 @@ def _timm_decays(name: str, param: nn.Parameter, solver: CfgNode, model: TunedVi
     return param.ndim > 1 and not name.endswith(".bias") and not any(fnmatch(name, f"vit.{n}") for n in spared)
 
 
-# SOLVER.DECAY -> whether a parameter of this name decays. "auto" asks its method first, then is "vpt".
+# SOLVER.DECAY -> whether a parameter of this name decays. "auto" is the method's own rule, or "vpt".
 DECAYS: dict[str, Callable[[str, nn.Parameter, CfgNode, TunedViT | None], bool]] = {
     "vpt": _vpt_decays,
     "timm": _timm_decays,

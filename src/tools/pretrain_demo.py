@@ -27,10 +27,12 @@ from timm.layers import build_sincos2d_pos_embed
 from timm.models.vision_transformer import Attention, VisionTransformer
 from torch import Generator, Tensor, nn
 
+from ..configs.files import ConfigError
 from ..models.vit_backbones.zoo import MODEL_ZOO
 from ..utils.io import replace_folder, write_atomic
 from ..utils.paths import given_path
 from ..utils.progress import tqdm
+from . import command
 
 ARCH = MODEL_ZOO["vit_micro_glyphs"].arch
 
@@ -294,24 +296,21 @@ def draw_pictures(folder: Path, seed: int) -> None:
     replace_folder(folder, fill)
 
 
-def main(argv: list[str]) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pictures", type=given_path, metavar="DIR", help="draw pictures into this new folder, and end"
     )
     parser.add_argument("--epochs", type=int, default=4, help=f"of {GLYPHS_PER_EPOCH} new drawings each")
     parser.add_argument("--seed", type=int, default=0, help="of weights and drawings")
     parser.add_argument("--out", type=given_path, default=Path("pretrained/vit_micro_glyphs.npz"), help="file to write")
-    args = parser.parse_args(argv)
-    if args.epochs < 1:
-        parser.error(f"--epochs is {args.epochs}; it must be at least 1")
 
+
+def work(args: argparse.Namespace) -> None:
+    if args.epochs < 1:
+        raise ConfigError(f"--epochs is {args.epochs}; it must be at least 1")
     assert not any("DIGIT" in unicodedata.name(char) or char.isnumeric() for char in CLASSES)
     if args.pictures:
-        try:
-            draw_pictures(args.pictures, args.seed + DRAWN_SEEDS)
-        except OSError as error:
-            parser.error(str(error))
+        draw_pictures(args.pictures, args.seed + DRAWN_SEEDS)
         return
     start = time.perf_counter()
     torch.manual_seed(args.seed)
@@ -325,5 +324,9 @@ def main(argv: list[str]) -> None:
     print(f"{args.out} written after {time.perf_counter() - start:.0f} s")
 
 
+def main(argv: list[str]) -> int:
+    return command.run("pretrain_demo", __doc__, add_options, work, argv, log=False)
+
+
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

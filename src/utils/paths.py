@@ -18,7 +18,7 @@ def expand(text: str) -> str:
 
 
 def user_cache() -> Path:
-    """$XDG_CACHE_HOME/vitune, or ~/.cache/vitune; for users without a home folder, a place that keeps nothing."""
+    """$XDG_CACHE_HOME/vitune, or ~/.cache/vitune; for users without a home folder, a path where nothing is kept."""
     place = os.path.expanduser(os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "vitune"))
     return Path(os.devnull, "no home folder") if place.startswith("~") else Path(place)
 

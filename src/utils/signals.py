@@ -12,7 +12,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)  # Slurm's --signal of
 
 
 class StoppedEarly(Exception):
-    """The caller that watches a run has seen enough of it."""
+    """The watcher of a run ended it."""
 
 
 class Interrupted(KeyboardInterrupt):

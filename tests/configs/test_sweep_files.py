@@ -15,11 +15,11 @@ from src.engine.sensitivity import spt_method
 from src.models.vit_models import TunedViT, parse
 from src.tools.report import published
 from src.tools.tune import estimate
-from src.tools.tune.__main__ import preview
 from src.tools.tune.ledger import Ledger
 from src.tools.tune.plan import Plan
 from src.tools.tune.points import points
 from src.tools.tune.spec import Range, load_sweep
+from src.tools.tune.work import preview
 
 FILES = sorted([*(ROOT / "configs/sweeps").glob("*.yaml"), *(ROOT / "configs/repro").glob("*.yaml")])
 IDS = [f"{path.parent.name}/{path.stem}" for path in FILES]

@@ -612,7 +612,7 @@ def test_keys_without_effect_are_refused(tmp_path):
 
 def test_list_tasks_says_what_is_here(tmp_path):
     write_vtab(tmp_path)
-    table = tasks_table(str(tmp_path))
+    table = tasks_table(str(tmp_path)).markdown()
     (row,) = (line for line in table.splitlines() if line.startswith("| dtd "))
     assert f"noah in {tmp_path / 'dtd'}" in row
     assert sum("noah in" in line for line in table.splitlines()) == 1

@@ -1,57 +1,39 @@
 """What the commands in the documentation would do, without doing it."""
 
 import argparse
-import importlib
-import importlib.util
-from collections.abc import Callable
-from types import ModuleType
+from functools import partial
 
-import pytest
 from paths import ROOT
 
-import train
+from src import cli
+from src.tools import command, pretrain_demo
+from src.tools.bench.__main__ import add_options_of
+from src.tools.prepare.__main__ import add_convert_options
 
-TOOLS = {"seeds": "runs"}  # commands with another name than their tool
-COMING = {"list", "init", "doctor"}
-WITH_CONFIG = {"train", "seeds", "tune", "sensitivity"}
-
-
-class Parsed(BaseException):
-    """A command's arguments have been parsed."""
-
-
-def arguments_of(main: Callable[[list[str]], object], words: list[str]) -> argparse.Namespace:
-    """What ``main`` understands of the command line ``words``; it gets no further than that."""
-
-    def then_stop(parse: Callable) -> Callable:
-        def parse_and_stop(*args, **kwargs):
-            raise Parsed(parse(*args, **kwargs))
-
-        return parse_and_stop
-
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("parse_args", "parse_intermixed_args"):
-            patch.setattr(argparse.ArgumentParser, name, then_stop(getattr(argparse.ArgumentParser, name)))
-        with pytest.raises(Parsed) as stopped:
-            main(words)
-    return stopped.value.args[0]
-
-
-def tool_module(name: str) -> ModuleType:
-    """The module with the ``main`` of ``python -m src.tools.<name>``."""
-    module = f"src.tools.{name}"
-    if importlib.util.find_spec(module).submodule_search_locations:
-        module += ".__main__"
-    return importlib.import_module(module)
+MODULES = {module: name for name, (module, _) in cli.COMMANDS.items()}
 
 
 def vitune(words: list[str]) -> argparse.Namespace:
-    """The arguments of ``vitune <words>``."""
+    """The arguments of ``vitune <words>``, the config apart from the settings."""
     name, *words = words
-    if name in COMING:
+    if name in ("completion", "--version"):
         return argparse.Namespace(config_file="")
-    if name in WITH_CONFIG and not words[0].startswith("-"):
-        config = ROOT / "configs" / f"{words[0]}.yaml"
-        words = ["--config-file", str(config) if config.is_file() else words[0], *words[1:]]
-    main = train.main if name == "train" else tool_module(TOOLS.get(name, name)).main
-    return arguments_of(main, words)
+    tool = cli.tool(name)
+    add_options = tool.add_options
+    if name == "prepare" and words[0] == "convert":
+        add_options, words = add_convert_options, words[1:]
+    if name == "bench":
+        add_options, words = partial(add_options_of, words[0]), words[1:]
+    args = command.parse(name, tool.__doc__, add_options, words)
+    command.resolve_config(args)
+    if getattr(args, "config_file", "") and (config := ROOT / "configs" / f"{args.config_file}.yaml").is_file():
+        args.config_file = str(config)
+    return args
+
+
+def module_arguments(module: str, words: list[str]) -> argparse.Namespace:
+    """The arguments of ``python -m <module> <words>``."""
+    name = module.removeprefix("src.tools.")
+    if name == "pretrain_demo":  # for those who make the demo, not for those who run it
+        return command.parse(name, "", pretrain_demo.add_options, words)
+    return vitune([MODULES[name], *words])

@@ -8,11 +8,10 @@ import tomllib
 import pytest
 import yaml
 from blocks import BLOCKS, PAGES, blocks
-from commands import arguments_of, tool_module, vitune
+from commands import module_arguments, vitune
 from paths import ROOT
 from scripts import run_sh_in, run_sh_settings
 
-import train
 from src.configs.config import load_cfg
 from src.tools.prepare import tasks as preparing
 from src.tools.tune.plan import Plan
@@ -65,7 +64,7 @@ def test_vitune_commands_are_understood(command):
 @pytest.mark.parametrize("command", KINDS["python train.py"] + KINDS["torchrun"])
 def test_train_commands_are_understood(command):
     words = shlex.split(command)
-    args = arguments_of(train.main, words[words.index("train.py") + 1 :])
+    args = vitune(["train", *words[words.index("train.py") + 1 :]])
     assert args.run_dir or args.list_tasks or args.list_methods or args.config_file
     if args.config_file:
         load_cfg(args.config_file, args.opts)
@@ -79,7 +78,7 @@ def test_slurm_commands_are_understood(command):
         args = vitune(["tune", *words])
         assert Plan(load_sweep(args.config_file, args.opts)).runs
     else:
-        args = arguments_of(train.main, words)
+        args = vitune(["train", *words])
         load_cfg(args.config_file, args.opts)
 
 
@@ -97,7 +96,7 @@ def test_run_sh_commands_are_understood(command, tmp_path):
 def test_tool_commands_are_understood(command):
     module, *words = shlex.split(command)[2:]
     words = [sys.executable if word.endswith("/bin/python") else word for word in words]
-    args = arguments_of(tool_module(module.removeprefix("src.tools.")).main, words)
+    args = module_arguments(module, words)
     if hasattr(args, "tasks"):
         preparing.named_tasks(args.tasks)
 

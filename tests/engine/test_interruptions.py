@@ -21,7 +21,9 @@ from src.engine import trainer
 from src.engine.results import RunFolder
 from src.engine.run import run
 from src.engine.shared import Shared
-from src.tools import demo, demo_studies, runs
+from src.tools.demo import __main__ as demo
+from src.tools.demo_studies import __main__ as demo_studies
+from src.tools.runs import __main__ as runs
 from src.tools.tune import __main__ as tune
 from src.utils.io import WriteError, exclusive, read_json, read_json_lines, waiting_for, write_text
 from src.utils.signals import REQUEUE, Interrupted, StopSignals
@@ -279,6 +281,6 @@ def test_an_interrupted_run_that_goes_on_with_other_images_says_so(tmp_path, mon
     Image.new("RGB", (16, 16), (7, 7, 7)).save(next((tmp_path / "photos/test/dog").iterdir()))  # same name
     assert train.main([*settings, "--run-dir", str(folder.path), "--resume"]) == 0
     notes = folder.read_result()["data"]["notes"]
-    assert "the test images are not those with which the run began: 4 then, 4 now" in notes
+    assert "the test images are not those that the run began with: 4 then, 4 now" in notes
     assert not any("train images are not those" in note for note in notes)
     assert not folder.data.exists()

@@ -39,8 +39,9 @@ from src.models.vit_backbones import convert, zoo
 from src.models.vit_backbones.tensors import NotOnlyTensors, read_content, read_state, reading
 from src.models.vit_backbones.zoo import build_backbone, load_weights
 from src.models.vit_models import METHODS, build_model
-from src.tools import merge, predict
 from src.tools.export import __main__ as export
+from src.tools.merge import __main__ as merge
+from src.tools.predict import __main__ as predict
 from src.utils.io import read_json_lines
 
 BIG = torch.randn(1, 3, 224, 224)

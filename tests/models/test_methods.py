@@ -941,6 +941,25 @@ def test_defaults_are_right(method):
     assert not [problem for key in declared(cfg).values() if (problem := key.problem(key.default))]
 
 
+@pytest.mark.parametrize(
+    ("method", "keys", "says"),
+    [
+        ("lora", {"RANK": 4, "TARGETS": ["attn.qkv", "mlp.fc1"]}, "updates of rank 4 to qkv and fc1"),
+        ("adapter", {"REDUCTION_FACTOR": 4, "SITES": ["attn"]}, "bottlenecks of width D/4 behind every attention"),
+        ("adaptformer", {"WIDTH": 8}, "scaled bottlenecks of width 8 beside every MLP"),
+        ("prompt", {"NUM_TOKENS": 10, "DEEP": True}, "10 prompt tokens before every block"),
+        ("vqt", {"NUM_QUERIES": 3}, "3 queries in every block"),
+        ("partial", {"NUM_BLOCKS": 3, "NORM": False}, "the last 3 blocks"),
+        ("mlp_tuning", {"BLOCKS": [0, -1], "PART": "fc1"}, "the fc1 of blocks 0 and -1"),
+        ("block", {"NUM_BLOCKS": 3}, "3 new blocks"),
+    ],
+)
+def test_what_a_method_learns_is_said_for_its_keys(method, keys, says):
+    cfg = METHODS[method].defaults()
+    cfg.update(keys)
+    assert METHODS[method].described(cfg).startswith(says)
+
+
 # --- RLRR and Block Expansion
 
 

@@ -15,7 +15,7 @@ from src.engine.sensitivity import estimate, first_images, make_allocations, rep
 from src.models.allocation import Allocation, Rules, allocate, pieces, unit_of
 from src.models.methods.sparse import SparseUpdate
 from src.models.vit_models import METHODS, build_model
-from src.tools import sensitivity
+from src.tools.sensitivity import __main__ as sensitivity
 from src.utils.io import read_json
 
 RULES = Rules("lora", 2, alpha=10.0, beta=5.0, structured_vector=True, structured_only=False, always=32)

@@ -147,4 +147,4 @@ def test_every_benchmark_explains_itself(what, capsys):
     with pytest.raises(SystemExit) as stop:
         bench.main([what, "--help"])
     assert stop.value.code == 0
-    assert f"python -m src.tools.bench {what}" in capsys.readouterr().out
+    assert f"vitune bench {what}" in capsys.readouterr().out

@@ -17,6 +17,8 @@ from src.engine.knn import knn_accuracies, knn_accuracy, knn_votes
 from src.engine.run import run
 from src.models.vit_backbones.zoo import build_backbone
 from src.tools import pretrain_demo
+from src.tools.finished.run import open_runs
+from src.tools.finished.sets import parse_sets
 from src.tools.forgetting import __main__ as forgetting
 from src.tools.forgetting import old_set as memory
 from src.utils.io import read_json
@@ -195,8 +197,8 @@ def test_old_images_get_the_runs_mean_and_their_own_tasks_resize(tmp_path, strip
         "1",
     )
     run(cfg, folder)
-    (opened,) = forgetting.open_runs([folder.path])
-    old = memory.open_old(opened, forgetting.parse_sets([str(stripes)], [])[0])
+    (opened,) = open_runs([folder.path])
+    old = memory.open_old(opened, parse_sets([str(stripes)], [])[0])
     assert opened.tuned.pixels.mean == (0.0, 0.0, 0.0)  # the study's, of VTAB-1k's kind of task
     assert (old.bank.images.pixels.mean, old.bank.images.pixels.resize) == ((0.0, 0.0, 0.0), "squash")
 
@@ -228,8 +230,8 @@ def test_what_cannot_be_is_one_line(runs, capsys, arguments, status, said):
 
 def test_features_that_are_no_numbers_are_an_error(runs, stripes, monkeypatch):
     monkeypatch.setattr("src.tools.forgetting.old_set.outputs", lambda *_: torch.full((56, 64), torch.inf))
-    (opened,) = forgetting.open_runs([runs["vqt"]])
-    old = memory.open_old(opened, forgetting.parse_sets([str(stripes)], [])[0])
+    (opened,) = open_runs([runs["vqt"]])
+    old = memory.open_old(opened, parse_sets([str(stripes)], [])[0])
     with pytest.raises(ValueError, match=r"SOLVER\.AMP off"):
         memory.remembered(memory.tuned_encoder(opened), old, (1,), 0.07, False)
 

@@ -19,8 +19,8 @@ from src.engine.checkpoint import Tuned, load_tuned
 from src.engine.run import run
 from src.models.vit_backbones.zoo import IMAGENET, MODEL_ZOO, create_vit, timm_arguments
 from src.models.vit_models import TunedViT, parse
-from src.tools import merge
 from src.tools.export import plain
+from src.tools.merge import __main__ as merge
 from src.utils.io import read_json
 
 

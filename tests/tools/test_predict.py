@@ -20,7 +20,8 @@ from src.data.sources.base import DataError
 from src.engine.checkpoint import load_tuned, save_tuned
 from src.models.vit_backbones.zoo import HALF
 from src.models.vit_models import build_model
-from src.tools import predict
+from src.tools.predict import __main__ as predict
+from src.tools.predict.work import spreadsheet_cell
 from src.utils.io import read_json
 
 NAMES = [f"number, {i}" for i in range(7)]
@@ -152,8 +153,8 @@ def test_names_that_are_formulas_can_be_written_for_spreadsheets(run, photos, tm
     names = sorted(path.name for path in tmp_path.iterdir())
     patterns = [f"./{name}" for name in names]  # so that no option is meant
     assert [row["file"] for row in rows(main(run, *patterns).stdout)] == patterns
-    assert [predict.spreadsheet_cell(name) for name in names] == [f"'{name}" for name in names]
-    assert predict.spreadsheet_cell("a=b") == "a=b"
+    assert [spreadsheet_cell(name) for name in names] == [f"'{name}" for name in names]
+    assert spreadsheet_cell("a=b") == "a=b"
     done = main(run, "=0.jpg", "--for-spreadsheets")
     assert [row["file"] for row in rows(done.stdout)] == ["'=0.jpg"]
 

@@ -465,7 +465,7 @@ def test_help_shows_commands(capsys):
     for arguments in (["--help"], ["convert", "--help"]):
         with pytest.raises(SystemExit, match="0"):
             main(arguments)
-        assert "python -m src.tools.prepare" in capsys.readouterr().out
+        assert "vitune prepare" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

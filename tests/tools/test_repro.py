@@ -22,12 +22,13 @@ from src.configs.config import ConfigError, file_settings, flatten, get_cfg, loa
 from src.data.tasks import find_task
 from src.models.vit_models import TunedViT, parse
 from src.solver.lr_scheduler import Schedule
-from src.tools import repro
 from src.tools.report import published
 from src.tools.report.collect import collect
 from src.tools.report.comparing import repro_table
 from src.tools.report.protocol import SETTINGS
 from src.tools.report.rows import group
+from src.tools.repro import __main__ as repro
+from src.tools.repro.work import rows
 from src.tools.tune import spec
 from src.tools.tune.arithmetic import shape, work
 from src.tools.tune.estimate import published_sizes
@@ -214,7 +215,7 @@ def test_a_cells_own_setting_is_not_changed_for_all_of_them(file):
 
 @pytest.fixture(scope="module")
 def listed():
-    return repro.rows(folder=REPRO)
+    return rows(folder=REPRO)
 
 
 def test_every_command_that_is_listed_can_be_run_and_has_its_rows_runs(listed, monkeypatch):
@@ -232,13 +233,13 @@ def test_every_command_that_is_listed_can_be_run_and_has_its_rows_runs(listed, m
 
 def test_runs_and_hours_are_those_of_a_count_by_hand():
     """ViT-B/16 is 17.6e9 multiply-adds; VTAB-1k trains 100 epochs on 1,000 images and tests once."""
-    (row,) = [row for row in repro.rows("lora", folder=REPRO) if row.file.stem == "study_fixed"]
+    (row,) = [row for row in rows("lora", folder=REPRO) if row.file.stem == "study_fixed"]
     assert (row.runs, row.theirs.values["cifar100"]) == (19, 70.21)
     tested = sum(find_task(task).sizes["test"] for task in row.tasks)
     forward = 2 * 17.6e9
     assert row.hours(45) == pytest.approx((19 * 100 * 1000 * 2 * forward + tested * forward) / 45e12 / 3600, rel=0.05)
     assert row.hours(90) == pytest.approx(row.hours(45) / 2)
-    (one,) = [row for row in repro.rows("lora", "processed_vtab-cifar", REPRO) if row.file.stem == "study_fixed"]
+    (one,) = [row for row in rows("lora", "processed_vtab-cifar", REPRO) if row.file.stem == "study_fixed"]
     assert (one.runs, one.tasks, one.figure) == (1, ["cifar100"], "cifar100 70.2")
     assert one.command.endswith("SWEEP.OVER.method '[LoRA]' SWEEP.OVER.DATA.NAME '[cifar100]'")
 

@@ -30,6 +30,7 @@ from src.tools.finished.run import labels, open_run, open_runs
 from src.tools.finished.sets import open_sets, own_set, parse_sets, read_mapping
 from src.tools.robustness import __main__ as robustness
 from src.tools.wise import __main__ as wise
+from src.tools.wise.curve import curve as curve_of
 from src.tools.wise.curve import dominated
 
 DIGITS = ROOT / "configs" / "digits.yaml"
@@ -95,14 +96,14 @@ def test_wise_of_a_method_that_adds_features_starts_at_the_probe_too(runs, tmp_p
 
 def test_wise_does_not_choose_where_nothing_was_held_out(runs, tmp_path):
     tuned = open_run(runs["linear"], ["DATA.TRAIN_SPLIT", "trainval"])
-    curve = wise.curve(tuned, open_sets(tuned, []), [0.0, 1.0], None, head_only=False)
+    curve = curve_of(tuned, open_sets(tuned, []), [0.0, 1.0], None, head_only=False)
     assert curve.chosen is None
     assert curve.validated is None
     assert curve.own[0] == curve.own[1]  # nothing but the head was tuned, and it stays
     with pytest.raises(ValueError, match="random head"):
-        wise.curve(tuned, open_sets(tuned, []), [0.0], None, head_only=True)
+        curve_of(tuned, open_sets(tuned, []), [0.0], None, head_only=True)
     with pytest.raises(ValueError, match="tuned more than its head"):
-        wise.curve(tuned, open_sets(tuned, []), [0.0], open_run(runs["lora"]), head_only=False)
+        curve_of(tuned, open_sets(tuned, []), [0.0], open_run(runs["lora"]), head_only=False)
 
 
 def save_digits(folder: Path, keys: list[str], change, names: dict[int, str]) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ...configs.keys import Section, flag, number, one_of, some_of, text, whole
 from ..method import Method
-from ..sites import BRANCHES, branches, input_problems, inputs, last_linear, put_beside
+from ..sites import BRANCHES, branch_words, branches, input_problems, inputs, last_linear, put_beside
 
 ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU, "quick_gelu": QuickGELU}
 INITS = ("zero", "lora_kaiming", "lora_xavier", "xavier")
@@ -97,6 +97,11 @@ class Bottlenecks(Method):
             return ["INPUT 'residual' needs MODE 'parallel': a sequential adapter reads what the branch returns"]
         return input_problems(cfg.INPUT, cfg.SITES)
 
+    @classmethod
+    def words(cls, cfg):
+        width, place = cfg.WIDTH or f"D/{cfg.REDUCTION_FACTOR}", "behind" if cfg.MODE == "sequential" else "beside"
+        return super().words(cfg) | {"width": width, "place": place, "branches": branch_words(cfg.SITES)}
+
     def attach(self, cfg, vit, tokens):
         sequential = cfg.MODE == "sequential"
         for site, branch in branches(vit, cfg.SITES).items():
@@ -119,7 +124,7 @@ class Adapter(Bottlenecks):
     """Pfeiffer's: after the MLP."""
 
     paper = "Pfeiffer et al., 2021, arXiv:2005.00247"
-    learns = "bottlenecks of width D/8 behind every MLP"
+    learns = "bottlenecks of width {width} {place} every {branches}"
 
     @staticmethod
     def defaults() -> CfgNode:

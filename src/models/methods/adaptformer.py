@@ -14,7 +14,7 @@ class AdaptFormer(Bottlenecks):
     """L (2 D width + width + D) parameters."""
 
     paper = "Chen et al., 2022, arXiv:2205.13535"
-    learns = "scaled bottlenecks of width 64 beside every MLP"
+    learns = "scaled bottlenecks of width {width} {place} every {branches}"
     adamw_lr = 0.005
 
     @staticmethod

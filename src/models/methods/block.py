@@ -22,7 +22,7 @@ class BlockExpansion(Method):
     """12 D^2 + 13 D parameters for each new block of an ordinary ViT."""
 
     paper = "Bafghi et al., 2024, arXiv:2404.17245"
-    learns = "new blocks between the ViT's own"
+    learns = "{blocks} between the ViT's own"
     folds = True
     adds_blocks = True
 
@@ -41,6 +41,11 @@ class BlockExpansion(Method):
         if cfg.SPLIT > 0 and cfg.NUM_BLOCKS > 1:
             return [f"SPLIT is {cfg.SPLIT} and NUM_BLOCKS {cfg.NUM_BLOCKS}: set one of them, both say how many"]
         return []
+
+    @classmethod
+    def words(cls, cfg):
+        blocks = "new blocks" if cfg.NUM_BLOCKS == 1 or cfg.SPLIT else f"{cfg.NUM_BLOCKS} new blocks"
+        return super().words(cfg) | {"blocks": blocks}
 
     def attach(self, cfg, vit, tokens):
         depth = len(vit.blocks)

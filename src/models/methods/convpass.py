@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ...configs.keys import Section, number, one_of, some_of, text, whole
 from ..method import Method
-from ..sites import BRANCHES, branches, input_problems, inputs, put_beside
+from ..sites import BRANCHES, branch_words, branches, input_problems, inputs, put_beside
 
 
 class ConvBypass(nn.Module):
@@ -49,7 +49,7 @@ class Convpass(Method):
     """len(SITES) L (2 D width + 9 width^2 + 2 width + D) parameters."""
 
     paper = "Jie & Deng, 2022, arXiv:2207.07039"
-    learns = "bottlenecks of width 8 with a 3x3 convolution beside every attention and MLP"
+    learns = "bottlenecks of width {WIDTH} with a 3x3 convolution beside every {branches}"
 
     @staticmethod
     def defaults() -> CfgNode:
@@ -72,6 +72,10 @@ class Convpass(Method):
     @staticmethod
     def problems(cfg):
         return input_problems(cfg.INPUT, cfg.SITES)
+
+    @classmethod
+    def words(cls, cfg):
+        return super().words(cfg) | {"branches": branch_words(cfg.SITES)}
 
     def attach(self, cfg, vit, tokens):
         grid = (tokens.rows, tokens.cols)

@@ -144,7 +144,7 @@ class FacT(Method):
 class FacTTT(FacT):
     """Tensor-train: a core for each weight. 2 rank D + 12 L rank^2 parameters in an ordinary ViT."""
 
-    learns = "one tensor-train update of rank 16 to all linear maps"
+    learns = "one tensor-train update of rank {RANK} to all linear maps"
 
     def _factors(self, dim, rank, depth):
         return Factors(dim, rank)
@@ -163,7 +163,7 @@ class FacTTT(FacT):
 class FacTTK(FacT):
     """Tucker: every core is a mixture of the same ones. 2 rank D + 12 L rank + rank^3 parameters in an ordinary ViT."""
 
-    learns = "one Tucker update of rank 16 to all linear maps"
+    learns = "one Tucker update of rank {RANK} to all linear maps"
 
     def _factors(self, dim, rank, depth):
         return TuckerFactors(dim, rank, depth * (4 + 2 * self.hidden))

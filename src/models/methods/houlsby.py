@@ -13,7 +13,7 @@ class Houlsby(Bottlenecks):
     """2 L (2 D width + width + D) parameters."""
 
     paper = "Houlsby et al., 2019, arXiv:1902.00751"
-    learns = "bottlenecks of width 64 behind every attention and MLP"
+    learns = "bottlenecks of width {width} {place} every {branches}"
 
     @staticmethod
     def defaults() -> CfgNode:

@@ -77,7 +77,7 @@ class LowRankShared(nn.Module):
 
 class LoRA(Method):
     paper = "Hu et al., 2022, arXiv:2106.09685"
-    learns = "updates of rank 8 to q, k, v, proj, fc1 and fc2"
+    learns = "updates of rank {RANK} to {TARGETS}"
     folds = True
     adamw_lr = 0.002
     for_any_backbone = True

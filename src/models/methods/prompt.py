@@ -67,7 +67,7 @@ class Prompt(Method):
     """VPT-Shallow (P D parameters) or VPT-Deep (P D in every block)."""
 
     paper = "Jia et al., 2022, arXiv:2203.12119"
-    learns = "5 prompt tokens before the first block, or every block (`MODEL.PROMPT.DEEP`)"
+    learns = "{NUM_TOKENS} prompt tokens before {place}"
     adamw_lr = 0.01
     starts_pretrained = False
 
@@ -106,6 +106,11 @@ class Prompt(Method):
         if not cfg.DEEP and (cfg.NUM_DEEP_LAYERS or cfg.REVERSE_DEEP or cfg.DEEP_SHARED):
             return ["NUM_DEEP_LAYERS, REVERSE_DEEP and DEEP_SHARED need DEEP True"]
         return []
+
+    @classmethod
+    def words(cls, cfg):
+        place = "every block" if cfg.DEEP else "the first block, or every block (`MODEL.PROMPT.DEEP`)"
+        return super().words(cfg) | {"place": place}
 
     def attach(self, cfg, vit, tokens):
         depth, count = len(vit.blocks), cfg.NUM_TOKENS

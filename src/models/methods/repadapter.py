@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from ...configs.keys import Section, number, some_of, whole
 from ..families import family_of
 from ..method import DoesNotFit, Method
-from ..sites import BRANCHES, FIRST, branches, require_linear
+from ..sites import BRANCHES, FIRST, branch_words, branches, require_linear
 from ..taps import uniform
 
 
@@ -38,7 +38,7 @@ class RepAdapter(Method):
     """len(SITES) L (D width + width + D width / groups + D) parameters."""
 
     paper = "Luo et al., 2023, arXiv:2302.08106"
-    learns = "linear bottlenecks of width 8 before every attention and MLP"
+    learns = "linear bottlenecks of width {WIDTH} before every {branches}"
     folds = True
     for_any_backbone = True
 
@@ -60,6 +60,10 @@ class RepAdapter(Method):
     @staticmethod
     def problems(cfg):
         return [f"WIDTH is {cfg.WIDTH}, not a multiple of GROUPS {cfg.GROUPS}"] if cfg.WIDTH % cfg.GROUPS else []
+
+    @classmethod
+    def words(cls, cfg):
+        return super().words(cfg) | {"branches": branch_words(cfg.SITES)}
 
     def attach(self, cfg, vit, tokens):
         for site in branches(vit, cfg.SITES):

@@ -14,7 +14,7 @@ from torch import nn
 
 from ...configs.keys import Section, flag, one_of, whole, wholes
 from ..families import family_of
-from ..method import DoesNotFit, Method
+from ..method import DoesNotFit, Method, listed
 from ..sites import blocks, norm_parameters
 
 
@@ -36,7 +36,7 @@ class Partial(Method):
     """The last ``NUM_BLOCKS`` blocks train, with what normalises after them."""
 
     paper = "Yosinski et al., 2014, arXiv:1411.1792"
-    learns = "the last block, or k blocks (`partial-<k>`), and the final norm"
+    learns = "the last {blocks}{norm}"
     adamw_lr = 1e-4  # as is usual for pre-trained weights themselves; not measured here
     folds = True
     for_any_backbone = True
@@ -49,6 +49,11 @@ class Partial(Method):
         # Whether the final norm trains too. VPT's supervised models: yes; its MoCo v3 models, by mistake: no.
         cfg.NORM = flag(True)
         return cfg
+
+    @classmethod
+    def words(cls, cfg):
+        blocks = "block, or k blocks (`partial-<k>`)," if cfg.NUM_BLOCKS == 1 else f"{cfg.NUM_BLOCKS} blocks"
+        return super().words(cfg) | {"blocks": blocks, "norm": " and the final norm" if cfg.NORM else ""}
 
     def attach(self, cfg, vit, tokens):
         names = list(blocks(vit))
@@ -123,6 +128,7 @@ class PartTuning(Method):
 
     parts: dict[str, tuple[str, ...]]
     node: str  # its keys are MODEL.<node>
+    whole: str  # what PART "all" is, in a word
 
     @classmethod
     def defaults(cls) -> CfgNode:
@@ -132,6 +138,11 @@ class PartTuning(Method):
         # Which part of them trains: see the method's class.
         cfg.PART = one_of("all", cls.parts)
         return cfg
+
+    @classmethod
+    def words(cls, cfg):
+        blocks = "the last block" if cfg.BLOCKS == [-1] else f"block{'s' * (len(cfg.BLOCKS) > 1)} {listed(cfg.BLOCKS)}"
+        return super().words(cfg) | {"blocks": blocks, "part": cls.whole if cfg.PART == "all" else cfg.PART}
 
     def attach(self, cfg, vit, tokens):
         names = list(blocks(vit))
@@ -152,25 +163,28 @@ class PartTuning(Method):
 class AttentionTuning(PartTuning):
     """PART "qkv" (3 D^2 + 3 D parameters per block), "proj" (D^2 + D) or "all", both."""
 
-    learns = "the attention of the last block (`MODEL.ATTENTION_TUNING.BLOCKS`, `PART`)"
+    learns = "the {part} of {blocks} (`MODEL.ATTENTION_TUNING.BLOCKS`, `PART`)"
 
     node = "ATTENTION_TUNING"
+    whole = "attention"
     parts = {"qkv": ("attn.qkv",), "proj": ("attn.proj",), "all": ("attn.qkv", "attn.proj")}  # noqa: RUF012
 
 
 class MLPTuning(PartTuning):
     """PART "fc1" (4 D^2 + 4 D parameters per block), "fc2" (4 D^2 + D) or "all", both."""
 
-    learns = "the MLP of the last block (`MODEL.MLP_TUNING.BLOCKS`, `PART`)"
+    learns = "the {part} of {blocks} (`MODEL.MLP_TUNING.BLOCKS`, `PART`)"
 
     node = "MLP_TUNING"
+    whole = "MLP"
     parts = {"fc1": ("mlp.fc1",), "fc2": ("mlp.fc2",), "all": ("mlp.fc1", "mlp.fc2")}  # noqa: RUF012
 
 
 class BlockTuning(PartTuning):
     """PART "all": the whole block, with its norms and LayerScale (12 D^2 + 13 D parameters in an ordinary ViT)."""
 
-    learns = "the last block, or others (`MODEL.BLOCK_TUNING.BLOCKS`)"
+    learns = "{blocks}, or others (`MODEL.BLOCK_TUNING.BLOCKS`)"
 
     node = "BLOCK_TUNING"
+    whole = "block"
     parts = {"all": ("",)}  # noqa: RUF012

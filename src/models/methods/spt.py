@@ -218,7 +218,7 @@ class SPTLoRA(SPT):
     """Low-rank modules: RANK (in + out) parameters each."""
 
     kind = "lora"
-    learns = "updates of rank 8 and single weights where the task is sensitive"
+    learns = "updates of rank {RANK} and single weights where the task is sensitive"
     folds = True
 
 
@@ -226,7 +226,7 @@ class SPTAdapter(SPT):
     """Adapters: RANK (in + out) parameters each, and RANK + out biases."""
 
     kind = "adapter"
-    learns = "adapters of width 8 and single weights where the task is sensitive"
+    learns = "adapters of width {RANK} and single weights where the task is sensitive"
 
     @staticmethod
     def defaults() -> CfgNode:

@@ -67,7 +67,7 @@ class VQT(Method):
     """T L D parameters; the head sees D + T L D channels: the pooled features and every block's answers."""
 
     paper = "Tu et al., 2023, arXiv:2212.03220"
-    learns = "a query in every block; the head sees the answers too"
+    learns = "{queries} in every block; the head sees the answers too"
 
     @staticmethod
     def defaults() -> CfgNode:
@@ -79,6 +79,10 @@ class VQT(Method):
         # Scale every answer to length 1 before the head sees it.
         cfg.NORMALIZE = flag(False)
         return cfg
+
+    @classmethod
+    def words(cls, cfg):
+        return super().words(cfg) | {"queries": "a query" if cfg.NUM_QUERIES == 1 else f"{cfg.NUM_QUERIES} queries"}
 
     def attach(self, cfg, vit, tokens):
         self.normalize = cfg.NORMALIZE

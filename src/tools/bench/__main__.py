@@ -1,7 +1,7 @@
 """Measure how fast things are here, side by side and in turn: medians over rounds, and ratios.
 
-    python -m src.tools.bench step --batch 8 --rounds 5
-    python -m src.tools.bench step --help
+    vitune bench step --batch 8 --rounds 5
+    vitune bench step --help
 
 Files: OUT/<what>.json with every round's figures, OUT/<what>.md (also printed) and OUT/<what>.png. Weights are random:
 nothing is downloaded.
@@ -9,65 +9,50 @@ nothing is downloaded.
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
-import torch
-
-from ...configs.config import ConfigError
-from ...engine.results import environment
-from ...engine.run import choose_device
-from ...utils.io import write_json, write_text
-from ...utils.logging import setup_logging
 from ...utils.paths import given_path
-from . import data, evaluation, freqfit, linear, step
-
-BENCHMARKS = {"step": step, "data": data, "eval": evaluation, "freqfit": freqfit, "linear": linear}
-
-
-def main(argv: list[str]) -> int:
-    listed = "\n".join(f"  {name:8} {module.__doc__.splitlines()[0]}" for name, module in BENCHMARKS.items())
-    parser = argparse.ArgumentParser(
-        prog="python -m src.tools.bench",
-        description=f"{__doc__}\n{listed}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        usage="%(prog)s {" + ",".join(BENCHMARKS) + "} [options]",
-    )
-    parser.add_argument("what", choices=list(BENCHMARKS), help="its own options: <what> --help")
-    what = parser.parse_args(argv[:1]).what
-    args = _parse(what, argv[1:])
-    setup_logging()
-    try:
-        _main(what, args)
-    except (ValueError, OSError, torch.OutOfMemoryError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, ConfigError) else 1
-    return 0
+from .. import command
+from .options import BENCHMARKS
 
 
-def _parse(what: str, argv: list[str]) -> argparse.Namespace:
-    module = BENCHMARKS[what]
-    parser = argparse.ArgumentParser(
-        prog=f"python -m src.tools.bench {what}",
-        description=module.__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    module.add_options(parser)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """One sub-command for each benchmark."""
+    choices = parser.add_subparsers(dest="what", required=True, metavar="{" + ",".join(BENCHMARKS) + "}")
+    for what, benchmark in BENCHMARKS.items():
+        add_options_of(
+            what,
+            choices.add_parser(
+                what,
+                help=benchmark.text.splitlines()[0],
+                description=benchmark.text,
+                formatter_class=argparse.RawDescriptionHelpFormatter,
+            ),
+        )
+
+
+def add_options_of(what: str, parser: argparse.ArgumentParser) -> None:
+    BENCHMARKS[what].add_options(parser)
     parser.add_argument(
         "--out", type=given_path, default=Path("output/bench"), help="folder for the files (default: %(default)s)"
     )
-    return parser.parse_intermixed_args(argv)
 
 
-def _main(what: str, args: argparse.Namespace) -> None:
-    report = BENCHMARKS[what].run(args)
-    print(report.text)
-    out = args.out
-    files = [out / f"{what}{suffix}" for suffix in (".md", ".json", ".png")]
-    write_text(files[0], report.text)
-    device = choose_device(getattr(args, "device", "cpu"))  # reading images is the CPU's work
-    write_json(files[1], {**report.values, "environment": environment(device)})
-    report.draw(files[2])
-    print("result: " + ", ".join(map(str, files)))
+def work(what: str, args: argparse.Namespace) -> int | None:
+    from .work import perform  # here: torch takes seconds to load
+
+    return perform(what, args)
+
+
+def main(argv: list[str]) -> int:
+    if argv and argv[0] in BENCHMARKS:
+        what = argv[0]
+        return command.run(
+            f"bench {what}", BENCHMARKS[what].text, partial(add_options_of, what), partial(work, what), argv[1:]
+        )
+    command.make_parser("bench", __doc__, add_options).parse_args(argv[:1])  # ends with help, or the choices
+    raise AssertionError("a benchmark without a name was accepted")
 
 
 if __name__ == "__main__":

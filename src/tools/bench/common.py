@@ -14,6 +14,7 @@ from fvcore.common.config import CfgNode
 from torch import nn
 
 from ...configs.config import load_cfg
+from ...configs.facts import image_size
 from ...engine.run import choose_device
 from ...models.vit_backbones.zoo import architecture
 from ...utils.progress import tqdm
@@ -58,39 +59,6 @@ class Timing:
         return {"seconds": self.seconds, **spread, "rounds": self.rounds, "first_call_seconds": self.first}
 
 
-def add_options(parser: argparse.ArgumentParser, batch: int, rounds: int) -> None:
-    parser.add_argument("--batch", type=positive, default=batch, help="images in a batch (default: %(default)s)")
-    parser.add_argument("--rounds", type=positive, default=rounds, help="turns that each takes (default: %(default)s)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:<n> (default: %(default)s)")
-    parser.add_argument(
-        "--threads",
-        type=int,
-        default=0,
-        help="of torch on the CPU; 0: as many as it likes. With 1, on the CPU, the processor's time is measured, which "
-        "busy neighbours change little",
-    )
-
-
-def add_network_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--backbone",
-        default="timm:vit_base_patch16_224",
-        help="timm:<name>, or a name of the zoo; its weights are random (default: %(default)s)",
-    )
-    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config keys, such as DATA.CROPSIZE 384")
-
-
-def add_compile_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--no-compile", action="store_true", help="leave out what torch.compile takes minutes for")
-
-
-def positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is less than 1")
-    return number
-
-
 def use(args: argparse.Namespace) -> torch.device:
     """The device of ``--device``; also sets ``--threads`` and a fixed seed."""
     if args.threads > 0:
@@ -113,16 +81,14 @@ def random_vit(cfg: CfgNode, num_classes: int = 0) -> nn.Module:
     Raises:
         ValueError: the name is unknown, or the image size does not fit.
     """
-    size = tuple(cfg.DATA.IMAGE_SIZE) or (cfg.DATA.CROPSIZE, cfg.DATA.CROPSIZE)
-    vit = architecture(cfg.DATA.FEATURE, size)
+    vit = architecture(cfg.DATA.FEATURE, image_size(cfg))
     vit.reset_classifier(num_classes)
     return vit.eval()
 
 
 def image_batch(cfg: CfgNode, count: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Random images (count, 3, H, W) and labels (count,)."""
-    size = tuple(cfg.DATA.IMAGE_SIZE) or (cfg.DATA.CROPSIZE, cfg.DATA.CROPSIZE)
-    return torch.randn(count, 3, *size, device=device), torch.randint(CLASSES, (count,), device=device)
+    return torch.randn(count, 3, *image_size(cfg), device=device), torch.randint(CLASSES, (count,), device=device)
 
 
 def take_turns(contenders: dict[str, Callable[[], Work]], rounds: int, device: torch.device) -> dict[str, Timing]:

@@ -1,11 +1,4 @@
-"""Inference over batches: our evaluator, and a plain loop over a timm model.
-
-    python -m src.tools.bench eval
-    python -m src.tools.bench eval --batch 64 --batches 8 MODEL.TRANSFER_TYPE lora FREQFIT freqfit
-
-The methods are those of MODEL.TRANSFER_TYPE and FREQFIT, by default none; the plain loop's model has none. Every row is
-compared with the plain loop in the same precision.
-"""
+"""Inference over batches: our evaluator, and a plain loop over a timm model."""
 
 import argparse
 from functools import partial
@@ -34,13 +27,6 @@ class Batches(list):
 
     def in_order(self, part: tuple[int, int]) -> "Batches":
         return self
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    common.add_options(parser, batch=16, rounds=5)
-    common.add_network_options(parser)
-    common.add_compile_option(parser)
-    parser.add_argument("--batches", type=common.positive, default=2, help="in one pass (default: %(default)s)")
 
 
 def run(args: argparse.Namespace) -> Report:

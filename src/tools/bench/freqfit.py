@@ -1,11 +1,4 @@
-"""One SpectralFilter, forward and backward: two matrix products against two FFTs, over the number of tokens.
-
-    python -m src.tools.bench freqfit
-    python -m src.tools.bench freqfit --dim 384 --batch 32 --rounds 10
-
-Also reports the errors of the output and of each gradient relative to FFTs in float64, and where the FFTs win.
-bf16 is autocast; a CPU without bf16 instructions multiplies the matrices in float32.
-"""
+"""One SpectralFilter, forward and backward: two matrix products against two FFTs, over the number of tokens."""
 
 import argparse
 import math
@@ -25,14 +18,6 @@ GRIDS = [(side, side) for side in (7, 8, 14, 16, 24, 32, 37)]
 SEQUENCES = [(196,), (247,)]  # 14x14 patches; with 50 prompts and the class token, an odd number
 PRECISIONS = ("fp32", "bf16")
 FORMS = ("matrices", "FFT")
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    common.add_options(parser, batch=16, rounds=5)
-    parser.add_argument("--dim", type=common.positive, default=768, help="channels (default: %(default)s)")
-    parser.add_argument(
-        "--largest", type=common.positive, default=2048, help="leave out more tokens than this (default: %(default)s)"
-    )
 
 
 def run(args: argparse.Namespace) -> Report:

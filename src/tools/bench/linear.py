@@ -1,12 +1,4 @@
-"""Linear probing on kept features: all its epochs, against one pass of the backbone over the same images.
-
-    python -m src.tools.bench linear
-    python -m src.tools.bench linear --backbone timm:vit_small_patch16_224 --images 1000 --epochs 100 --rounds 3
-
-Training does what train.py does after opening its data, with random, cached images; the pass only computes features.
-The target for 100 epochs is 1.3 times the pass, which is part of the training. "100 more" is the next point of a grid
-of learning rates, which finds the activations on disk.
-"""
+"""Linear probing on kept features: all its epochs, against one pass of the backbone over the same images."""
 
 import argparse
 import logging
@@ -31,13 +23,6 @@ from .common import Report
 
 TARGET = 1.3
 PER_CLASS = 10
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    common.add_options(parser, batch=64, rounds=3)
-    common.add_network_options(parser)
-    parser.add_argument("--images", type=common.positive, default=1000, help="to train on (default: %(default)s)")
-    parser.add_argument("--epochs", type=common.positive, default=100, help="of probing (default: %(default)s)")
 
 
 def run(args: argparse.Namespace) -> Report:

@@ -1,16 +1,4 @@
-"""One training step of a ViT with LoRA and FreqFit: ours, and timm with Hugging Face peft in a plain loop.
-
-    python -m src.tools.bench step
-    python -m src.tools.bench step --backbone timm:vit_large_patch16_224 --batch 64 --rounds 10 SOLVER.OPTIMIZER sgd
-
-A step is forward, loss, backward and optimizer, on one batch that is already on the device. LoRA has rank 8 on
-attn.qkv everywhere. "peft + FFT hooks" filters as FreqFit's original code does (rfft2, filter, irfft2, scale and shift
-in float32). Every row is compared with peft doing the same: LoRA, or LoRA and FreqFit.
-
-"G multiply-adds" is fvcore's count for one image, forward only. "step GFLOP" is torch's FlopCounterMode for forward and
-backward of one image, two operations per multiply-add, including gradients of activations and of trained weights. "of
-peak" is that work per second relative to one large square matrix product in the same precision and run.
-"""
+"""One training step of a ViT with LoRA and FreqFit: ours, and timm with Hugging Face peft in a plain loop."""
 
 import argparse
 from dataclasses import dataclass
@@ -68,12 +56,6 @@ CONTENDERS = {
     f"ours, {OURS}, bf16, compiled": Contender(OURS, (*BF16, *COMPILED), "bf16"),
     "ours, LoRA, bf16": Contender("LoRA", (*ALONE, *BF16), "bf16", reference=PEFT),
 }
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    common.add_options(parser, batch=8, rounds=5)
-    common.add_network_options(parser)
-    common.add_compile_option(parser)
 
 
 def run(args: argparse.Namespace) -> Report:

@@ -1,7 +1,7 @@
 """What FreqFit's filters have learned: what they do to each frequency, how far they reach, what becomes of token maps.
 
-    python -m src.tools.filters output/digits/vit_micro_glyphs/lora+freqfit/lr0.005_...
-    python -m src.tools.filters output/digits/vit_micro_glyphs/lora+freqfit/lr0.005_... photos/ --count 100
+    vitune filters output/digits/vit_micro_glyphs/lora+freqfit/lr0.005_...
+    vitune filters output/digits/vit_micro_glyphs/lora+freqfit/lr0.005_... photos/ --count 100
 
 A filter adds to the tokens T times their spectrum, channel by channel. The first picture has, for every filter, means
 over channels of |T|, its magnitude at each frequency (zero in the middle), and of |1 + T|, by which each frequency is
@@ -14,109 +14,27 @@ Exit status: 0 when they were written, 2 for settings with problems, 1 for anyth
 """
 
 import argparse
-import logging
 import sys
 
-from ...configs.config import ConfigError
-from ...data.sources.base import DataError
 from ...utils.paths import given_path
-from ..finished.command import guarded, image_parser, paths_and_settings
-from ..finished.inputs import chosen_images
-from ..finished.run import FinishedRun, open_run
-from ..finished.write import write_study
-from ..report.tables import Table, plain
-from .picture import draw_filters, draw_spectra, label
-from .spectra import Response, Spectrum, by_distance, filters_of, response, spectra
-
-logger = logging.getLogger(__name__)
-
-TEXT = (
-    "A filter adds T times the spectrum of the tokens, channel by channel; figures are means over channels. Gain is "
-    "|1 + T|, what a frequency is multiplied by; low and high are frequencies up to a quarter of a cycle per patch, "
-    "and beyond. The receptive field is the filter's answer to an impulse: how much of its energy lies on the patch "
-    "itself, and within how many patches 90 % of it do. Power is that of the token maps of {images}, after / before."
-)
+from .. import command
+from ..finished.command import add_image_options
 
 
-def work(args: argparse.Namespace) -> None:
-    (run_dir, *names), settings = paths_and_settings(args.paths)
-    if args.count < 1:
-        raise ConfigError(f"--count is {args.count}; it must be at least 1")
-    run = open_run(run_dir, settings)
-    taps = filters_of(run.model)
-    if not taps:
-        raise ValueError(f"{run.folder.path} has no filters: it was trained without FREQFIT freqfit or freqfit_real")
-    folder = args.to or run.folder.path / "filters"
-    found = [response(where, tap) for where, tap in taps]
-    measured, images = measure(run, names, args.count)
-    title = f"Filters of {run.label} on {run.cfg.DATA.FEATURE}"
-    draw_filters(found, title, folder / "filters.png")
-    pictures = [folder / "filters.png"]
-    if measured:
-        pictures.append(folder / "spectra.png")
-        draw_spectra(found, measured, f"Spectrum of token maps, {images} images", pictures[-1])
-    text = TEXT.format(images=f"{images} images" if images else "no images, which were not at hand")
-    content = {"run": str(run.folder.path), "methods": run.label, "images": images, "filters": numbers(found, measured)}
-    write_study(folder, "filters", title, text, [table(found, measured)], pictures, content)
-
-
-def measure(run: FinishedRun, names: list[str], count: int) -> tuple[list[Spectrum], int]:
-    """Spectra over images, and of how many; none where none are named and the run's own are not at hand."""
-    try:
-        chosen = chosen_images(run, names, count)
-    except DataError as error:
-        if names:
-            raise
-        logger.warning("note: no spectra of token maps: the run's own test images are not at hand (%s)", error)
-        return [], 0
-    size = run.cfg.DATA.EVAL_BATCH_SIZE or run.cfg.DATA.BATCH_SIZE
-    batches = (some.to(run.device) for some in chosen.images.split(size))
-    return spectra(run.model, batches), len(chosen.names)
-
-
-def halves(values) -> tuple[float, float]:
-    """Means over rings of frequencies up to a quarter of a cycle per patch, and beyond."""
-    rings = list(zip(*by_distance(values), strict=True))
-    low = [y for x, y in rings if x <= 0.25]
-    high = [y for x, y in rings if x > 0.25]
-    return sum(low) / len(low), sum(high) / max(1, len(high))
-
-
-def table(found: list[Response], measured: list[Spectrum]) -> Table:
-    """One line per filter."""
-    head = ["filter", "mean |T|", "gain, low", "gain, high", "on the patch itself, %", "90 % within, patches"]
-    head += ["power, low", "power, high"] if measured else []
-    lines = []
-    for i, one in enumerate(found):
-        within = int((one.reach < 0.9).sum())
-        line = [label(one.site), one.added.mean().item(), *halves(one.gain), 100 * one.reach[0].item(), within]
-        if measured:
-            before, after = halves(measured[i].before), halves(measured[i].after)
-            line += [y / x for x, y in zip(before, after, strict=True)]
-        lines.append([f"{cell:.3g}" if isinstance(cell, float) else cell for cell in line])
-    return plain("What each filter does", head, lines)
-
-
-def numbers(found: list[Response], measured: list[Spectrum]) -> list[dict]:
-    """All that is behind the pictures."""
-    entries = []
-    for i, one in enumerate(found):
-        maps = {"added": one.added, "gain": one.gain, "field": one.field, "reach": one.reach}
-        if measured:
-            maps |= {"power_before": measured[i].before, "power_after": measured[i].after}
-        entries.append({"site": one.site, "shape": one.shape, **{name: m.tolist() for name, m in maps.items()}})
-    return entries
-
-
-def parse_args(argv: list[str]) -> argparse.Namespace:
-    parser = image_parser(__doc__, "[IMAGES...]")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    add_image_options(parser, "[IMAGES...]")
     parser.add_argument("--count", type=int, default=64, metavar="N", help="own test images to look at (default: 64)")
     parser.add_argument("--to", type=given_path, metavar="DIR", help="where to write (default: RUN_DIR/filters)")
-    return parser.parse_intermixed_args(argv)
+
+
+def work(args: argparse.Namespace) -> int | None:
+    from .work import perform  # here: torch takes seconds to load
+
+    return perform(args)
 
 
 def main(argv: list[str]) -> int:
-    return guarded(work, parse_args(argv))
+    return command.run("filters", __doc__, add_options, work, argv)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
 from ...configs.config import flatten
+from ...configs.facts import methods_label
 from ...data.loader import Loader
 from ...data.shifts import ShiftedLoader
 from ...engine.checkpoint import Tuned, hash_of, load_tuned
@@ -153,4 +154,4 @@ def groups(runs: Sequence[FinishedRun]) -> dict[str, list[FinishedRun]]:
 
 
 def methods_of(cfg: CfgNode) -> str:
-    return cfg.MODEL.TRANSFER_TYPE + (f"+{cfg.FREQFIT}" if cfg.FREQFIT else "")
+    return methods_label(cfg.MODEL.TRANSFER_TYPE, cfg.FREQFIT)

@@ -1,7 +1,7 @@
 """What tuned encoders still know of an old data set: k-NN and a linear probe on their features, before and after.
 
-    python -m src.tools.forgetting output/digits/vit_micro_glyphs/lora/lr0.005_... --on letters=data/letters
-    python -m src.tools.forgetting RUN_DIR RUN_DIR --on imagenet=data DATA.RESIZE crop DATA.NORMALIZE imagenet
+    vitune forgetting output/digits/vit_micro_glyphs/lora/lr0.005_... --on letters=data/letters
+    vitune forgetting RUN_DIR RUN_DIR --on imagenet=data DATA.RESIZE crop DATA.NORMALIZE imagenet
 
 --on names the old data set: NAME=PATH with any task (--list-tasks of train.py) and its DATA.DATAPATH, or a folder with
 train/<class>/<image> and test/<class>/<image>; digits needs no path. Its training images are the bank of neighbours,
@@ -21,214 +21,15 @@ Exit status: 0 when they were written, 2 for settings with problems, 1 for anyth
 
 import argparse
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
-from ...configs.config import ConfigError
 from ...utils.paths import given_path
-from ..finished.command import guarded, paths_and_settings
-from ..finished.run import FinishedRun, methods_of, open_runs
-from ..finished.sets import Wanted, parse_sets
-from ..finished.write import percent, write_study
-from ..report.tables import Cell, Table, plain, points
-from .old_set import OldSet, check_settings, frozen_encoder, old_config, open_old, remembered, tuned_encoder
-from .picture import Point, draw_forgetting
+from .. import command
 
 KS = "1 5 10 20 100 200"
 REPORTED = 20  # as the paper's table has it
-LOWEST_TEMPERATURE = 0.02  # below, exp(1 / T) is too large for float32
-
-TEXT = (
-    "Weighted k-NN and a linear probe on pooled features behind the final norm, of the pre-trained backbone (before) "
-    "and of the tuned one (after); what a method puts beside these features for its head does not count. Training "
-    "images of the old set are the bank, its test images are counted; all figures in %."
-)
 
 
-@dataclass(frozen=True)
-class Remembered:
-    """What one run gained and kept; ``before`` and ``after`` as ``remembered`` gives them."""
-
-    run: FinishedRun
-    old: OldSet
-    before: dict
-    after: dict
-    reported: int
-
-    @property
-    def new(self) -> float | None:
-        """Test accuracy on the run's own task."""
-        result = self.run.result
-        return result["test"]["top1"] if result and result["test"] else None
-
-    @property
-    def mean(self) -> float | None:
-        return None if self.new is None else (self.new + self.kept) / 2
-
-    @property
-    def kept(self) -> float:
-        return self.after["knn"][self.reported]["top1"]
-
-    @property
-    def had(self) -> float:
-        return self.before["knn"][self.reported]["top1"]
-
-
-def study(
-    runs: Sequence[FinishedRun],
-    wanted: Wanted,
-    changes: Sequence[str],
-    ks: Sequence[int],
-    reported: int,
-    temperature: float,
-    probe: bool,
-) -> list[Remembered]:
-    """Every run on the old set; what runs have in common is opened and measured once.
-
-    Args:
-        ks: those that the old set's training images do not suffice for are left out.
-        reported: the k of means; 0: REPORTED, or the nearest below that.
-
-    Raises:
-        ConfigError, DataError, ValueError: settings or data that cannot be.
-    """
-    configs = [old_config(run, wanted, changes) for run in runs]  # all problems come before all work
-    opened, befores, found = {}, {}, []
-    for run, cfg in zip(runs, configs, strict=True):
-        images = (cfg.DATA.dump(), run.tuned.pixels.mean, run.tuned.pixels.std, run.device)
-        if images not in opened:
-            opened[images] = open_old(run, wanted, changes)
-        old = opened[images]
-        fitting = usable(ks, len(old.bank.labels), reported)
-        k = reported or max((k for k in fitting if k <= REPORTED), default=fitting[0])
-        frozen = frozen_encoder(run)
-        key = (images, repr(frozen.facts), cfg.SOLVER.AMP)
-        if key not in befores:
-            befores[key] = remembered(frozen, old, fitting, temperature, probe)
-        after = remembered(tuned_encoder(run), old, fitting, temperature, probe)
-        found.append(Remembered(run, old, befores[key], after, k))
-    return found
-
-
-def usable(ks: Sequence[int], bank: int, reported: int) -> list[int]:
-    """Those of ``ks`` that ``bank`` images suffice for.
-
-    Raises:
-        ConfigError: none, or not the one to be reported.
-    """
-    if reported > bank:
-        raise ConfigError(f"--report-k {reported}: the old set has {bank} training images only")
-    if not (fitting := [k for k in ks if k <= bank]):
-        raise ConfigError(f"--k {' '.join(map(str, ks))}: the old set has {bank} training images only")
-    return fitting
-
-
-def summary(found: Sequence[Remembered]) -> Table:
-    """One line per run: new, old before and after, their mean, probes."""
-    old, ks = found[0].old.name, sorted({one.reported for one in found})
-    knn = f"k-NN ({', '.join(map(str, ks))})"
-    head = ["run", "new task", f"{knn} before", "after", "change", "mean of new and old"]
-    probes = found[0].before["probe"] is not None
-    head += ["probe before", "after", "change"] if probes else []
-    lines = []
-    for one in found:
-        line = [one.run.label, percent(one.new), percent(one.had), percent(one.kept)]
-        line += [_change(one.had, one.kept), percent(one.mean)]
-        if probes:
-            had, kept = one.before["probe"]["top1"], one.after["probe"]["top1"]
-            line += [percent(had), percent(kept), _change(had, kept)]
-        lines.append(line)
-    said = "The mean needs a test accuracy on the new task." if any(one.new is None for one in found) else ""
-    return plain(f"New task and {old}", head, lines, f"{new_tasks(found)} is the new task. {said}".strip())
-
-
-def _change(before: float, after: float) -> Cell:
-    return Cell(points(after - before), after - before)
-
-
-def by_k(found: Sequence[Remembered], metric: str, name: str) -> Table:
-    """Accuracy for every k, before and after."""
-    ks = sorted({k for one in found for k in one.after["knn"]})
-    lines = {}
-    for one in found:
-        for label, values in (("before tuning", one.before), (one.run.label, one.after)):
-            if label == "before tuning" and len({id(other.before) for other in found}) > 1:
-                label = f"{label}, {one.run.label}"
-            lines[label] = [percent(values["knn"][k][metric]) if k in values["knn"] else None for k in ks]
-    head = ["encoder", *(f"k = {k}" for k in ks)]
-    return plain(f"{found[0].old.name}: k-NN {name}", head, [[label, *cells] for label, cells in lines.items()])
-
-
-def new_tasks(found: Sequence[Remembered]) -> str:
-    """What the runs were tuned on."""
-    images = [one.run.cfg.DATA for one in found]
-    names = [Path(data.DATAPATH).absolute().name if data.NAME == "folder" else data.NAME for data in images]
-    return " or ".join(dict.fromkeys(names))
-
-
-def numbers_of(one: Remembered) -> dict:
-    """Everything behind a line."""
-    return {
-        "run": str(one.run.folder.path),
-        "label": one.run.label,
-        "methods": methods_of(one.run.cfg),
-        "new": one.run.result and {"task": one.run.result["data"]["task"], "test": one.run.result["test"]},
-        "old": one.old.about,
-        "precision": one.old.cfg.SOLVER.AMP,
-        "report_k": one.reported,
-        "before": one.before,
-        "after": one.after,
-        "mean": one.mean,
-    }
-
-
-def parse_ks(text: str, reported: int, temperature: float) -> list[int]:
-    """The k of ``--k`` and ``--report-k``, in order.
-
-    Raises:
-        ConfigError: these, or the temperature, cannot be.
-    """
-    try:
-        ks = {int(part) for part in text.replace(",", " ").split()} | ({reported} if reported else set())
-    except ValueError:
-        ks = set()
-    if not ks or min(ks) < 1:
-        raise ConfigError(f"--k {text!r} (--report-k {reported}): these must be whole numbers of at least 1")
-    if not LOWEST_TEMPERATURE <= temperature < float("inf"):
-        raise ConfigError(f"--temperature {temperature:g}: it must be at least {LOWEST_TEMPERATURE}")
-    return sorted(ks)
-
-
-def work(args: argparse.Namespace) -> None:
-    paths, pairs = paths_and_settings(args.arguments)
-    ks = parse_ks(args.k, args.report_k, args.temperature)
-    theirs, changes = check_settings(pairs)
-    (wanted,) = parse_sets([args.on], [])
-    runs = open_runs(paths, changes)
-    found = study(runs, wanted, theirs, ks, args.report_k, args.temperature, not args.no_probe)
-    folder = args.to or runs[0].folder.path / "forgetting"
-    picture = folder / "forgetting.png"
-    shown = [
-        Point(
-            one.run.label,
-            methods_of(one.run.cfg),
-            one.new,
-            {k: at["top1"] for k, at in one.after["knn"].items()},
-            {k: at["top1"] for k, at in one.before["knn"].items()},
-        )
-        for one in found
-    ]
-    draw_forgetting(shown, found[0].reported, wanted.name, new_tasks(found), picture)
-    tables = [summary(found), by_k(found, "top1", "top-1"), by_k(found, "top5", "top-5")]
-    if missing := [k for k in ks if k > max(found[0].after["knn"])]:
-        tables[1].text = f"Too few training images for k = {', '.join(map(str, missing))}."
-    numbers = {"temperature": args.temperature, "runs": [numbers_of(one) for one in found]}
-    write_study(folder, "forgetting", f"Forgetting: {wanted.name}", TEXT, tables, [picture], numbers)
-
-
-def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("arguments", nargs="*", metavar="RUN_DIR ... [KEY VALUE ...]", help="finished runs, settings")
     parser.add_argument("--on", required=True, metavar="SET", help="the old data set: NAME=PATH, or a folder")
     parser.add_argument("--k", default=KS, metavar="NUMBERS", help=f"in one string (default: {KS!r})")
@@ -242,7 +43,16 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--to", type=given_path, metavar="DIR", help="where to write (default: in the first run's folder)"
     )
-    return guarded(work, parser.parse_intermixed_args(argv))
+
+
+def work(args: argparse.Namespace) -> int | None:
+    from .work import perform  # here: torch takes seconds to load
+
+    return perform(args)
+
+
+def main(argv: list[str]) -> int:
+    return command.run("forgetting", __doc__, add_options, work, argv)
 
 
 if __name__ == "__main__":

@@ -28,9 +28,9 @@ from ...data.sources.tfds import read_info
 from ...data.sources.vtab import ORIGIN
 from ...utils.io import PARTIAL, exclusive, write_atomic, write_json, write_text
 from ...utils.progress import tqdm
+from .recipes import FORMATS
 
-READERS = {"tfrecord": TFRecords, "array_record": ArrayRecords}
-FORMATS = tuple(READERS)
+READERS = dict(zip(FORMATS, (TFRecords, ArrayRecords), strict=True))
 
 FOLDER_SPLITS = {"train": "train800", "val": "val200", "test": "test"}  # our names -> names in VTAB folders
 PER_SHARD = 4096  # records per shard of TFDS directories that we write

@@ -10,6 +10,9 @@ from pathlib import Path
 
 GIGABYTE = 1e9
 
+# File formats of TFDS that are read and written here.
+FORMATS = ("tfrecord", "array_record")
+
 
 @dataclass(frozen=True)
 class Needed:

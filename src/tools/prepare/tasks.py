@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...configs.config import ConfigError
 from ...data.sources.base import DataError, Layout, Source, Wanted
 from ...data.sources.tfds import TFDS
 from ...data.sources.torchvision_sets import TorchvisionSet
@@ -43,10 +44,13 @@ def named_tasks(names: list[str]) -> list[Task]:
     """The tasks with these names or aliases, each once; "vtab" stands for its 19 tasks.
 
     Raises:
-        ValueError: an unknown name.
+        ConfigError: an unknown name.
     """
     everything = [task for task in TASKS.values() if task.group in VTAB]
-    chosen = [task for name in names for task in (everything if name == "vtab" else [find_task(name)])]
+    try:
+        chosen = [task for name in names for task in (everything if name == "vtab" else [find_task(name)])]
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     return list({task.name: task for task in chosen}.values())
 
 
@@ -54,11 +58,11 @@ def vtab_tasks(names: list[str]) -> list[Task]:
     """The same, for VTAB-1k only.
 
     Raises:
-        ValueError: an unknown name, or a task that is not part of VTAB-1k.
+        ConfigError: an unknown name, or a task that is not part of VTAB-1k.
     """
     chosen = named_tasks(names)
     if other := [task.name for task in chosen if task.group not in VTAB]:
-        raise ValueError(f"{', '.join(other)}: only VTAB-1k's tasks can be converted")
+        raise ConfigError(f"{', '.join(other)}: only VTAB-1k's tasks can be converted")
     return chosen
 
 

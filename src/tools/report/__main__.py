@@ -1,9 +1,9 @@
 """From run folders to the paper's tables: Markdown, LaTeX, CSV, plots and one HTML page that opens from disk.
 
-    python -m src.tools.report output/ --to report/
-    python -m src.tools.report output/ more_runs/ --baseline linear --published
-    python -m src.tools.report output/ --tasks natural --published LoRA SSF --title "Natural tasks"
-    python -m src.tools.report output/ --ablation MODEL.LORA.RANK --ablation SOLVER.BASE_LR --pair FREQFIT
+    vitune report output/ --to report/
+    vitune report output/ more_runs/ --baseline linear --published
+    vitune report output/ --tasks natural --published LoRA SSF --title "Natural tasks"
+    vitune report output/ --ablation MODEL.LORA.RANK --ablation SOLVER.BASE_LR --pair FREQFIT
 
 RESULTS are searched for run folders (those with a config.yaml). Written to --to: report.md, report.tex, report.html
 (everything in one file), report.csv (one line per run), tables.csv (one line per cell) and figures/*.png and *.pdf.
@@ -14,11 +14,10 @@ import argparse
 import sys
 
 from ...utils.paths import given_path
-from .write import Options, write_report
+from .. import command
 
 
-def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "results", nargs="+", metavar="RESULTS", type=given_path, help="folders with run folders in them"
     )
@@ -38,14 +37,17 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--pair", action="append", default=[], metavar="KEY", help="paired differences (always: FREQFIT)"
     )
-    args = parser.parse_intermixed_args(argv)
-    try:
-        options = Options(**{name: value for name, value in vars(args).items() if name not in ("results", "to")})
-        print(write_report(args.results, args.to, options))
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+
+
+def work(args: argparse.Namespace) -> int | None:
+    from .write import Options, write_report  # here: matplotlib and torch take seconds to load
+
+    options = Options(**{name: value for name, value in vars(args).items() if name not in ("results", "to")})
+    print(write_report(args.results, args.to, options))
+
+
+def main(argv: list[str]) -> int:
+    return command.run("report", __doc__, add_options, work, argv, log=False)
 
 
 if __name__ == "__main__":

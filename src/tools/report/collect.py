@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from ...configs.config import flatten, unnamed_values
+from ...configs.facts import methods_label
 from ...data.tasks import TASKS
 from ...engine.evaluator import METRICS
 from ...engine.results import RunFolder, may_move
@@ -24,7 +25,7 @@ _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def not_compared() -> set[str]:
-    """Keys that never make two runs different experiments; which images there were is seen from their numbers."""
+    """Keys that never distinguish experiments; different images show in their number."""
     return {*may_move()} - {"MODEL.WEIGHT_PATH"}
 
 
@@ -73,7 +74,7 @@ class Run:
 
     @property
     def method(self) -> str:
-        return self.config["MODEL.TRANSFER_TYPE"] + (f" + {self.config['FREQFIT']}" if self.config["FREQFIT"] else "")
+        return methods_label(self.config["MODEL.TRANSFER_TYPE"], self.config["FREQFIT"], " + ")
 
     @property
     def backbone(self) -> str:

@@ -167,7 +167,7 @@ def command_for(row: Row, place: Place, seed: str, benchmark: Benchmark, collect
 
 
 def _of_one_task() -> set[str]:
-    """Settings that are wrong for another task; where the data are may be right."""
+    """Settings that apply to one task only; the folder of the data may apply to several."""
     return {*keys_of(TASK)} - {"DATA.DATAPATH"}
 
 

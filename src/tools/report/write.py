@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from ...configs.config import flatten, get_cfg
+from ...configs.facts import methods_label
 from ...utils.io import write_text
 from . import comparing, figures, formats, page
 from .benchmarks import Benchmark, benchmarks, tasks_named
@@ -131,7 +132,7 @@ def _published(table: Benchmark, rows: list[Row], methods: list[str] | None) -> 
     mine = table.rows(rows)
     collected: dict[int, tuple] = {}
     for row in mine:
-        name = "+".join(filter(None, (row.identity["MODEL.TRANSFER_TYPE"], row.identity["FREQFIT"])))
+        name = methods_label(row.identity["MODEL.TRANSFER_TYPE"], row.identity["FREQFIT"])
         for entry in _find(find, table.kind, methods or [name], row.backbone, strict=bool(methods)):
             own = [other for other in mine if other.backbone == row.backbone] if methods else [row]
             results = [run.facts for run in comparing.runs_in(own, [table])]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from fvcore.common.config import CfgNode
 
+from ...configs import facts
 from ...configs.config import load_settings
 from ...data.pixels import build_pixels
 from ...data.sources.base import DataError
@@ -68,7 +69,7 @@ def published_sizes(cfg: CfgNode, task: Task) -> dict[str, int]:
     few = "train" not in sizes  # lists with a fixed number of images per class
     if shots := cfg.DATA.SHOTS or 16 * few:
         sizes["train"] = shots * task.num_classes if few else min(shots * task.num_classes, sizes["train"])
-    if (cfg.DATA.TRAIN_SPLIT or task.train_split) == "trainval":
+    if facts.train_split(cfg) == "trainval":
         sizes["train"] += sizes.pop("val", 0)
     sizes["train"] = round(sizes["train"] * cfg.DATA.PERCENTAGE)
     return {name: count for name, count in sizes.items() if name != "test" or not cfg.DATA.NO_TEST}

@@ -8,7 +8,7 @@ from typing import Any
 
 from fvcore.common.config import CfgNode
 
-from ...configs import checks
+from ...configs import checks, facts
 from ...configs.config import ConfigError, Setting, flatten, load_settings
 from ...data.tasks import find_task
 from ...engine.results import RunFolder, run_folder
@@ -185,7 +185,7 @@ class Plan:
         return rungs
 
     def _check_tuning(self, cfg: CfgNode, rungs: list[int]) -> None:
-        if (cfg.DATA.TRAIN_SPLIT or find_task(cfg.DATA.NAME).train_split) == "trainval":
+        if facts.train_split(cfg) == "trainval":
             self._problem("tuning runs would train on trainval: SWEEP.TUNING needs DATA.TRAIN_SPLIT train")
         if not cfg.DATA.NO_TEST:
             self._problem("tuning runs would read the test set: SWEEP.TUNING needs DATA.NO_TEST True")

@@ -1,8 +1,8 @@
 """Weight-space ensembles of finished runs: accuracy all the way from the pre-trained model to the tuned one (WiSE).
 
-    python -m src.tools.wise output/digits/vit_micro_glyphs/lora/lr0.005_... --shift noise=0.3 rotation=30 inversion
-    python -m src.tools.wise RUN_DIR --on imagenet-v2=data imagenet-r=data imagenet-a=data imagenet-sketch=data
-    python -m src.tools.wise RUN_DIR --start LINEAR_RUN_DIR --on photos/at-night --classes names.json
+    vitune wise output/digits/vit_micro_glyphs/lora/lr0.005_... --shift noise=0.3 rotation=30 inversion
+    vitune wise RUN_DIR --on imagenet-v2=data imagenet-r=data imagenet-a=data imagenet-sketch=data
+    vitune wise RUN_DIR --start LINEAR_RUN_DIR --on photos/at-night --classes names.json
 
 At alpha 0 the ViT is the pre-trained one, at alpha 1 the tuned one; between them what methods insert is scaled, and
 weights that both have are interpolated. The head starts at the zero-shot head of a run that had one, or at that of
@@ -19,132 +19,31 @@ Exit status: 0 when they were written, 2 for settings with problems, 1 for anyth
 
 import argparse
 import sys
-from dataclasses import asdict
 
-from ...configs.config import ConfigError
 from ...utils.paths import given_path
-from ..finished.command import guarded, read_command, study_parser
-from ..finished.run import open_run, open_runs
-from ..finished.sets import open_sets_of
-from ..finished.write import percent, write_study
-from ..report.tables import Table, plain
-from .curve import Curve, curve
-from .picture import draw_curves
+from .. import command
+from ..finished.command import add_study_options
 
 ALPHAS = " ".join(f"{i / 10:g}" for i in range(11))
 
-TEXT = (
-    "At alpha 0 the model is the pre-trained one, at alpha 1 the tuned one. alpha is chosen by validation accuracy "
-    "alone, of equals the smallest; test sets play no part in it. Accuracies are top-1; the mean of the shifted sets "
-    "counts each set once, the own one not. The area is what own and mean shifted accuracy dominate together, over all "
-    "alphas, 1 at most."
-)
 
-
-def parse_alphas(text: str) -> list[float]:
-    """Raises ConfigError unless these are different numbers in [0, 1]."""
-    try:
-        alphas = sorted({float(part) for part in text.replace(",", " ").split()})
-    except ValueError:
-        alphas = []
-    if not alphas or not all(0 <= alpha <= 1 for alpha in alphas):
-        raise ConfigError(f"--alphas {text!r}: these must be numbers from 0 to 1, separated by spaces")
-    return alphas
-
-
-def curve_table(one: Curve) -> Table:
-    """One line per alpha."""
-    head = [
-        "alpha",
-        *(["validation"] if one.validated else []),
-        *one.tested,
-        *(["mean shifted"] if one.shifted else []),
-    ]
-    lines = []
-    for i, alpha in enumerate(one.alphas):
-        columns = [one.validated[i].top1] if one.validated else []
-        columns += [at[i].top1 for at in one.tested.values()]
-        columns += [one.shifted[i]] if one.shifted else []
-        mark = " (chosen)" if i == one.chosen else ""
-        lines.append([f"{alpha:g}{mark}", *map(percent, columns)])
-    start = f"the head at alpha 0 is {one.head}" if one.head else "the head stays the tuned one"
-    return plain(one.run.label, head, lines, f"{one.run.folder.path}; {start}; top-1 in %.")
-
-
-def summary_table(curves: list[Curve]) -> Table:
-    """One line per run: its ends, and what is chosen."""
-    head = [
-        "run",
-        "alpha",
-        "own, tuned",
-        "own, chosen",
-        "shifted, alpha 0",
-        "shifted, tuned",
-        "shifted, chosen",
-        "area",
-    ]
-    lines = []
-    for one in curves:
-        own, shifted, at = one.own, one.shifted or [None] * len(one.own), one.chosen
-        chosen = (None, None, None) if at is None else (f"{one.alphas[at]:g}", percent(own[at]), percent(shifted[at]))
-        first = percent(shifted[0]) if one.alphas[0] == 0 else None
-        ends = (percent(own[-1]), percent(shifted[-1])) if one.alphas[-1] == 1 else (None, None)
-        area = None if one.area is None else f"{one.area:.4f}"
-        lines.append([one.run.label, chosen[0], ends[0], chosen[1], first, ends[1], chosen[2], area])
-    return plain("What is chosen", head, lines, "top-1 in %.")
-
-
-def numbers_of(one: Curve) -> dict:
-    """Everything behind a curve."""
-    return {
-        "run": str(one.run.folder.path),
-        "label": one.run.label,
-        "head_at_alpha_0": one.head or "tuned",
-        "alphas": one.alphas,
-        "validation": one.validated and [asdict(at) for at in one.validated],
-        "test": {name: [asdict(at) for at in found] for name, found in one.tested.items()},
-        "mean_shifted": one.shifted,
-        "chosen": None if one.chosen is None else {"index": one.chosen, "alpha": one.alphas[one.chosen]},
-        "area": one.area,
-        "own_at_shifted_of_alpha_0": one.own_at_start_shift,
-        "mean_over_alpha": {name: _mean([at.top1 for at in found], one.alphas) for name, found in one.tested.items()},
-    }
-
-
-def _mean(y: list[float], x: tuple[float, ...]) -> float | None:
-    """The area under y(x) by trapezoids, over the length of x."""
-    if len(x) < 2:
-        return None
-    area = sum((x[i + 1] - x[i]) * (y[i] + y[i + 1]) / 2 for i in range(len(x) - 1))
-    return area / (x[-1] - x[0])
-
-
-def work(args: argparse.Namespace) -> None:
-    command = read_command(args)
-    alphas = parse_alphas(args.alphas)
-    runs = open_runs(command.runs, command.changes)
-    start = open_run(args.start, command.changes) if args.start else None
-    curves, about = [], {}
-    for run, sets in zip(runs, open_sets_of(runs, command.sets, command.mapping), strict=True):
-        about[str(run.folder.path)] = {one.name: one.about for one in sets}
-        curves.append(curve(run, sets, alphas, start, args.head_only))
-    folder = command.folder(runs[0], "wise")
-    draw_curves(curves, folder / "wise.png")
-    tables = [*map(curve_table, curves), summary_table(curves)]
-    if any(one.chosen is None for one in curves):
-        tables[-1].text += " No alpha is chosen for runs that trained on their validation images."
-    numbers = {"curves": [numbers_of(one) for one in curves], "sets": about, "head_only": args.head_only}
-    write_study(folder, "wise", "Weight-space ensembles", TEXT, tables, [folder / "wise.png"], numbers)
-
-
-def main(argv: list[str]) -> int:
-    parser = study_parser(__doc__)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    add_study_options(parser)
     parser.add_argument("--alphas", default=ALPHAS, metavar="NUMBERS", help=f"in one string (default: {ALPHAS!r})")
     parser.add_argument(
         "--start", type=given_path, metavar="RUN_DIR", help="a run of linear probing: its head is at alpha 0"
     )
     parser.add_argument("--head-only", action="store_true", help="interpolate the head alone")
-    return guarded(work, parser.parse_intermixed_args(argv))
+
+
+def work(args: argparse.Namespace) -> int | None:
+    from .work import perform  # here: torch takes seconds to load
+
+    return perform(args)
+
+
+def main(argv: list[str]) -> int:
+    return command.run("wise", __doc__, add_options, work, argv)
 
 
 if __name__ == "__main__":

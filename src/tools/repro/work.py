@@ -1,16 +1,4 @@
-"""Which published figures can be repeated here: what they are, the command for each, its runs, and hours on a GPU.
-
-    python -m src.tools.repro --list
-    python -m src.tools.repro --list --paper OSU-MLB --method LoRA --task dtd
-    python -m src.tools.repro --list --tflops 250
-    python -m src.tools.repro study_fixed
-
-The files are configs/repro/*.yaml, and what each repeats is its SWEEP.PUBLISHED. A name shows what is known of its
-source and what still differs. Nothing is read but these files: no weights, no images.
-
-Hours are those of one GPU that computes --tflops TFLOP/s all the time. 45 is a guess for float32, the default
-precision, on an H100 or H200 without TensorFloat-32; with SOLVER.AMP bf16, 250. Decoding of images is left out.
-"""
+"""What ``vitune repro`` does: the published rows that files of configs/repro repeat, with runs and hours."""
 
 import argparse
 import difflib
@@ -18,7 +6,6 @@ import json
 import math
 import os
 import shlex
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
@@ -29,17 +16,16 @@ from pathlib import Path
 import yaml
 from fvcore.common.config import CfgNode
 
-from ..configs.config import ConfigError, load_settings
-from ..data.tasks import find_task
-from ..utils.shipped import shipped
-from .report.protocol import FACTORS, SETTINGS_OF
-from .report.published import GROUPS, Published, named
-from .tune.arithmetic import speed
-from .tune.estimate import published_sizes
-from .tune.points import Point, points
-from .tune.spec import Choice, Sweep, label, load_sweep
+from ...configs.config import load_settings
+from ...data.tasks import find_task
+from ...utils.shipped import shipped
+from ..report.protocol import FACTORS, SETTINGS_OF
+from ..report.published import GROUPS, Published, named
+from ..tune.arithmetic import speed
+from ..tune.estimate import published_sizes
+from ..tune.points import Point, points
+from ..tune.spec import Choice, Sweep, label, load_sweep
 
-TFLOPS = 45.0
 MEANS = ("mean of 3 groups", "mean of 19 tasks", "mean of 5 tasks")
 # Keys that do not change the arithmetic, or whose effect is counted separately.
 NO_MATTER = ("DATA.NAME", "SEED", "SOLVER.BASE_LR", "SOLVER.WEIGHT_DECAY")
@@ -221,27 +207,8 @@ def _chain(file: Path) -> Iterator[Path]:
         file = base and Path(os.path.normpath(file.parent / base))
 
 
-def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "name", nargs="?", default="", metavar="NAME", help="a file of configs/repro: what is known of it"
-    )
-    parser.add_argument("--list", action="store_true", help="every published row that can be repeated")
-    parser.add_argument("--paper", default="", metavar="TEXT", help="only of sources with this in their name")
-    parser.add_argument("--method", default="", metavar="TEXT", help="only of methods with this in their name")
-    parser.add_argument("--task", default="", metavar="TASK", help="only this task of each row")
-    parser.add_argument("--tflops", type=float, default=TFLOPS, metavar="N", help=f"of the GPU (default: {TFLOPS:g})")
-    args = parser.parse_args(argv)
-    if bool(args.name) == args.list:
-        parser.error("say --list, or the name of a file of configs/repro")
-    if not args.tflops > 0:
-        parser.error("--tflops must be above 0")
-    try:
-        print(_listed(args) if args.list else details(_file(args.name)))
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, ConfigError) else 1
-    return 0
+def perform(args: argparse.Namespace) -> None:
+    print(_listed(args) if args.list else details(_file(args.name)))
 
 
 def _listed(args: argparse.Namespace) -> str:
@@ -257,7 +224,3 @@ def _file(name: str) -> Path:
         near = difflib.get_close_matches(name, files, 3) or files
         raise ValueError(f"{recipes()} has no {name}; {'known' if near is files else 'the nearest'}: {', '.join(near)}")
     return files[name]
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

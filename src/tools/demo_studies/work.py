@@ -1,33 +1,22 @@
-"""The demo's questions beyond accuracy, on the digits: forgetting, shifts, weight-space ensembles, agreement, pictures.
-
-    bash run.sh studies                    the same as    python -m src.tools.demo_studies
-
-Tunes the demo's backbone, which knows letters, on the digits in four ways with two seeds each, then asks every tool in
-turn what became of it: is it still good at letters, what if digits are noisy, turned or inverted, what lies between the
-pre-trained and the tuned model, do methods make the same mistakes, what do filters and attention look at. Everything is
-in OUTPUT_DIR/digits/studies, with the command of every tool in its JSON file. Finished runs are not repeated.
-"""
+"""What ``vitune studies`` does: tune on the digits, then call every tool on the finished runs."""
 
 import argparse
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from ..configs.config import ConfigError, load_cfg
-from ..utils.logging import setup_logging
-from ..utils.signals import stoppable
-from .attention import __main__ as attention
-from .compare import __main__ as compare
-from .demo import CONFIG
-from .filters import __main__ as filters
-from .forgetting import __main__ as forgetting
-from .pretrain_demo import draw_pictures
-from .robustness import __main__ as robustness
-from .runs import report, run_all
-from .wise import __main__ as wise
+from ...configs.config import load_cfg
+from ..attention import __main__ as attention
+from ..compare import __main__ as compare
+from ..demo.work import CONFIG
+from ..filters import __main__ as filters
+from ..forgetting import __main__ as forgetting
+from ..pretrain_demo import draw_pictures
+from ..robustness import __main__ as robustness
+from ..runs.work import report, run_all
+from ..wise import __main__ as wise
 
 # Validated on images that are not trained on, so that alpha can be chosen.
 HELD_OUT = ["DATA.TRAIN_SPLIT", "train"]
@@ -57,28 +46,17 @@ def some_digits(folder: Path) -> list[Path]:
 def call_tool(tool: Callable[[list[str]], int], *arguments: object) -> int:
     """Call a tool's ``main`` and print the command for it."""
     command = [str(argument) for argument in arguments]
-    print(f"\npython -m {tool.__module__} {' '.join(command)}\n", flush=True)
+    name = tool.__module__.split(".")[-2]
+    print(f"\nvitune {name} {' '.join(command)}\n", flush=True)
     return tool(command)
 
 
-def main(argv: list[str]) -> int:
-    return stoppable(lambda: _main(argv))
-
-
-def _main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="settings of all runs")
-    args = parser.parse_intermixed_args(argv)
-    setup_logging()
-    try:
-        wanted = [
-            (label, load_cfg(CONFIG, [*settings, *HELD_OUT, *args.opts, "SEED", seed]))
-            for label, settings in METHODS.items()
-            for seed in SEEDS
-        ]
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+def perform(args: argparse.Namespace) -> int:
+    wanted = [
+        (label, load_cfg(CONFIG, [*settings, *HELD_OUT, *args.opts, "SEED", seed]))
+        for label, settings in METHODS.items()
+        for seed in SEEDS
+    ]
     rows = run_all(wanted)
     if status := report(rows):
         return status
@@ -100,7 +78,3 @@ def _main(argv: list[str]) -> int:
         call_tool(filters.main, filtered, *images, "--to", out / "filters"),
         call_tool(attention.main, filtered, *images, "--to", out / "attention"),
     )  # fmt: skip
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,13 +1,7 @@
-"""The demo: linear probing, LoRA, and LoRA with FreqFit on real handwritten digits, three seeds each.
-
-    python -m src.tools.demo [KEY VALUE ...]
-
-The backbone has seen letters and symbols, never a digit. Prints a table and draws OUTPUT_DIR/digits/demo.png.
-"""
+"""What ``vitune demo`` does: three methods on the digits, with three seeds each, and a plot."""
 
 import argparse
 import statistics
-import sys
 from pathlib import Path
 
 import matplotlib
@@ -15,12 +9,10 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-from ..configs.config import ConfigError, load_cfg
-from ..utils.logging import setup_logging
-from ..utils.plots import save_png
-from ..utils.shipped import shipped
-from ..utils.signals import stoppable
-from .runs import Row, report, run_all
+from ...configs.config import load_cfg
+from ...utils.plots import save_png
+from ...utils.shipped import shipped
+from ..runs.work import Row, report, run_all
 
 CONFIG = shipped("configs") / "digits.yaml"
 
@@ -52,26 +44,12 @@ def plot(rows: list[Row], path: Path) -> None:
     plt.close(figure)
 
 
-def main(argv: list[str]) -> int:
-    return stoppable(lambda: _main(argv))
-
-
-def _main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config-file", default=str(CONFIG), metavar="FILE", help="YAML file with settings")
-    parser.add_argument("--seeds", default="", help="seeds, separated by spaces (default: 42 44 82)")
-    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="settings that override the file's")
-    args = parser.parse_intermixed_args(argv)
-    setup_logging()
-    try:
-        wanted = [
-            (label, load_cfg(args.config_file, [*settings, *args.opts, "SEED", seed]))
-            for label, settings in METHODS.items()
-            for seed in args.seeds.split() or ("42", "44", "82")
-        ]
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+def perform(args: argparse.Namespace) -> int:
+    wanted = [
+        (label, load_cfg(args.config_file or CONFIG, [*settings, *args.opts, "SEED", seed]))
+        for label, settings in METHODS.items()
+        for seed in args.seeds.split()
+    ]
     rows = run_all(wanted)
     status = report(rows)
     if done := [row for row in rows if row.results]:
@@ -79,7 +57,3 @@ def _main(argv: list[str]) -> int:
         plot(done, picture)
         print(f"\nplot: {picture}; each run's folder: {picture.parent}/vit_micro_glyphs/<method>/...")
     return status
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

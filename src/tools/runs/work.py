@@ -1,11 +1,5 @@
-"""Several runs one after another, and the table of what came out: mean and spread over seeds.
+"""What ``vitune seeds`` does: runs one after another, and the table of their results."""
 
-    python -m src.tools.runs --config-file configs/digits.yaml --seeds "42 44 82" MODEL.TRANSFER_TYPE lora
-
-Finished runs are not repeated, interrupted ones go on; a run that fails is reported and does not stop the others.
-"""
-
-import argparse
 import logging
 import statistics
 import sys
@@ -13,17 +7,13 @@ from dataclasses import dataclass, field
 
 from fvcore.common.config import CfgNode
 
-from ..configs.config import ConfigError, load_cfg
-from ..engine.results import RunFolder, run_folder
-from ..engine.run import run
-from ..engine.shared import Shared
-from ..utils.logging import setup_logging
-from ..utils.signals import stoppable
-from ..utils.text import aligned
+from ...configs.facts import methods_label
+from ...engine.results import RunFolder, run_folder
+from ...engine.run import run
+from ...engine.shared import Shared
+from ...utils.text import aligned
 
 logger = logging.getLogger(__name__)
-
-SEEDS = "42 44 82 100 800"  # VPT's and FreqFiT's
 
 
 @dataclass
@@ -100,29 +90,7 @@ def report(rows: list[Row]) -> int:
     return 1 if failures else 0
 
 
-def main(argv: list[str]) -> int:
-    return stoppable(lambda: _main(argv))
-
-
-def _main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config-file", default="", metavar="FILE", help="YAML file with settings")
-    parser.add_argument("--seeds", default="", help=f"seeds, separated by spaces (default: SEED, or {SEEDS})")
-    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="settings that override the file's")
-    args = parser.parse_intermixed_args(argv)
-    setup_logging()
-    keys = args.opts[::2]
-    if args.seeds.strip() and "SEED" in keys:
-        parser.error("both --seeds (SEEDS) and SEED are given: choose one")
-    seeds = args.seeds.split() or ([args.opts[2 * keys.index("SEED") + 1]] if "SEED" in keys else SEEDS.split())
-    try:
-        cfgs = [load_cfg(args.config_file, [*args.opts, "SEED", seed]) for seed in seeds]
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    methods = cfgs[0].MODEL.TRANSFER_TYPE + (f" + {cfgs[0].FREQFIT}" if cfgs[0].FREQFIT else "")
+def perform(cfgs: list[CfgNode]) -> int:
+    """Do the runs of one method and print their table; the exit status."""
+    methods = methods_label(cfgs[0].MODEL.TRANSFER_TYPE, cfgs[0].FREQFIT, " + ")
     return report(run_all([(methods, cfg) for cfg in cfgs]))
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,22 +1,4 @@
-"""What a finished run says of images: a class and its probability for every file, as CSV or JSON.
-
-    python -m src.tools.predict output/digits/vit_micro_glyphs/lora/lr0.005_... photos/ cat.jpg "more/**/*.png"
-    python -m src.tools.predict output/digits/vit_micro_glyphs/lora/lr0.005_... photos/ --top 3 --to predictions.json
-
-IMAGES are files, folders (with all folders below) and patterns. Pixels are prepared as in the run's own evaluation.
-Without --to, CSV goes to the standard output, and everything else to stderr. KEY VALUE pairs override the run's
-settings, such as DEVICE cpu, SOLVER.AMP bf16, DATA.NUM_WORKERS 8, or MODEL.MODEL_ROOT and the folder in which the
-backbone's weights are now.
-
-Probabilities are the softmax of the logits; of runs with SOLVER.LOSS sigmoid each class has one of its own, and they do
-not sum to one.
-
-Names of files and classes stand in CSV as they are. A spreadsheet takes one such as "=1+1" for a formula: where names
-come from strangers, --for-spreadsheets.
-
-Exit status: 0 when every image was predicted; 1 when some files are broken or missing, which are named while the others
-are predicted, or for any other error; 2 for settings with problems.
-"""
+"""What ``vitune predict`` does: classes and probabilities of image files, as CSV or JSON."""
 
 import argparse
 import csv
@@ -31,21 +13,18 @@ import simplejson
 import torch
 from torch import Tensor
 
-from ..configs.config import ConfigError
-from ..data.image_files import find_images, read_images
-from ..data.pixels import normalise
-from ..engine.evaluator import require_numbers
-from ..engine.precision import autocast
-from ..utils.io import write_atomic
-from ..utils.paths import given_path
-from ..utils.progress import tqdm
-from ..utils.text import reader_may_leave
-from .finished.command import guarded, image_parser, paths_and_settings
-from .finished.run import FinishedRun, open_run
+from ...configs.config import ConfigError
+from ...data.image_files import find_images, read_images
+from ...data.pixels import normalise
+from ...engine.evaluator import require_numbers
+from ...engine.precision import autocast
+from ...utils.io import write_atomic
+from ...utils.progress import tqdm
+from ...utils.text import reader_may_leave
+from ..finished.command import paths_and_settings
+from ..finished.run import FinishedRun, open_run
 
 logger = logging.getLogger(__name__)
-
-FORMATS = (".csv", ".json")
 
 
 @dataclass(frozen=True)
@@ -163,8 +142,8 @@ def write_json(
     file.write("\n")
 
 
-def predict(args: argparse.Namespace) -> int:
-    """The command; its exit status."""
+def perform(args: argparse.Namespace) -> int:
+    """Predict, and report what could not be; the exit status."""
     (run_dir, *images), settings = paths_and_settings(args.paths)
     if not images:
         raise ConfigError("no IMAGES are given: name files, folders or patterns after RUN_DIR")
@@ -205,31 +184,3 @@ def predict(args: argparse.Namespace) -> int:
     if missing:
         print(f"error: no predictions for {', '.join(missing)}", file=sys.stderr)
     return 1 if broken else 0
-
-
-def parse_args(argv: list[str]) -> argparse.Namespace:
-    parser = image_parser(__doc__, "IMAGES...")
-    parser.add_argument(
-        "--to", type=given_path, metavar="FILE", help="a .csv or .json file to write (default: CSV on stdout)"
-    )
-    parser.add_argument("--top", type=int, default=1, metavar="K", help="also name the next likeliest, K in all")
-    parser.add_argument(
-        "--for-spreadsheets", action="store_true", help="in CSV, write names that are formulas behind an apostrophe"
-    )
-    parser.add_argument("--probabilities", action="store_true", help="also write the probability of every class")
-    parser.add_argument(
-        "--batch", type=int, default=0, metavar="N", help="images at once (default: as the run's evaluation)"
-    )
-    args = parser.parse_intermixed_args(argv)
-    if args.to and args.to.suffix not in FORMATS:
-        parser.error(f"--to {args.to}: the name must end in {' or '.join(FORMATS)}")
-    return args
-
-
-def main(argv: list[str]) -> int:
-    args = parse_args(argv)
-    return guarded(predict, args, stderr=not args.to)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

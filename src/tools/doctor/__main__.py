@@ -1,0 +1,46 @@
+"""What this machine has and what would stop a run: versions, devices, memory, folders, weights and data sets.
+
+    vitune doctor
+    vitune doctor DATA.DATAPATH data/vtab-1k OUTPUT_DIR /scratch/runs DEVICE cuda
+    vitune doctor digits                                                 with a config's folders and device
+    vitune doctor --json > doctor.json                                   for a bug report
+
+Nothing is downloaded, and no file is written. Paths on this machine are printed; passwords and tokens never are: of the
+environment only variables about threads, GPUs and processes are.
+
+Exit status: 0 if a run can start, warnings or not; 1 if something would stop it; 2 for settings with problems.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+
+from .. import command
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("arguments", nargs="*", metavar="[CONFIG] KEY VALUE", help="a config, and settings of a run")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def work(args: argparse.Namespace) -> int:
+    from ..list.work import config_and_pairs
+    from .section import content
+    from .work import examine, verdict
+
+    sections, width = [], min(100, shutil.get_terminal_size().columns)
+    for section in examine(*config_and_pairs(args.arguments)):
+        sections.append(section)
+        if not args.json:
+            print(section.text(width), end="\n\n", flush=True)
+    print(json.dumps(content(sections), indent=1) if args.json else verdict(sections))
+    return 1 if any(section.errors for section in sections) else 0
+
+
+def main(argv: list[str]) -> int:
+    return command.run("doctor", __doc__, add_options, work, argv, stderr=lambda args: True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

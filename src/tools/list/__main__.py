@@ -1,0 +1,59 @@
+"""What ViTune has: methods, data sets, backbones, configs, keys, and published figures that can be repeated.
+
+    vitune list methods                                                  how much each trains, and its paper
+    vitune list methods digits MODEL.LORA.RANK 4 DATA.FEATURE sup_vitl16_imagenet21k
+    vitune list tasks DATA.DATAPATH data                                 data sets, and where each of them is
+    vitune list backbones                                                and whether their weights are here
+    vitune list backbones timm:dinov2                                    timm's networks with "dinov2" in their name
+    vitune list recipes --method LoRA --task dtd                         published figures, and what repeats them
+    vitune list configs sweep                                            names that `vitune train` and `tune` take
+    vitune list keys warmup                                              config keys about warm-up
+    vitune list keys --format json > keys.json
+
+In a terminal long cells move below their rows; in a pipe every row is one line.
+
+Exit status: 0 when something was listed; 2 for settings with problems; 1 for anything else, such as a backbone that no
+method works on, or a word that nothing has in its name.
+"""
+
+import argparse
+import shutil
+import sys
+
+from .. import command
+
+WHAT = ("methods", "tasks", "backbones", "recipes", "configs", "keys")
+FORMATS = ("text", "markdown", "json")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", choices=WHAT, metavar="WHAT", help=", ".join(WHAT))
+    parser.add_argument(
+        "arguments",
+        nargs="*",
+        metavar="WORD | CONFIG | KEY VALUE",
+        help="a word to look for (backbones, recipes, configs, keys), or a config and settings (methods, tasks)",
+    )
+    parser.add_argument("--format", choices=FORMATS, default="text", help="default: %(default)s")
+    parser.add_argument("--paper", default="", metavar="TEXT", help="recipes of sources with this in their name")
+    parser.add_argument("--method", default="", metavar="TEXT", help="recipes of methods with this in their name")
+    parser.add_argument("--task", default="", metavar="TASK", help="recipes of this task alone")
+    parser.add_argument("--tflops", type=float, default=45.0, metavar="N", help="of the GPU (default: 45, see repro)")
+
+
+def work(args: argparse.Namespace) -> int:
+    from ...utils.text import put_out
+    from .work import LISTINGS
+
+    table = LISTINGS[args.what](args)
+    if args.format == "text":
+        return put_out(table.text(shutil.get_terminal_size().columns if sys.stdout.isatty() else 0))
+    return put_out(table.json() if args.format == "json" else table.markdown(padded=True))
+
+
+def main(argv: list[str]) -> int:
+    return command.run("list", __doc__, add_options, work, argv, stderr=lambda args: True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,85 @@
+"""The table of backbones: what each expects, what its weights are called, and whether they are on this disk."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import timm
+from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.constants import HF_HUB_CACHE
+
+from ...models.vit_backbones import zoo
+from ...utils.table import Table
+
+COLUMNS = ("DATA.FEATURE", "architecture", "pixels", "mean, std", "licence", "weights")
+STATISTICS = {zoo.IMAGENET: "ImageNet", zoo.HALF: "0.5", zoo.OPENAI: "CLIP"}
+FILES = ("model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin")
+
+
+def backbones_table(root: str, word: str = "") -> Table:
+    """The zoo, or networks of timm.
+
+    Args:
+        root: MODEL.MODEL_ROOT, the folder with the weights.
+        word: only those with it in their name or architecture; "timm:dinov2" lists timm's with "dinov2" in theirs.
+
+    Raises:
+        ValueError: there are none.
+    """
+    rows = list(_timm_rows(word.removeprefix("timm:")) if word.startswith("timm:") else _zoo_rows(word, root))
+    if not rows:
+        raise ValueError(f"no backbone has {word!r} in its name; vitune list backbones shows all, timm: lists timm's")
+    aliases = ", ".join(f"{alias} for {name}" for alias, name in zoo.ALIASES.items())
+    note = (
+        "pixels: side of the square images that it was pre-trained on; DATA.CROPSIZE chooses another\n"
+        f"also: {aliases}\n"
+        "timm:<name>: a network of timm with weights from the Hugging Face Hub, as in vitune list backbones timm:dinov2"
+    )
+    return Table(COLUMNS, rows, "llrlll", below={"licence": "licence: ", "weights": ""}, note=note)
+
+
+def _zoo_rows(word: str, root: str) -> Iterator[tuple[str, ...]]:
+    for name, row in zoo.MODEL_ZOO.items():
+        architecture = row.arch if isinstance(row.arch, str) else "VisionTransformer"
+        if word.lower() in f"{name} {architecture}".lower():
+            path = zoo_file(name, root)
+            weights = f"here: {path}" if path else f"missing: {row.files[0]} in {root}"
+            yield name, architecture, _pixels(row), STATISTICS[row.mean_std], row.licence, weights
+
+
+def _pixels(row: zoo.Backbone) -> str:
+    return str(row.arch["img_size"] if isinstance(row.arch, dict) else timm.get_pretrained_cfg(row.arch).input_size[1])
+
+
+def _timm_rows(word: str) -> Iterator[tuple[str, ...]]:
+    for name in timm.list_pretrained():
+        with suppress(ValueError):  # not a network that methods work on
+            if word.lower() in name.lower() and zoo.find_backbone(f"timm:{name}") is None:
+                facts = timm.get_pretrained_cfg(name)
+                statistics = STATISTICS.get((tuple(facts.mean), tuple(facts.std)), "its own")
+                weights = f"here: {path}" if (path := hub_file(name)) else "not downloaded yet"
+                architecture, pixels = name.split(".")[0], str(facts.input_size[1])
+                yield f"timm:{name}", architecture, pixels, statistics, facts.license or "", weights
+
+
+def zoo_file(name: str, root: str) -> Path | None:
+    """Where the weights of a backbone of the zoo are in MODEL.MODEL_ROOT; None if they are not there."""
+    try:
+        return zoo.find_weights(name, Path(root))
+    except FileNotFoundError:
+        return None
+
+
+def hub_file(name: str) -> Path | None:
+    """Where timm's weights are in the cache of the Hugging Face Hub; None if they have not been downloaded."""
+    hub_id = timm.get_pretrained_cfg(name).hf_hub_id
+    paths = (try_to_load_from_cache(hub_id, file) for file in FILES) if hub_id else ()
+    return next((Path(path) for path in paths if isinstance(path, str)), None)
+
+
+def downloaded() -> list[str]:
+    """Every backbone of timm whose weights are in the cache of the Hugging Face Hub."""
+    cached = {folder.name for folder in Path(HF_HUB_CACHE).glob("models--*")}
+    ids = {name: timm.get_pretrained_cfg(name).hf_hub_id for name in timm.list_pretrained()}
+    some = [name for name, hub_id in ids.items() if hub_id and f"models--{hub_id.replace('/', '--')}" in cached]
+    return [f"timm:{name}" for name in some if hub_file(name)]

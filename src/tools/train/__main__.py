@@ -1,0 +1,51 @@
+"""One run from a config: train and test, go on with an interrupted run, or test a finished one again.
+
+    vitune train digits MODEL.TRANSFER_TYPE lora FREQFIT freqfit SEED 44
+    vitune train digits MODEL.TRANSFER_TYPE lora FREQFIT freqfit SEED 44 --resume
+    vitune train my.yaml DATA.DATAPATH photos
+    vitune train --run-dir output/digits/... --eval-only
+    torchrun --nproc_per_node 4 train.py --config-file configs/digits.yaml MODEL.TRANSFER_TYPE lora
+
+Exit status: 0 when the result was written (its last line says it); 2 for a config with problems; 75 when SIGTERM,
+SIGINT or SIGUSR1 asked the run to stop and the same command with --resume goes on; 1 for anything else.
+"""
+
+import argparse
+import sys
+
+from ...utils.paths import given_path
+from .. import command
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    command.add_config(parser)
+    parser.add_argument(
+        "--run-dir", type=given_path, metavar="DIR", help="the run's folder (default: named by the config)"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on with an interrupted run; print a finished one")
+    parser.add_argument("--eval-only", action="store_true", help="test a finished run's weights again")
+    parser.add_argument("--list-methods", action="store_true", help="as vitune list methods")
+    parser.add_argument("--list-tasks", action="store_true", help="as vitune list tasks")
+    parser.add_argument("--train-type", default="", help=argparse.SUPPRESS)  # VPT's command lines have it
+
+
+def work(args: argparse.Namespace) -> int | None:
+    from .work import perform  # here: torch takes seconds to load
+
+    return perform(args)
+
+
+def main(argv: list[str]) -> int:
+    return command.run(
+        "train",
+        __doc__,
+        add_options,
+        work,
+        argv,
+        goes_on="the same command with --resume goes on from there",
+        stderr=lambda args: args.list_methods or args.list_tasks,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

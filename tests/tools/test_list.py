@@ -1,0 +1,129 @@
+"""vitune list: what there is, in words to pick from."""
+
+import json
+
+import pytest
+
+import train
+from src.models.vit_backbones.zoo import MODEL_ZOO
+from src.models.vit_models import METHODS
+from src.tools.list import __main__ as tool
+from src.tools.list.configs import configs_table, description
+from src.utils.shipped import config_names, shipped
+
+
+def listed(capsys, *arguments: str) -> str:
+    assert tool.main([*arguments]) == 0
+    return capsys.readouterr().out
+
+
+def test_methods_are_those_of_list_methods(capsys):
+    rows = json.loads(listed(capsys, "methods", "--format", "json", "DATA.FEATURE", "vit_micro_glyphs"))
+    assert [row["MODEL.TRANSFER_TYPE"].split(",")[0] for row in rows] == ["linear", *METHODS]
+    assert train.main(["--list-methods", "DATA.FEATURE", "vit_micro_glyphs"]) == 0
+    lines = capsys.readouterr().out.splitlines()[2:]
+    assert [line.split(" | ")[2] for line in lines] == [row["on vit_micro_glyphs"] for row in rows]
+
+
+def test_config_and_keys_decide_what_methods_count(capsys):
+    def of_lora(*arguments: str) -> int:
+        rows = json.loads(listed(capsys, "methods", *arguments, "--format", "json"))
+        (count,) = (row["on vit_micro_glyphs"] for row in rows if row["MODEL.TRANSFER_TYPE"] == "lora")
+        return int(count.replace(",", ""))
+
+    assert of_lora("digits", "MODEL.LORA.RANK", "2") * 2 == of_lora("configs/digits.yaml", "MODEL.LORA.RANK", "4")
+
+
+@pytest.mark.parametrize("command", [["methods"], ["--list-methods"]])
+@pytest.mark.parametrize(
+    ("feature", "reason"),
+    [
+        ("timm:resnet18", "timm's resnet"),
+        ("timm:no_such", "no network of this name"),
+        ("vit_micro", "unknown DATA.FEATURE"),
+    ],
+)
+def test_backbone_without_methods_is_an_error_that_says_why(capsys, command, feature, reason):
+    main = train.main if command == ["--list-methods"] else tool.main
+    assert main([*command, "DATA.FEATURE", feature]) == 1
+    output = capsys.readouterr()
+    assert reason in output.err
+    assert not output.out
+
+
+def test_images_that_do_not_fit_the_backbone_are_an_error(capsys):
+    assert tool.main(["methods", "DATA.FEATURE", "vit_micro_glyphs", "DATA.CROPSIZE", "30"]) == 1
+    assert "cannot be cut into patches" in capsys.readouterr().err
+
+
+def test_tasks_are_looked_for_in_datapath(capsys, tmp_path):
+    output = listed(capsys, "tasks", "DATA.DATAPATH", str(tmp_path))
+    assert f"looked in {tmp_path} " in output
+    assert any(line.split()[0] == "digits" and line.endswith("always") for line in output.splitlines() if line)
+
+
+def test_backbones_say_which_weights_are_here(capsys, tmp_path):
+    rows = {row["DATA.FEATURE"]: row for row in json.loads(listed(capsys, "backbones", "--format", "json"))}
+    assert list(rows) == list(MODEL_ZOO)
+    assert rows["vit_micro_glyphs"]["weights"].startswith("here: ")
+    assert (rows["dinov2_vits14"]["pixels"], rows["dinov2_vits14"]["mean, std"]) == ("518", "ImageNet")
+    (tmp_path / "dino_vitbase16_pretrain.pth").touch()
+    output = listed(capsys, "backbones", "dino_", "MODEL.MODEL_ROOT", str(tmp_path))
+    assert f"here: {tmp_path}/dino_vitbase16_pretrain.pth" in output
+    assert output.count("missing: ") == 3
+
+
+def test_backbones_of_timm_are_those_that_methods_work_on(capsys):
+    names = [row["DATA.FEATURE"] for row in json.loads(listed(capsys, "backbones", "timm:large", "--format", "json"))]
+    assert "timm:vit_large_patch14_dinov2.lvd142m" in names
+    assert not any("beitv2" in name for name in names)
+
+
+def test_configs_are_named_as_commands_take_them(capsys):
+    output = listed(capsys, "configs")
+    for name in config_names(shipped("configs")):
+        assert any(line.startswith((f"vitune train {name} ", f"vitune tune {name} ")) for line in output.splitlines())
+    assert "vitune tune sweeps/digits " in output
+    assert "vitune train digits " in output
+
+
+@pytest.mark.parametrize("name", config_names(shipped("configs")))
+def test_every_config_is_described_in_a_sentence(name):
+    text = description(config_names(shipped("configs"))[name].read_text())
+    assert 10 < len(text) < 300
+    assert "--config-file" not in text
+
+
+def test_own_config_hides_the_shipped_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "digits.yaml").write_text("# Mine: vitune train digits\nSEED: 1\n")
+    (tmp_path / "configs" / "other.yaml").write_text("SWEEP:\n  SEEDS: [1]\n")
+    rows = {row[0]: row[1:] for row in configs_table().rows}
+    assert rows["vitune train digits"] == ("./configs", "Mine")
+    assert rows["vitune tune other"] == ("./configs", "")
+    assert rows["vitune train folder"][0] == "shipped"
+
+
+def test_keys_are_found_by_name_and_by_meaning(capsys):
+    (row,) = json.loads(listed(capsys, "keys", "solver.momentum", "--format", "json"))
+    assert row == {"key": "SOLVER.MOMENTUM", "default": "0.9", "meaning": "Momentum of sgd.", "values": "from 0 to 1"}
+    assert "SOLVER.MOMENTUM" in listed(capsys, "keys", "momentum of")
+
+
+def test_recipes_are_chosen_as_repro_does(capsys):
+    output = listed(capsys, "recipes", "--method", "LoRA", "--task", "dtd", "--paper", "OSU")
+    assert "LoRA" in output
+    assert "FacT" not in output
+
+
+@pytest.mark.parametrize("what", ["backbones", "configs", "keys", "recipes"])
+def test_word_that_nothing_has_is_an_error(capsys, what):
+    assert tool.main([what, "nosuchword"]) == 1
+    assert "nosuchword" in capsys.readouterr().err
+
+
+def test_settings_with_problems_end_with_2(capsys):
+    assert tool.main(["methods", "MODEL.LORA.RANKS", "4"]) == 2
+    assert "MODEL.LORA.RANK" in capsys.readouterr().err
+    assert tool.main(["keys", "two", "words"]) == 2

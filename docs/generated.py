@@ -1,22 +1,25 @@
 """The pages of the documentation that are generated: methods, config keys, commands, and files that stand elsewhere."""
 
-import contextlib
 import functools
-import importlib
 import inspect
-import io
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
 import yaml
 from torch import nn
 
+from src import cli
 from src.configs.config import get_cfg
-from src.models.listing import methods_table as printed_table
+from src.configs.keys import Key
+from src.configs.reference import all_keys
+from src.models import listing
 from src.models.method import Method
 from src.models.vit_models import FREQFIT_METHODS, METHODS, SHORTHANDS, config_name
+from src.tools.command import make_parser
+from src.utils.table import Table
 
 ROOT = Path(__file__).parents[1]
 
@@ -41,21 +44,20 @@ def method_names() -> list[str]:
 
 
 def methods_table() -> str:
-    """The table, each method linked to its page."""
-    return "\n".join(re.sub(r"^\| `([\w-]+)`", r"| [`\1`](\1.md)", line) for line in printed_lines())
+    """The table that ``vitune list methods`` prints, each method linked to its page."""
+    return re.sub(r"(?m)^\| `([\w-]+)`", r"| [`\1`](\1.md)", table().markdown())
 
 
 def method_page(name: str) -> str:
     """What the method's file says of it, its row in the table, its keys and the shipped configs that use it."""
     method = METHODS[name]
     module = inspect.getmodule(method)
-    cells = [cell.strip() for cell in next(r for r in printed_lines() if f"`{name}`" in r.split("|")[1]).split("|")]
-    names, learns, count, folds, any_backbone, paper = cells[1:7]
+    names, learns, count, folds, any_backbone, paper = next(row for row in table().rows if f"`{name}`" in row[0])
     facts = {
         "paper": paper or "-",
         "trained on ViT-B/16, without the head": count,
         "folds into a plain timm model": folds,
-        "works on Swin and ConvNeXt": any_backbone,
+        f"works on {table().columns[4]}": any_backbone,
         "learning rate with `SOLVER.BASE_LR -1` (AdamW)": f"{method.adamw_lr:g}",
         "source": f"`{source_file(module)}`",
     }
@@ -76,9 +78,8 @@ def method_page(name: str) -> str:
 
 
 @functools.cache
-def printed_lines() -> list[str]:
-    """The table that ``vitune list methods`` prints."""
-    return printed_table(get_cfg()).splitlines()
+def table() -> Table:
+    return listing.methods_table(get_cfg())
 
 
 def command(name: str) -> str:
@@ -120,87 +121,74 @@ def shipped_configs(name: str) -> str:
 
 # --- keys
 
-KEYS_HEAD = ["| key | default | what it sets |", "|---|---|---|"]
+KEYS_HEAD = ["| key | default | values | what it sets |", "|---|---|---|---|"]
+KEYS_TEXT = """# Config keys
 
-
-def all_keys() -> dict[str, dict]:
-    """Every config key -> its default and comment."""
-    try:
-        from src.configs.reference import all_keys as declared
-    except ImportError:
-        return _keys_in_source()
-    return {name: vars(key) | {"range": key.range} for name, key in declared().items()}
-
-
-def _keys_in_source() -> dict[str, dict]:
-    sources = [("", inspect.getsource(get_cfg))]
-    sources += [(f"MODEL.{config_name(n)}.", inspect.getsource(m.defaults)) for n, m in METHODS.items()]
-    keys = {}
-    for prefix, text in sources:
-        comment = []
-        for line in map(str.strip, text.splitlines()):
-            if line.startswith("# "):
-                comment.append(line[2:])
-            elif match := re.match(r"cfg\.([A-Z_.0-9]+) = (.*?)(  #.*)?$", line):
-                keys[prefix + match[1]] = {"default": match[2], "comment": " ".join(comment)}
-                comment = []
-            else:
-                comment = []
-    return {name: key for name, key in keys.items() if key["default"] != "CfgNode()"}
+Set a key in a YAML file or as `KEY VALUE` on the command line. A misspelt key stops the run and names the nearest ones.
+Keys of methods that are not in use have no effect. The last section lists the keys that are not part of the experiment:
+most of them do not change the name of a run's folder."""
+ROLES = {
+    "machine": "**of the machine**: where things are and how fast; the result is the same experiment",
+    "task": "**of one task**: they mean nothing for another data set",
+    "sample": "**of the choice among a task's images**",
+}
 
 
 def keys_table(prefix: str) -> str:
-    rows = [key_row(name, facts) for name, facts in all_keys().items() if name.startswith(prefix)]
-    if not rows:
-        return "It has none."
-    return "\n".join([*KEYS_HEAD, *rows])
+    """The keys of one method, or a sentence where it has none."""
+    rows = [key_row(key) for name, key in all_keys().items() if name.startswith(prefix)]
+    return "\n".join([*KEYS_HEAD, *rows]) if rows else "It has none."
 
 
-def key_row(name: str, facts: dict) -> str:
-    text = facts["comment"].replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*").replace("_", "\\_")
-    if choices := facts.get("choices"):
-        text += f" Choices: {', '.join(f'`{choice}`' for choice in choices)}."
-    default = str(facts["default"]).replace("|", "\\|") or '""'
-    return f"| `{name}` | `{default}` | {text} |"
+def key_row(key: Key) -> str:
+    comment = re.sub(r"([\\|<*_\[\]])", r"\\\1", key.comment).replace("``", "`")
+    values = ", ".join(f"`{shown(choice)}`" for choice in key.choices)
+    if key.low is not None or key.high is not None:
+        values = f"{key.range} {key.unit}".strip()
+    return f"| `{key.name}` | `{shown(key.default)}` | {values or key.form} | {comment} |"
+
+
+def shown(value: object) -> str:
+    """A value as one writes it on the command line."""
+    text = str(value) if isinstance(value, str | bool | float | int) else str(value).replace("'", "")
+    return text.replace("|", "\\|") or '""'
 
 
 def keys_page() -> str:
     """One table for each section; those of methods by their names."""
     sections: dict[str, list[str]] = {}
-    for name, facts in all_keys().items():
-        sections.setdefault(name.rpartition(".")[0] or "Top level", []).append(key_row(name, facts))
-    parts = [
-        "# Config keys",
-        "Set a key in a YAML file or as `KEY VALUE` on the command line. A misspelt key stops the run and names the "
-        "nearest ones. Keys of methods that are not in use have no effect.",
-    ]
+    for name, key in all_keys().items():
+        sections.setdefault(name.rpartition(".")[0] or "Top level", []).append(key_row(key))
+    parts = [KEYS_TEXT]
     for section in sorted(sections, key=lambda s: (s.count("."), s != "Top level")):
-        parts.append(
-            f"## {section}\n\n| key | default | what it sets |\n|---|---|---|\n" + "\n".join(sections[section])
-        )
+        parts.append("\n".join([f"## {section}\n", *KEYS_HEAD, *sections[section]]))
+    parts.append("\n".join(roles()))
     return "\n\n".join(parts) + "\n"
+
+
+def roles() -> Iterator[str]:
+    """The keys that are not part of the experiment, by what they are part of."""
+    yield "## Keys that are not part of the experiment\n"
+    for role, text in ROLES.items():
+        names = ", ".join(f"`{name}`" for name, key in all_keys().items() if key.role == role)
+        yield f"- {text}: {names}"
 
 
 # --- commands and the notebook
 
-COMMANDS = (
-    "seeds tune report predict export merge forgetting wise robustness compare attention filters sensitivity bench "
-    "prepare repro demo"
-)
-TOOLS = {name: "runs" if name == "seeds" else name for name in COMMANDS.split()}
+COMMANDS_TEXT = """# Commands
+
+`vitune` alone lists the commands. This page is what `vitune COMMAND --help` prints."""
 
 
 def commands_page() -> str:
-    """The --help of every command."""
+    """The help of every command."""
     os.environ["COLUMNS"] = "100"
-    parts = ["# Commands", "What `vitune <command> --help` prints."]
-    for name, module in TOOLS.items():
-        text = io.StringIO()
-        with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
-            tool = importlib.import_module(f"src.tools.{module}")
-            getattr(tool, "main", None) or (tool := importlib.import_module(f"src.tools.{module}.__main__"))
-            tool.main(["--help"])
-        parts.append(f"## {name}\n\n```text\n{text.getvalue()}```")
+    parts = [COMMANDS_TEXT]
+    for name, (_, summary) in cli.COMMANDS.items():
+        tool = cli.tool(name)
+        text = make_parser(name, tool.__doc__, tool.add_options).format_help()
+        parts.append(f"## {name}\n\n{summary[0].upper()}{summary[1:]}.\n\n```text\n{text}```")
     return "\n\n".join(parts) + "\n"
 
 

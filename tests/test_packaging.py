@@ -1,14 +1,19 @@
 """ViTune as a package: what a wheel of it holds, and what importing it costs."""
 
+import ast
+import re
 import subprocess
 import sys
 import tomllib
 import zipfile
+from collections.abc import Iterable, Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 
 import src
+from src.utils.shipped import project, shipped
 
 ROOT = Path(__file__).parents[1]
 BUILD = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
@@ -62,13 +67,53 @@ def test_every_public_name_is_there_and_others_are_not():
         src.tun  # noqa: B018
 
 
-def test_the_lock_has_every_package_that_an_extra_asks_for_and_no_address():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+def names(requirements: Iterable[str]) -> set[str]:
+    """Of packages, as ``pip`` compares them: ``open_clip_torch>=2.30`` -> ``open-clip-torch``."""
+    return {re.split(r"[\[<>=; ]", requirement)[0].replace("_", "-").lower() for requirement in requirements}
+
+
+def declared() -> dict[str, set[str]]:
+    """The packages of ``dependencies``, as "core", and of each extra."""
+    content = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = content["optional-dependencies"]
+    return {extra: names(required) for extra, required in {"core": content["dependencies"], **extras}.items()}
+
+
+def imported() -> Iterator[tuple[str, str]]:
+    """(File, package) for every import in src, wherever it stands."""
+    for file in sorted((ROOT / "src").rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                modules = [node.module]
+            yield from ((str(file.relative_to(ROOT)), module.split(".")[0]) for module in modules)
+
+
+def test_what_src_imports_is_a_dependency_or_belongs_to_an_extra():
+    optional = {"ray": "ray", "onnxruntime": "onnx", "tensorflow": "prepare"}
+    distributions, packages = packages_distributions(), declared()
+    for file, module in imported():
+        if module in sys.stdlib_module_names:
+            continue
+        if module in optional:
+            assert any(name.startswith(module) for name in packages[optional[module]])
+        else:
+            assert names(distributions[module]) & packages["core"], f"{file} imports {module}"
+
+
+def test_the_lock_has_every_package_that_development_needs_and_no_address():
     lock = (ROOT / "requirements.lock").read_text()
-    locked = {line.split("==")[0] for line in lock.splitlines() if "==" in line}
-    extras = project["optional-dependencies"]
-    for requirement in [*project["dependencies"], *extras["dev"], *extras["docs"], *extras["onnx"], *extras["ray"]]:
-        name = requirement.split(">=")[0].split("==")[0].split("[")[0].replace("_", "-").lower()
-        assert name in {*locked, "vitune"}
+    packages = declared()
+    wanted = set.union(*(packages[part] for part in ("core", "onnx", "ray", "docs", "dev", "prepare")))
+    assert wanted - names(lock.splitlines()) == {"vitune"}
     assert "://" not in lock
-    assert "--index" not in lock.replace("# ", "")
+
+
+def test_shipped_folders_are_found_in_a_checkout_and_where_vitune_is_installed(tmp_path, monkeypatch):
+    assert shipped("configs") == ROOT / "configs"
+    assert project() == str(ROOT)
+    installed = tmp_path / "site-packages" / "vitune"
+    (installed / "shipped" / "configs").mkdir(parents=True)
+    monkeypatch.setattr("src.utils.shipped.PACKAGE", installed)
+    assert shipped("configs") == installed / "shipped" / "configs"
+    assert project() == "vitune"

@@ -9,13 +9,14 @@ from blocks import blocks
 from paths import ROOT
 from sklearn.metrics import f1_score
 
-from src.configs.config import load_cfg
+from src.configs.config import get_cfg, load_cfg
 from src.data import tasks
 from src.data.sources import torchvision_sets
 from src.engine.results import run_folder
 from src.engine.run import run
 from src.models import vit_models
 from src.models.vit_backbones import zoo
+from src.solver import lr_scheduler, optimizer
 
 
 def python_blocks(page: str) -> list[str]:
@@ -71,3 +72,27 @@ def test_macro_f1_is_scikit_learns():
     generator = torch.Generator().manual_seed(0)
     labels, predicted = (torch.randint(5, (200,), generator=generator) for _ in range(2))
     assert names["macro_f1"](predicted, labels) == pytest.approx(f1_score(labels, predicted, average="macro"))
+
+
+def test_a_schedule_is_a_function_and_a_line(monkeypatch):
+    schedule, line, _, _ = python_blocks("optimizer")
+    names = dict(vars(lr_scheduler))
+    exec(schedule, names)
+    monkeypatch.setattr(lr_scheduler, "SCHEDULES", eval("{" + line + "}", names))
+    rates = [lr_scheduler.learning_rate("linear", 1.0, 2, 10, at, min_lr=0.2) for at in (0, 1, 2, 6, 10, 12)]
+    assert rates == pytest.approx([0, 0.5, 1, 0.6, 0.2, 0.2])
+
+
+def test_an_optimizer_is_a_function_and_a_line(monkeypatch):
+    _, _, function, line = python_blocks("optimizer")
+    names = dict(vars(optimizer))
+    exec(function, names)
+    monkeypatch.setattr(optimizer, "OPTIMIZERS", eval("{" + line + "}", names))
+    cfg = get_cfg().SOLVER
+    cfg.OPTIMIZER, cfg.BASE_LR = "nadam", 0.1
+    named = {"weight": torch.nn.Parameter(torch.ones(2, 2)), "bias": torch.nn.Parameter(torch.ones(2))}
+    built = optimizer.build_optimizer(named.items(), cfg)
+    assert isinstance(built, torch.optim.NAdam)
+    sum(param.sum() for param in named.values()).backward()
+    built.step()
+    assert all((param < 1).all() for param in named.values())

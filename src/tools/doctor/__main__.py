@@ -20,17 +20,16 @@ from .. import command
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("arguments", nargs="*", metavar="[CONFIG] KEY VALUE", help="a config, and settings of a run")
+    command.add_config(parser, "folders and device of a run")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def work(args: argparse.Namespace) -> int:
-    from ..list.work import config_and_pairs
     from .section import content
     from .work import examine, verdict
 
     sections, width = [], min(100, shutil.get_terminal_size().columns)
-    for section in examine(*config_and_pairs(args.arguments)):
+    for section in examine(args.config_file, args.opts):
         sections.append(section)
         if not args.json:
             print(section.text(width), end="\n\n", flush=True)

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...utils.io import write_text
-from ...utils.shipped import command, config_names, shipped
+from ...utils.shipped import shipped
 from ...utils.yaml import read_yaml
+from ..list.configs import command
 
 ENDINGS = (".yaml", ".sh")
 
@@ -80,7 +81,7 @@ def chosen(source: Path, names: Sequence[str]) -> set[Path]:
     Raises:
         ValueError: an unknown name.
     """
-    configs = config_names(source)
+    configs = named(source)
     folders = {name.rpartition("/")[0] for name in configs} - {""}
     files = set()
     for name in map(_plain, names):
@@ -96,6 +97,11 @@ def chosen(source: Path, names: Sequence[str]) -> set[Path]:
         files |= new
         waiting += new
     return files
+
+
+def named(folder: Path) -> dict[str, Path]:
+    """Every config below ``folder``, by its name: "methods/lora" -> folder/methods/lora.yaml."""
+    return {file.relative_to(folder).with_suffix("").as_posix(): file for file in sorted(folder.rglob("*.yaml"))}
 
 
 def _plain(name: str) -> str:
@@ -115,7 +121,7 @@ def report(folder: Path, to: Path, names: Sequence[str], copied: Copied) -> str:
     lines += [f"  replaced: {_listed(copied.replaced)}"] if copied.replaced else []
     lines += [f"  left as you have edited them: {_listed(copied.kept)}"] if copied.kept else []
     lines += [f"  unchanged: {_count(copied.same)}"] if copied.same else []
-    candidates = (*map(_plain, names), "digits", *config_names(to))
+    candidates = (*map(_plain, names), "digits", *named(to))
     first = next(name for name in candidates if (to / f"{name}.yaml").is_file())
     steps = [
         *([(f"cd {shlex.quote(str(folder))}", "")] if folder != Path() else []),

@@ -33,12 +33,22 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         metavar="WORD | CONFIG | KEY VALUE",
         help="a word to look for (backbones, recipes, configs, keys), or a config and settings (methods, tasks)",
-    )
+    ).completer = complete
     parser.add_argument("--format", choices=FORMATS, default="text", help="default: %(default)s")
     parser.add_argument("--paper", default="", metavar="TEXT", help="recipes of sources with this in their name")
     parser.add_argument("--method", default="", metavar="TEXT", help="recipes of methods with this in their name")
     parser.add_argument("--task", default="", metavar="TASK", help="recipes of this task alone")
     parser.add_argument("--tflops", type=float, default=45.0, metavar="N", help="of the GPU (default: 45, see repro)")
+
+
+def complete(prefix: str, parsed_args: argparse.Namespace, **_: object) -> list[str]:
+    """What the shell may put in after WHAT."""
+    from ...configs.files import config_names
+    from ...configs.reference import all_keys
+
+    if parsed_args.what in ("configs", "recipes"):
+        return config_names()
+    return [*(config_names() if parsed_args.what in ("methods", "tasks") else []), *all_keys()]
 
 
 def work(args: argparse.Namespace) -> int:

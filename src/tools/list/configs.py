@@ -4,15 +4,15 @@ import re
 from itertools import takewhile
 from pathlib import Path
 
-from ...utils.shipped import command, config_names, shipped
+from ...configs.files import config_names, find_config
+from ...utils.shipped import shipped
 from ...utils.table import Table
 
-OWN = Path("configs")
 COMMAND = re.compile(r"^ {2}|\b(python|bash|vitune) ")
 
 
 def configs_table(word: str = "") -> Table:
-    """Configs of the folder ./configs, and those shipped that it has none of the same name for.
+    """What a name means here: a config in the folder ./configs, else the one that ships with ViTune.
 
     Args:
         word: only those with it in their name or description, whatever the case.
@@ -20,18 +20,21 @@ def configs_table(word: str = "") -> Table:
     Raises:
         ValueError: there are none.
     """
-    own, ready_made = config_names(OWN), config_names(shipped("configs"))
-    if OWN.resolve() == shipped("configs").resolve():  # in a checkout
-        own = {}
     rows = []
-    for name, file in sorted((ready_made | own).items()):
-        text = file.read_text(encoding="utf-8")
-        what = description(text)
+    for name in sorted(config_names()):
+        file = find_config(name)
+        what = description(file.read_text(encoding="utf-8"))
         if word.lower() in f"{name} {what}".lower():
-            rows.append((f"{command(file)} {name}", f"./{OWN}" if name in own else "shipped", what))
+            is_shipped = file.resolve().is_relative_to(shipped("configs").resolve())
+            rows.append((f"{command(file)} {name}", "shipped" if is_shipped else "./configs", what))
     if not rows:
         raise ValueError(f"no config has {word!r} in its name or description; vitune list configs shows all of them")
     return Table(("command", "from", "what it is"), rows, "lll", below={"what it is": ""})
+
+
+def command(config: Path) -> str:
+    """What runs a config: "vitune tune" if it describes a sweep, else "vitune train"."""
+    return "vitune tune" if re.search(r"^SWEEP:", config.read_text(encoding="utf-8"), re.MULTILINE) else "vitune train"
 
 
 def description(text: str) -> str:

@@ -35,7 +35,7 @@ def recipes_table(word: str = "", paper: str = "", method: str = "", task: str =
             f"{row.runs:,}",
             "?" if math.isnan(hours := row.hours(tflops)) else f"{hours:,.1f}",
             row.theirs.backbone,
-            f"{row.figure} %",
+            row.figure if row.figure == "-" else f"{row.figure} %",
             row.theirs.protocol["epoch"],
             row.theirs.source,
             row.command,

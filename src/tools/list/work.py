@@ -1,30 +1,26 @@
 """From what is to be listed to its table."""
 
 import argparse
-import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from fvcore.common.config import CfgNode
 
 from ...configs import checks
 from ...configs.config import ConfigError, load_cfg
-from ...utils.shipped import shipped
 from ...utils.table import Table
-
-KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z][A-Z0-9_]*)*")
+from ..command import is_config
 
 
 def methods(args: argparse.Namespace) -> Table:
     from ...models.listing import methods_table
 
-    return methods_table(load_cfg(*config_and_pairs(args.arguments), checks.methods))
+    return methods_table(load_cfg(*first_and_pairs(args.arguments), checks.methods))
 
 
 def tasks(args: argparse.Namespace) -> Table:
     from ...data.listing import tasks_table
 
-    return tasks_table(_unchecked(*config_and_pairs(args.arguments)).DATA.DATAPATH)
+    return tasks_table(_unchecked(*first_and_pairs(args.arguments)).DATA.DATAPATH)
 
 
 def backbones(args: argparse.Namespace) -> Table:
@@ -58,21 +54,10 @@ LISTINGS: dict[str, Callable[[argparse.Namespace], Table]] = {
 
 
 def first_and_pairs(arguments: Sequence[str]) -> tuple[str, list[str]]:
-    """What comes before KEY VALUE pairs, "" if nothing does, and the pairs.
-
-    Raises:
-        ConfigError: more than one argument comes before them.
-    """
-    count = next((i for i, argument in enumerate(arguments) if KEY.fullmatch(argument)), len(arguments))
-    if count > 1:
-        raise ConfigError(f"one name and then KEY VALUE pairs are expected, not {' '.join(arguments[:count])}")
-    return "".join(arguments[:count]), list(arguments[count:])
-
-
-def config_and_pairs(arguments: Sequence[str]) -> tuple[str, list[str]]:
-    """The file of the config that comes before KEY VALUE pairs, "" if none does, and the pairs."""
-    name, pairs = first_and_pairs(arguments)
-    return name if not name or Path(name).is_file() else str(shipped("configs") / f"{name}.yaml"), pairs
+    """The config or word that comes before KEY VALUE pairs, "" if there is none, and the pairs."""
+    if arguments and is_config(arguments):
+        return arguments[0], list(arguments[1:])
+    return "", list(arguments)
 
 
 def _word(args: argparse.Namespace) -> str:

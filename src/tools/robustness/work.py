@@ -74,7 +74,9 @@ def perform(args: argparse.Namespace) -> None:
                 "label": row.label,
                 "runs": [str(run.folder.path) for run in row.runs],
                 "seeds": [run.cfg.SEED for run in row.runs],
-                "test": [{of: asdict(at) | {"interval": interval(at)} for of, at in one.items()} for one in row.results],
+                "test": [
+                    {of: asdict(at) | {"interval": interval(at)} for of, at in one.items()} for one in row.results
+                ],
                 "mean_shifted": row.shifted,
             }
             for row in rows

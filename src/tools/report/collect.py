@@ -126,7 +126,8 @@ class Run:
     @cached_property
     def experiment(self) -> tuple:
         """The identity of the run: equal for two folders of the same run."""
-        own = {key: repr(value) for key, value in self.config.items() if key not in not_compared()}
+        never = not_compared()
+        own = {key: repr(value) for key, value in self.config.items() if key not in never}
         return (self.task, self.tuning, *sorted(own.items()))
 
     @property

@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from statistics import fmean
 
+from ...configs.files import ConfigError
 from ...data.tasks import TASKS
 from ...models.vit_backbones.zoo import ALIASES
 from ..tune.spec import Sweep
@@ -195,10 +196,10 @@ def _backbones(figures: Published) -> set[str]:
 
 
 def _require(names: Iterable[str], choices: Iterable[str], what: str) -> None:
-    """Raises ValueError for an unknown name, ignoring case."""
+    """Raises ConfigError for an unknown name, ignoring case."""
     lower = {name.lower() for name in choices}
     for name in names:
         if name.lower() not in lower:
             near = difflib.get_close_matches(name.lower(), lower, 3, cutoff=0.4)
             meant = f"; the nearest: {', '.join(near)}" if near else f"; known: {', '.join(sorted(lower))}"
-            raise ValueError(f"unknown {what}: {name!r}{meant}")
+            raise ConfigError(f"unknown {what}: {name!r}{meant}")

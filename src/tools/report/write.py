@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ...configs.config import flatten, get_cfg
 from ...configs.facts import methods_label
+from ...configs.files import ConfigError
 from ...utils.io import write_text
 from . import comparing, figures, formats, page
 from .benchmarks import Benchmark, benchmarks, tasks_named
@@ -118,8 +119,8 @@ def _require_key(key: str, collection: Collection) -> None:
     keys = [*flatten(get_cfg()), *sorted(axes)]
     if key not in keys:
         near = difflib.get_close_matches(key, keys, 3, cutoff=0.4)
-        raise ValueError(
-            f"{key!r} is neither a config key nor an axis of a sweep here; the nearest: {', '.join(near) or 'none'}"
+        raise ConfigError(
+            f"{key!r} is neither a config key nor an axis of these sweeps; the nearest: {', '.join(near) or 'none'}"
         )
 
 

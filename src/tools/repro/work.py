@@ -17,6 +17,7 @@ import yaml
 from fvcore.common.config import CfgNode
 
 from ...configs.config import load_settings
+from ...configs.files import ConfigError
 from ...data.tasks import find_task
 from ...utils.shipped import shipped
 from ..report.protocol import FACTORS, SETTINGS_OF
@@ -214,7 +215,7 @@ def perform(args: argparse.Namespace) -> None:
 def _listed(args: argparse.Namespace) -> str:
     matching = [row for row in rows(args.method, args.task) if args.paper.lower() in row.theirs.source.lower()]
     if not matching:
-        raise ValueError("no file repeats such a row: --list shows all rows")
+        raise ConfigError("no file repeats such a row: --list shows all rows")
     return table(matching, args.tflops)
 
 
@@ -222,5 +223,7 @@ def _file(name: str) -> Path:
     files = {file.stem: file for file in sorted(recipes().glob("*.yaml"))}
     if name not in files:
         near = difflib.get_close_matches(name, files, 3) or files
-        raise ValueError(f"{recipes()} has no {name}; {'known' if near is files else 'the nearest'}: {', '.join(near)}")
+        raise ConfigError(
+            f"{recipes()} has no {name}; {'known' if near is files else 'the nearest'}: {', '.join(near)}"
+        )
     return files[name]

@@ -152,7 +152,7 @@ def test_a_value_on_the_command_line_takes_the_place_of_an_axis(sweep):
         ("\n  OVER: {MODEL.LORA.RANKS: [1]}\n", "did you mean MODEL.LORA.RANK"),
         ("\n  TUNE: {SOLVER.BASE_LR: []}\n", "SWEEP.TUNE SOLVER.BASE_LR is empty"),
         ("\n  TUNE: {SOLVER.BASE_LR: 0.1}\n", "must be a list of values"),
-        ("\n  TUNE: {SOLVER.BASE_LR: [0.1, 1e-1]}\n", "the same run|has 0.1 twice"),
+        ("\n  TUNE: {SOLVER.BASE_LR: [0.1, 1e-1]}\n", "are identical|has 0.1 twice"),
         ("\n  TUNE: {SOLVER.BASE_LR: [0.1, 1.0e-1]}\n", "has 0.1 twice"),
         ("\n  TUNE: {DATA.NUM_WORKERS: [1, 2]}\n", "are identical .folder"),
         ("\n  OVER: {way: {a: {}, b: {}}}\n", "are identical .folder"),

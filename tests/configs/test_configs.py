@@ -12,7 +12,8 @@ from src.configs.legacy import RENAMED, RETIRED
 from src.configs.reference import all_keys
 from src.engine.sensitivity import spt_method
 from src.models.head import ZeroShotHead
-from src.models.vit_backbones.zoo import create_vit, find_backbone
+from src.models.vit_backbones.build import create_vit
+from src.models.vit_backbones.zoo import find_backbone
 from src.models.vit_models import TunedViT, parse
 
 # Sweeps and what they are based on: test_sweep_files.py.

@@ -207,7 +207,7 @@ def test_broken_files_are_named(tmp_path, content, kind):
 def test_unknown_names_list_the_known():
     with pytest.raises(ValueError, match="clip_vitb16"):
         find_backbone("clip_vitb61")
-    with pytest.raises(ValueError, match="of timm's resnet"):
+    with pytest.raises(ValueError, match="from timm's resnet"):
         find_backbone("timm:resnet50")
 
 

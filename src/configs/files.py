@@ -81,7 +81,7 @@ def file_settings(
 
 
 def _chain(path: Path, problems: list[str], above: tuple[Path, ...]) -> list[tuple[Path, dict]]:
-    """A file's content behind that of the files it is based on.
+    """A file's content, after that of the files it is based on.
 
     Raises:
         ConfigError: one of them cannot be read.

@@ -27,9 +27,10 @@ from ..utils.signals import StopSignals
 from .checkpoint import load_tuned, save_tuned
 from .cost import cost_card, describe, flops
 from .device import choose_device
+from .environment import environment
 from .evaluator import best_test_epoch, evaluate
 from .precision import autocast, resolve_amp, set_backends
-from .results import RunFolder, environment, may_move
+from .results import RunFolder, may_move
 from .same_run import differences, different_keys, require_free, require_same, same_data
 from .sensitivity import about_allocation, with_allocation
 from .shared import Shared

@@ -4,7 +4,7 @@ import argparse
 from importlib import import_module
 
 from ...engine.device import choose_device
-from ...engine.results import environment
+from ...engine.environment import environment
 from ...utils.io import write_json, write_text
 from .options import BENCHMARKS
 

@@ -4,8 +4,8 @@
 #   sbatch configs/ray_slurm.sh --config-file configs/sweeps/vpt_linear.yaml DATA.DATAPATH /data/vtab-1k
 #   GPUS_PER_RUN=0.5 sbatch configs/ray_slurm.sh --config-file configs/sweeps/study.yaml DATA.DATAPATH /data/vtab-1k
 #
-# Needs 'vitune[ray]' in .venv, and this folder, OUTPUT_DIR and the data where all machines see them. When the time
-# is up the job goes back into the queue, and the sweep goes on where it was.
+# Needs ViTune's extra ray (pip install 'vitune[ray]'), and this folder, OUTPUT_DIR and the data where all machines see
+# them. When the time is up the job goes back into the queue, and the sweep goes on where it was.
 #SBATCH --job-name=vitune-sweep
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
@@ -18,20 +18,23 @@
 # The last line: three minutes before the end this script gets SIGTERM, and passes it on to the sweep.
 set -uo pipefail
 
+# Commands are those of .venv where there is one, as in a checkout, else those of the environment that submits the job.
+[ -d .venv ] && export PATH="$PWD/.venv/bin:$PATH"
+
 head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 address=$head:$((20000 + SLURM_JOB_ID % 20000))
 resources=(--num-cpus "${SLURM_CPUS_PER_TASK:-1}" --num-gpus "${SLURM_GPUS_ON_NODE:-0}")
 
 srun --overlap --nodes=1 --ntasks=1 -w "$head" \
-  .venv/bin/ray start --head --port "${address#*:}" "${resources[@]}" --block &
+  ray start --head --port "${address#*:}" "${resources[@]}" --block &
 if [ "$SLURM_JOB_NUM_NODES" -gt 1 ]; then
   srun --overlap --nodes=$((SLURM_JOB_NUM_NODES - 1)) --ntasks=$((SLURM_JOB_NUM_NODES - 1)) --exclude "$head" bash -c '
-    until .venv/bin/ray start --address "$0" "${@}" --block; do sleep 5; done
+    until ray start --address "$0" "${@}" --block; do sleep 5; done
   ' "$address" "${resources[@]}" &
 fi
-until .venv/bin/ray status --address "$address" >/dev/null 2>&1; do sleep 2; done
+until ray status --address "$address" >/dev/null 2>&1; do sleep 2; done
 
-.venv/bin/python -m src.tools.tune --ray "$address" --gpus-per-run "${GPUS_PER_RUN:-1}" "$@" &
+vitune tune --ray "$address" --gpus-per-run "${GPUS_PER_RUN:-1}" "$@" &
 sweep=$!
 trap 'kill -TERM $sweep' TERM
 wait "$sweep"

@@ -16,6 +16,9 @@
 # The last line: two minutes before the end every process gets SIGTERM, finishes its step, saves and ends with status 75.
 set -uo pipefail
 
+# Commands are those of .venv where there is one, as in a checkout, else those of the environment that submits the job.
+[ -d .venv ] && export PATH="$PWD/.venv/bin:$PATH"
+
 MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 MASTER_PORT=$((20000 + SLURM_JOB_ID % 20000))
 export MASTER_ADDR MASTER_PORT
@@ -23,7 +26,7 @@ export MASTER_ADDR MASTER_PORT
 # Each task is one process, on one GPU; --resume goes on where an earlier part of this job stopped, if there was one.
 srun --kill-on-bad-exit=1 bash -c '
   export RANK=$SLURM_PROCID WORLD_SIZE=$SLURM_NTASKS LOCAL_RANK=$SLURM_LOCALID
-  exec .venv/bin/python train.py "$@" --resume
+  exec vitune train "$@" --resume
 ' _ "$@"
 status=$?
 if [ "$status" -eq 75 ]; then

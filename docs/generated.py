@@ -1,10 +1,7 @@
 """The pages of the documentation that are generated: methods, config keys, commands, and files that stand elsewhere."""
 
-import contextlib
 import functools
-import importlib
 import inspect
-import io
 import os
 import re
 from collections.abc import Iterator
@@ -14,12 +11,15 @@ import nbformat
 import yaml
 from torch import nn
 
+from src import cli
 from src.configs.config import get_cfg
 from src.configs.keys import Key
 from src.configs.reference import all_keys
-from src.models.listing import methods_table as printed_table
+from src.models import listing
 from src.models.method import Method
 from src.models.vit_models import FREQFIT_METHODS, METHODS, SHORTHANDS, config_name
+from src.tools.command import make_parser
+from src.utils.table import Table
 
 ROOT = Path(__file__).parents[1]
 
@@ -44,21 +44,20 @@ def method_names() -> list[str]:
 
 
 def methods_table() -> str:
-    """The table, each method linked to its page."""
-    return "\n".join(re.sub(r"^\| `([\w-]+)`", r"| [`\1`](\1.md)", line) for line in printed_lines())
+    """The table that ``vitune list methods`` prints, each method linked to its page."""
+    return re.sub(r"(?m)^\| `([\w-]+)`", r"| [`\1`](\1.md)", table().markdown())
 
 
 def method_page(name: str) -> str:
     """What the method's file says of it, its row in the table, its keys and the shipped configs that use it."""
     method = METHODS[name]
     module = inspect.getmodule(method)
-    cells = [cell.strip() for cell in next(r for r in printed_lines() if f"`{name}`" in r.split("|")[1]).split("|")]
-    names, learns, count, folds, any_backbone, paper = cells[1:7]
+    names, learns, count, folds, any_backbone, paper = next(row for row in table().rows if f"`{name}`" in row[0])
     facts = {
         "paper": paper or "-",
         "trained on ViT-B/16, without the head": count,
         "folds into a plain timm model": folds,
-        f"works on {printed_lines()[0].split('|')[5].strip()}": any_backbone,
+        f"works on {table().columns[4]}": any_backbone,
         "learning rate with `SOLVER.BASE_LR -1` (AdamW)": f"{method.adamw_lr:g}",
         "source": f"`{source_file(module)}`",
     }
@@ -79,9 +78,8 @@ def method_page(name: str) -> str:
 
 
 @functools.cache
-def printed_lines() -> list[str]:
-    """The table that ``vitune list methods`` prints."""
-    return printed_table(get_cfg()).splitlines()
+def table() -> Table:
+    return listing.methods_table(get_cfg())
 
 
 def command(name: str) -> str:
@@ -178,24 +176,19 @@ def roles() -> Iterator[str]:
 
 # --- commands and the notebook
 
-COMMANDS = (
-    "seeds tune report predict export merge forgetting wise robustness compare attention filters sensitivity bench "
-    "prepare repro demo"
-)
-TOOLS = {name: "runs" if name == "seeds" else name for name in COMMANDS.split()}
+COMMANDS_TEXT = """# Commands
+
+`vitune` alone lists the commands. This page is what `vitune COMMAND --help` prints."""
 
 
 def commands_page() -> str:
-    """The --help of every command."""
+    """The help of every command."""
     os.environ["COLUMNS"] = "100"
-    parts = ["# Commands", "What `vitune <command> --help` prints."]
-    for name, module in TOOLS.items():
-        text = io.StringIO()
-        with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
-            tool = importlib.import_module(f"src.tools.{module}")
-            getattr(tool, "main", None) or (tool := importlib.import_module(f"src.tools.{module}.__main__"))
-            tool.main(["--help"])
-        parts.append(f"## {name}\n\n```text\n{text.getvalue()}```")
+    parts = [COMMANDS_TEXT]
+    for name, (_, summary) in cli.COMMANDS.items():
+        tool = cli.tool(name)
+        text = make_parser(name, tool.__doc__, tool.add_options).format_help()
+        parts.append(f"## {name}\n\n{summary[0].upper()}{summary[1:]}.\n\n```text\n{text}```")
     return "\n\n".join(parts) + "\n"
 
 

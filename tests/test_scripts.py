@@ -10,14 +10,14 @@ from scripts import run_sh_in, run_sh_settings
 from src.configs.config import load_cfg
 
 
-@pytest.mark.parametrize("status", [0, 75])
-def test_the_ray_script_makes_a_cluster_for_the_sweep_and_requeues_on_75(tmp_path, status):
-    """With stand-ins for Slurm's srun and scontrol, Ray and Python, which record how they were called."""
+@pytest.mark.parametrize(("folder", "status"), [(".venv/bin/", 0), (".venv/bin/", 75), ("bin/", 0)])
+def test_the_ray_script_makes_a_cluster_for_the_sweep_and_requeues_on_75(tmp_path, folder, status):
+    """With stand-ins for Slurm's srun and scontrol, Ray and ViTune, which record how they were called."""
     stubs = {
         "bin/scontrol": 'if [ "$1" = show ]; then echo node1; echo node2; else echo "$@" >> requeued; fi',
         "bin/srun": 'while [[ $1 = -* ]]; do if [[ $1 =~ ^(-w|--exclude)$ ]]; then shift; fi; shift; done; "$@"',
-        ".venv/bin/ray": 'echo "$@" >> ray',
-        ".venv/bin/python": 'printf "%s|" "$@" > started; sleep 2; s=$STATUS',
+        folder + "ray": 'echo "$@" >> ray',
+        folder + "vitune": 'printf "%s|" "$@" > started; sleep 2; s=$STATUS',
     }
     for name, text in stubs.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -30,21 +30,21 @@ def test_the_ray_script_makes_a_cluster_for_the_sweep_and_requeues_on_75(tmp_pat
     done = subprocess.run([script, "--config-file", "a b.yaml"], cwd=tmp_path, env=environment, check=False, timeout=60)
     assert done.returncode == status
     arguments = (tmp_path / "started").read_text().split("|")[:-1]
-    assert arguments[:6] == ["-m", "src.tools.tune", "--ray", "node1:32345", "--gpus-per-run", "0.5"]
-    assert arguments[6:] == ["--config-file", "a b.yaml"]
+    assert arguments[:5] == ["tune", "--ray", "node1:32345", "--gpus-per-run", "0.5"]
+    assert arguments[5:] == ["--config-file", "a b.yaml"]
     calls = (tmp_path / "ray").read_text()
     assert "start --head --port 32345 --num-cpus 8 --num-gpus 4 --block" in calls
     assert "start --address node1:32345 --num-cpus 8 --num-gpus 4 --block" in calls
     assert (tmp_path / "requeued").is_file() == (status == 75)
 
 
-@pytest.mark.parametrize("status", [0, 1, 75])
-def test_the_slurm_script_starts_every_process_and_requeues_on_75(tmp_path, status):
-    """With an srun and a scontrol that do what Slurm's do, and a Python that records how it was called."""
+@pytest.mark.parametrize(("folder", "status"), [(".venv/bin/", 0), (".venv/bin/", 1), ("bin/", 75)])
+def test_the_slurm_script_starts_every_process_and_requeues_on_75(tmp_path, folder, status):
+    """With an srun and a scontrol that do what Slurm's do, and a ViTune that records how it was called."""
     stubs = {
         "bin/scontrol": 'if [ "$1" = show ]; then echo node1; echo node2; else echo "$@" >> requeued; fi',
         "bin/srun": 'shift; for i in 0 1; do SLURM_PROCID=$i SLURM_LOCALID=$i SLURM_NTASKS=2 "$@" || s=$?; done',
-        ".venv/bin/python": 'echo "$RANK/$WORLD_SIZE $LOCAL_RANK $MASTER_ADDR:$MASTER_PORT $*" >> started; s=$STATUS',
+        folder + "vitune": 'echo "$RANK/$WORLD_SIZE $LOCAL_RANK $MASTER_ADDR:$MASTER_PORT $*" >> started; s=$STATUS',
     }
     for name, text in stubs.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -57,7 +57,7 @@ def test_the_slurm_script_starts_every_process_and_requeues_on_75(tmp_path, stat
     done = subprocess.run([script, "SEED", "4", "OUTPUT_DIR", "my runs"], cwd=tmp_path, env=environment, check=False)
     assert done.returncode == status
     started = (tmp_path / "started").read_text().splitlines()
-    assert started == [f"{i}/2 {i} node1:32345 train.py SEED 4 OUTPUT_DIR my runs --resume" for i in (0, 1)]
+    assert started == [f"{i}/2 {i} node1:32345 train SEED 4 OUTPUT_DIR my runs --resume" for i in (0, 1)]
     assert (tmp_path / "requeued").is_file() == (status == 75)
     if status == 75:
         assert (tmp_path / "requeued").read_text() == "requeue 12345\n"

@@ -61,7 +61,7 @@ class BackboneFacts:
     has_text: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Catalogue:
     """Everything a config can name.
 

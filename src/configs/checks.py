@@ -26,7 +26,7 @@ def problems(cfg: CfgNode, reported: Collection[str] = ()) -> list[str]:
     names = {"DATA.NAME": _task(cfg), "DATA.FEATURE": _backbone(cfg), "MODEL.TRANSFER_TYPE": _names(cfg)}
     before, reported = reported, {*reported, *(key for key, wrong in names.items() if wrong)}
     first = [sentence for wrong in names.values() for sentence in wrong]
-    rest = [*_data(cfg), *_size(cfg), *_methods(cfg), *_zero_shot(cfg), *_solver(cfg)]
+    rest = [*_task_settings(cfg), *_pixels(cfg), *_size(cfg), *_methods(cfg), *_zero_shot(cfg), *_solver(cfg)]
     return _without_consequences(first, before) + _without_consequences(rest, reported)
 
 
@@ -61,17 +61,26 @@ def _task(cfg: CfgNode) -> list[str]:
     return []
 
 
-def _data(cfg: CfgNode) -> list[str]:
-    found = []
+def _task_settings(cfg: CfgNode) -> list[str]:
+    """Keys that contradict the task, if that is known."""
     try:
         task = find_task(cfg.DATA.NAME)
     except ValueError:  # reported as a problem of the name
-        return found
+        return []
+    found = []
     if task.num_classes and cfg.DATA.NUMBER_CLASSES not in (-1, task.num_classes):
         found.append(
             f"DATA.NUMBER_CLASSES is {cfg.DATA.NUMBER_CLASSES}, but {task.name} has {task.num_classes} classes"
         )
-    found += _policy(cfg.DATA.AUTO_AUGMENT)
+    if cfg.DATA.MULTILABEL:
+        found.append(f"DATA.MULTILABEL: the images of {task.name} have one label each")
+    if cfg.DATA.NO_TEST and facts.train_split(cfg) == "trainval":
+        found.append("DATA.NO_TEST with training on trainval leaves nothing to measure: DATA.TRAIN_SPLIT train")
+    return found
+
+
+def _pixels(cfg: CfgNode) -> list[str]:
+    found = _policy(cfg.DATA.AUTO_AUGMENT)
     if cfg.DATA.AUGMENT == "crop_flip" and cfg.DATA.RESIZE == "squash":
         found.append("DATA.AUGMENT crop_flip crops a larger image: DATA.RESIZE crop or squash_crop goes with it")
     if cfg.DATA.INTERPOLATION == "bilinear_tf1" and cfg.DATA.ANTIALIAS == "always":
@@ -80,10 +89,6 @@ def _data(cfg: CfgNode) -> list[str]:
         )
     if any(value == 0 for value in cfg.DATA.STD):
         found.append("DATA.STD has a 0, by which pixels would be divided")
-    if cfg.DATA.MULTILABEL:
-        found.append(f"DATA.MULTILABEL: the images of {task.name} have one label each")
-    if cfg.DATA.NO_TEST and facts.train_split(cfg) == "trainval":
-        found.append("DATA.NO_TEST with training on trainval leaves nothing to measure: DATA.TRAIN_SPLIT train")
     return found
 
 

@@ -3,6 +3,7 @@
 Nothing that is imported here brings torch along, so that mistakes are reported at once: see catalogue.py.
 """
 
+import functools
 import logging
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from fvcore.common.config import CfgNode
 from ..utils.yaml import safe_load
 from . import checks, legacy
 from .auto import resolve
-from .catalogue import catalogue
+from .catalogue import Catalogue, catalogue
 from .checks import Check
 from .draft import Draft
 from .files import ConfigError, Setting, file_settings, pair_settings
@@ -135,4 +136,9 @@ def unnamed_values() -> dict[str, Any]:
 
 def keys_of(*roles: str) -> tuple[str, ...]:
     """Names of the keys that have one of these roles: keys.ROLES says what they mean."""
-    return tuple(name for name, key in catalogue().keys.items() if key.role in roles)
+    return _keys_of(catalogue(), roles)
+
+
+@functools.lru_cache(maxsize=16)
+def _keys_of(known: Catalogue, roles: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for name, key in known.keys.items() if key.role in roles)

@@ -7,7 +7,9 @@ from typing import Any
 from fvcore.common.config import CfgNode
 
 from ..utils.yaml import read_value
-from .keys import ARGUMENTS
+
+# The last part of a key whose value is another library's arguments: their names are not keys of ours.
+ARGUMENTS = "KWARGS"
 
 # What else is read as True and False where a key takes one of these (YAML 1.1).
 WORDS = {"yes": True, "on": True, "true": True, "no": False, "off": False, "false": False}
@@ -65,7 +67,7 @@ def _without_words(value: Any) -> Any:
 
 
 def shown(value: Any) -> str:
-    """A value in a message of bearable length."""
+    """A value as a message quotes it, cut where it is very long."""
     text = repr(value)
     return text if len(text) <= 200 else f"{text[:200]}..."
 

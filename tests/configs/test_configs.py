@@ -227,14 +227,6 @@ def test_every_key_is_declared_with_a_comment():
         assert key.comment.endswith((".", ")")), name
 
 
-def test_every_key_is_read_somewhere():
-    text = "".join(p.read_text() for p in [*Path("src").rglob("*.py"), Path("train.py")])
-    for key in flatten(get_cfg()):
-        section, last = key.split(".")[0], key.split(".")[-1]
-        by_name = f'"{last.lower()}"' in text  # a part of a pixel pipeline, see explicit_parts
-        assert text.count(f".{last}") >= 2 or f'"{key}"' in text or by_name, f"{key} ({section}) is never read"
-
-
 def test_configs_say_nothing_about_this_machine():
     for path in YAMLS:
         assert yaml.safe_load(path.read_text()) is not None

@@ -12,6 +12,7 @@ from commands import module_arguments, vitune
 from paths import ROOT
 from scripts import run_sh_in, run_sh_settings
 
+from src import cli
 from src.configs.config import load_cfg
 from src.tools.prepare import tasks as preparing
 from src.tools.tune.plan import Plan
@@ -29,7 +30,7 @@ def starting_with(*words: str) -> list[str]:
 KINDS = {
     kind: starting_with(*kind.split())
     for kind in (
-        "vitune", "python train.py", "python -m src.tools.prepare", "python -m src.tools", "torchrun", "sbatch",
+        "vitune", "eval", "python train.py", "python -m src.tools", "torchrun", "sbatch",
         "bash run.sh", "bash tests/run.sh", "bash env_setup.sh", "pip install", "mkdocs build", ".venv/bin/ruff",
         "python -m venv",
     )
@@ -53,10 +54,12 @@ def test_no_page_hides_code_from_the_tests():
 
 @pytest.mark.parametrize("command", KINDS["vitune"])
 def test_vitune_commands_are_understood(command):
-    name, *words = shlex.split(command)[1:]
-    args = vitune([name, *words])
-    if name == "tune":
+    words = [sys.executable if word.endswith("/bin/python") else word for word in shlex.split(command)[1:]]
+    args = vitune(words)
+    if words[0] == "tune":
         assert Plan(load_sweep(args.config_file, args.opts)).runs
+    elif words[0] == "prepare" and hasattr(args, "tasks"):
+        preparing.named_tasks(args.tasks)
     elif getattr(args, "config_file", ""):
         load_cfg(args.config_file, args.opts)
 
@@ -65,7 +68,6 @@ def test_vitune_commands_are_understood(command):
 def test_train_commands_are_understood(command):
     words = shlex.split(command)
     args = vitune(["train", *words[words.index("train.py") + 1 :]])
-    assert args.run_dir or args.list_tasks or args.list_methods or args.config_file
     if args.config_file:
         load_cfg(args.config_file, args.opts)
 
@@ -95,10 +97,14 @@ def test_run_sh_commands_are_understood(command, tmp_path):
 @pytest.mark.parametrize("command", KINDS["python -m src.tools"])
 def test_tool_commands_are_understood(command):
     module, *words = shlex.split(command)[2:]
-    words = [sys.executable if word.endswith("/bin/python") else word for word in words]
-    args = module_arguments(module, words)
-    if hasattr(args, "tasks"):
-        preparing.named_tasks(args.tasks)
+    assert module_arguments(module, words)
+
+
+@pytest.mark.parametrize("command", KINDS["eval"])
+def test_completion_commands_print_what_a_shell_evaluates(command, capsys):
+    shell = re.fullmatch(r'eval "\$\(vitune completion (\w+)\)"', command)[1]
+    assert cli.main(["completion", shell]) == 0
+    assert "vitune" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", KINDS["pip install"])

@@ -1,14 +1,17 @@
-"""What this machine has and what would stop a run: versions, devices, memory, folders, weights and data sets.
+"""What this machine has, and what would stop a run.
 
     vitune doctor
-    vitune doctor DATA.DATAPATH data/vtab-1k OUTPUT_DIR /scratch/runs DEVICE cuda
-    vitune doctor digits                                                 with a config's folders and device
-    vitune doctor --json > doctor.json                                   for a bug report
+    vitune doctor DATA.DATAPATH data/vtab-1k OUTPUT_DIR /scratch/runs
+    vitune doctor digits DEVICE cuda      with the folders of a config
+    vitune doctor --json > doctor.json    for a bug report
 
-Nothing is downloaded, and no file is written. Paths on this machine are printed; passwords and tokens never are: of the
-environment only variables about threads, GPUs and processes are.
+Versions, optional packages, memory, threads, folders, devices, weights and
+data sets, in this order. Nothing is downloaded, and no file is written. Paths
+are printed, passwords and tokens never: of the environment only variables
+about threads, GPUs, processes and folders.
 
-Exit status: 0 if a run can start, warnings or not; 1 if something would stop it; 2 for settings with problems.
+Exit status: 0 if a run can start, with warnings or without; 1 if something
+would stop it; 2 for settings with problems.
 """
 
 import argparse
@@ -25,15 +28,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def work(args: argparse.Namespace) -> int:
+    from ...utils.text import reader_may_leave
     from .section import content
     from .work import examine, verdict
 
     sections, width = [], min(100, shutil.get_terminal_size().columns)
-    for section in examine(args.config_file, args.opts):
-        sections.append(section)
-        if not args.json:
-            print(section.text(width), end="\n\n", flush=True)
-    print(json.dumps(content(sections), indent=1) if args.json else verdict(sections))
+    with reader_may_leave():
+        for section in examine(args.config_file, args.opts):
+            sections.append(section)
+            if not args.json:
+                print(section.text(width), end="\n\n", flush=True)
+        print(json.dumps(content(sections), indent=1) if args.json else verdict(sections))
     return 1 if any(section.errors for section in sections) else 0
 
 

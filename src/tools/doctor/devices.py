@@ -133,7 +133,7 @@ def _computes(section: Section, name: str) -> None:
     """A matrix product on the device of a run, so that a broken installation shows here."""
     import torch
 
-    from ...engine.run import choose_device
+    from ...engine.device import choose_device
 
     try:
         device = choose_device(name)

@@ -1,15 +1,18 @@
-"""Copy the configs that ship with ViTune, to edit them: FOLDER/configs, where commands that run in FOLDER look first.
+"""Copy the configs that ship with ViTune, to edit them.
 
-    vitune init                                     ./configs, with every config and the scripts for Slurm
-    vitune init lab                                 lab/configs
-    vitune init --only digits sweeps/photos         these, and the files that they are based on
-    vitune init lab --only methods                  all configs of one folder
-    vitune init --keep                              after an upgrade: add what is new, leave what you have edited
+    vitune init                              all, and the scripts for Slurm
+    vitune init lab                          the same, to lab/configs
+    vitune init --only digits sweeps/photos  these, and what they are based on
+    vitune init --only methods               all configs of a folder
+    vitune init --keep                       after an upgrade: add what is new
 
-A name then means your copy: `vitune train digits` reads ./configs/digits.yaml where there is one. Files that you have
-edited are never replaced, unless with --force: without it nothing is copied, and the message says which they are.
+They go to FOLDER/configs, where commands that run in FOLDER look first: then
+`vitune train digits` reads ./configs/digits.yaml. Files that you have edited
+are replaced only with --force. Without --force or --keep nothing is copied
+where there are any, and the message names them.
 
-Exit status: 0 when the files are there; 1 if not, because a name is unknown, say, or files were edited.
+Exit status: 0 when the files are there; 1 if not, because a name is unknown,
+say, or files were edited.
 """
 
 import argparse

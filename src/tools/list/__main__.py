@@ -1,19 +1,21 @@
-"""What ViTune has: methods, data sets, backbones, configs, keys, and published figures that can be repeated.
+"""What ViTune has: methods, data sets, backbones, configs, keys, and recipes.
 
-    vitune list methods                                                  how much each trains, and its paper
-    vitune list methods digits MODEL.LORA.RANK 4 DATA.FEATURE sup_vitl16_imagenet21k
-    vitune list tasks DATA.DATAPATH data                                 data sets, and where each of them is
-    vitune list backbones                                                and whether their weights are here
-    vitune list backbones timm:dinov2                                    timm's networks with "dinov2" in their name
-    vitune list recipes --method LoRA --task dtd                         published figures, and what repeats them
-    vitune list configs sweep                                            names that `vitune train` and `tune` take
-    vitune list keys warmup                                              config keys about warm-up
+    vitune list methods                     how much each trains, and its paper
+    vitune list methods digits MODEL.LORA.RANK 4
+    vitune list tasks DATA.DATAPATH data    data sets, and where each of them is
+    vitune list backbones                   and whether their weights are here
+    vitune list backbones timm:dinov2       timm's with "dinov2" in their name
+    vitune list recipes --method LoRA       published figures to repeat
+    vitune list configs sweep               names that commands take
+    vitune list keys warmup                 config keys about warm-up
     vitune list keys --format json > keys.json
 
-In a terminal long cells move below their rows; in a pipe every row is one line.
+In a terminal that is too narrow, long cells move below their rows; in a pipe
+every row is one line.
 
-Exit status: 0 when something was listed; 2 for settings with problems; 1 for anything else, such as a backbone that no
-method works on, or a word that nothing has in its name.
+Exit status: 0 when something was listed; 2 for settings with problems; 1 for
+anything else, such as a backbone that no method works on, or a word that
+nothing has in its name.
 """
 
 import argparse

@@ -33,7 +33,7 @@ def recipes_table(word: str = "", paper: str = "", method: str = "", task: str =
             row.file.stem,
             row.theirs.method,
             f"{row.runs:,}",
-            "?" if math.isnan(hours := row.hours(tflops)) else f"{hours:,.1f}",
+            _shown(row.hours(tflops)),
             row.theirs.backbone,
             row.figure if row.figure == "-" else f"{row.figure} %",
             row.theirs.protocol["epoch"],
@@ -44,6 +44,12 @@ def recipes_table(word: str = "", paper: str = "", method: str = "", task: str =
     ]
     note = f"hours of one GPU that computes {tflops:g} TFLOP/s all the time; vitune repro RECIPE prints what differs"
     return Table(COLUMNS, cells, "llrrlllll", BELOW, note)
+
+
+def _shown(hours: float) -> str:
+    if math.isnan(hours):
+        return "?"
+    return f"{hours:,.1f}" if hours >= 1 else f"{hours:.1g}"
 
 
 def _has(row: Row, word: str) -> bool:

@@ -40,9 +40,13 @@ def work(args: argparse.Namespace) -> int | None:
         raise ConfigError("--workers and --gpus-per-run must not be below 0, --cpus-per-run must be above")
     if args.workers and args.ray:
         raise ConfigError("--workers is for this machine, --ray for a cluster: choose one")
-    from .work import perform  # here: torch takes seconds to load
+    from .plan import Plan  # here, and the work after it: what is wrong with a sweep shows before torch is loaded
+    from .spec import load_sweep
 
-    return perform(args)
+    plan = Plan(load_sweep(args.config_file, args.opts))
+    from .work import perform
+
+    return perform(plan, args)
 
 
 def main(argv: list[str]) -> int:

@@ -5,6 +5,8 @@ import inspect
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 
 import nbformat
@@ -45,7 +47,8 @@ def method_names() -> list[str]:
 
 def methods_table() -> str:
     """The table that ``vitune list methods`` prints, each method linked to its page."""
-    return re.sub(r"(?m)^\| `([\w-]+)`", r"| [`\1`](\1.md)", table().markdown())
+    short = ["method", table().columns[1], "on ViT-B/16", *table().columns[3:]]
+    return re.sub(r"(?m)^\| `([\w-]+)`", r"| [`\1`](\1.md)", replace(table(), columns=short).markdown())
 
 
 def method_page(name: str) -> str:
@@ -107,16 +110,24 @@ def docstrings(method: type[Method], module) -> list[str]:
 
 
 def shipped_configs(name: str) -> str:
-    """The configs in configs/methods that use the method, with the first line of their head."""
+    """The configs in configs/methods that use the method, with what their heads say of them."""
     wanted = {name, *(short for short, (method, _) in SHORTHANDS.items() if method == name)}
     lines = []
     for path in sorted((ROOT / "configs" / "methods").glob("*.yaml")):
         text = path.read_text()
-        used = str(yaml.safe_load(text).get("MODEL", {}).get("TRANSFER_TYPE", ""))
-        if wanted & {re.sub(r"-\d+$", "", part) for part in used.split("+")}:
-            head = re.sub(r":?\s*python train\.py.*", "", text.splitlines()[0].removeprefix("# ")).rstrip(" :,")
-            lines.append(f"- `methods/{path.stem}`: {head}")
+        settings = yaml.safe_load(text)
+        used = re.sub(r"-\d+\b", "", str(settings.get("MODEL", {}).get("TRANSFER_TYPE", ""))).split("+")
+        if wanted & {*used, FREQFIT_METHODS.get(settings.get("FREQFIT", ""))}:
+            lines.append(f"- `methods/{path.stem}`: {head_of(text)}")
     return "\n".join(lines) or "None of its own; any config takes it on the command line, as above."
+
+
+def head_of(config: str) -> str:
+    """The comment that a config starts with, without its commands."""
+    comment = [line.removeprefix("# ") for line in takewhile(lambda line: line.startswith("#"), config.splitlines())]
+    lines = [line for line in comment if not re.match(r" |python |vitune |bash ", line)]
+    text = re.sub(r"[.:]? (not run yet|measured)", lambda match: f". {match[1].capitalize()}", " ".join(lines))
+    return text.replace("not tuned The", "not tuned. The").rstrip(".") + "."
 
 
 # --- keys
@@ -125,8 +136,8 @@ KEYS_HEAD = ["| key | default | values | what it sets |", "|---|---|---|---|"]
 KEYS_TEXT = """# Config keys
 
 Set a key in a YAML file or as `KEY VALUE` on the command line. A misspelt key stops the run and names the nearest ones.
-Keys of methods that are not in use have no effect. The last section lists the keys that are not part of the experiment:
-most of them do not change the name of a run's folder."""
+Keys of methods that are not in use have no effect. The last section lists the keys that belong to the machine, which do
+not change the name of a run's folder, and those that belong to one task."""
 ROLES = {
     "machine": "**of the machine**: where things are and how fast; the result is the same experiment",
     "task": "**of one task**: they mean nothing for another data set",
@@ -141,11 +152,12 @@ def keys_table(prefix: str) -> str:
 
 
 def key_row(key: Key) -> str:
-    comment = re.sub(r"([\\|<*_\[\]])", r"\\\1", key.comment).replace("``", "`")
+    parts = key.comment.replace("``", "`").replace("|", "\\|").split("`")
+    parts[::2] = [re.sub(r"([*_])", r"\\\1", part).replace("<", "&lt;") for part in parts[::2]]  # not what is code
     values = ", ".join(f"`{shown(choice)}`" for choice in key.choices)
     if key.low is not None or key.high is not None:
-        values = f"{key.range} {key.unit}".strip()
-    return f"| `{key.name}` | `{shown(key.default)}` | {values or key.form} | {comment} |"
+        values = key.range + (f" ({key.unit})" if key.unit else "")
+    return f"| `{key.name}` | `{shown(key.default)}` | {values or key.form} | {'`'.join(parts)} |"
 
 
 def shown(value: object) -> str:
@@ -167,8 +179,8 @@ def keys_page() -> str:
 
 
 def roles() -> Iterator[str]:
-    """The keys that are not part of the experiment, by what they are part of."""
-    yield "## Keys that are not part of the experiment\n"
+    """The keys that are not part of every experiment, by what they are part of."""
+    yield "## Keys of the machine and of a task\n"
     for role, text in ROLES.items():
         names = ", ".join(f"`{name}`" for name, key in all_keys().items() if key.role == role)
         yield f"- {text}: {names}"

@@ -5,13 +5,13 @@ import os
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test fetches anything
 os.environ["OMP_NUM_THREADS"] = "1"  # models this small gain nothing from more threads, and lose much on a busy machine
 
-import os
-import tempfile
-from pathlib import Path
+import copy
+from functools import cache
 
 import pytest
 import torch
 from fvcore.common.config import CfgNode
+from scratch import scratch_file, scratch_folder
 from timm.models.vision_transformer import VisionTransformer
 
 from src.configs.config import get_cfg
@@ -19,17 +19,26 @@ from src.models.allocation import Rules, allocate, pieces
 from src.models.methods.spt import SPT
 from src.models.vit_models import METHODS, TunedViT, config_name, parse
 
+os.environ["XDG_CACHE_HOME"] = str(scratch_folder() / "cache")  # where decoded images are kept
 DEVICE = os.environ.get("TEST_DEVICE", "cpu")  # where the parity cases and FreqFit's two forms are computed
 
 
 def make_vit(**arguments) -> VisionTransformer:
     """The tiny ViT with weights of its own kind of randomness: no bias or norm is left at its initial 0 or 1."""
+    vit, state = _vit(**arguments)
+    torch.set_rng_state(state)
+    return copy.deepcopy(vit)
+
+
+@cache
+def _vit(**arguments) -> tuple[VisionTransformer, torch.Tensor]:
+    """It, and the state in which making it leaves the random numbers."""
     torch.manual_seed(1)
     tiny = dict(img_size=32, patch_size=8, embed_dim=32, depth=3, num_heads=2, num_classes=0)
     vit = VisionTransformer(**{**tiny, **arguments})
     for param in vit.parameters():
         param.data.add_(0.05 * torch.randn_like(param))
-    return vit.eval()
+    return vit.eval(), torch.get_rng_state()
 
 
 def make_model(transfer_type: str, freqfit: str = "", vit: VisionTransformer | None = None, **keys) -> TunedViT:
@@ -55,15 +64,6 @@ def make_allocation(vit: VisionTransformer, rules: Rules, budget: float = 3000.0
     path = scratch_file("allocation.safetensors")
     allocate(vit, random, rules, budget).save(path)
     return str(path)
-
-
-SCRATCH = tempfile.TemporaryDirectory(prefix="vitune-test-")  # removed at exit
-os.environ["XDG_CACHE_HOME"] = f"{SCRATCH.name}/cache"  # where decoded images are kept
-
-
-def scratch_file(name: str) -> Path:
-    """A new path for a file that lives as long as the tests run."""
-    return Path(tempfile.mkdtemp(dir=SCRATCH.name)) / name
 
 
 def make_cfg(**keys) -> CfgNode:

@@ -69,7 +69,7 @@ def test_what_was_learned_is_saved_and_loaded(methods, tmp_path, images):
 
 
 def test_what_a_run_learned_goes_on_a_network_in_memory(tmp_path):
-    cfg, folder = quick(tmp_path, "MODEL.TRANSFER_TYPE", "lora", "SOLVER.TOTAL_EPOCH", "1")
+    cfg, folder = quick(tmp_path, "DATA.CROPSIZE", "32", "MODEL.TRANSFER_TYPE", "lora", "SOLVER.TOTAL_EPOCH", "1")
     run(cfg, folder)
     images = torch.randn(2, 3, 32, 32)
     vit = build_backbone("vit_micro_glyphs", "pretrained", (32, 32))

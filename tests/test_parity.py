@@ -454,7 +454,7 @@ def named_as_in_spt(model: TunedViT) -> dict[str, list[nn.Parameter]]:
             named |= {f"{site}.lora_A": [tap.down.weight], f"{site}.lora_B": [tap.up.weight]}
         elif kind == "SparseUpdate":
             named |= entries_of(site, tap)
-        elif kind in ("Delta", "ThirdsBeside", "ThirdsBehind"):
+        elif kind in ("Delta", "ThirdsBeside", "ThirdsAfter"):
             parts = {site: tap} if kind == "Delta" else {site.removesuffix("qkv") + t: d for t, d in tap.parts.items()}
             for place, delta in parts.items():
                 named |= {f"{place}.{n}": [param] for n, param in delta.named_parameters()}

@@ -3,6 +3,7 @@
 Nothing that is imported here brings torch along, so that mistakes are reported at once: see catalogue.py.
 """
 
+import functools
 import logging
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from fvcore.common.config import CfgNode
 from ..utils.yaml import safe_load
 from . import checks, legacy
 from .auto import resolve
-from .catalogue import catalogue
+from .catalogue import Catalogue, catalogue
 from .checks import Check
 from .draft import Draft
 from .files import ConfigError, Setting, file_settings, pair_settings
@@ -106,7 +107,7 @@ def load_settings(
         if key is not None:
             draft.set(key, value, where)
     cfg = draft.cfg
-    notes += resolve(cfg, for_vpt, _says_epochs(settings))
+    notes += resolve(cfg, for_vpt, _means_epochs(settings))
     if problems := [*problems, *draft.problems, *check(cfg, draft.unsettled)]:
         raise ConfigError("the config has problems:\n" + "\n".join(f"  - {p}" for p in dict.fromkeys(problems)))
     for note in dict.fromkeys([*notes, *checks.warnings(cfg)] if not quiet and check is checks.problems else []):
@@ -115,8 +116,8 @@ def load_settings(
     return cfg
 
 
-def _says_epochs(settings: list[Setting]) -> bool:
-    """Whether TOTAL_EPOCH was said later, and elsewhere, than MIN_STEPS: then that many epochs are wanted."""
+def _means_epochs(settings: list[Setting]) -> bool:
+    """Whether TOTAL_EPOCH was set later, and elsewhere, than MIN_STEPS: then that many epochs are meant."""
     last = {key: (number, where) for number, (key, _, where) in enumerate(settings)}
     epochs, steps = (last.get(f"SOLVER.{name}", (-1, "")) for name in ("TOTAL_EPOCH", "MIN_STEPS"))
     return epochs[0] > steps[0] and epochs[1] != steps[1]
@@ -135,4 +136,9 @@ def unnamed_values() -> dict[str, Any]:
 
 def keys_of(*roles: str) -> tuple[str, ...]:
     """Names of the keys that have one of these roles: keys.ROLES says what they mean."""
-    return tuple(name for name, key in catalogue().keys.items() if key.role in roles)
+    return _keys_of(catalogue(), roles)
+
+
+@functools.lru_cache(maxsize=16)
+def _keys_of(facts: Catalogue, roles: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for name, key in facts.keys.items() if key.role in roles)

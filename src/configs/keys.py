@@ -16,9 +16,7 @@ from typing import Any
 
 from fvcore.common.config import CfgNode
 
-ARGUMENTS = (
-    "KWARGS"  # the last part of a key whose value is another library's arguments: their names are not keys of ours
-)
+from .values import ARGUMENTS, shown
 
 # What a key is part of: the experiment; one task, so that it means nothing for another data set; the choice among that
 # task's images; or the machine (where things are, and how fast), which is not part of the experiment.
@@ -27,7 +25,7 @@ EXPERIMENT, TASK, SAMPLE, MACHINE = ROLES = ("experiment", "task", "sample", "ma
 
 @dataclass(frozen=True)
 class Key:
-    """Everything that is known about one config key.
+    """Everything that is true of one config key.
 
     Attributes:
         choices: the values it may have; of a list, its members. Empty: any.
@@ -67,7 +65,7 @@ class Key:
         wrong = self._wrong_list(value) if isinstance(value, list) else self._wrong(value)
         if wrong and self.form:
             wrong = f"it must be {self.form}"
-        return f"{name or self.name} is {value!r}; {wrong}" if wrong else ""
+        return f"{name or self.name} is {shown(value)}; {wrong}" if wrong else ""
 
     def _wrong(self, value: Any) -> str:
         if value in self.also:
@@ -82,7 +80,7 @@ class Key:
 
     def _wrong_list(self, values: list) -> str:
         if self.choices and (unknown := [value for value in values if value not in self.choices]):
-            return f"known: {', '.join(map(repr, self.choices))}, but not {', '.join(map(repr, unknown))}"
+            return f"known: {', '.join(map(repr, self.choices))}, but not {shown(unknown)[1:-1]}"
         if self.filled and not values:
             from_these = f"; choose from {', '.join(map(repr, self.choices))}" if self.choices else ""
             return f"it must not be empty{from_these}"

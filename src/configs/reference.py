@@ -1,4 +1,4 @@
-"""Every config key with all its facts and the comment above it: for documentation, completion and whoever else asks."""
+"""Every config key with all its facts and the comment above it: for documentation and completion."""
 
 import inspect
 import re

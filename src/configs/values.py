@@ -7,7 +7,9 @@ from typing import Any
 from fvcore.common.config import CfgNode
 
 from ..utils.yaml import read_value
-from .keys import ARGUMENTS
+
+# The last part of a key whose value is another library's arguments: their names are not keys of ours.
+ARGUMENTS = "KWARGS"
 
 # What else is read as True and False where a key takes one of these (YAML 1.1).
 WORDS = {"yes": True, "on": True, "true": True, "no": False, "off": False, "false": False}
@@ -65,7 +67,7 @@ def _without_words(value: Any) -> Any:
 
 
 def shown(value: Any) -> str:
-    """A value in a message of bearable length."""
+    """A value as a message quotes it, cut where it is very long."""
     text = repr(value)
     return text if len(text) <= 200 else f"{text[:200]}..."
 
@@ -77,11 +79,11 @@ def describe(default: Any) -> str:
     return f"{kind}, such as {default!r}"
 
 
-def nearest(key: str, known: Iterable[str]) -> list[str]:
-    """The names in ``known`` that someone who wrote ``key`` may have meant, at most three."""
-    by_last = [k for k in known if k.split(".")[-1] == key.split(".")[-1]]
-    near = [*by_last, *difflib.get_close_matches(key, known, n=3, cutoff=0.6)]
+def nearest(key: str, names: Iterable[str]) -> list[str]:
+    """The ones of ``names`` that someone who wrote ``key`` may have meant, at most three."""
+    by_last = [k for k in names if k.split(".")[-1] == key.split(".")[-1]]
+    near = [*by_last, *difflib.get_close_matches(key, names, n=3, cutoff=0.6)]
     if not near:
-        ends = {k.split(".")[-1]: k for k in known}
+        ends = {k.split(".")[-1]: k for k in names}
         near = [ends[end] for end in difflib.get_close_matches(key.split(".")[-1], ends, n=3, cutoff=0.6)]
     return list(dict.fromkeys(near[:3]))

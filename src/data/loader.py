@@ -1,5 +1,6 @@
 """Batches on the device: uint8 from the cache, or decoded ahead by threads; normalised where they are used."""
 
+import copy
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 
@@ -106,6 +107,13 @@ class Loader:
         pixels = images.pixels
         self.mean, self.std = (torch.tensor(v, device=device).view(3, 1, 1) for v in (pixels.mean, pixels.std))
         self.augment, self.mixing = Augment(pixels), mixing(pixels, num_classes)
+
+    def altered(self, seed: int | None = None, batch_size: int | None = None) -> "Loader":
+        """The same images in another order, or in other batches."""
+        other = copy.copy(self)
+        other.seed = self.seed if seed is None else seed
+        other.batch_size = self.batch_size if batch_size is None else batch_size
+        return other
 
     def __len__(self) -> int:
         """Batches in an epoch."""

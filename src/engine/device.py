@@ -11,7 +11,7 @@ def choose_device(name: str) -> torch.device:
     """``DEVICE``: "auto" is a GPU if there is one; each of several processes gets its own.
 
     Raises:
-        ValueError: a GPU is asked for and there is none, or the name is no device.
+        ValueError: a GPU is requested and there is none, or the name is not a device.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"

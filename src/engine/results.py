@@ -1,20 +1,13 @@
-"""A run's folder: where it is, what is in it, and what is known about the machine and the code that made it."""
+"""A run's folder: where it is, and what is in it."""
 
 import hashlib
-import platform
 import re
-import shlex
-import subprocess
-import sys
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import simplejson
-import torch
 from fvcore.common.config import CfgNode
 
-from .. import __version__
 from ..configs.config import changed, keys_of
 from ..configs.facts import methods_label
 from ..configs.keys import MACHINE
@@ -22,8 +15,6 @@ from ..utils.io import read_json
 
 # Keys that may differ, beside those of the machine, when a finished run is tested again: files move.
 MOVABLE = ("DATA.DATAPATH", "DATA.CORRUPT", "DATA.EVAL_BATCH_SIZE", "MODEL.WEIGHT_PATH")
-
-PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "yacs", "fvcore")
 
 
 @dataclass(frozen=True)
@@ -127,7 +118,8 @@ def run_folder(cfg: CfgNode) -> RunFolder:
     if cfg.DATA.DATAPATH and data == "folder":
         data = f"folder-{Path(cfg.DATA.DATAPATH).absolute().name}"
     methods = methods_label(cfg.MODEL.TRANSFER_TYPE, cfg.FREQFIT)
-    settings = {k: v for k, v in changed(cfg).items() if k not in keys_of(MACHINE)}
+    machine = keys_of(MACHINE)
+    settings = {k: v for k, v in changed(cfg).items() if k not in machine}
     digest = hashlib.sha256(simplejson.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
     last = f"lr{cfg.SOLVER.BASE_LR:g}_wd{cfg.SOLVER.WEIGHT_DECAY:g}_seed{cfg.SEED}_{digest}"
     parts = (data, cfg.DATA.FEATURE, methods, last)
@@ -137,44 +129,3 @@ def run_folder(cfg: CfgNode) -> RunFolder:
 def _file_name(text: str) -> str:
     """``vtab-cifar(num_classes=100)`` -> ``vtab-cifar-num_classes=100``: no quotes, brackets, colons or slashes."""
     return re.sub(r"[^\w.+=-]+", "-", text).strip("-") or "unnamed"
-
-
-def environment(device: torch.device | None = None) -> dict:
-    """Versions, machine and code, for the record."""
-    on_gpu = torch.cuda.is_available() and (device is None or device.type == "cuda")
-    return {
-        "python": platform.python_version(),
-        "packages": {"vitune": __version__} | {name: version(name) for name in PACKAGES},
-        "platform": platform.platform(),
-        "device": torch.cuda.get_device_name(device) if on_gpu else platform.processor() or "cpu",
-        "threads": torch.get_num_threads(),
-        "git": _git_revision(),
-        "command": command_line(),
-    }
-
-
-def command_line() -> str:
-    """How this process was started, or the one that it works for; to be run in this folder, as bash takes it."""
-    program, package = Path(sys.argv[0]).absolute(), Path(__file__).parents[1]
-    called = [sys.argv[0]]
-    if program.is_relative_to(package):  # python -m src.tools.demo, or python -m vitune.tools.demo
-        module = program.parent if program.name == "__main__.py" else program.with_suffix("")
-        called = ["-m", ".".join((__name__.split(".")[0], *module.relative_to(package).parts))]
-    return shlex.join([sys.executable, *called, *sys.argv[1:]])
-
-
-def _git_revision() -> str:
-    """The commit, with "+changes" where src/ differs from it, new files included; "" outside a git checkout.
-
-    Also "" where ViTune is installed below a checkout of something else: that commit says nothing about this code.
-    """
-
-    def git(*arguments: str) -> str:
-        here = Path(__file__).parents[1]
-        return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        git("ls-files", "--error-unmatch", __file__)
-        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", ".") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return ""

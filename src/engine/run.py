@@ -27,9 +27,10 @@ from ..utils.signals import StopSignals
 from .checkpoint import load_tuned, save_tuned
 from .cost import cost_card, describe, flops
 from .device import choose_device
+from .environment import environment
 from .evaluator import best_test_epoch, evaluate
 from .precision import autocast, resolve_amp, set_backends
-from .results import RunFolder, environment, may_move
+from .results import RunFolder, may_move
 from .same_run import differences, different_keys, require_free, require_same, same_data
 from .sensitivity import about_allocation, with_allocation
 from .shared import Shared
@@ -257,7 +258,7 @@ class Steps:
         flops_per_image: int | None,
         unreadable: list[str],
     ) -> dict:
-        """What result.json says."""
+        """The content of result.json."""
         cfg, data = self.cfg, self.data
         rates = {
             "training": trained.pop("train_images_per_second"),
@@ -353,11 +354,11 @@ def evaluate_run(folder: RunFolder, cfg: CfgNode) -> dict:
 def summary(result: dict) -> str:
     """The line a run ends with."""
     if result["test"]:
-        said = f"test top-1 {100 * result['test']['top1']:.2f} % of {result['test']['images']:,} images"
+        accuracy = f"test top-1 {100 * result['test']['top1']:.2f} % of {result['test']['images']:,} images"
     else:
-        said = f"validation top-1 {100 * result['val']['top1']:.2f} % of {result['val']['images']:,} images"
+        accuracy = f"validation top-1 {100 * result['val']['top1']:.2f} % of {result['val']['images']:,} images"
     parameters = result["parameters"]
     return (
-        f"result: {said}, {parameters['trained'] - parameters['head']:,} trained parameters + "
+        f"result: {accuracy}, {parameters['trained'] - parameters['head']:,} trained parameters + "
         f"{parameters['head']:,} in the head, {result['cost']['seconds']['train']:.0f} s"
     )

@@ -105,8 +105,7 @@ def estimate(
     As in the paper's code the head is new and random, and drop-path acts. Deterministic for a SEED.
     """
     loaders, _ = data.loaders(cfg, device)
-    loader = loaders["train"]
-    loader.batch_size = keys.BATCH_SIZE
+    loader = loaders["train"].altered(batch_size=keys.BATCH_SIZE)
     torch.manual_seed(cfg.SEED)
     new_head(model)
     drop_paths(model.vit, keys.VIT_DROP_PATH)

@@ -53,10 +53,7 @@ class Shared:
     def loaders(self, cfg: CfgNode, data: Data, device: torch.device) -> tuple[dict[str, Loader], list[str]]:
         """Its loaders with this run's order of images, and the files left out."""
         loaders, corrupt = _kept(self._loaders, (_images_of(cfg), device), lambda: data.loaders(cfg, device))
-        own = {name: copy.copy(loader) for name, loader in loaders.items()}
-        for loader in own.values():
-            loader.seed = cfg.SEED
-        return own, corrupt
+        return {name: loader.altered(seed=cfg.SEED) for name, loader in loaders.items()}, corrupt
 
     def model(
         self, cfg: CfgNode, num_classes: int, device: torch.device, head: dict[str, Tensor] | None = None

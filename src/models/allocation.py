@@ -22,7 +22,7 @@ from .families import family_of
 from .families.base import is_inside
 
 FORMAT = "vitune-allocation-1"
-STEPS = 79  # the sweep's, and how much of a unit one step takes
+STEPS = 79  # the sweep's, and the share of a unit that each step adds
 STEP = 0.02
 UNIT = 1e6
 
@@ -49,10 +49,11 @@ class Piece:
 def pieces(vit: nn.Module) -> dict[str, Piece]:
     """All pieces by name, in the order of the ViT's parameters, "blocks.0.attn.q.weight" for a third of attn.qkv.
 
-    They are the weights and biases of linear maps, and all vectors (norms, LayerScale, biases of convolutions) behind
-    the patch embedding and before the head.
+    They are the weights and biases of linear maps, and all vectors (norms, LayerScale, biases of convolutions)
+    between the patch embedding and the head.
     """
-    family, found = family_of(vit), {}
+    family = family_of(vit)
+    found = {}
     for site, module in vit.named_modules():
         if any(is_inside(site, part) for part in (family.patches, *family.readout)):
             continue
@@ -140,7 +141,7 @@ class Allocation:
         if self.fits.tolist() != _fits(vit):
             raise ValueError(
                 "the allocation was made for another backbone: {:,} tensors with {:,} entries, where this one has "
-                "{:,} with {:,}. Make it anew".format(*self.fits.tolist(), *_fits(vit))
+                "{:,} with {:,}. Create one for this backbone".format(*self.fits.tolist(), *_fits(vit))
             )
 
     def save(self, path: Path) -> None:
@@ -161,29 +162,29 @@ class Allocation:
         try:
             with safe_open(path, framework="pt") as file:
                 about = simplejson.loads((file.metadata() or {}).get("about", "{}"))
-                inside = {name.rsplit(".", 1)[-1]: name for name in file.keys()}  # noqa: SIM118 - the file is no dict
+                inside = {name.rsplit(".", 1)[-1]: name for name in file.keys()}  # noqa: SIM118 - the file is not a dict
                 tensors = [file.get_tensor(inside[name]) for name in ("structured", "masked", "fits")]
         except KeyError as error:
             raise ValueError(f"{path} has no allocation: make one with python -m src.tools.sensitivity") from error
         except (SafetensorError, ValueError, RecursionError, OSError) as error:
-            raise ValueError(f"{path} is broken, or no safetensors file: {error}") from error
-        if wrong := _misshapen(*tensors) or ("" if isinstance(about, dict) else "its metadata are no settings"):
-            raise ValueError(f"{path} is broken: {wrong}. Make it anew with python -m src.tools.sensitivity")
+            raise ValueError(f"{path} is broken, or not a safetensors file: {error}") from error
+        if wrong := _misshapen(*tensors) or ("" if isinstance(about, dict) else "its metadata are not settings"):
+            raise ValueError(f"{path} is broken: {wrong}. Create it again with python -m src.tools.sensitivity")
         return Allocation(*tensors, about)
 
 
 def _misshapen(structured: Tensor, masked: Tensor, fits: Tensor) -> str:
-    """Why these are no positions in so many tensors and entries; "" where they are."""
+    """What is wrong with an allocation's tensors; "" where nothing is."""
     tensors = {"structured": structured, "masked": masked, "fits": fits}
     for name, tensor in tensors.items():
         if tensor.ndim != 1 or tensor.dtype not in (torch.int32, torch.int64):
-            return f"{name} is {tuple(tensor.shape)} of {tensor.dtype}, no list of positions"
+            return f"{name} is {tuple(tensor.shape)} of {tensor.dtype}, not a list of positions"
     if len(fits) != 2:
         return f"fits has {len(fits)} numbers, not 2"
     for name, count in (("structured", fits[0]), ("masked", fits[1])):
         found = tensors[name].long()
         if len(found) and (found[0] < 0 or found[-1] >= count or not (found.diff() > 0).all()):
-            return f"{name} are no ascending positions below {int(count)}"
+            return f"{name} are not ascending positions below {int(count)}"
     return ""
 
 
@@ -208,7 +209,7 @@ def allocate(
     """Spend about ``budget`` parameters where ``sensitivity`` (of every piece, by name) is highest.
 
     For 1, 2, ... 79 steps the most sensitive entries, 2 % of ``unit`` more each time, are looked at and spent by the
-    rules; the number of steps whose total comes nearest to the budget wins, of equals the larger one.
+    rules; the number of steps whose total comes nearest to the budget wins, and of equals the larger one.
 
     Raises:
         ValueError: no step comes nearer to the budget than spending nothing.
@@ -236,7 +237,7 @@ def allocate(
             chosen, sensitive = structured, counts
     if best is None:
         raise ValueError(
-            f"no allocation comes nearer to {budget:,.0f} parameters than none at all: choose a larger BUDGET, a "
+            f"no allocation is closer to {budget:,.0f} parameters than an empty one: choose a larger BUDGET, a "
             "smaller RANK, or single entries too (STRUCTURED_ONLY False)"
         )
 

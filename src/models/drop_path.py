@@ -16,12 +16,12 @@ def set_drop_path(vit: nn.Module, rate: float) -> list[DropPath]:
     Raises:
         ValueError: a block has no place for it.
     """
-    made, found = [], blocks(vit)
-    for i, (name, block) in enumerate(found.items()):
+    made, modules = [], blocks(vit)
+    for i, (name, block) in enumerate(modules.items()):
         places = [place for place in PLACES if hasattr(block, place)]
         if not places:
-            raise ValueError(f"drop-path needs blocks of timm's with a place for it, and {name} has none")
+            raise ValueError(f"drop-path needs timm's blocks with a place for it, which {name} does not have")
         for place in places:
-            setattr(block, place, DropPath(rate * i / max(1, len(found) - 1)))
+            setattr(block, place, DropPath(rate * i / max(1, len(modules) - 1)))
             made.append(getattr(block, place))
     return made

@@ -8,13 +8,13 @@ from torch.nn import functional as F
 
 
 def build_head(dim: int, num_classes: int, cfg: CfgNode, start: dict[str, Tensor] | None = None) -> nn.Module:
-    """The head that the node ``MODEL`` describes, on features of width ``dim``; with no classes they pass as they are.
+    """The head that the node ``MODEL`` describes, on features of width ``dim``; with no classes features pass through.
 
     Args:
         start: the state of a ``ZeroShotHead``, which MODEL.HEAD_INIT zero_shot starts from.
 
     Raises:
-        ValueError: it is not there, or made for features of another width.
+        ValueError: it is missing, or was made for features of another width.
     """
     if not num_classes:
         return nn.Identity()
@@ -28,7 +28,7 @@ def build_head(dim: int, num_classes: int, cfg: CfgNode, start: dict[str, Tensor
     embed_dim, takes = start["projection.weight"].shape
     if (takes, len(start["last_layer.bias"])) != (dim, num_classes):
         raise ValueError(
-            f"the zero-shot head is for {takes} features and {len(start['last_layer.bias'])} classes, and here are "
+            f"the zero-shot head is for {takes} features and {len(start['last_layer.bias'])} classes, this model has "
             f"{dim} and {num_classes}"
         )
     head = ZeroShotHead(dim, embed_dim, num_classes)

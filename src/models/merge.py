@@ -29,7 +29,7 @@ def merged_state_dict(model: TunedViT) -> dict[str, Tensor]:
     With Block Expansion that ViT is deeper: its ``depth`` has one more for every new block.
 
     Raises:
-        ValueError: a tap is not affine, or sits where there is no weight to take it up, or a method adds features.
+        ValueError: a tap is not affine, or no weight at its site can take it up, or a method adds features.
     """
     state = {k: v.clone() for k, v in model.vit.state_dict().items()}
     at, new_blocks = defaultdict(list), {}
@@ -55,15 +55,15 @@ def merged_state_dict(model: TunedViT) -> dict[str, Tensor]:
 
 
 def _deeper(state: dict[str, Tensor], new_blocks: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
-    """``state`` with each new block behind its site ("blocks.3"), and all blocks numbered as they run."""
-    behind = sorted(int(site.split(".")[1]) for site in new_blocks)
+    """``state`` with each new block after its site ("blocks.3"), and all blocks numbered as they run."""
+    expanded = sorted(int(site.split(".")[1]) for site in new_blocks)
     deeper = {}
     for name, tensor in state.items():
         if block := re.match(r"blocks\.(\d+)\.", name):
             number = int(block[1])
-            name = f"blocks.{number + sum(i < number for i in behind)}.{name[block.end() :]}"
+            name = f"blocks.{number + sum(i < number for i in expanded)}.{name[block.end() :]}"
         deeper[name] = tensor
-    for count, i in enumerate(behind, start=1):
+    for count, i in enumerate(expanded, start=1):
         deeper |= {f"blocks.{i + count}.{name}": tensor.clone() for name, tensor in new_blocks[f"blocks.{i}"].items()}
     return deeper
 
@@ -96,17 +96,17 @@ def _measure_conv(op):
     size, where = math.prod(patch), tuple(pad // step for pad, step in zip(op.padding, op.stride, strict=True))
     eye = torch.eye(size + 1, size, dtype=op.weight.dtype, device=op.weight.device)  # the last row is zero
     same = eye.view(size + 1, *patch).repeat(1, op.groups, 1, 1)  # a group's outputs see the inputs of their own only
-    answers = op(same)[:, :, *where]  # where the kernel lies on the whole patch
-    return (answers[:-1] - answers[-1]).T.reshape(op.weight.shape).contiguous(), answers[-1]
+    y = op(same)[:, :, *where]  # where the kernel lies on the whole patch
+    return (y[:-1] - y[-1]).T.reshape(op.weight.shape).contiguous(), y[-1]
 
 
 def _measure_norm(op, taps):
     shape = (-1, 1, 1) if isinstance(op, LayerNorm2d) else (-1,)
     bias = torch.zeros_like(op.weight) if op.bias is None else op.bias
-    zero, one = bias.view(shape), (op.weight + bias).view(shape)  # where its normalised input is 0 and 1
+    at_zero, at_one = bias.view(shape), (op.weight + bias).view(shape)  # where its normalised input is 0 and 1
     for tap in taps:
-        zero, one = tap(zero), tap(one)
-    return (one - zero).flatten(), zero.flatten()
+        at_zero, at_one = tap(at_zero), tap(at_one)
+    return (at_one - at_zero).flatten(), at_zero.flatten()
 
 
 def _agrees(op: nn.Module, weight: Tensor, bias: Tensor) -> bool:

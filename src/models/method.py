@@ -15,7 +15,7 @@ Taps belong to their method, never to the ViT: ``vit.state_dict()`` keeps exactl
 
 A tap whose class has ``reads_only = True`` returns the very x that it gets ("before") or y ("after"): with such taps
 alone, tokens are the frozen ViT's. One with ``changes_tokens = True`` puts tokens in, takes some out or pools them:
-there is no half of what it does.
+its effect cannot be halved.
 """
 
 from collections.abc import Callable, Iterable
@@ -42,8 +42,9 @@ def called(vit: nn.Module) -> set[str]:
 
     Computed without numbers (on the meta device), which takes milliseconds. ``vit`` has no taps yet.
     """
-    names, found = {module: name for name, module in vit.named_modules()}, set()
-    hooks = [module.register_forward_pre_hook(lambda module, args: found.add(names[module])) for module in names]
+    names = {module: name for name, module in vit.named_modules()}
+    running = set()
+    hooks = [module.register_forward_pre_hook(lambda module, args: running.add(names[module])) for module in names]
     tensors = dict(vit.named_parameters()) | dict(vit.named_buffers())
     shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
     try:
@@ -52,7 +53,7 @@ def called(vit: nn.Module) -> set[str]:
     finally:
         for hook in hooks:
             hook.remove()
-    return found
+    return running
 
 
 def listed(names: Iterable[Any]) -> str:
@@ -62,18 +63,18 @@ def listed(names: Iterable[Any]) -> str:
 
 
 class Method(nn.Module):
-    """One PEFT method on one ViT. A subclass says what it adds in ``attach`` and what it unfreezes in ``trains``.
+    """One PEFT method on one ViT. A subclass defines what it adds in ``attach`` and what it unfreezes in ``trains``.
 
     Args:
         cfg: this method's own keys, the node ``MODEL.<NAME>``.
-        tokens: None where the backbone is no ViT, which only methods ``for_any_backbone`` see.
+        tokens: None where the backbone has no single sequence of tokens; only for methods ``for_any_backbone``.
 
     Raises:
         DoesNotFit: ``vit`` does not have what the method needs, or nothing that it would train.
     """
 
     # For the table of methods: its paper, what it trains ({RANK} stands for a key's value, see ``words``), and whether
-    # that folds into a plain timm model.
+    # the result folds into a plain timm model.
     paper = ""
     learns = ""
     folds = False
@@ -95,8 +96,8 @@ class Method(nn.Module):
         super().__init__()
         self.taps = nn.ModuleList()
         self.wires: list[tuple[str, str, int]] = []  # (site, verb, index into taps); one tap may serve several sites
-        # Keys to use instead when this method is built again to be given its saved state: no file to start from, or
-        # THIS_FILE, the saved state's own.
+        # Keys to use when this method is built again to load its saved state: instead of a file to start from none, or
+        # THIS_FILE, the saved state itself.
         self.without_files: dict[str, Any] = {}
         self.attach(cfg, vit, tokens)
         if not self.wires and not any(self.trains(name, param) for name, param in vit.named_parameters()):
@@ -140,12 +141,12 @@ class Method(nn.Module):
 
     @staticmethod
     def drop_path(cfg: CfgNode) -> float:
-        """The drop-path that this method wants in the ViT's blocks, where SOLVER.DROP_PATH says nothing."""
+        """The drop-path that this method wants in the ViT's blocks, unless SOLVER.DROP_PATH sets one."""
         return 0.0
 
     def decays(self, name: str, param: nn.Parameter) -> bool | None:
         """Whether weight decay acts in the original code, with AdamW, on what this method trains: its own parameter
-        ``name`` ("taps.0.scale") or one of the ViT's. None: it is for SOLVER.DECAY to say, as for any other."""
+        ``name`` ("taps.0.scale") or one of the ViT's. None: SOLVER.DECAY decides, as for any other."""
         return None
 
     def num_features(self, dim: int) -> int:
@@ -181,10 +182,10 @@ class Method(nn.Module):
         self._add(site, "instead", tap)
 
     def _add(self, site, verb, tap):
-        known = [i for i, other in enumerate(self.taps) if other is tap]
-        if not known:
+        index = next((i for i, other in enumerate(self.taps) if other is tap), len(self.taps))
+        if index == len(self.taps):
             self.taps.append(tap)
-        self.wires.append((site, verb, known[0] if known else len(self.taps) - 1))
+        self.wires.append((site, verb, index))
 
 
 class Site:

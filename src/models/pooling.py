@@ -8,12 +8,12 @@ from .families import family_of
 def set_pool(vit: nn.Module, pool: str, norm_of_all: bool = False) -> None:
     """Pool ``vit`` by "token" or "avg", with the norms that it has; "" leaves it as it is.
 
-    A norm before the average stays before it, one behind the average is then behind the class token: no norm is new,
+    A norm before the average stays before it; one after the average then follows the class token. No norm is added,
     and none is left out.
 
     Args:
-        norm_of_all: a norm behind the average was pre-trained on every token, the class token among them (MAE).
-            It is one, too, where the choice has been made before: what was tuned so is read back.
+        norm_of_all: a norm after the average was pre-trained on every token, the class token among them (MAE). Also
+            set when a tuned model is read back, whose choice has been made.
 
     Raises:
         ValueError: the ViT has no class token, pools in a way of its own, or its final norm has only seen averages.
@@ -30,7 +30,7 @@ def set_pool(vit: nn.Module, pool: str, norm_of_all: bool = False) -> None:
         raise ValueError("MODEL.POOL token: this ViT has no class token; its patches are averaged")
     if pool == "token" and not isinstance(vit.fc_norm, nn.Identity) and not norm_of_all:
         raise ValueError(
-            "MODEL.POOL token: the final norm of these weights was trained behind an average of the patches, or not at "
-            "all, and there is none for the class token"
+            "MODEL.POOL token: the final norm of these weights was trained on an average of the patches, or not at "
+            "all, and the class token has none"
         )
     vit.global_pool = pool

@@ -26,7 +26,7 @@ WORD = 8  # bytes of an int64
 
 @dataclass(frozen=True)
 class Layout:
-    """How one image's tensors lie in a record, W int64 words: their bytes one after the other, in memory's order.
+    """How one image's tensors are packed into a record of W int64 words: byte after byte, in memory order.
 
     Convolutions give maps whose channels come last in memory, and compute other bits on maps where they do not.
     """
@@ -63,11 +63,11 @@ class Layout:
     def unpack(self, records: Tensor) -> list[Tensor]:
         """Records (B, W) -> the tensors that were packed."""
         *parts, _ = records.view(torch.uint8).split([*self.sizes, self.width * WORD - sum(self.sizes)], dim=1)
-        found = []
+        tensors = []
         for part, shape, order, dtype in zip(parts, self.shapes, self.orders, self.dtypes, strict=True):
             tensor = part.contiguous().view(dtype).unflatten(1, shape)
-            found.append(tensor.permute([order.index(axis) for axis in range(tensor.ndim)]))
-        return found
+            tensors.append(tensor.permute([order.index(axis) for axis in range(tensor.ndim)]))
+        return tensors
 
 
 class Prefix:
@@ -77,7 +77,7 @@ class Prefix:
         name: of its last stage, "blocks.9", or "the pooled features".
         stages: those in it.
         suffix: records (B, W) -> logits, by the model's own modules.
-        example: records of the images that it was found with.
+        example: records of the images that it was checked with.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class Prefix:
 
 
 class Suffix(nn.Module):
-    """The model behind its frozen prefix: records (B, W) -> logits (B, num_classes); its modes are the model's."""
+    """The model after its frozen prefix: records (B, W) -> logits (B, num_classes); its modes are the model's."""
 
     def __init__(self, model: TunedViT, rest: list[Stage], readers: list[Reader], layout: Layout):
         super().__init__()
@@ -151,7 +151,7 @@ def frozen_prefix(model: TunedViT, images: Tensor, memo: Memo | None = None) -> 
     model.eval()
     chain, acting, reading = family_of(model.vit).stages(model.vit), _acting(model), _reading(model)
     if any(not any(stage.has(name) for stage in chain) for name in (*acting, *(site for site, _ in reading))):
-        return None  # it acts, and nobody knows where
+        return None  # something acts at an unknown stage
     count = next((i for i, stage in enumerate(chain) if any(map(stage.has, acting))), len(chain))
     inside, rest = chain[:count], chain[count:]
     if not any(stage.has(block) for stage in inside for block in blocks(model.vit)):
@@ -160,21 +160,20 @@ def frozen_prefix(model: TunedViT, images: Tensor, memo: Memo | None = None) -> 
     prefix = Prefix(model, inside, rest, readers, images, memo)
 
     def agrees() -> bool:
-        expected, found = model(images), prefix.suffix(prefix.example)
-        return bool((found - expected).abs().max() <= 1e-3 * expected.abs().max())
+        expected, logits = model(images), prefix.suffix(prefix.example)
+        return bool((logits - expected).abs().max() <= 1e-3 * expected.abs().max())
 
     return prefix if memo.fact(("agrees up to", prefix.name), agrees) else None
 
 
 def _acting(model: TunedViT) -> set[str]:
     """Names of the network's modules and parameters because of which an activation may change between epochs."""
-    found = {name for name, param in model.vit.named_parameters() if param.requires_grad}
-    found |= {site for _, site, verb, tap in wires(model.methods) if not _only_reads(model, verb, tap)}
+    names = {name for name, param in model.vit.named_parameters() if param.requires_grad}
+    names |= {site for _, site, verb, tap in wires(model.methods) if not _only_reads(model, verb, tap)}
     if any(method.vit_in_train_mode for method in model.methods.values()):
-        found |= {name for name, module in model.vit.named_modules() if _random(module)}
-    asked = {id(module) for module in model.drop_paths if _random(module)}
-    found |= {name for name, module in model.vit.named_modules() if id(module) in asked}
-    return found
+        names |= {name for name, module in model.vit.named_modules() if _random(module)}
+    dropping = {id(module) for module in model.drop_paths if _random(module)}
+    return names | {name for name, module in model.vit.named_modules() if id(module) in dropping}
 
 
 def _reading(model: TunedViT) -> list[tuple[str, Reader]]:

@@ -64,8 +64,8 @@ def rising(vit: nn.Module, highest: float) -> dict[str, float]:
     """A rate for every branch, rising over the blocks from 0 to ``highest``; branches whose rate is 0 are left out."""
     last = max(1, len(blocks(vit)) - 1)
     rates = {name: highest * i / last for i, name in enumerate(blocks(vit))}
-    found = {site: rates[site.rsplit(".", 1)[0]] for site in branches(vit, BRANCHES)}
-    return {site: rate for site, rate in found.items() if rate}
+    sites = {site: rates[site.rsplit(".", 1)[0]] for site in branches(vit, BRANCHES)}
+    return {site: rate for site, rate in sites.items() if rate}
 
 
 def last_linear(branch: nn.Module) -> nn.Linear:
@@ -75,11 +75,11 @@ def last_linear(branch: nn.Module) -> nn.Linear:
         DoesNotFit: it ends with a convolution, as in small ConvNeXts, whose channels do not come last.
     """
     last = branch.proj if hasattr(branch, "proj") else branch.fc2
-    return require_linear(last, f"what a {type(branch).__name__} ends with here")
+    return require_linear(last, f"the last map of a {type(branch).__name__}")
 
 
 def require_linear(op: nn.Module, where: str) -> nn.Linear:
-    """``op``; raises DoesNotFit if it is no linear map."""
+    """``op``; raises DoesNotFit unless it is a linear map."""
     if not isinstance(op, nn.Linear):
         raise DoesNotFit(f"{where} is a {type(op).__name__}, not a linear map")
     return op
@@ -107,14 +107,14 @@ def put_beside(method: Method, vit: nn.Module, site: str, tap: nn.Module, reads:
 def norm_parameters(vit: nn.Module) -> set[str]:
     """Names of every norm's parameters: before, in and after the blocks, those of queries and keys included.
 
-    ConvNeXt V2's global response normalisation is none of them: it weighs channels by their size over the whole image.
+    ConvNeXt V2's global response normalisation does not count: it weighs channels by their size over the whole image.
     """
     norms = [(name, module) for name, module in vit.named_modules() if isinstance(module, NORMS)]
     return {f"{name}.{param}" for name, norm in norms for param, _ in norm.named_parameters(recurse=False)}
 
 
 def inputs(text: str, sites: list[str]) -> dict[str, str]:
-    """What a key INPUT says that each of ``sites`` reads: "norm" or "residual"."""
+    """What each of ``sites`` reads according to a key INPUT: "norm" or "residual"."""
     names = text.split(",")
     return dict(zip(sites, names * len(sites) if len(names) == 1 else names, strict=True))
 

@@ -8,17 +8,17 @@ CHANNELS_FIRST = (nn.Conv2d, LayerNorm2d, RmsNorm2d, SimpleNorm2d)
 
 
 class Reader(nn.Module):
-    """A tap that passes on what comes to it, and makes an ``answer`` of it that waits for the method's ``features``.
+    """A tap that passes its input on, and makes an ``answer`` of it that waits for the method's ``features``.
 
-    What passes it is therefore what passes in a frozen ViT, the same in every epoch, and so is what it reads there:
-    prefix.py computes ``read`` once for every image. A subclass says both.
+    The tokens are therefore those of the frozen ViT, the same in every epoch, and so is what it reads of them:
+    prefix.py computes ``read`` once for every image. A subclass defines both.
     """
 
     reads_only = True
 
     def __init__(self):
         super().__init__()
-        self.log: list[tuple[Reader, Tensor]] | None = None  # what is read goes there, if it is, and is not answered
+        self.log: list[tuple[Reader, Tensor]] | None = None  # if set, what is read goes there and is not answered
 
     def forward(self, x: Tensor) -> Tensor:
         read = self.read(x)
@@ -29,7 +29,7 @@ class Reader(nn.Module):
         return x
 
     def read(self, x: Tensor) -> Tensor:
-        """All that ``answer`` needs of what passes: (B, ...)."""
+        """All that ``answer`` needs of the input: (B, ...)."""
         raise NotImplementedError
 
     def answer(self, read: Tensor) -> None:
@@ -55,11 +55,11 @@ class Keep(nn.Module):
         return x
 
     def __getstate__(self):
-        return {**self.__dict__, "kept": None}  # a copy or a file of the model has no use for it
+        return {**self.__dict__, "kept": None}  # copies and files of the model do not need it
 
 
 class FromKept(nn.Module):
-    """``tap`` of what ``keep`` kept, whatever comes in here."""
+    """``tap`` of what ``keep`` kept; its own input is ignored."""
 
     def __init__(self, keep: Keep, tap: nn.Module):
         super().__init__()
@@ -85,7 +85,7 @@ class ScaleShift(nn.Module):
 
 
 def scale_shift_of(op: nn.Module, dim: int) -> ScaleShift:
-    """A ScaleShift for what an operation gives; ``dim`` where it does not know its own channels."""
+    """A ScaleShift for the output of an operation; of ``dim`` channels where the operation does not know its own."""
     channels = getattr(op, "out_channels", None) or getattr(op, "out_features", None)
     channels = channels or getattr(op, "normalized_shape", (dim,))[0]
     return ScaleShift(channels, isinstance(op, CHANNELS_FIRST))

@@ -101,7 +101,7 @@ class TunedViT(nn.Module):
 
     Args:
         vit: a timm VisionTransformer with its pre-trained weights; it becomes part of this model.
-        methods: ``parse``'s answer.
+        methods: as ``parse`` returns them.
         cfg: the node ``MODEL``, with each method's keys.
         num_classes: 0 for no head: the features come out.
         head: what a zero-shot head starts from, see zero_shot.py.
@@ -136,7 +136,7 @@ class TunedViT(nn.Module):
         self.sites = connect(vit, self.methods)
         for name, param in vit.named_parameters():
             param.requires_grad = any(m.trains(name, param) for m in self.methods.values())
-        dim = vit.head_hidden_size  # of what the head sees: behind a ConvNeXt's hidden layer, where it has one
+        dim = vit.head_hidden_size  # of what the head sees: after a ConvNeXt's hidden layer, where it has one
         for method in self.methods.values():
             dim = method.num_features(dim)
         self.num_classes = num_classes
@@ -163,8 +163,8 @@ class TunedViT(nn.Module):
         return pooled
 
     def train(self, mode: bool = True) -> "TunedViT":
-        """As always, but a frozen ViT stays in eval mode: its dropout and drop-path act only if a method says so, or
-        drop-path was asked for."""
+        """As always, but a frozen ViT stays in eval mode: its dropout and drop-path act only where a method, or
+        SOLVER.DROP_PATH, wants them."""
         self.training = mode
         self.methods.train(mode)
         self.head.train(mode)
@@ -181,26 +181,26 @@ class TunedViT(nn.Module):
         return {k: v for k, v in self.state_dict().items() if k in trained or not k.startswith("vit.")}
 
     def load_tuned_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Put back what ``tuned_state_dict`` gave.
+        """Load what ``tuned_state_dict`` returned.
 
         Raises:
             ValueError: keys, shapes or kinds of numbers that do not fit this model.
         """
         own = self.tuned_state_dict()
         if wrong := misfits(own, state, values=False):
-            raise ValueError(f"what was learned does not fit this model: {wrong}")
+            raise ValueError(f"the saved values do not fit this model: {wrong}")
         self.load_state_dict(state, strict=False)
 
     def decays(self, name: str, param: nn.Parameter) -> bool | None:
-        """What the methods that train the parameter ``name`` say of its weight decay; None: nothing."""
+        """Whether the methods that train the parameter ``name`` want it to decay; None: they leave it to the config."""
         part, _, rest = name.partition(".")
         if part == "methods":
             method, _, own = rest.partition(".")
             return self.methods[method].decays(own, param)
         if part != "vit":
             return None
-        said = [method.decays(rest, param) for method in self.methods.values() if method.trains(rest, param)]
-        return next((answer for answer in said if answer is not None), None)
+        wishes = [method.decays(rest, param) for method in self.methods.values() if method.trains(rest, param)]
+        return next((wish for wish in wishes if wish is not None), None)
 
     def num_trained(self) -> dict[str, int]:
         """Trained parameters by part: one entry per method, ``vit`` (its own weights) and ``head``."""
@@ -210,7 +210,7 @@ class TunedViT(nn.Module):
 
 @contextmanager
 def _fitting(name: str, vit: nn.Module) -> Iterator[None]:
-    """A DoesNotFit inside becomes a ValueError that says which method, which network and what to do."""
+    """A DoesNotFit inside becomes a ValueError that names the method and the network, and what to do."""
     try:
         yield
     except DoesNotFit as error:
@@ -246,7 +246,7 @@ def _require_tokens(methods: Iterable[str], vit: nn.Module, tokens: Tokens | Non
 
 
 def backbone_arguments(cfg: CfgNode) -> tuple:
-    """What a config says to ``build_backbone``."""
+    """The arguments of ``build_backbone`` in a config."""
     return cfg.DATA.FEATURE, cfg.MODEL.MODEL_ROOT, image_size(cfg), cfg.MODEL.WEIGHT_PATH, cfg.MODEL.POS_EMBED_RESIZE
 
 
@@ -260,7 +260,7 @@ def build_model(
 
     Args:
         backbone: makes a backbone that is this model's own.
-        head: what a zero-shot head starts from: ``zero_shot_head``'s answer.
+        head: what a zero-shot head starts from: as ``zero_shot_head`` returns it.
 
     Raises:
         FileNotFoundError: the backbone's weights are missing; the message says where to get them.

@@ -1,10 +1,10 @@
 """WiSE: ensembles in weight space, between the pre-trained and the tuned model (Wortsman et al., 2022,
 arXiv:2109.01903), for every method (as the unifying study, Mai et al., 2025, arXiv:2409.16434).
 
-What a tap adds is scaled: W + alpha dW for a low-rank update, alpha times an adapter's answer, a scale and shift that
-are alpha of the way from doing nothing. Weights of the ViT that train, and the head's, are interpolated. Prompts have
-no such half-way: of models whose methods change the number of tokens, the features with and without all methods are
-interpolated, for which the ViT runs twice. Of features that a method adds (VQT) the head sees alpha times their values.
+What a tap adds is scaled: W + alpha dW for a low-rank update, alpha times an adapter's output, a scale and shift that
+are alpha of the way from the identity. Weights of the ViT that train, and the head's, are interpolated. Prompts have
+no half-way point: where methods change the number of tokens, the features with and without all methods are
+interpolated, and the ViT runs twice. Features that a method adds (VQT) reach the head multiplied by alpha.
 """
 
 from collections.abc import Iterator

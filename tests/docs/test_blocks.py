@@ -4,6 +4,7 @@ import re
 import shlex
 import sys
 import tomllib
+from itertools import chain
 
 import pytest
 import yaml
@@ -18,6 +19,7 @@ from src.tools.prepare import tasks as preparing
 from src.tools.tune.plan import Plan
 from src.tools.tune.spec import load_sweep
 
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 COMMANDS = list(dict.fromkeys(command for block in blocks("bash") for command in block.commands))
 
 
@@ -109,9 +111,16 @@ def test_completion_commands_print_what_a_shell_evaluates(command, capsys):
 
 @pytest.mark.parametrize("command", KINDS["pip install"])
 def test_pip_installs_extras_that_exist(command):
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"].get("optional-dependencies", {})
-    for extra in re.findall(r"\.\[(.*?)\]", command):
-        assert not extras or set(extra.split(",")) <= set(extras)
+    for extras in re.findall(r"\.\[(.*?)\]", command):
+        assert set(extras.split(",")) <= PROJECT["optional-dependencies"].keys()
+
+
+def test_the_page_of_dependencies_has_every_one_and_no_other():
+    every = chain(PROJECT["dependencies"], *PROJECT["optional-dependencies"].values())
+    names = {re.match(r"[\w-]+", text)[0] for text in every} - {"vitune"}
+    rows = re.findall(r"^\| (?:`.*` \| )?([^|`]+) \|", (ROOT / "docs/pages/dependencies.md").read_text(), flags=re.M)
+    on_page = {re.match(r"[\w-]+", name)[0] for row in rows for name in row.split(", ")}
+    assert on_page - {"package", "extra"} == names
 
 
 @pytest.mark.parametrize("command", KINDS["bash tests/run.sh"] + KINDS["bash env_setup.sh"] + KINDS["mkdocs build"])
@@ -133,3 +142,9 @@ def test_the_readme_is_short_and_has_its_two_commands():
     text = (ROOT / "README.md").read_text()
     assert len(text.splitlines()) < 150
     assert {"bash run.sh digits", "bash tests/run.sh"} <= {c for b in blocks("bash", "README.md") for c in b.commands}
+
+
+def test_commands_in_sentences_exist():
+    spans = [span for path in PAGES for span in re.findall(r"`vitune ([a-z]+)[^`]*`", path.read_text())]
+    assert spans
+    assert set(spans) <= {*cli.COMMANDS, "completion"}

@@ -126,10 +126,12 @@ def test_what_is_behind_a_frozen_prefix_compiles_into_one_graph(names):
     torch.testing.assert_close(whole(records), prefix.suffix(records), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_run_compiled_by_inductor_comes_out_alike(tmp_path):
     """The real compiler, through the door: it needs a C++ compiler, as on a user's machine. Behind a frozen prefix, or
     it would take minutes."""
-    pairs = [*QUICK, "DATA.TRAIN_SPLIT", "train", "DATA.NO_TEST", "True", "DATA.EVAL_BATCH_SIZE", "64"]
+    pairs = [*QUICK, "DATA.TRAIN_SPLIT", "train", "DATA.NO_TEST", "True", "DATA.EVAL_BATCH_SIZE", "40"]
+    pairs += ["DATA.BATCH_SIZE", "40"]  # each other size would be compiled too
     if not has_vector_code():  # what torch's compiler writes there, g++ refuses
         with pytest.raises(ValueError, match="vector instructions"):
             run(load_cfg("", [*pairs, "MODEL.COMPILE", "True"]), RunFolder(tmp_path / "refused"))
@@ -278,7 +280,7 @@ def test_freqfits_arithmetic_is_counted():
 
 
 def test_the_card_says_what_a_run_cost(tmp_path, caplog):
-    cfg = load_cfg("", [*QUICK, "MODEL.TRANSFER_TYPE", "lora"])
+    cfg = load_cfg("", [*QUICK, "DATA.CROPSIZE", "32", "MODEL.TRANSFER_TYPE", "lora"])
     with caplog.at_level("INFO"):
         run(cfg, RunFolder(tmp_path))
     cost = read_json(tmp_path / "result.json")["cost"]

@@ -5,14 +5,13 @@ import os
 import random
 import resource
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from programs import Program
 from runs import QUICK, SETTINGS, interrupted_at, same_result
 
 import train
@@ -29,14 +28,7 @@ from src.utils.io import WriteError, exclusive, read_json, read_json_lines, wait
 from src.utils.signals import REQUEUE, Interrupted, StopSignals
 
 
-def start(*args, **settings) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "train.py", *map(str, args)], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        **settings,
-    )  # fmt: skip
-
-
-def wait_for(process: subprocess.Popen, path: Path, rows: int = 1) -> None:
+def wait_for(process: Program, path: Path, rows: int = 1) -> None:
     """Until ``rows`` epochs are done."""
     while not (path.is_file() and len(read_json_lines(path)) >= rows):
         assert process.poll() is None, process.communicate()
@@ -90,7 +82,7 @@ def test_steps_are_saved_in_between(whole, tmp_path, monkeypatch):
 
 
 def test_the_exit_status_asks_to_be_started_again(whole, tmp_path):
-    process = start(*SETTINGS, "--run-dir", tmp_path / "run")
+    process = Program("train.py", *SETTINGS, "--run-dir", tmp_path / "run")
     wait_for(process, tmp_path / "run" / "metrics.jsonl")
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
@@ -141,17 +133,18 @@ def test_every_tool_that_trains_can_be_asked_to_stop_at_any_time(tmp_path, monke
     assert "stopped by SIGTERM; the same command goes on from there" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments(whole, tmp_path):
     """kill -9, again and again: every file that is there can be read, and the end is the same."""
     folder, kills = RunFolder(tmp_path / "run"), 0
     draw = random.Random(0)
     while kills < 2:
         resume = ["--resume"] if folder.config.is_file() and folder.config.stat().st_size else []
-        process = start(*SETTINGS, "--run-dir", folder.path, *resume)
+        process = Program("train.py", *SETTINGS, "--run-dir", folder.path, *resume)
         before = len(read_json_lines(folder.metrics)) if folder.metrics.is_file() else 0
         if kills % 2:
             wait_for(process, folder.metrics, min(before + 1, 3))
-        time.sleep(draw.random() * (0.5 if kills % 2 else 6))
+        time.sleep(draw.random() * (0.5 if kills % 2 else 1.5))
         process.kill()
         process.communicate()
         kills += 1
@@ -160,7 +153,7 @@ def test_killed_at_random_moments(whole, tmp_path):
             assert rows >= len(read_json_lines(folder.metrics)) - 1
         if folder.result.is_file():
             break
-    process = start("--run-dir", folder.path, "--resume") if folder.config.is_file() else start(*SETTINGS)
+    process = Program("train.py", *(["--run-dir", folder.path, "--resume"] if folder.config.is_file() else SETTINGS))
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     same_result(whole, folder.path)

@@ -6,7 +6,6 @@ import json
 import pickle
 import resource
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,6 +22,7 @@ from conftest import make_allocation, make_cfg, make_model, make_vit, randomise
 from fvcore.common.config import CfgNode
 from paths import PARITY
 from PIL import Image
+from programs import run_program
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch.amp import GradScaler
@@ -868,8 +868,7 @@ def fuzz_tuned(folder, seed, times):
 
 
 def test_damage_by_chance_is_one_clear_error_or_a_right_result():
-    code = "import sys; sys.path.insert(0, 'tests'); import test_foreign_files; test_foreign_files.main(1, 30)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=900, check=False)
+    done = run_program("-c", "import test_foreign_files; test_foreign_files.main(1, 30)", timeout=900)
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["bad"] == []

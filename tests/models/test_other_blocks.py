@@ -209,7 +209,7 @@ def test_every_method_is_looked_at_without_files(name):
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("beit_base_patch16_224", "is of timm's beit, and methods work on those of vision_transformer, deit"),
+        ("beit_base_patch16_224", "is from timm's beit; supported are networks from vision_transformer, deit"),
         ("vit_smal_patch16_224", "no network of this name; did you mean vit_small_patch16_224"),
         ("deit_small_distilled_patch16_224", "two heads"),
     ],

@@ -286,7 +286,7 @@ def test_an_allocation_can_be_made_first_for_several_budgets(tmp_path, capsys):
         (["--budgets", "much", *SPT], "must be numbers"),
         (["--budgets", "0", *SPT], "more than 0"),
         ([*SPT, "MODEL.SPT_LORA.BUDGET", "-1"], "BUDGET is -1.0"),
-        ([*SPT, "MODEL.SPT_LORA.MODE", "both"], "known: parallel, sequential"),
+        ([*SPT, "MODEL.SPT_LORA.MODE", "both"], "known: 'parallel', 'sequential'"),
     ],
 )
 def test_mistakes_end_with_one_clear_line(args, says, tmp_path, capsys):

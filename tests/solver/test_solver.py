@@ -716,7 +716,7 @@ def test_the_class_token_of_mae_gets_the_norm_that_has_seen_it():
     ("vit", "pool", "what"),
     [
         (lambda: make_vit(class_token=False, global_pool="avg"), "token", "no class token"),
-        (lambda: make_vit(global_pool="avg"), "token", "trained behind an average"),
+        (lambda: make_vit(global_pool="avg"), "token", "trained on an average"),
         (lambda: make_vit(global_pool="map"), "avg", "'map' pooling"),
         (swin, "token", "MODEL.POOL is for ViTs"),
         (convnext, "token", "MODEL.POOL is for ViTs"),

@@ -63,11 +63,13 @@ def main(capsys):
 def finished(tmp_path_factory):
     """A finished run of peft's, with its result."""
     settings = ["MODEL.TRANSFER_TYPE", "peft", "MODEL.PEFT.TYPE", "LORA", "SOLVER.TOTAL_EPOCH", "1"]
+    settings += ["DATA.CROPSIZE", "32"]
     cfg, folder = quick(tmp_path_factory.mktemp("finished"), *settings)
     run(cfg, folder)
     return folder.path
 
 
+@pytest.mark.slow
 def test_every_format_is_loaded_where_this_project_is_not(finished, tmp_path, main):
     whole = learned(tmp_path, *WHOLE)
     for args in (

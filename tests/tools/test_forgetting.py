@@ -95,7 +95,7 @@ def runs(tmp_path_factory):
     tmp_path, made = tmp_path_factory.mktemp("runs"), {}
     for name, *pairs in (("lora", "SOLVER.BASE_LR", "0.02"), ("vqt",), ("linear", "DATA.NO_TEST", "True")):
         split = ["DATA.TRAIN_SPLIT", "train", "DATA.CACHE_DIR", str(tmp_path / "cache")]
-        cfg, folder = quick(tmp_path, "MODEL.TRANSFER_TYPE", name, *split, *pairs)
+        cfg, folder = quick(tmp_path, "DATA.CROPSIZE", "32", "MODEL.TRANSFER_TYPE", name, *split, *pairs)
         run(cfg, folder)
         made[name] = folder.path
     return made

@@ -3,13 +3,13 @@
 import json
 import os
 import subprocess
-import sys
 
 import pytest
 import timm
 import torch
 from conftest import randomise
 from paths import ROOT
+from programs import run_program
 from runs import QUICK, learned, quick, run_as_printed
 from timm.models.vision_transformer import VisionTransformer
 
@@ -28,6 +28,7 @@ from src.utils.io import read_json
 def finished(tmp_path_factory):
     """A finished run's folder."""
     settings = ["MODEL.TRANSFER_TYPE", "block+rlrr+lora+ssf", "MODEL.BLOCK.SPLIT", "2", "SOLVER.TOTAL_EPOCH", "1"]
+    settings += ["DATA.CROPSIZE", "32"]
     cfg, folder = quick(tmp_path_factory.mktemp("finished"), *settings)
     run(cfg, folder)
     return folder.path
@@ -60,10 +61,10 @@ def test_plain_timm_loads_what_was_merged(finished, tmp_path, main, out, images)
 
 
 def test_it_is_a_command(finished, tmp_path):
-    command = [sys.executable, "-m", "src.tools.merge"]
-    shown = subprocess.run([*command, "--help"], capture_output=True, text=True, check=True).stdout
+    command = ["-m", "src.tools.merge"]
+    shown = run_program(*command, "--help").stdout
     assert "python -m src.tools.merge output/" in shown
-    done = subprocess.run([*command, str(finished), str(tmp_path / "out.pth")], capture_output=True, text=True)
+    done = run_program(*command, finished, tmp_path / "out.pth")
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -203,8 +204,12 @@ def test_timm_builds_every_row_of_the_zoo_from_its_arguments(name):
 def test_backbones_of_every_kind_come_back_from_a_folder(feature, methods, size, tmp_path):
     """Cut to two blocks, with random weights: the published ones are not there."""
     if row := MODEL_ZOO.get(feature):
-        vit = create_vit(row, size)
+        with torch.device("meta"):
+            vit = create_vit(row, size)
         vit.blocks = vit.blocks[:2]
+        vit.to_empty(device="cpu")
+        for name, param in vit.named_parameters():
+            torch.nn.init.normal_(param, float("norm" in name and name.endswith("weight")), 0.02)
     else:
         vit = timm.create_model(feature.removeprefix("timm:"))
     cfg = load_cfg("", [*QUICK, "DATA.FEATURE", feature, "DATA.CROPSIZE", "224", "MODEL.TRANSFER_TYPE", methods])

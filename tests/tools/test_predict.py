@@ -31,7 +31,8 @@ NAMES = [f"number, {i}" for i in range(7)]
 def run(tmp_path_factory):
     """What a run with a filter, prompts and pixels of its own saved, had it learned something random."""
     folder = tmp_path_factory.mktemp("run")
-    cfg = load_cfg("", [*QUICK, "MODEL.TRANSFER_TYPE", "prompt+lora", "FREQFIT", "freqfit", "DEVICE", "cpu"])
+    methods = ["MODEL.TRANSFER_TYPE", "prompt+lora", "FREQFIT", "freqfit"]
+    cfg = load_cfg("", [*QUICK, *methods, "DATA.CROPSIZE", "32", "DEVICE", "cpu"])
     model = build_model(cfg, len(NAMES)).eval()
     randomise(model)
     pixels = Pixels((32, 32), "none", *HALF, resize="crop", decoder="tf", interpolation="bicubic")

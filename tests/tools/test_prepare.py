@@ -3,7 +3,6 @@
 import os
 import signal
 import stat
-import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 import tensorflow_datasets as tfds
 from paths import ROOT
 from PIL import Image
+from programs import run_program
 from random_splits import image, make_split
 
 from src.data.sources.base import DataError, Source, Split, Wanted
@@ -117,8 +117,7 @@ convert.convert_records(Path(sys.argv[1]), Path(sys.argv[2]), "array_record")
 
 def test_a_killed_conversion_leaves_nothing_finished_and_goes_on(tmp_path):
     here, place = make_tfds(tmp_path / "vtab_x" / "1.0.0"), tmp_path / "b" / "1.0.0"
-    command = [sys.executable, "-c", KILLED, str(here), str(place)]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    ended = run_program("-c", KILLED, here, place)
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     assert not place.exists()
     done = sorted((tmp_path / "b" / ".1.0.0.partial").glob("vtab_x-*"))

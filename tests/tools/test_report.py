@@ -541,22 +541,22 @@ def test_the_command_writes_everything_and_csv_has_every_run(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message", "status"),
     [
-        (["{runs}", "--baseline", "lorra"], "no row of the tables"),
-        (["{runs}", "--tasks", "cifar1000"], "did you mean"),
-        (["{runs}", "--ablation", "MODEL.LORA.RNK"], "MODEL.LORA.RANK"),
-        (["{runs}/nowhere"], "is no folder"),
-        (["{empty}"], "there are no runs"),
+        (["{runs}", "--baseline", "lorra"], "not a row of the tables", 2),
+        (["{runs}", "--tasks", "cifar1000"], "did you mean", 2),
+        (["{runs}", "--ablation", "MODEL.LORA.RNK"], "MODEL.LORA.RANK", 2),
+        (["{runs}/nowhere"], "is no folder", 1),
+        (["{empty}"], "there are no runs", 1),
     ],
 )
-def test_bad_options_are_one_line_that_says_what_to_do(tmp_path, capsys, arguments, said):
+def test_bad_options_are_one_line_that_says_what_to_do(tmp_path, capsys, arguments, message, status):
     make_run(tmp_path / "runs", 0.9, **DIGITS)
     (tmp_path / "empty").mkdir()
     places = dict(runs=tmp_path / "runs", empty=tmp_path / "empty")
-    assert command.main([argument.format(**places) for argument in arguments] + ["--to", str(tmp_path / "to")]) == 1
-    error = capsys.readouterr().err
-    assert said in error
+    arguments = [argument.format(**places) for argument in arguments]
+    assert command.main([*arguments, "--to", str(tmp_path / "to")]) == status
+    assert message in capsys.readouterr().err
     assert not (tmp_path / "to").exists()
 
 

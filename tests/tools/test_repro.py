@@ -292,9 +292,9 @@ def test_the_list_is_narrowed_and_a_name_says_what_differs(monkeypatch, capsys):
     assert "pre-trained weights: sup_vitb16_imagenet21k" in said
     assert "configs/study.yaml:" in said  # its base, which says what differs for all of the study's files
     assert "configs/base-finetune.yaml:" not in said
-    assert repro.main(["studdy"]) == 1
+    assert repro.main(["studdy"]) == 2
     assert "the nearest: study" in capsys.readouterr().err
-    assert repro.main(["--list", "--method", "nothing"]) == 1
+    assert repro.main(["--list", "--method", "nothing"]) == 2
     assert "no file repeats such a row" in capsys.readouterr().err
 
 

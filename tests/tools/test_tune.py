@@ -440,6 +440,7 @@ def ray_run() -> int | None:
     return None
 
 
+@pytest.mark.slow
 def test_workers_that_are_killed_lose_nothing(sweep, start, tmp_path):
     """One worker is killed, then the sweep is asked to stop; the same command then ends as if nothing had been."""
     arguments, log = sweep(GRID), tmp_path / "log"
@@ -458,6 +459,7 @@ def test_workers_that_are_killed_lose_nothing(sweep, start, tmp_path):
     same_runs(root, tmp_path / "alone")
 
 
+@pytest.mark.slow
 def test_ray_does_the_runs_and_does_lost_ones_again(sweep, start, tmp_path):
     arguments, log = sweep("\n  TUNE: {SOLVER.BASE_LR: [0.05, 0.001]}\n  SEEDS: [1]\n"), tmp_path / "log"
     arguments[arguments.index("SOLVER.TOTAL_EPOCH") + 1] = "40"

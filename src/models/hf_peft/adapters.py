@@ -15,11 +15,11 @@ logger = logging.getLogger(__name__)
 
 
 def read_adapter(folder: Path) -> tuple[str, dict[str, Any]]:
-    """The tuner and the arguments that adapter_config.json says, as far as they differ from the tuner's defaults.
+    """The tuner in adapter_config.json, and its arguments that differ from the tuner's defaults.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is of a tuner that does not work here, or of arguments that do not.
+        ValueError: it names a tuner, or arguments, that do not work here.
     """
     path = folder / "adapter_config.json"
     if not path.is_file():
@@ -27,7 +27,7 @@ def read_adapter(folder: Path) -> tuple[str, dict[str, Any]]:
         raise FileNotFoundError(f"{path} is missing" + (f"; there is one in {inside}" if inside else ""))
     content = read_json(path)
     if not isinstance(content, dict):
-        raise ValueError(f"{path} is broken: it holds {type(content).__name__}, no settings")
+        raise ValueError(f"{path} is broken: it holds {type(content).__name__} instead of settings")
     kind = find_tuner(str(content.get("peft_type")))
     defaults = {
         field.name: field.default_factory() if field.default is MISSING else field.default
@@ -41,13 +41,13 @@ def read_adapter(folder: Path) -> tuple[str, dict[str, Any]]:
         for name, value in content.items()
         if name in defaults and name not in BOOKKEEPING and value != defaults[name]
     }
-    if found := argument_problems(kind, arguments):
-        raise ValueError(f"{path}: {'; '.join(found)}")
+    if problems := argument_problems(kind, arguments):
+        raise ValueError(f"{path}: {'; '.join(problems)}")
     return kind, arguments
 
 
 def read_weights(folder: Path, modules: list[str]) -> dict[str, Tensor]:
-    """What the adapter learned, by timm's names, whatever its file has before them.
+    """What the adapter learned, by timm's names, without the prefix that its file gives them.
 
     Raises:
         FileNotFoundError: there are no weights.

@@ -1,4 +1,4 @@
-"""The tuners of Hugging Face's peft that work here, and what is wrong with the arguments of one.
+"""Which tuners of Hugging Face's peft work here, and with which arguments.
 
 peft is imported inside functions: it brings transformers along, which takes seconds that no other method should cost.
 """
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 REFUSED = {
     "ADALORA": "the training loop must call it after every step to move its ranks",
     "ADAPTION_PROMPT": "it adapts the attention of Llama-like language models",
-    "POLY": "it wants the number of a task with every image",
+    "POLY": "it needs the number of a task with every image",
     "SHADOW": "it wraps the decoder blocks of a language model",
     "TRAINABLE_TOKENS": "it trains rows of an embedding table, which a vision backbone does not have",
     "XLORA": "it mixes several adapters by the hidden states of a language model",
@@ -64,14 +64,15 @@ def find_tuner(name: str) -> str:
     """
     from peft import PromptLearningConfig
 
-    known = tuners()
-    names = {kind.upper(): kind for kind in known} | {config.__name__.upper(): kind for kind, config in known.items()}
+    configs = tuners()
+    names = {kind.upper(): kind for kind in configs}
+    names |= {config.__name__.upper(): kind for kind, config in configs.items()}
     if name.upper() not in names:
         near = difflib.get_close_matches(name.upper(), names, n=1, cutoff=0.6)
-        usable = ", ".join(kind for kind in known if not _why_not(kind, known[kind], PromptLearningConfig))
-        raise ValueError(f"{name!r} is no tuner of peft{_did_you_mean(near)}; known: {usable}")
+        usable = ", ".join(kind for kind in configs if not _why_not(kind, configs[kind], PromptLearningConfig))
+        raise ValueError(f"peft has no tuner {name!r}{_did_you_mean(near)}; known: {usable}")
     kind = names[name.upper()]
-    if reason := _why_not(kind, known[kind], PromptLearningConfig):
+    if reason := _why_not(kind, configs[kind], PromptLearningConfig):
         raise ValueError(f"{kind} does not work here: {reason}")
     return kind
 
@@ -90,24 +91,26 @@ def argument_problems(kind: str, arguments: dict) -> list[str]:
     """What is wrong with the arguments of a tuner's config, one sentence each."""
     config = tuners()[kind]
     known = {field.name for field in fields(config) if field.init} - BOOKKEEPING
-    found = []
+    problems = []
     for name, value in arguments.items():
         if value and name in REFUSED_ARGUMENTS:
-            found.append(f"{name} does not work here: {REFUSED_ARGUMENTS[name]}")
+            problems.append(f"{name} does not work here: {REFUSED_ARGUMENTS[name]}")
         elif name not in known:
             near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-            found.append(f"{config.__name__} has no {name!r}{_did_you_mean(near)}")
+            problems.append(f"{config.__name__} has no {name!r}{_did_you_mean(near)}")
         elif slow := [pattern for pattern in _patterns(name, value) if _may_hang(pattern)]:
-            found.append(f"{name} {slow[0]!r} repeats what repeats or branches: matching it may take for ever")
+            problems.append(f"{name} {slow[0]!r} has nested repetitions: matching it may take for ever")
         elif name.startswith("init_") and str(value).startswith(REFUSED_STARTS):
-            found.append(f"{name} {value!r} does not work here: it changes the frozen weights or reads data to start")
-    if not found:
+            problems.append(
+                f"{name} {value!r} does not work here: it changes the frozen weights or reads data to start"
+            )
+    if not problems:
         try:
             with quiet():
                 config(**{"target_modules": list(LINEAR), **copy.deepcopy(arguments)})
         except Exception as error:  # peft's checks raise anything
-            found.append(f"{config.__name__}: {error}")
-    return found
+            problems.append(f"{config.__name__}: {error}")
+    return problems
 
 
 def _patterns(name: str, value: Any) -> list[str]:
@@ -121,7 +124,7 @@ def _patterns(name: str, value: Any) -> list[str]:
 def _may_hang(pattern: str) -> bool:
     """Whether matching can take exponential time: something repeats that itself repeats or has alternatives.
 
-    A pattern that is none is peft's to refuse.
+    An invalid pattern is left to peft to refuse.
     """
     try:
         left = [(re._parser.parse(pattern), False)]
@@ -129,11 +132,11 @@ def _may_hang(pattern: str) -> bool:
         return len(pattern) > 1000
     while left:
         parsed, repeated = left.pop()
-        for kind, said in parsed:
-            repeats = kind in REPEATS and said[1] > 1
+        for kind, argument in parsed:
+            repeats = kind in REPEATS and argument[1] > 1
             if repeated and (repeats or kind is re._constants.BRANCH):
                 return True
-            inner = said if isinstance(said, (tuple, list)) else ()
+            inner = argument if isinstance(argument, (tuple, list)) else ()
             parts = [part for part in inner if isinstance(part, re._parser.SubPattern)]
             parts += [
                 part
@@ -148,9 +151,9 @@ def _may_hang(pattern: str) -> bool:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """peft's warnings become lines of the log, each once."""
-    with warnings.catch_warnings(record=True) as heard:
+    """peft's warnings go to the log, each once."""
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
-    for message in dict.fromkeys(" ".join(str(warning.message).split()) for warning in heard):
-        logger.info("peft says: %s", message)
+    for message in dict.fromkeys(" ".join(str(warning.message).split()) for warning in caught):
+        logger.info("peft: %s", message)

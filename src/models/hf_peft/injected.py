@@ -22,7 +22,7 @@ PREFIX = "base_model.model."  # of every name in a peft file that belongs to a m
 
 
 class Injected(Method):
-    """What peft makes of the targets, in their place. A subclass says in ``request`` what it wants of peft."""
+    """Modules that peft makes, in the place of the targets. A subclass defines which tuner in ``request``."""
 
     folds = True
     for_any_backbone = True
@@ -45,9 +45,10 @@ class Injected(Method):
         shell = model.base_model.model
         self.model = (model,)  # in a tuple: the taps own what it learns
         self.replaced = [name for name, leaf in leaves.items() if shell.get_submodule(name) is not leaf]
-        asked = [name for name in leaves if model.base_model._check_target_module_exists(config, name)]
-        if left_out := [name for name in asked if name not in self.replaced]:
-            raise DoesNotFit(f"peft's {kind} leaves {left_out[0]} as it is, a {type(leaves[left_out[0]]).__name__}")
+        targeted = [name for name in leaves if model.base_model._check_target_module_exists(config, name)]
+        if left_out := [name for name in targeted if name not in self.replaced]:
+            name = left_out[0]
+            raise DoesNotFit(f"peft's {kind} does not adapt {name}, a {type(leaves[name]).__name__}")
         self.has_thirds = any(isinstance(leaves[name], Third) for name in self.replaced)
         for site, tap in taps_of(shell, leaves, self.replaced).items():
             self.instead(site, tap)
@@ -90,18 +91,16 @@ class Injected(Method):
             return set(set_peft_model_state_dict(self.model[0], state).missing_keys)
 
     def _require_savable(self, kind: str) -> None:
-        """Try, before anything is learned, whether what will be is all in what is saved.
+        """Check, before training, that all that will be learned is saved.
 
         Raises:
-            ValueError: something is not.
+            ValueError: a trained parameter is not saved.
         """
         missing, names = self._learn(self._learned()), defaultdict(set)
         for name, param in self.model[0].named_parameters(remove_duplicate=False):  # shared ones have several names
             names[param].add(name)
         if lost := [min(names[param]) for param in names if param.requires_grad and names[param] <= missing]:
-            raise ValueError(
-                f"peft's {kind} does not save all that it learns, such as {lost[0]}: it cannot be used here"
-            )
+            raise ValueError(f"peft's {kind} does not save all that it learns, such as {lost[0]}: it is not supported")
 
     def _load_from_state_dict(self, state_dict, prefix, metadata, strict, missing, unexpected, errors):
         given = {name.removeprefix(prefix): tensor for name, tensor in state_dict.items() if name.startswith(prefix)}
@@ -110,7 +109,7 @@ class Injected(Method):
         missing += [f"{prefix}{name}" for name in own.keys() - given.keys()]
         unexpected += [f"{prefix}{name}" for name in given.keys() - own.keys()]
         self._learn({name: given[name] for name in own if name in given})
-        # torch asks the taps next, under the names they have as modules; they are as they should be.
+        # torch loads the taps next, under their names as modules; they hold the right values already.
         state_dict.update({f"{prefix}{name}": tensor for name, tensor in super().state_dict().items()})
 
     def export(self, vit, folder):
@@ -139,24 +138,24 @@ class Injected(Method):
 
 
 def other_names(state: dict[str, Tensor], kind: str) -> dict[str, str]:
-    """For every further name of a tensor in ``state`` the first one.
+    """Tensors in ``state`` that have several names: each further name with the first one.
 
     Raises:
-        ValueError: tensors of which one is a part of another, which no file can hold as what they are.
+        ValueError: one tensor is a part of another, which no file format can express.
     """
-    first, found, owner = {}, {}, {}
+    first, others, owner = {}, {}, {}
     for name, tensor in state.items():
         memory = tensor.untyped_storage().data_ptr()
         place = (memory, tensor.storage_offset(), tensor.shape, tensor.stride())
         if not tensor.numel():
             continue  # it has no memory
         if place in first:
-            found[name] = first[place]
+            others[name] = first[place]
         elif memory in owner:
             raise ValueError(f"peft's {kind} cannot be saved: {name} and {owner[memory]} are parts of one tensor")
         first.setdefault(place, name)
         owner.setdefault(memory, name)
-    return found
+    return others
 
 
 def _in_file(name: str) -> str:

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 class Third(nn.Linear):
-    """The q, k or v part of a fused qkv map: (..., D) -> (..., D). Its weight is cut out anew at every use."""
+    """The q, k or v part of a fused qkv map: (..., D) -> (..., D). Its weight is sliced out at every use."""
 
     def __init__(self, qkv: nn.Linear, third: str):
         nn.Module.__init__(self)  # no weight of its own
@@ -71,20 +71,20 @@ def target_leaves(vit: nn.Module, targets: Iterable[str]) -> dict[str, nn.Module
     """What peft may replace in every block: twins of the named modules, and thirds of ``attn.qkv``, by name.
 
     Raises:
-        DoesNotFit: a block has one of them not, or qkv is no linear map.
+        DoesNotFit: a block lacks one of them, or qkv is not a linear map.
     """
     thirds = [target for target in targets if target in THIRDS]
     whole = [target for target in targets if target not in THIRDS]
-    found = {}
+    leaves = {}
     for site, op in block_sites(vit, ["attn.qkv"] * bool(thirds) + whole).items():
         if thirds and site.endswith("attn.qkv"):
             if not isinstance(op, nn.Linear):
                 raise DoesNotFit(f"{site} is a {type(op).__name__}, not a linear map with thirds q, k and v")
             qkv = twin(op)
-            found |= {f"{site.removesuffix('qkv')}{third}": Third(qkv, third) for third in "qkv"}
+            leaves |= {f"{site.removesuffix('qkv')}{third}": Third(qkv, third) for third in "qkv"}
         else:
-            found[site] = twin(op)
-    return found
+            leaves[site] = twin(op)
+    return leaves
 
 
 def named(vit: nn.Module, targets: Iterable[str]) -> list[str]:
@@ -126,7 +126,7 @@ def inject(kind: str, config: Any, leaves: dict[str, nn.Module]) -> nn.Module:
 
     _use_no_extension(config)
     params = [param for leaf in leaves.values() for param in _shared(leaf)]
-    for param in params:  # TunedViT decides anew what trains
+    for param in params:  # TunedViT decides later what trains
         param.requires_grad = False
     before = [param.sum() for param in params]
     try:
@@ -137,7 +137,7 @@ def inject(kind: str, config: Any, leaves: dict[str, nn.Module]) -> nn.Module:
     if not all(torch.equal(param.sum(), was) for param, was in zip(params, before, strict=True)):
         raise ValueError(f"peft's {kind} changes the frozen weights with these arguments: not supported")
     for layer in list(model.modules()):
-        if "base_layer" in layer._modules:  # found as before, but neither moved nor saved with the layer
+        if "base_layer" in layer._modules:  # still an attribute, but neither moved nor saved with the layer
             vars(layer)["base_layer"] = layer._modules.pop("base_layer")
     return model
 
@@ -149,8 +149,8 @@ def _shared(leaf: nn.Module) -> Iterable[nn.Parameter]:
 def _use_no_extension(config: Any) -> None:
     """BOFT without peft's CUDA extension, on every machine.
 
-    peft would try to compile it, and silently learn one butterfly factor where that fails: what one machine learned
-    would not fit the model of another.
+    peft would try to compile it, and silently use one butterfly factor where that fails: a model trained on one machine
+    would not load on another.
     """
     if config.peft_type != "BOFT":
         return

@@ -5,7 +5,7 @@ houlsby.py and adaptformer.py are the same method with other defaults; their key
 VPT's and FreqFiT's code starts all four tensors at zero. Then both matrices have zero gradient for ever and only the
 last bias learns; here ``down`` starts small and random, so that the adapter trains. The unifying study (Mai et al.,
 2025, arXiv:2409.16434) scales a sequential adapter's branch by LayerScale twice, which with zero adapters is not the
-pre-trained model any more; here it is scaled once, behind the adapter.
+pre-trained model any more; here it is scaled once, after the adapter.
 """
 
 import math
@@ -25,7 +25,7 @@ INITS = ("zero", "lora_kaiming", "lora_xavier", "xavier")
 class Bottleneck(nn.Module):
     """scale * up(act(down(x))), plus x itself if ``residual``: (B, N, D) -> (B, N, D).
 
-    ``init`` says where the matrices start; only "xavier" does not start with an answer of zero.
+    ``init`` says where the matrices start; only "xavier" does not start with an output of zero.
     """
 
     def __init__(self, dim: int, width: int, residual: bool = True, act: str = "gelu", dropout: float = 0.0):
@@ -54,8 +54,8 @@ class Bottleneck(nn.Module):
         return self
 
     def forward(self, x: Tensor) -> Tensor:
-        answer = self.up(self.dropout(self.act(self.down(x)))) * self.scale
-        return x + answer if self.residual else answer
+        y = self.up(self.dropout(self.act(self.down(x)))) * self.scale
+        return x + y if self.residual else y
 
 
 class Bottlenecks(Method):
@@ -83,11 +83,11 @@ class Bottlenecks(Method):
         # Start of (down; up): "zero" (N(0, 0.02^2); 0), "lora_kaiming" (Kaiming uniform, a = sqrt 5; 0), "lora_xavier"
         # (Xavier uniform; 0), "xavier" (both Xavier uniform: does not start at the pre-trained model).
         cfg.INIT = one_of("zero", INITS)
-        # The adapter's answer is multiplied by this.
+        # The adapter's output is multiplied by this.
         cfg.SCALE = number(1.0)
         # Every adapter learns a scale of its own, one number that starts at SCALE.
         cfg.LEARN_SCALE = flag(False)
-        # Dropout behind the activation, in training only.
+        # Dropout after the activation, in training only.
         cfg.DROPOUT = number(0.0, low=0, below=1)
         return cfg
 

@@ -1,7 +1,7 @@
 """AdaptFormer: scaled bottlenecks of width 64 beside every MLP (Chen et al., 2022, arXiv:2205.13535).
 
 The keys are those of adapter.py. The adapter reads the tokens before the MLP's norm. As in the unifying study (Mai et
-al., 2025, arXiv:2409.16434) its answer passes LayerScale (DINOv2) with the MLP's. It shares the MLP's drop-path, where
+al., 2025, arXiv:2409.16434) its output passes LayerScale (DINOv2) with the MLP's. It shares the MLP's drop-path, where
 the study draws a second one and the paper has none; that matters only where the ViT trains (``end2end``).
 """
 
@@ -30,7 +30,7 @@ class AdaptFormer(Bottlenecks):
         cfg.INPUT = "residual"
         # The paper's activation.
         cfg.ACTIVATION = "relu"
-        # The paper's start: the answer is zero.
+        # The paper's start: the output is zero.
         cfg.INIT = "lora_kaiming"
         # As in the paper's code.
         cfg.DROPOUT = 0.1

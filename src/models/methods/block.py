@@ -29,10 +29,10 @@ class BlockExpansion(Method):
     @staticmethod
     def defaults() -> CfgNode:
         cfg = Section()
-        # A new block behind every SPLIT-th block, a copy of it; 0: as NUM_BLOCKS says. The original code with 12 blocks
+        # A new block after every SPLIT-th block, a copy of it; 0: as NUM_BLOCKS says. The original code with 12 blocks
         # uses 11 (one copy, of the last but one block), 6, 4 and 3.
         cfg.SPLIT = whole(0, low=0)
-        # How many new blocks where SPLIT is 0: behind every (depth // NUM_BLOCKS)-th block. 1: behind the last.
+        # How many new blocks where SPLIT is 0: after every (depth // NUM_BLOCKS)-th block. 1: after the last.
         cfg.NUM_BLOCKS = whole(1, low=1)
         return cfg
 
@@ -62,8 +62,8 @@ class BlockExpansion(Method):
         possible = sorted({depth // split for split in range(1, depth + 1)})
         if cfg.NUM_BLOCKS not in possible:
             raise ValueError(
-                f"MODEL.BLOCK.NUM_BLOCKS is {cfg.NUM_BLOCKS}, but a copy behind every so many of {depth} blocks makes "
-                f"{', '.join(map(str, possible))} of them"
+                f"MODEL.BLOCK.NUM_BLOCKS is {cfg.NUM_BLOCKS}, but evenly spaced copies in {depth} blocks can be "
+                f"{', '.join(map(str, possible))}"
             )
         return depth // cfg.NUM_BLOCKS
 

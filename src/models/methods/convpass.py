@@ -18,7 +18,7 @@ class ConvBypass(nn.Module):
     """scale * up(act(conv(act(down(x))))): (B, skip + rows * cols, D) -> the same; act is QuickGELU.
 
     The first ``skip`` tokens have no neighbours, so that they see the convolution's centre and bias only. ``up`` starts
-    at zero: so does the answer.
+    at zero: so does the output.
     """
 
     def __init__(self, dim: int, width: int, skip: int, grid: tuple[int, int], scale: float, dropout: float):
@@ -61,7 +61,7 @@ class Convpass(Method):
         # What it reads: "norm", the normalised tokens that the branch reads, or "residual", the tokens before that
         # norm. One for all SITES, or one for each: "norm,residual".
         cfg.INPUT = text("norm")
-        # The answer is multiplied by this; the paper chooses it per task among 0.01, 0.1, 1, 10, 100.
+        # The output is multiplied by this; the paper chooses it per task among 0.01, 0.1, 1, 10, 100.
         cfg.SCALE = number(1.0)
         # The convolution starts as the "identity", or "xavier" uniform.
         cfg.CONV_INIT = one_of("identity", ["identity", "xavier"])

@@ -1,6 +1,6 @@
 """DiffFit: scale each branch, train biases and norms (Xie et al., 2023, arXiv:2304.06648).
 
-The scale sits where the branch's last linear map ends, so that it folds. That is the same as behind LayerScale
+The scale sits where the branch's last linear map ends, so that it folds. That is the same as after LayerScale
 (DINOv2), where the unifying study (Mai et al., 2025, arXiv:2409.16434) has it: both multiply channel by channel.
 """
 

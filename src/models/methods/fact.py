@@ -137,7 +137,7 @@ class FacT(Method):
                     f"{', '.join(f'{op} ({a} to {b})' for op, (a, b) in shapes.items())}"
                 )
         if wide % dim:
-            raise DoesNotFit(f"blocks.0.mlp: its {wide} channels are no multiple of {dim}")
+            raise DoesNotFit(f"blocks.0.mlp: its {wide} channels are not a multiple of {dim}")
         return wide // dim
 
 

@@ -24,7 +24,7 @@ MATRIX_LIMIT = {"cpu": 400, "cuda": 1024}
 
 
 class Fourier(nn.Module):
-    """rfftn and irfftn ("ortho") over the tokens behind the first ``skip`` as fixed real matrices.
+    """rfftn and irfftn ("ortho") over the tokens after the first ``skip`` as fixed real matrices.
 
     ``shape`` is (rows, cols) for the 2-D transform over patches, (N,) for the 1-D one over a sequence; ``size`` all
     tokens, skip + prod(shape). ``analysis`` (2 K, size) gives the K frequencies' real parts, then their imaginary ones;
@@ -73,7 +73,7 @@ def _padded(matrix: Tensor) -> Tensor:
 
 
 class SpectralFilter(nn.Module):
-    """x + irfft(rfft(x) * filter) * scale + shift, on every token behind the skipped ones, which pass unchanged.
+    """x + irfft(rfft(x) * filter) * scale + shift, on every token after the skipped ones, which pass unchanged.
 
     tokens and result: (B, fourier.size, D). One filter per channel: ``filter`` is (*shape[:-1], shape[-1] // 2 + 1, D,
     2), the last axis real and imaginary part, or without that axis if ``real``, when it weighs both parts alike.

@@ -91,23 +91,23 @@ class Peft(Injected):
 
     @torch.no_grad()
     def _start_from(self, folder: Path, vit: nn.Module) -> None:
-        """Learn what the adapter learned, biases of the ViT included; its head is left out.
+        """Load what the adapter learned, biases of the ViT included; its head is left out.
 
         Raises:
             ValueError: weights are missing, too many or of other shapes.
         """
         given, own = read_weights(folder, self.replaced), self._learned()
         biases = {name: param for name, param in vit.named_parameters() if self.trains(name, param)}
-        known = own | biases
+        wanted = own | biases
         given = {name if name in own else name.replace(".base_layer.", "."): given[name] for name in given}
-        extra = sorted(given.keys() - known.keys())
+        extra = sorted(given.keys() - wanted.keys())
         heads = [name for name in extra if name.removeprefix(PREFIX).startswith(HEADS)]
         wrong = [f"{name} is missing" for name in sorted(own.keys() - given.keys())]
-        wrong += [f"nothing here is called {name}" for name in extra if name not in heads]
+        wrong += [f"{name} is unexpected" for name in extra if name not in heads]
         wrong += [
-            f"{name} is {tuple(given[name].shape)}, not {tuple(known[name].shape)}"
-            for name in sorted(known.keys() & given.keys())
-            if given[name].shape != known[name].shape
+            f"{name} is {tuple(given[name].shape)}, not {tuple(wanted[name].shape)}"
+            for name in sorted(wanted.keys() & given.keys())
+            if given[name].shape != wanted[name].shape
         ]
         if wrong:
             more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
@@ -128,7 +128,7 @@ class OneTuner(Injected):
     """What BOFT, VeRA and FourierFT share: one tuner of peft, with FreqFiT's keys and defaults."""
 
     tuner: str  # peft's name
-    only: str  # what BIAS says for the biases of the targets alone
+    only: str  # BIAS's value for the biases of the targets alone
 
     def arguments(self, cfg: CfgNode) -> dict[str, Any]:
         """The arguments of the tuner's config, but for its targets and biases."""

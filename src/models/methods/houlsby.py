@@ -1,7 +1,7 @@
 """Houlsby adapters: one after every attention and one after every MLP (Houlsby et al., 2019, arXiv:1902.00751).
 
 The keys are those of adapter.py. In the unifying study (Mai et al., 2025, arXiv:2409.16434) they start at random
-(``INIT xavier``); by default here they start with an answer of zero, at the pre-trained model, as in the paper.
+(``INIT xavier``); by default here their output starts at zero, at the pre-trained model, as in the paper.
 """
 
 from fvcore.common.config import CfgNode

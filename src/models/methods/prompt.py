@@ -82,18 +82,18 @@ class Prompt(Method):
         cfg.DROPOUT = number(0.0, low=0, below=1)
         # Channels of the prompts, mapped to the ViT's by one shared linear map; -1: the ViT's own, no map.
         cfg.PROJECT = whole(-1, low=1, also=(-1,), unit="channels")
-        # VPT-Deep: how many blocks behind the first get prompts of their own; 0: all. The last of them pass on through
+        # VPT-Deep: how many blocks after the first get prompts of their own; 0: all. The last of them pass on through
         # the blocks that follow.
         cfg.NUM_DEEP_LAYERS = whole(0, low=0, unit="blocks")
         # VPT-Deep: prompts only in the last NUM_DEEP_LAYERS blocks, none at the input.
         cfg.REVERSE_DEEP = flag(False)
-        # VPT-Deep: the same prompts in every block behind the first.
+        # VPT-Deep: the same prompts in every block after the first.
         cfg.DEEP_SHARED = flag(False)
         # VPT-Deep: take the prompts out before the first block that gets none of its own.
         cfg.FORWARD_DEEP_NOEXPAND = flag(False)
         # What is pooled. "original": the class token, or for average-pooled backbones prompts and patches (with
         # MODEL.POOL avg: patches); for "imgprompt_pool" (prompts and patches), "img_pool" (patches) and "prompt_pool"
-        # the mean, then the final norm. "img_pool" takes the prompts out behind the last block, also before attention
+        # the mean, then the final norm. "img_pool" takes the prompts out after the last block, also before attention
         # pooling; so does the unifying study (Mai et al., 2025), whose VPT-Shallow has them in the first block only
         # (FORWARD_DEEP_NOEXPAND).
         cfg.VIT_POOL_TYPE = one_of("original", POOL_TYPES)
@@ -128,7 +128,7 @@ class Prompt(Method):
                 tap = Insert(tokens.prefix, tokens.rows * tokens.cols, prompts, self.projection, cfg.DROPOUT)
             self.before(f"blocks.{i}", tap)
             tokens.prompts[i] = count
-        stop = own[-1] + 1  # the first block behind those with prompts of their own
+        stop = own[-1] + 1  # the first block after those with prompts of their own
         if cfg.FORWARD_DEEP_NOEXPAND and stop < depth:
             self.before(f"blocks.{stop}", Remove(tokens.prefix, tokens.prefix + count))
         else:
@@ -143,7 +143,7 @@ class Prompt(Method):
             return [0]
         deep = cfg.NUM_DEEP_LAYERS or (depth if cfg.REVERSE_DEEP else depth - 1)
         if deep > (depth if cfg.REVERSE_DEEP else depth - 1):
-            raise ValueError(f"MODEL.PROMPT.NUM_DEEP_LAYERS is {deep}, too many for a ViT of {depth} blocks")
+            raise ValueError(f"MODEL.PROMPT.NUM_DEEP_LAYERS is {deep}, too many for a ViT with {depth} blocks")
         return list(range(depth - deep, depth)) if cfg.REVERSE_DEEP else list(range(1 + deep))
 
     def _pool(self, cfg, vit, tokens):

@@ -51,7 +51,7 @@ class RepAdapter(Method):
         cfg.GROUPS = whole(2, low=1)
         # Branches of every block that get one: "attn", "mlp".
         cfg.SITES = some_of(["attn", "mlp"], BRANCHES, filled=True)
-        # The answer is multiplied by this; the paper chooses it per task among 0.1, 0.5, 1, 5, 10.
+        # The output is multiplied by this; the paper chooses it per task among 0.1, 0.5, 1, 5, 10.
         cfg.SCALE = number(1.0)
         # Dropout in the bottleneck, in training only.
         cfg.DROPOUT = number(0.1, low=0, below=1)
@@ -72,7 +72,7 @@ class RepAdapter(Method):
             firsts = family_of(vit).part(vit.get_submodule(block), FIRST[part])
             begins = f"{block}.{FIRST[part]}"
             if not firsts:
-                raise DoesNotFit(f"there is no {begins}, with which its {part} would begin")
+                raise DoesNotFit(f"it has no {begins}, the first map of its {part}")
             dim = require_linear(next(iter(firsts.values())), begins).in_features
             if dim % cfg.GROUPS:
                 groups = f"MODEL.REPADAPTER.GROUPS is {cfg.GROUPS}"

@@ -5,7 +5,7 @@ W' = W + W * (s_out s_in^T), elementwise, and its bias b' = b + t; norms and the
 shift.
 
 As in the original code this starts near the pre-trained model, not at it: s_out and s_in begin at random, W' about 7 %
-from W at 768 channels. What that code calls drop-path is dropout on each branch, which is what is here. It decays
+from W at 768 channels. What that code calls drop-path is dropout on each branch, as it is here. It decays
 s_out, s_in and the patch projection's scale and shift, and neither t nor those of the norms.
 """
 
@@ -43,8 +43,8 @@ class Rescale(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         (linear,) = self.linear
         weights = linear.weight.chunk(len(self.scale_in))
-        answers = [F.linear(x * scale, w) for scale, w in zip(self.scale_in.unbind(), weights, strict=True)]
-        y = answers[0] if len(answers) == 1 else torch.cat(answers, dim=-1)
+        slices = [F.linear(x * scale, w) for scale, w in zip(self.scale_in.unbind(), weights, strict=True)]
+        y = slices[0] if len(slices) == 1 else torch.cat(slices, dim=-1)
         return y * self.scale_out + self.bias
 
 

@@ -119,7 +119,7 @@ class NormTuning(Method):
 
 
 class PartTuning(Method):
-    """What the methods that train chosen blocks share; ``parts`` says which modules of a block a choice names."""
+    """What the methods that train chosen blocks share; ``parts`` has the modules of a block that each choice names."""
 
     paper = "Mai et al., 2025, arXiv:2409.16434"
     folds = True

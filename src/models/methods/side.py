@@ -73,7 +73,7 @@ class Side(Method):
 
     @classmethod
     def require_parts(cls, cfg, vit, tokens):
-        """It fits every ViT; without the file of AlexNet's weights."""
+        """It fits every ViT; AlexNet's weights are not read."""
 
     def attach(self, cfg, vit, tokens):
         self.before("patch_embed", SideNetwork(vit.num_features, cfg.WEIGHTS))

@@ -8,7 +8,7 @@ As in the original code neither vectors, single entries nor the class token deca
 
 Departures from the original code. Its model-wide initialisation makes the up-projections random; here they start at
 zero, at the pre-trained model. It builds an nnz x nnz matrix for the gradient of a sparse update; here nothing is
-larger than the weight. It drops masked entries of norms without saying so; so does this, and ``dropped`` says how many.
+larger than the weight. It silently drops masked entries of norms; so does this, and ``dropped`` counts them.
 """
 
 import torch
@@ -58,13 +58,13 @@ class ThirdsBeside(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.dropout(x)
-        answers = {third: part(x) for third, part in self.parts.items()}
-        nothing = torch.zeros_like(next(iter(answers.values())))
-        return torch.cat([answers.get(third, nothing) for third in "qkv"], dim=-1)
+        outputs = {third: part(x) for third, part in self.parts.items()}
+        nothing = torch.zeros_like(next(iter(outputs.values())))
+        return torch.cat([outputs.get(third, nothing) for third in "qkv"], dim=-1)
 
 
-class ThirdsBehind(nn.Module):
-    """A residual Delta behind some thirds of a fused qkv map: (..., 3 D) -> (..., 3 D)."""
+class ThirdsAfter(nn.Module):
+    """A residual Delta after some thirds of a fused qkv map: (..., 3 D) -> (..., 3 D)."""
 
     def __init__(self, parts: dict[str, Delta]):
         super().__init__()
@@ -110,7 +110,7 @@ class SPT(Method):
         cfg.BIAS = flag(False)
         # Dropout on what a module reads (attn.proj's: none), in training only.
         cfg.DROPOUT = number(0.1, low=0, below=1)
-        # Probability that a module's answer is left out for an image, in training only.
+        # Probability that a module's output is left out for an image, in training only.
         cfg.DROP_PATH = number(0.1, low=0, below=1)
         # Drop-path of the last block's branches, rising from 0, in training only; SOLVER.DROP_PATH comes before it.
         cfg.VIT_DROP_PATH = number(0.1, low=0, below=1)
@@ -122,7 +122,7 @@ class SPT(Method):
 
     @classmethod
     def rules(cls, cfg: CfgNode, vit: nn.Module) -> Rules:
-        """How this method's keys want a budget spent."""
+        """How a budget is spent according to this method's keys."""
         token = getattr(vit, "cls_token", None)
         return Rules(
             cls.kind, cfg.RANK, cfg.ALPHA, cfg.BETA, cfg.STRUCTURED_VECTOR, cfg.STRUCTURED_ONLY,
@@ -131,7 +131,7 @@ class SPT(Method):
 
     @classmethod
     def require_parts(cls, cfg, vit, tokens):
-        """Without an allocation, which a run makes from its data."""
+        """Checks no allocation: a run makes one from its data."""
         for site, op in block_sites(vit, LINEAR).items():
             require_linear(op, site)
 
@@ -188,11 +188,13 @@ class SPT(Method):
             delta.residual = sequential
             parts[name.split(".")[-2]] = delta
         if thirds and sequential:
-            self.after(site, ThirdsBehind(parts))
+            self.after(site, ThirdsAfter(parts))
         elif thirds:
             self.beside(site, ThirdsBeside(parts, dropout))
         elif parts:
-            (self.after if sequential else self.beside)(site, *parts.values())
+            (part,) = parts.values()
+            put = self.after if sequential else self.beside
+            put(site, part)
 
     def trains(self, name, param):
         return name in self.whole or name == "cls_token"
@@ -206,12 +208,14 @@ class SPT(Method):
 
 
 def _same_allocation(method: SPT, state, prefix, *_):
-    """What was learned fits the allocation it was learned with only."""
+    """Saved values fit only the allocation that they were trained with."""
     for name in ("structured", "masked", "fits"):
         if prefix + name in state and not torch.equal(
             state[prefix + name].to(method.fits.device), getattr(method, name)
         ):
-            raise ValueError(f"what was learned belongs to another allocation than MODEL.SPT_{method.kind.upper()}'s")
+            raise ValueError(
+                f"the saved values belong to another allocation than that of MODEL.SPT_{method.kind.upper()}"
+            )
 
 
 class SPTLoRA(SPT):

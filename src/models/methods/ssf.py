@@ -27,7 +27,7 @@ class SSF(Method):
     @staticmethod
     def defaults() -> CfgNode:
         cfg = Section()
-        # Where the last pair sits in a ViT that averages its tokens: behind the norm that follows the average
+        # Where the last pair sits in a ViT that averages its tokens: after the norm that follows the average
         # ("fc_norm"; it folds), or before the average ("norm"), where the original code has its final norm.
         cfg.POOLED_NORM = one_of("fc_norm", ["fc_norm", "norm"])
         return cfg
@@ -37,7 +37,7 @@ class SSF(Method):
         operations, inside = family.operations_of(vit), tuple(f"{block}." for block in blocks(vit))
         for name, module in vit.named_modules():
             if name.startswith(inside) and isinstance(module, (nn.Linear, nn.Conv2d)) and name not in operations:
-                raise DoesNotFit(f"it scales what every operation gives, and does not know {name}")
+                raise DoesNotFit(f"it scales the output of every operation, and {name} is unknown to it")
         for name in [*operations, family.final_norm(vit, cfg.POOLED_NORM)]:
             self.after(name, scale_shift_of(vit.get_submodule(name), vit.num_features))
 

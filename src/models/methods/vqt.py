@@ -3,7 +3,7 @@
 The queries join a block's tokens on the query side of attention only, so that the ViT's own features stay as they are.
 Their answers, what the rest of the block makes of them, join what the head sees.
 
-The unifying study's code (Mai et al., 2025, arXiv:2409.16434) throws the answers away and hands on the first tokens
+The unifying study's code (Mai et al., 2025, arXiv:2409.16434) discards the answers and returns the first tokens
 instead, so that its queries have zero gradient, and normalises over the tokens; ours follows the paper.
 """
 
@@ -93,7 +93,7 @@ class VQT(Method):
             if type(block) is not Block or type(attn) is not Attention or getattr(attn, "gate", None) is not None:
                 gated = " with a gate" if getattr(attn, "gate", None) is not None else ""
                 raise DoesNotFit(
-                    f"it computes attention itself, and knows timm's Attention in a Block; blocks.{i} is a "
+                    f"it computes attention itself, for timm's Attention in a Block only; blocks.{i} is a "
                     f"{type(block).__name__}" + (f" with {type(attn).__name__}{gated}" if attn is not None else "")
                 )
             keep = Keep()

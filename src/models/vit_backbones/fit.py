@@ -1,4 +1,4 @@
-"""Whether a file's tensors are those of a network: all of them, of the same shapes, and numbers."""
+"""Whether a file's tensors fit a network: all of them present, of the same shapes, and finite."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -25,23 +25,26 @@ def misfits(own: Mapping[str, Tensor], state: Mapping[str, Tensor], values: bool
         values: whether NaN and infinity are faults.
     """
     both = own.keys() & state.keys()
-    shapes = {name: f"{tuple(state[name].shape)}, not {tuple(own[name].shape)}" for name in both}
-    shapes = {name: said for name, said in shapes.items() if own[name].shape != state[name].shape}
+    shapes = {
+        name: f"{tuple(state[name].shape)}, not {tuple(own[name].shape)}"
+        for name in both
+        if own[name].shape != state[name].shape
+    }
     fits = both - shapes.keys()
     kinds = {name for name in fits if own[name].is_floating_point() and not state[name].is_floating_point()}
     numbers = {name for name in fits - kinds if values and state[name].is_floating_point()}
     faults = {
         "missing": [f"missing {name}" for name in own.keys() - state.keys()],
         "unexpected": [f"unexpected {name}" for name in state.keys() - own.keys()],
-        "of another shape": [f"{name} is {said}" for name, said in shapes.items()],
+        "of another shape": [f"{name} is {shape}" for name, shape in shapes.items()],
         "not of floating point": [f"{name} is {state[name].dtype}" for name in kinds],
         "with NaN or infinity": [f"{name} holds NaN or infinity" for name in numbers if not _finite(state[name])],
     }
     if not any(faults.values()):
         return ""
     counts = ", ".join(f"{len(names)} {kind}" for kind, names in faults.items() if names or kind in list(faults)[:3])
-    said = "; ".join("; ".join(_some(sorted(names))) for names in faults.values() if names)
-    return f"{counts} of {len(own)} tensors: {said}"
+    details = "; ".join("; ".join(_some(sorted(names))) for names in faults.values() if names)
+    return f"{counts} of {len(own)} tensors: {details}"
 
 
 def _finite(tensor: Tensor) -> bool:
@@ -83,7 +86,7 @@ def without_prefix(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor
 
 
 def require_fit(network: nn.Module, state: Mapping[str, Tensor], path: Path, called: str) -> None:
-    """Raises ValueError unless ``state`` is all that ``network`` needs, and no more.
+    """Raises ValueError unless ``state`` holds exactly what ``network`` needs.
 
     Args:
         called: the network's name, for the message.
@@ -94,5 +97,5 @@ def require_fit(network: nn.Module, state: Mapping[str, Tensor], path: Path, cal
     hint = ""
     for prefix in prefixes(own, state):
         if not misfits(own, without_prefix(state, prefix)):
-            hint = f". What it has as {prefix}* would fit: save that alone, without {prefix!r}"
+            hint = f". What it has as {prefix}* would fit: save those alone, without {prefix!r}"
     raise ValueError(f"{path} does not fit {called}: {wrong}{hint}")

@@ -1,8 +1,8 @@
-"""Tensors out of weights files from anywhere: no code of a file runs, and its size bounds the memory that it takes.
+"""Tensors from weights files of any origin: no code in a file runs, and its size bounds the memory that reading takes.
 
-Read are what torch.save writes (also before torch 1.6), safetensors, NumPy's .npz and TorchScript archives, each known
-by its content. torch has no safe mode for TorchScript (github.com/pytorch/pytorch/pull/143403), so that of an archive
-only the pickled tensors are read, by an unpickler that can build tensors, lists and attributes, and nothing else.
+Supported are files of torch.save (also before torch 1.6), safetensors, NumPy's .npz and TorchScript archives, told
+apart by their content. torch has no safe mode for TorchScript (github.com/pytorch/pytorch/pull/143403), so only the
+pickled tensors of an archive are read, by an unpickler that can build tensors, lists and attributes, nothing else.
 """
 
 import argparse
@@ -44,12 +44,12 @@ REFUSED = re.compile(r"(?:Unsupported global: GLOBAL|Unsupported class|instantia
 
 
 class NotOnlyTensors(ValueError):
-    """The file holds Python objects beside tensors, or tensors that are no plain arrays in it."""
+    """The file holds Python objects beside tensors, or tensors that are not plain arrays."""
 
 
 @contextmanager
 def reading(path: Path, reader: str) -> Iterator[None]:
-    """Inside, ``path`` is read: what goes wrong becomes a ValueError that says what to do.
+    """Errors while ``path`` is read inside become a ValueError that says what to do.
 
     Args:
         reader: the format that it should have, for the message.
@@ -61,12 +61,12 @@ def reading(path: Path, reader: str) -> Iterator[None]:
     except UNREADABLE as error:
         raise ValueError(
             f"{path} ({path.stat().st_size:,} bytes) is broken, incomplete or of another kind: {reader} cannot read it "
-            f"({type(error).__name__}: {one_line(error)}). Fetch it again, from where pretrained/README.md says"
+            f"({type(error).__name__}: {one_line(error)}). Download it again (see pretrained/README.md)"
         ) from error
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, in one short line."""
+    """An error's message, in one short line."""
     text = " ".join(str(error).split())
     return text if len(text) <= 200 else f"{text[:200]}..."
 
@@ -109,7 +109,7 @@ def tensors_of(content: Mapping) -> StateDict:
     for name, tensor in state.items():
         if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
             kind = "quantised" if tensor.is_quantized else f"on {tensor.device.type}, {tensor.layout}"
-            raise NotOnlyTensors(f"{name} is no plain array ({kind}): save the weights as ordinary tensors")
+            raise NotOnlyTensors(f"{name} is not a plain array ({kind}): save the weights as ordinary tensors")
         if tensor.nbytes > tensor.untyped_storage().nbytes():
             raise NotOnlyTensors(
                 f"{name} {tuple(tensor.shape)} has more values than the file: save a contiguous() copy of it"
@@ -122,15 +122,15 @@ def _torch_load(path: Path, **how: Any) -> dict[str, Any]:
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings(action="ignore"):
             content = torch.load(path, map_location="cpu", weights_only=True, **how)
     except pickle.UnpicklingError as error:
-        if not (found := REFUSED.search(str(error))):  # torch's advice is to run the file's code
+        if not (refused := REFUSED.search(str(error))):  # torch's advice is to run the file's code
             raise pickle.UnpicklingError(str(error).rpartition("WeightsUnpickler error:")[2]) from error
         raise NotOnlyTensors(
-            f"it holds Python objects beside tensors ({found[1]}), and reading those would run code of the file. "
-            "Fetching it again does not help: where you trust it, save its tensors alone, "
+            f"it holds Python objects beside tensors ({refused[1]}), and reading those would run the file's code. "
+            "Downloading it again does not help: if you trust it, save its tensors alone, "
             "torch.save(model.state_dict(), file)"
         ) from error
     if not isinstance(content, Mapping):
-        raise ValueError(f"it holds a {type(content).__name__}, no state dict")
+        raise ValueError(f"it holds a {type(content).__name__}, not a state dict")
     return dict(content)
 
 
@@ -146,14 +146,14 @@ def _read_zip(path: Path) -> dict[str, Any]:
         if "constants.pkl" in names:
             return _read_script(archive)
         if any(record.compress_type != zipfile.ZIP_STORED for record in archive.infolist()):
-            raise ValueError("its parts are compressed, as torch never writes them")
+            raise ValueError("its parts are compressed, which torch never does")
     return _torch_load(path, mmap=True)
 
 
 def require_whole(path: Path) -> None:
-    """Raises ValueError for a zip file, such as torch's, with bytes that are not those that were written.
+    """Raises ValueError for a damaged zip file, such as torch's, whose checksums do not match.
 
-    torch does not look. Files of ``torch.serialization.set_crc32_options(False)`` have no right checksum at all, and
+    torch does not check. Files of ``torch.serialization.set_crc32_options(False)`` have no valid checksum at all, and
     pass.
     """
     wrong, right = [], 0
@@ -175,7 +175,7 @@ def require_whole(path: Path) -> None:
 
 
 def _read_npz(path: Path, archive: zipfile.ZipFile) -> StateDict:
-    """All arrays, which must be of floating point; their sizes are looked at before their values."""
+    """All arrays, which must be of floating point; their sizes are checked before their values are read."""
     total = 0
     for record in archive.infolist():
         with archive.open(record) as opened:
@@ -186,7 +186,7 @@ def _read_npz(path: Path, archive: zipfile.ZipFile) -> StateDict:
             raise ValueError(f"{record.filename} is of {dtype}, not of floating point")
         total += dtype.itemsize * int(np.prod(shape, dtype=object))
     if total > EXPANDS * path.stat().st_size + (1 << 20):
-        raise ValueError(f"it says it holds {total:,} bytes, and has {path.stat().st_size:,}")
+        raise ValueError(f"it claims to hold {total:,} bytes, but has {path.stat().st_size:,}")
     with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
         return {name: torch.from_numpy(file[name]) for name in file.files}
 
@@ -201,7 +201,7 @@ class _Scripted:
         self.attributes: Any = {}
 
 
-class _Reader(pickle._Unpickler):  # the one in Python: that in C fills memory by a number in the file
+class _Reader(pickle._Unpickler):  # the Python one: the C one allocates whatever size the file names
     """Brings back modules as ``_Scripted``, tensors and plain values."""
 
     dispatch: ClassVar = dict(pickle._Unpickler.dispatch)
@@ -213,7 +213,7 @@ class _Reader(pickle._Unpickler):  # the one in Python: that in C fills memory b
     def find_class(self, module: str, name: str) -> Callable:
         if module == "__torch__" or module.startswith("__torch__."):
             return _Scripted
-        known = {
+        allowed = {
             ("torch._utils", "_rebuild_tensor_v2"): _tensor,
             ("collections", "OrderedDict"): OrderedDict,
             **{("torch.jit._pickle", f"build_{kind}list"): list for kind in ("int", "double", "bool", "tensor")},
@@ -221,8 +221,8 @@ class _Reader(pickle._Unpickler):  # the one in Python: that in C fills memory b
         }
         if module == "torch" and name.endswith("Storage"):
             return name  # of persistent ids, never called
-        if (module, name) in known:
-            return known[module, name]
+        if (module, name) in allowed:
+            return allowed[module, name]
         raise NotOnlyTensors(f"it holds objects beside modules and tensors ({module}.{name}), which are not read")
 
     def persistent_load(self, pid: Any) -> Tensor:

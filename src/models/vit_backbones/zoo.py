@@ -50,7 +50,7 @@ class Backbone:
     mean_std: tuple[tuple[float, ...], tuple[float, ...]] = IMAGENET  # of the images it was pre-trained on
     interpolation: str = "bicubic"  # of those images, as timm states it for these weights
     pool: str = "token"
-    resize: str = "bilinear"  # of position embeddings, unless MODEL.POS_EMBED_RESIZE says otherwise
+    resize: str = "bilinear"  # of position embeddings, unless MODEL.POS_EMBED_RESIZE sets it
     dropout: float = 0.0  # VPT's rates; they act in end2end only
     drop_path: float = 0.0
 
@@ -181,10 +181,10 @@ def _timm_problem(name: str) -> str:
         return f"timm {timm.__version__} has no network of this name" + (f"; did you mean {near[0]}?" if near else "")
     module = _timm_module(name)
     if _timm_family(name) is None:
-        known = [module for family in FAMILIES for module in family.timm_modules]
-        return f"it is of timm's {module}, and methods work on those of {', '.join(known)}"
+        modules = [module for family in FAMILIES for module in family.timm_modules]
+        return f"it is from timm's {module}; supported are networks from {', '.join(modules)}"
     if module == "deit" and "distilled" in name:
-        return "it has two heads, for class and distillation token, and there is one here: take the one without"
+        return "it has two heads, for class and distillation token: take the variant without distillation"
     return ""
 
 
@@ -221,7 +221,7 @@ def find_weights(name: str, root: Path, weight_path: str = "") -> Path | None:
     """The backbone's weights file; None where timm's own cache has it or will fetch it.
 
     Raises:
-        FileNotFoundError: it is not there; the message says what to fetch, from where, and where to put it.
+        FileNotFoundError: it is missing; the message says what to download, from where, and where to put it.
     """
     row = find_backbone(name)
     if weight_path:
@@ -270,7 +270,7 @@ def create_vit(row: Backbone, image_size: tuple[int, int]) -> VisionTransformer:
     """A row's architecture with random weights, no head. Also works under ``torch.device("meta")``.
 
     Raises:
-        ValueError: the image size is no multiple of the patch size.
+        ValueError: the image size is not a multiple of the patch size.
     """
     if isinstance(row.arch, str):
         vit = timm.create_model(row.arch, num_classes=0, img_size=image_size, global_pool=row.pool)
@@ -323,7 +323,7 @@ def resize_pos_embed(pos_embed: Tensor, grid: tuple[int, int], prefix: int, how:
     """
     old = round((pos_embed.shape[1] - prefix) ** 0.5)
     if old * old != pos_embed.shape[1] - prefix:
-        raise ValueError(f"{pos_embed.shape[1]} position embeddings are no square grid behind {prefix} prefix tokens")
+        raise ValueError(f"{pos_embed.shape[1]} position embeddings are not a square grid after {prefix} prefix tokens")
     if how == "bicubic":
         return resample_abs_pos_embed(pos_embed, grid, (old, old), num_prefix_tokens=prefix)
     square = pos_embed[0, prefix:].unflatten(0, (old, old)).numpy()  # (g, g, D)
@@ -403,7 +403,7 @@ def _never_saved(name: str) -> set[str]:
 def _in_timms_names(vit: nn.Module, name: str, state: StateDict) -> StateDict:
     """``state`` as timm would load it: other projects' names translated, position embeddings of this image size.
 
-    As it is where timm cannot do that: ``require_fit`` says what is wrong with it.
+    Unchanged where timm cannot do that: ``require_fit`` reports what is wrong.
     """
     patches = vit.get_submodule("patch_embed.proj").weight.shape if hasattr(vit, "patch_embed") else None
     for key, tensor in state.items():
@@ -445,13 +445,13 @@ def timm_arguments(name: str, vit: nn.Module, image_size: tuple[int, int], depth
 
 
 def norm_of_all(name: str) -> bool:
-    """Whether a backbone's final norm, though it is behind an average here, was pre-trained on every token."""
+    """Whether a backbone's final norm, which follows an average here, was pre-trained on every token."""
     row = find_backbone(name)
     return row is not None and row.convert is convert.mae
 
 
 def licence(name: str) -> str:
-    """Of a backbone's weights, as the Hugging Face Hub calls it; "" where nobody says."""
+    """Of a backbone's weights, as the Hugging Face Hub calls it; "" where none is stated."""
     row = find_backbone(name)
     return row.licence if row else timm.get_pretrained_cfg(name[len("timm:") :]).license or ""
 

@@ -1,16 +1,18 @@
-"""Attention maps of chosen images before and after tuning: which patches the pooled token reads, and rollout.
+"""Show what a ViT attends to before and after tuning: attention maps and rollout of chosen images.
 
-    vitune attention output/digits/vit_micro_glyphs/lora/lr0.005_... photos/cat.jpg photos/dogs/
-    vitune attention output/digits/vit_micro_glyphs/lora/lr0.005_... --blocks "1 2 4" --count 3
+    vitune attention RUN_DIR photos/cat.jpg photos/dogs/
+    vitune attention RUN_DIR --blocks "1 2 4" --count 3
 
-Shows what the class token (where it is not pooled: the mean of the patches) reads in each block, averaged over heads,
-and attention rollout (Abnar & Zuidema, 2020, arXiv:2005.00928), as overlays on the image as the model sees it: a
-picture for each image, the pre-trained ViT above, the tuned one below. A value of 1 is an even share: what every patch
-would get if all got alike, and nothing else got anything. Without IMAGES, some of the run's own test images, of
-different classes. KEY VALUE pairs override the run's settings, such as DEVICE cpu.
+For each image, one picture: the pre-trained ViT in the upper row, the tuned one in the lower.
+Each map shows how much the class token attends to every patch in one block, averaged over heads
+(without a pooled class token: the average over patches), as an overlay on the image the model
+sees. The last column is attention rollout (Abnar & Zuidema, 2020, arXiv:2005.00928). A value of 1
+is an even share, 1 / number of patches. Without IMAGES, test images of the run from different
+classes are used. KEY VALUE pairs override the run's settings, such as DEVICE cpu.
 
-Writes a PNG for each image, attention.json and attention.md into RUN_DIR/attention, or --to DIR.
-Exit status: 0 when they were written, 2 for settings with problems, 1 for anything else.
+Writes one PNG per image, attention.json and attention.md to RUN_DIR/attention, or to --to DIR.
+
+Exit status: 0 on success, 2 for a problem with the settings, 1 for any other error.
 """
 
 import argparse

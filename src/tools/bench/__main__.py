@@ -1,10 +1,10 @@
-"""Measure how fast things are here, side by side and in turn: medians over rounds, and ratios.
+"""Measure speed on this machine. Contenders take turns; tables show medians over rounds, and ratios.
 
     vitune bench step --batch 8 --rounds 5
     vitune bench step --help
 
-Files: OUT/<what>.json with every round's figures, OUT/<what>.md (also printed) and OUT/<what>.png. Weights are random:
-nothing is downloaded.
+Writes OUT/<what>.json with the figures of every round, OUT/<what>.md (the table that is printed)
+and OUT/<what>.png. Weights are random, so nothing is downloaded.
 """
 
 import argparse

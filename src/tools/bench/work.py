@@ -3,8 +3,8 @@
 import argparse
 from importlib import import_module
 
-from ...engine.results import environment
-from ...engine.run import choose_device
+from ...engine.device import choose_device
+from ...engine.environment import environment
 from ...utils.io import write_json, write_text
 from .options import BENCHMARKS
 

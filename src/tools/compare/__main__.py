@@ -1,16 +1,19 @@
-"""Do finished runs make the same mistakes? Their answers to one test set, side by side and together.
+"""Find out whether finished runs make the same mistakes on one test set, and what an ensemble gains.
 
     vitune compare output/digits/vit_micro_glyphs/*/*
     vitune compare LORA_42 LORA_44 SSF_42 SSF_44 --on imagenet-v2=data --confident 0.1
     vitune compare RUN_DIR RUN_DIR --shift noise=0.3
 
-Agreement, errors in common and agreement on what each run is most confident of, against what independent answers would
-give; the accuracy of whoever is right; ensembles by mean logits, mean probabilities and vote, with as many seeds of one
-method as control where there are so many; accuracy by class; calibration. The test set is the runs' own, or the one
-that --on or --shift names. KEY VALUE pairs override the runs' settings.
+Tables: agreement, shared errors and agreement on each run's most confident images, next to what
+independent predictions would give; the accuracy of an oracle that picks a correct run; ensembles
+by mean logits, mean probabilities and vote, next to ensembles of as many seeds of one method;
+accuracy by class; calibration. The test set is the runs' own, or the one given by --on or --shift.
+KEY VALUE pairs override the runs' settings.
 
-Writes compare.json, compare.md, agreement.png, calibration.png and predictions.csv into RUN_DIR/compare (of the first
-run), or --to DIR. Exit status: 0 when they were written, 2 for settings with problems, 1 for anything else.
+Writes compare.json, compare.md, agreement.png, calibration.png and predictions.csv to
+RUN_DIR/compare of the first run, or to --to DIR.
+
+Exit status: 0 on success, 2 for a problem with the settings, 1 for any other error.
 """
 
 import argparse

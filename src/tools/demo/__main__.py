@@ -1,8 +1,10 @@
-"""The demo: linear probing, LoRA, and LoRA with FreqFit on real handwritten digits, three seeds each.
+"""Fine-tune on real handwritten digits: linear probing, LoRA, and LoRA with FreqFit, three seeds each.
 
-    vitune demo [KEY VALUE ...]
+    vitune demo
+    vitune demo OUTPUT_DIR /tmp/demo DEVICE cpu
 
-The backbone has seen letters and symbols, never a digit. Prints a table and draws OUTPUT_DIR/digits/demo.png.
+The backbone, which comes with ViTune, was pre-trained on letters and symbols and has never seen a
+digit. Prints a table and writes a plot to OUTPUT_DIR/digits/demo.png.
 """
 
 import argparse

@@ -1,11 +1,13 @@
-"""The demo's questions beyond accuracy, on the digits: forgetting, shifts, weight-space ensembles, agreement, pictures.
+"""Try every tool for finished runs on the digits: forgetting, shifts, WiSE, agreement, pictures.
 
-    vitune studies                    the same as    bash run.sh studies
+    vitune studies
+    vitune studies OUTPUT_DIR /tmp/studies
 
-Tunes the demo's backbone, which knows letters, on the digits in four ways with two seeds each, then asks every tool in
-turn what became of it: is it still good at letters, what if digits are noisy, turned or inverted, what lies between the
-pre-trained and the tuned model, do methods make the same mistakes, what do filters and attention look at. Everything is
-in OUTPUT_DIR/digits/studies, with the command of every tool in its JSON file. Finished runs are not repeated.
+Tunes the demo's backbone, which was pre-trained on letters, on the digits with four methods and
+two seeds. Then it calls one tool after another: does the model still know letters, how does it
+do on noisy, rotated and inverted digits, what lies between the pre-trained and the tuned weights,
+do methods make the same mistakes, what do filters and attention look like. All results go to
+OUTPUT_DIR/digits/studies. Finished runs are not repeated.
 """
 
 import argparse

@@ -1,21 +1,24 @@
-"""Export a finished run, so that others load it without ViTune: in plain timm, onnxruntime, or torch alone.
+"""Export a finished run for use without ViTune: in timm, onnxruntime, torch, or on the Hugging Face Hub.
 
-    vitune export output/digits/vit_micro_glyphs/lora/lr0.005_... --to timm
-    vitune export output/digits/vit_micro_glyphs/lora/lr0.005_... --to onnx --out digits.onnx
+    vitune export RUN_DIR --to timm
+    vitune export RUN_DIR --to onnx --out digits.onnx
 
-timm          a folder that timm.create_model loads: weights and config.json; or, where --out ends in .safetensors, .pth
-              or .pt, timm's state dict. Refused for what does not fold into a ViT (adapters, prompts, FreqFit)
-onnx          an ONNX file; its metadata has class_names, mean, std, size and more
-torch-export  a torch.export program (.pt2); its extra file about.json has the same
-hub-folder    a folder for the Hugging Face Hub, with a model card; after a run of peft also its adapter
+timm          a folder that timm.create_model loads (weights and config.json), or timm's state
+              dict if --out ends in .safetensors, .pth or .pt. Refused for methods that cannot be
+              folded into a ViT (adapters, prompts, FreqFit)
+onnx          an ONNX file, with class_names, mean, std, size and more in its metadata
+torch-export  a torch.export program (.pt2), with the same information in about.json inside
+hub-folder    a folder for the Hugging Face Hub, with a model card; for runs of Hugging Face peft
+              also the adapter
 
-What folds is folded before it is exported; what does not is exported with the network around it. Any batch size works.
-Before anything stays, the file's logits are compared with the run's, ONNX by onnxruntime, to 1e-4 of their size.
+Methods that fold are folded first; others are exported as part of the network. Any batch size
+works. The exported file is loaded again and must give the run's logits to 1e-4 of their size
+(ONNX: in onnxruntime), or it is not kept.
 
-Without --out, results go to RUN_DIR/export/. KEY VALUE pairs override the run's settings, such as MODEL.MODEL_ROOT and
-the folder in which the backbone's weights are now.
+The default for --out is a name in RUN_DIR/export/. KEY VALUE pairs override the run's settings,
+such as MODEL.MODEL_ROOT if the backbone's weights have moved.
 
-Exit status: 0 when it was written, 2 for settings with problems, 1 for anything else.
+Exit status: 0 on success, 2 for a problem with the settings, 1 for any other error.
 """
 
 import argparse

@@ -1,16 +1,18 @@
-"""What FreqFit's filters have learned: what they do to each frequency, how far they reach, what becomes of token maps.
+"""Show what FreqFit's filters have learned: their frequency response, reach, and effect on token maps.
 
-    vitune filters output/digits/vit_micro_glyphs/lora+freqfit/lr0.005_...
-    vitune filters output/digits/vit_micro_glyphs/lora+freqfit/lr0.005_... photos/ --count 100
+    vitune filters RUN_DIR
+    vitune filters RUN_DIR photos/ --count 100
 
-A filter adds to the tokens T times their spectrum, channel by channel. The first picture has, for every filter, means
-over channels of |T|, its magnitude at each frequency (zero in the middle), and of |1 + T|, by which each frequency is
-multiplied; and its answer to an impulse in the middle of the grid, its receptive field. The second has the power of the
-token maps by frequency, and by what each filter multiplies it, over IMAGES: files, folders, patterns, or else some of
-the run's own test images; without those, there is no second picture. KEY VALUE pairs override the run's settings.
+A filter adds T times the spectrum of the tokens to them, channel by channel. The first picture
+shows for every filter, averaged over channels: |T| at each frequency (zero in the middle), the
+gain |1 + T|, and the response to an impulse in the middle of the grid, its receptive field. The
+second shows the power spectrum of the token maps, and its gain through each filter, over IMAGES
+(files, folders, patterns) or, by default, over test images of the run; if those are not available,
+there is no second picture. KEY VALUE pairs override the run's settings.
 
-Writes filters.png, spectra.png, filters.json and filters.md into RUN_DIR/filters, or --to DIR.
-Exit status: 0 when they were written, 2 for settings with problems, 1 for anything else.
+Writes filters.png, spectra.png, filters.json and filters.md to RUN_DIR/filters, or to --to DIR.
+
+Exit status: 0 on success, 2 for a problem with the settings, 1 for any other error.
 """
 
 import argparse

@@ -13,11 +13,11 @@ from ...configs.facts import methods_label
 from ...data.loader import Loader
 from ...data.shifts import ShiftedLoader
 from ...engine.checkpoint import Tuned, hash_of, load_tuned
+from ...engine.device import choose_device
 from ...engine.evaluator import best_classes, require_numbers
 from ...engine.outputs import outputs
 from ...engine.precision import set_backends
 from ...engine.results import RunFolder, may_move
-from ...engine.run import choose_device
 from ...models.pooling import set_pool
 from ...models.vit_backbones.zoo import build_backbone
 from ...models.vit_models import TunedViT
@@ -146,9 +146,10 @@ def labels(runs: Sequence[FinishedRun]) -> list[str]:
 def groups(runs: Sequence[FinishedRun]) -> dict[str, list[FinishedRun]]:
     """Runs that differ in nothing but SEED, together, under a label without it."""
     found: dict[str, list[FinishedRun]] = {}
+    aside = ("SEED", *may_move())
     for run in runs:
         known = flatten(run.cfg)
-        found.setdefault(repr({k: v for k, v in known.items() if k not in ("SEED", *may_move())}), []).append(run)
+        found.setdefault(repr({k: v for k, v in known.items() if k not in aside}), []).append(run)
     names = labels([replace(some[0], label="") for some in found.values()])
     return dict(zip(names, found.values(), strict=True))
 

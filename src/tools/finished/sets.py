@@ -299,16 +299,15 @@ def _mapped(run: FinishedRun, data: Data, number: np.ndarray, present: np.ndarra
         raise DataError(f"no image of {name} is left: every class of it is left out")
     classes = np.unique(number[present])
     classes = classes[classes >= 0]
-    data.splits = {"test": Split(split.read, labels, split.keys, split.stamp)}
-    data.class_names = run.class_names
-    loaded = _loaded(run, data, "test", name)
+    splits = {"test": Split(split.read, labels, split.keys, split.stamp)}
+    loaded = _loaded(run, replace(data, splits=splits, class_names=run.class_names), "test", name)
     masked = None if len(classes) == len(run.class_names) else torch.from_numpy(classes)
     about = loaded.about | {"classes": len(classes), "images_of_other_classes_left_out": left_out}
     return replace(loaded, classes=masked, about=about)
 
 
 def _loaded(run: FinishedRun, data: Data, split: str, name: str) -> TestSet:
-    data.pixels = run.tuned.pixels
+    data = replace(data, pixels=run.tuned.pixels)
     loaders, corrupt = data.loaders(for_evaluation(run.cfg), run.device)
     about = {
         "task": data.task.name,

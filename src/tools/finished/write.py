@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...engine.results import environment
+from ...engine.environment import environment
 from ...utils.io import write_json, write_text
 from ..report.formats import markdown, terminal
 from ..report.tables import Cell, Table

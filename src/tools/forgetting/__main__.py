@@ -1,22 +1,27 @@
-"""What tuned encoders still know of an old data set: k-NN and a linear probe on their features, before and after.
+"""Measure what tuned encoders still know of an old data set, by k-NN and a linear probe on their features.
 
-    vitune forgetting output/digits/vit_micro_glyphs/lora/lr0.005_... --on letters=data/letters
+    vitune forgetting RUN_DIR --on letters=data/letters
     vitune forgetting RUN_DIR RUN_DIR --on imagenet=data DATA.RESIZE crop DATA.NORMALIZE imagenet
 
---on names the old data set: NAME=PATH with any task (--list-tasks of train.py) and its DATA.DATAPATH, or a folder with
-train/<class>/<image> and test/<class>/<image>; digits needs no path. Its training images are the bank of neighbours,
-its test images are counted. Features are the encoder's own, pooled, behind its final norm: neither logits, nor what
-VQT and side-tuning put beside them. They are computed once and kept in DATA.CACHE_DIR.
+--on names the old data set: NAME=PATH with any task (vitune list tasks) and its DATA.DATAPATH, or
+a folder with train/<class>/<image> and test/<class>/<image>; digits needs no path. Its training
+images are the neighbours, its test images are classified. Features are those of the encoder,
+pooled, after its final norm, without the logits and without what VQT and side-tuning add. They
+are computed once and cached in DATA.CACHE_DIR.
 
-k-NN (as in the Block Expansion paper, Bafghi et al., 2024, arXiv:2404.17245) weighs neighbours by exp(cosine / T). The
-linear probe is a logistic regression whose penalty is chosen on a fifth of the old training images. The mean is that of
-the run's own test accuracy and the old k-NN accuracy.
+k-NN follows the Block Expansion paper (Bafghi et al., 2024, arXiv:2404.17245): neighbours are
+weighted by exp(cosine / T). The linear probe is a logistic regression whose penalty is chosen on
+a fifth of the old training images. The mean in the tables is that of the run's own test accuracy
+and the old k-NN accuracy.
 
-Old images get the run's size, mean and standard deviation, and are cropped as their own task does. KEY VALUE pairs
-with DATA. change the old set's images; others override the runs' settings, such as DEVICE or SOLVER.AMP bf16.
+Old images get the run's size, mean and standard deviation; they are cropped as is usual for their
+own task. KEY VALUE pairs that start with DATA. change how old images are prepared; others override
+the runs' settings, such as DEVICE or SOLVER.AMP bf16.
 
-Writes forgetting.json, forgetting.md and forgetting.png into RUN_DIR/forgetting (of the first run), or --to DIR.
-Exit status: 0 when they were written, 2 for settings with problems, 1 for anything else.
+Writes forgetting.json, forgetting.md and forgetting.png to RUN_DIR/forgetting of the first run, or
+to --to DIR.
+
+Exit status: 0 on success, 2 for a problem with the settings, 1 for any other error.
 """
 
 import argparse

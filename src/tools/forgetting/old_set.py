@@ -82,8 +82,8 @@ def open_old(run: FinishedRun, wanted: Wanted, changes: Sequence[str] = ()) -> O
         raise DataError(f"{wanted.name} has no test images: a folder needs train/ and test/ with class folders in them")
     if not COLOURS & set(changes[::2]):
         ours = run.tuned.pixels
-        data.pixels = replace(data.pixels, mean=ours.mean, std=ours.std)
-    data.splits = {"bank": data.splits["train"], "test": data.splits["test"]}
+        data = replace(data, pixels=replace(data.pixels, mean=ours.mean, std=ours.std))
+    data = replace(data, splits={"bank": data.splits["train"], "test": data.splits["test"]})
     loaders, left_out = data.loaders(cfg, run.device)
     about = {
         "name": wanted.name,

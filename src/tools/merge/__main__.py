@@ -1,18 +1,18 @@
-"""Fold what a run learned into its ViT: a plain timm model, which needs nothing of this project.
+"""Fold what a run learned into its ViT. The result is a plain timm model that does not need ViTune.
 
-    vitune merge output/digits/vit_micro_glyphs/lora/lr0.005_... merged/digits
-    vitune merge output/digits/vit_micro_glyphs/lora/lr0.005_... digits.safetensors
+    vitune merge RUN_DIR merged/digits
+    vitune merge RUN_DIR digits.safetensors
 
-OUT ending in .safetensors, .pth or .pt becomes a file: timm's state dict, classifier included. Any other OUT becomes a
-folder that timm loads by itself: its config.json also has the class names and how images are prepared. Where timm's
-transform cannot make the run's pixels (it smooths images that it makes smaller, VPT's pipeline does not), the printed
-lines make them with Pillow and numpy.
+If OUT ends in .safetensors, .pth or .pt, it is a file with timm's state dict, classifier included.
+Any other OUT is a folder that timm loads by itself; its config.json also has the class names and
+how images are prepared. timm's transform always antialiases when it shrinks images, VPT's pipeline
+does not: where the two differ, the printed lines prepare images with Pillow and numpy instead.
 
-Before anything is written, the merged model must give the tuned model's logits. KEY VALUE pairs override the run's
-settings, such as MODEL.MODEL_ROOT and the folder in which the backbone's weights are now.
+Nothing is written unless the merged model gives the logits of the tuned one. KEY VALUE pairs
+override the run's settings, such as MODEL.MODEL_ROOT if the backbone's weights have moved.
 
-Exit status: 0 when OUT was written, 2 for settings with problems, 1 for anything else, such as a method that does not
-fold.
+Exit status: 0 on success, 2 for a problem with the settings, 1 for any other error, such as a
+method that cannot be folded.
 """
 
 import argparse

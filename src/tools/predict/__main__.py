@@ -1,21 +1,21 @@
-"""What a finished run says of images: a class and its probability for every file, as CSV or JSON.
+"""Classify image files with a finished run: a class and its probability for every file, as CSV or JSON.
 
-    vitune predict output/digits/vit_micro_glyphs/lora/lr0.005_... photos/ cat.jpg "more/**/*.png"
-    vitune predict output/digits/vit_micro_glyphs/lora/lr0.005_... photos/ --top 3 --to predictions.json
+    vitune predict RUN_DIR photos/ cat.jpg "more/**/*.png"
+    vitune predict RUN_DIR photos/ --top 3 --to predictions.json
 
-IMAGES are files, folders (with all folders below) and patterns. Pixels are prepared as in the run's own evaluation.
-Without --to, CSV goes to the standard output, and everything else to stderr. KEY VALUE pairs override the run's
-settings, such as DEVICE cpu, SOLVER.AMP bf16, DATA.NUM_WORKERS 8, or MODEL.MODEL_ROOT and the folder in which the
-backbone's weights are now.
+IMAGES are files, folders (searched with all their subfolders) and patterns. Pixels are prepared as
+in the run's own evaluation. Without --to, CSV goes to stdout and everything else to stderr. KEY
+VALUE pairs override the run's settings, such as DEVICE cpu, SOLVER.AMP bf16, DATA.NUM_WORKERS 8, or
+MODEL.MODEL_ROOT if the backbone's weights have moved.
 
-Probabilities are the softmax of the logits; of runs with SOLVER.LOSS sigmoid each class has one of its own, and they do
-not sum to one.
+Probabilities are the softmax of the logits. For runs with SOLVER.LOSS sigmoid they are the sigmoid,
+one for each class, and do not sum to one.
 
-Names of files and classes stand in CSV as they are. A spreadsheet takes one such as "=1+1" for a formula: where names
-come from strangers, --for-spreadsheets.
+CSV holds names of files and classes unchanged. A spreadsheet takes a name such as "=1+1" for a
+formula: use --for-spreadsheets if the names come from someone you do not trust.
 
-Exit status: 0 when every image was predicted; 1 when some files are broken or missing, which are named while the others
-are predicted, or for any other error; 2 for settings with problems.
+Exit status: 0 if every image was classified; 1 if files are broken or missing (they are named, and
+the others are classified), or for any other error; 2 for a problem with the settings.
 """
 
 import argparse

@@ -1,17 +1,18 @@
-"""Get data sets ready: download and prepare them, check them, convert them. VTAB_SETUP.md tells the whole story.
+"""Prepare data sets: download, check and convert them. VTAB_SETUP.md has the whole story.
 
-    vitune prepare --list                                        how to get each task
-    vitune prepare cifar100 dtd --data-dir data/tfds             what is not there yet
+    vitune prepare --list                                    how to get each task
+    vitune prepare cifar100 dtd --data-dir data/tfds         prepare what is missing
     vitune prepare vtab --data-dir data/tfds --manual-dir by-hand --python tf-env/bin/python
-    vitune prepare food101 aircraft --data-dir data              what torchvision downloads
-    vitune prepare vtab --data-dir data/tfds --verify            reads every record
-    vitune prepare convert --help                                other formats, without TensorFlow
+    vitune prepare food101 aircraft --data-dir data          sets that torchvision downloads
+    vitune prepare vtab --data-dir data/tfds --verify        read every record
+    vitune prepare convert --help                            other formats, without TensorFlow
 
-Only preparing VTAB-1k needs TensorFlow; it runs in a process of its own, with the interpreter that --python
-names. A task that is ready is left as it is. After a failure, the same command goes on: what was downloaded is kept.
+Only the preparation of VTAB-1k needs TensorFlow. It runs in a process of its own, with the
+interpreter that --python names. Tasks that are ready are left alone. After a failure, run the same
+command again: downloads are kept.
 
-Exit status: 0 when all tasks are ready, 2 for a command that cannot be run, 1 for anything else: data that is missing,
-damaged, or could not be prepared.
+Exit status: 0 if all tasks are ready, 2 for a problem with the command line, 1 for any other error,
+such as data that are missing, damaged, or could not be prepared.
 """
 
 import argparse

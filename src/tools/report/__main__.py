@@ -1,13 +1,16 @@
-"""From run folders to the paper's tables: Markdown, LaTeX, CSV, plots and one HTML page that opens from disk.
+"""Turn run folders into the tables of a paper: Markdown, LaTeX, CSV, plots, and one HTML page.
 
     vitune report output/ --to report/
     vitune report output/ more_runs/ --baseline linear --published
     vitune report output/ --tasks natural --published LoRA SSF --title "Natural tasks"
     vitune report output/ --ablation MODEL.LORA.RANK --ablation SOLVER.BASE_LR --pair FREQFIT
 
-RESULTS are searched for run folders (those with a config.yaml). Written to --to: report.md, report.tex, report.html
-(everything in one file), report.csv (one line per run), tables.csv (one line per cell) and figures/*.png and *.pdf.
-The exit status is 0 also where results are missing: the report lists them with the commands that make them.
+RESULTS are searched for run folders (folders with a config.yaml). Writes to --to: report.md,
+report.tex, report.html (everything in one file that opens from disk), report.csv (one line per
+run), tables.csv (one line per cell) and figures/ (PNG and PDF).
+
+Exit status: 0 on success, also if results are missing: the report lists them with the commands that
+produce them. 2 for a problem with the command line, 1 for any other error.
 """
 
 import argparse

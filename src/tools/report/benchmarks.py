@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ...configs.files import ConfigError
 from ...data.tasks import GROUPS, TASKS, find_task
 from .rows import Place, Row
 
@@ -62,15 +63,22 @@ def tasks_named(names: Iterable[str]) -> frozenset[str]:
     """Tasks and groups of tasks by name; names that are no task's of ours stay: own folders have them.
 
     Raises:
-        ValueError: no such task; the message names the nearest.
+        ConfigError: no such task; the message names the nearest.
     """
     chosen = set()
     for name in names:
         if name.lower() in GROUPS:
             chosen |= {task.name for task in TASKS.values() if task.group in GROUPS[name.lower()]}
         else:
-            chosen.add(name if name.split()[0] in ("folder", "lists") else find_task(name).name)
+            chosen.add(name if name.split()[0] in ("folder", "lists") else _task_named(name))
     return frozenset(chosen)
+
+
+def _task_named(name: str) -> str:
+    try:
+        return find_task(name).name
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _table_of(place: Place) -> str:

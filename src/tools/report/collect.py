@@ -126,7 +126,8 @@ class Run:
     @cached_property
     def experiment(self) -> tuple:
         """What two folders with the same run have in common."""
-        own = {key: repr(value) for key, value in self.config.items() if key not in not_compared()}
+        never = not_compared()
+        own = {key: repr(value) for key, value in self.config.items() if key not in never}
         return (self.task, self.tuning, *sorted(own.items()))
 
     @property

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from itertools import combinations
 from typing import Any
 
+from ...configs.files import ConfigError
 from .benchmarks import Benchmark, benchmarks
 from .collect import Run
 from .rows import METHOD_KEYS, Place, Row, called, short, text
@@ -64,11 +65,11 @@ def _pairs(rows: list[Row], baseline: str) -> list[tuple[Row, Row]]:
 
 
 def require_row(rows: list[Row], baseline: str) -> None:
-    """Raises ValueError for a baseline that is no row; the message has the nearest."""
+    """Raises ConfigError for a baseline that is not a row; the message has the nearest."""
     names = [name for row in rows for name in (row.label, row.name)]
     if baseline.lower() not in [name.lower() for name in names]:
         near = difflib.get_close_matches(baseline, names, 3, cutoff=0.4) or names[::2]
-        raise ValueError(f"--baseline {baseline!r} is no row of the tables; rows: {', '.join(near)}")
+        raise ConfigError(f"--baseline {baseline!r} is not a row of the tables; rows: {', '.join(near)}")
 
 
 def _compare(benchmark: Benchmark, one: Row, other: Row) -> Test | None:

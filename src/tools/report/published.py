@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from statistics import fmean
 
+from ...configs.files import ConfigError
 from ...data.tasks import TASKS
 from ...models.vit_backbones.zoo import ALIASES
 from ..tune.spec import Sweep
@@ -188,10 +189,10 @@ def _backbones(one: Published) -> set[str]:
 
 
 def _require(names: Iterable[str], known: Iterable[str], what: str) -> None:
-    """Raises ValueError for a name that is not known, whatever its capitals."""
+    """Raises ConfigError for a name that is not known, whatever its capitals."""
     lower = {name.lower() for name in known}
     for name in names:
         if name.lower() not in lower:
             near = difflib.get_close_matches(name.lower(), lower, 3, cutoff=0.4)
             meant = f"; the nearest: {', '.join(near)}" if near else f"; known: {', '.join(sorted(lower))}"
-            raise ValueError(f"unknown {what}: {name!r}{meant}")
+            raise ConfigError(f"unknown {what}: {name!r}{meant}")

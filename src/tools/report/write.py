@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ...configs.config import flatten, get_cfg
 from ...configs.facts import methods_label
+from ...configs.files import ConfigError
 from ...utils.io import write_text
 from . import comparing, figures, formats, page
 from .benchmarks import Benchmark, benchmarks, tasks_named
@@ -120,8 +121,8 @@ def _require_key(key: str, found: Collection) -> None:
     known = [*flatten(get_cfg()), *sorted(axes)]
     if key not in known:
         near = difflib.get_close_matches(key, known, 3, cutoff=0.4)
-        raise ValueError(
-            f"{key!r} is no config key and no axis of a sweep here; the nearest: {', '.join(near) or 'none'}"
+        raise ConfigError(
+            f"{key!r} is neither a config key nor an axis of these sweeps; the nearest: {', '.join(near) or 'none'}"
         )
 
 

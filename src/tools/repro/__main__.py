@@ -1,15 +1,16 @@
-"""Which published figures can be repeated here: what they are, the command for each, its runs, and hours on a GPU.
+"""List published results that can be repeated: their figures, and for each the command, runs and GPU hours.
 
     vitune repro --list
     vitune repro --list --paper OSU-MLB --method LoRA --task dtd
     vitune repro --list --tflops 250
     vitune repro study_fixed
 
-The files are configs/repro/*.yaml, and what each repeats is its SWEEP.PUBLISHED. A name shows what is known of its
-source and what still differs. Nothing is read but these files: no weights, no images.
+The recipes are the files in configs/repro; SWEEP.PUBLISHED in each names the rows that it repeats.
+Given the NAME of a recipe, the command prints what is known about its source and where the recipe
+still differs from it. No weights or images are read.
 
-Hours are those of one GPU that computes --tflops TFLOP/s all the time. 45 is a guess for float32, the default
-precision, on an H100 or H200 without TensorFloat-32; with SOLVER.AMP bf16, 250. Decoding of images is left out.
+GPU hours assume one GPU that sustains --tflops TFLOP/s and leave image decoding out. The default,
+45, is a guess for float32 without TensorFloat-32 on an H100 or H200; for SOLVER.AMP bf16 use 250.
 """
 
 import argparse

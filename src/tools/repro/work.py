@@ -17,6 +17,7 @@ import yaml
 from fvcore.common.config import CfgNode
 
 from ...configs.config import load_settings
+from ...configs.files import ConfigError
 from ...data.tasks import find_task
 from ...utils.shipped import shipped
 from ..report.protocol import FACTORS, SETTINGS_OF
@@ -206,7 +207,7 @@ def perform(args: argparse.Namespace) -> None:
 def _listed(args: argparse.Namespace) -> str:
     found = [row for row in rows(args.method, args.task) if args.paper.lower() in row.theirs.source.lower()]
     if not found:
-        raise ValueError("no file repeats such a row: --list alone shows all that can be")
+        raise ConfigError("no file repeats such a row: --list alone shows all that can be")
     return table(found, args.tflops)
 
 
@@ -214,5 +215,7 @@ def _file(name: str) -> Path:
     known = {file.stem: file for file in sorted(recipes().glob("*.yaml"))}
     if name not in known:
         near = difflib.get_close_matches(name, known, 3) or known
-        raise ValueError(f"{recipes()} has no {name}; {'known' if near is known else 'the nearest'}: {', '.join(near)}")
+        raise ConfigError(
+            f"{recipes()} has no {name}; {'known' if near is known else 'the nearest'}: {', '.join(near)}"
+        )
     return known[name]

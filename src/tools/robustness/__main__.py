@@ -1,18 +1,22 @@
-"""How finished runs do on images that are not like those they were trained on.
+"""Measure the accuracy of finished runs on shifted test sets.
 
     vitune robustness output/digits/vit_micro_glyphs/*/* --shift noise=0.3 rotation=30 inversion
     vitune robustness RUN_DIR ... --on imagenet-v2=data imagenet-r=data imagenet-a=data
     vitune robustness RUN_DIR --on night=photos/at-night --classes names.json
 
---on names other test sets with the runs' classes: NAME=PATH with a task such as imagenet-r, or a folder of class
-folders (or of test/ or val/ with them). A set that has only some of the classes is scored among those, as ImageNet-R
-and -A are; --classes says which of its classes is which of the runs'. --shift changes the runs' own test images: noise,
-blur, rotation, contrast, brightness, inversion, with the amount behind "=". Runs that differ only in their seed are one
-row. Where runs started from a zero-shot head, the untouched model is there to compare with. KEY VALUE pairs override
-the runs' settings.
+--on names other test sets with the runs' classes: NAME=PATH with a task such as imagenet-r, or a
+folder of class folders (or one with test/ or val/ inside). A set with only some of the classes is
+scored among those, as is usual for ImageNet-R and ImageNet-A. --classes maps the names of its
+classes to those of the runs. --shift changes the runs' own test images: noise, blur, rotation,
+contrast, brightness or inversion, with the amount after "=".
 
-Writes robustness.json, robustness.md and robustness.png into RUN_DIR/robustness (of the first run), or --to DIR.
-Exit status: 0 when they were written, 2 for settings with problems, 1 for anything else.
+Runs that differ only in their seed share a row. If runs started from a zero-shot head, the model
+before tuning gets a row of its own. KEY VALUE pairs override the runs' settings.
+
+Writes robustness.json, robustness.md and robustness.png to RUN_DIR/robustness of the first run, or
+to --to DIR.
+
+Exit status: 0 on success, 2 for a problem with the settings, 1 for any other error.
 """
 
 import argparse

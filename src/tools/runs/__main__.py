@@ -1,8 +1,12 @@
-"""Several runs one after another, and the table of what came out: mean and spread over seeds.
+"""Train with several seeds and print mean and spread.
 
+    vitune seeds digits MODEL.TRANSFER_TYPE lora
     vitune seeds digits --seeds "42 44 82" MODEL.TRANSFER_TYPE lora
 
-Finished runs are not repeated, interrupted ones go on; a run that fails is reported and does not stop the others.
+Finished runs are not repeated, interrupted ones are resumed. If a run fails, the others still run.
+
+Exit status: 0 if every run has a result; 1 if some failed; 2 for a problem with the config; 75 if a
+signal stopped it, and the same command goes on.
 """
 
 import argparse

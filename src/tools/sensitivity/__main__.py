@@ -1,8 +1,9 @@
-"""SPT's first stage alone: where a task wants its parameters, as a file for MODEL.SPT_LORA.ALLOCATION and a picture.
+"""Compute where SPT should spend its parameters for a task: allocations as files, and pictures of them.
 
     vitune sensitivity digits MODEL.TRANSFER_TYPE spt_lora --budgets "0.01 0.02"
 
-The gradients are computed once, and spent for every budget (in millions of parameters; default: the config's BUDGET).
+Gradients are computed once; each budget (in millions of parameters; by default the config's BUDGET)
+gets an allocation file for MODEL.SPT_LORA.ALLOCATION or MODEL.SPT_ADAPTER.ALLOCATION.
 """
 
 import argparse

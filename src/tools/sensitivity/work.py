@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ...configs.config import ConfigError, load_cfg
 from ...data.opened import open_data
-from ...engine.run import choose_device
+from ...engine.device import choose_device
 from ...engine.sensitivity import draw, make_allocations, report, spt_method
 from ...engine.zero_shot import zero_shot_head
 from ...models.vit_backbones.zoo import find_weights

@@ -1,4 +1,4 @@
-"""One run from a config: train and test, go on with an interrupted run, or test a finished one again.
+"""Train and test one run; resume an interrupted run; test a finished run again.
 
     vitune train digits MODEL.TRANSFER_TYPE lora FREQFIT freqfit SEED 44
     vitune train digits MODEL.TRANSFER_TYPE lora FREQFIT freqfit SEED 44 --resume
@@ -6,8 +6,9 @@
     vitune train --run-dir output/digits/... --eval-only
     torchrun --nproc_per_node 4 train.py --config-file configs/digits.yaml MODEL.TRANSFER_TYPE lora
 
-Exit status: 0 when the result was written (its last line says it); 2 for a config with problems; 75 when SIGTERM,
-SIGINT or SIGUSR1 asked the run to stop and the same command with --resume goes on; 1 for anything else.
+Exit status: 0 if the result was written (the last line shows it); 2 for a problem with the config;
+75 if SIGTERM, SIGINT or SIGUSR1 stopped the run, and the same command with --resume goes on; 1 for
+any other error.
 """
 
 import argparse

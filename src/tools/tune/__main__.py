@@ -1,15 +1,16 @@
-"""A sweep: many runs from one file, tuned on validation images, tested once. Interrupted, it goes on where it was.
+"""Run a sweep: many runs from one file, hyper-parameters chosen on validation images, then tested once.
 
     vitune tune sweeps/digits --dry-run
     vitune tune sweeps/digits --workers 2
     vitune tune sweeps/digits SWEEP.SEEDS "[1, 2]" OUTPUT_DIR elsewhere
     vitune tune sweeps/vpt_linear --ray auto --gpus-per-run 0.5
 
-The documentation (Sweeps) says what the section SWEEP of a file may hold. The same command again does what is missing:
-finished runs are not repeated, interrupted ones go on, failed ones are tried again. Tables: vitune report OUTPUT_DIR
+The page Sweeps of the documentation explains the section SWEEP of such a file. The same command
+again does what is missing: finished runs are not repeated, interrupted ones are resumed, failed ones
+are tried again. For tables: vitune report OUTPUT_DIR
 
-Exit status: 0 when every run has its result; 1 when some failed; 2 for a sweep with problems; 75 when SIGTERM, SIGINT
-or SIGUSR1 asked it to stop.
+Exit status: 0 if every run has a result; 1 if some failed; 2 for a problem with the sweep; 75 if
+SIGTERM, SIGINT or SIGUSR1 stopped it.
 """
 
 import argparse
@@ -40,9 +41,13 @@ def work(args: argparse.Namespace) -> int | None:
         raise ConfigError("--workers and --gpus-per-run must not be below 0, --cpus-per-run must be above")
     if args.workers and args.ray:
         raise ConfigError("--workers is for this machine, --ray for a cluster: choose one")
-    from .work import perform  # here: torch takes seconds to load
+    from .plan import Plan  # here, and the work after it: what is wrong with a sweep shows before torch is loaded
+    from .spec import load_sweep
 
-    return perform(args)
+    plan = Plan(load_sweep(args.config_file, args.opts))
+    from .work import perform
+
+    return perform(plan, args)
 
 
 def main(argv: list[str]) -> int:

@@ -14,8 +14,8 @@ from ...configs.config import load_settings
 from ...data.pixels import build_pixels
 from ...data.sources.base import DataError
 from ...data.tasks import Task, find_task
+from ...engine.device import choose_device
 from ...engine.precision import autocast, set_backends
-from ...engine.run import choose_device
 from ...engine.shared import Shared
 from ...engine.step import TrainingStep
 from ...models.prefix import frozen_prefix

@@ -15,7 +15,6 @@ from .ledger import Ledger
 from .overview import Overview, seconds_left
 from .plan import Plan
 from .pools import Here, Workers
-from .spec import load_sweep
 
 logger = logging.getLogger(__name__)
 
@@ -42,10 +41,9 @@ def drive(ledger: Ledger, pool: Here | Workers, overview: Overview) -> None:
             overview.ended(run, ledger.ended(run, failure))
 
 
-def perform(args: argparse.Namespace) -> int:
+def perform(plan: Plan, args: argparse.Namespace) -> int:
     """Do the sweep, or show what it would do; the exit status."""
     setup_logging(only=__package__.rpartition(".")[0])  # of all tools, whatever the package is called
-    plan = Plan(load_sweep(args.config_file, args.opts))
     command = shlex.join(["vitune", "tune", args.config_file, *args.opts])
     ledger = Ledger(plan, command, args.without_failed)
     if args.dry_run:

@@ -1,20 +1,23 @@
-"""Weight-space ensembles of finished runs: accuracy all the way from the pre-trained model to the tuned one (WiSE).
+"""Interpolate between the pre-trained and the tuned model (weight-space ensembles, WiSE) and plot accuracy.
 
-    vitune wise output/digits/vit_micro_glyphs/lora/lr0.005_... --shift noise=0.3 rotation=30 inversion
+    vitune wise RUN_DIR --shift noise=0.3 rotation=30 inversion
     vitune wise RUN_DIR --on imagenet-v2=data imagenet-r=data imagenet-a=data imagenet-sketch=data
     vitune wise RUN_DIR --start LINEAR_RUN_DIR --on photos/at-night --classes names.json
 
-At alpha 0 the ViT is the pre-trained one, at alpha 1 the tuned one; between them what methods insert is scaled, and
-weights that both have are interpolated. The head starts at the zero-shot head of a run that had one, or at that of
---start, a run of linear probing; otherwise it stays the tuned one. alpha is chosen on the run's validation images, and
-on nothing else: a run that trained on them (DATA.TRAIN_SPLIT trainval) gets its curve, and no choice.
+At alpha 0 the ViT is the pre-trained one, at alpha 1 the tuned one. In between, inserted modules
+are scaled, and weights that both have are interpolated. If the run started from a zero-shot head,
+the head starts there too; with --start it starts at the head of that run of linear probing;
+otherwise it is the tuned head throughout. alpha is chosen on the run's validation images only: for
+a run that trained on them (DATA.TRAIN_SPLIT trainval) the curve is shown, and none is chosen.
 
---on names other test sets with the run's classes: NAME=PATH with a task such as imagenet-r, or a folder of class
-folders. --shift changes the run's own test images: noise, blur, rotation, contrast, brightness, inversion, with the
-amount behind "=". KEY VALUE pairs override the runs' settings, such as DEVICE or DATA.DATAPATH.
+--on names other test sets with the run's classes: NAME=PATH with a task such as imagenet-r, or a
+folder of class folders. --shift changes the run's own test images: noise, blur, rotation, contrast,
+brightness or inversion, with the amount after "=". KEY VALUE pairs override the runs' settings, such
+as DEVICE or DATA.DATAPATH.
 
-Writes wise.json, wise.md and wise.png into RUN_DIR/wise (of the first run), or --to DIR.
-Exit status: 0 when they were written, 2 for settings with problems, 1 for anything else.
+Writes wise.json, wise.md and wise.png to RUN_DIR/wise of the first run, or to --to DIR.
+
+Exit status: 0 on success, 2 for a problem with the settings, 1 for any other error.
 """
 
 import argparse

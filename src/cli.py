@@ -13,6 +13,7 @@ from importlib import import_module
 from types import ModuleType
 
 from . import __version__
+from .utils.text import put_out
 
 # Sub-command: (module in src/tools, what it does). Each module is the ``__main__`` of a tool.
 COMMANDS = {
@@ -52,8 +53,7 @@ def main(argv: list[str] | None = None) -> int:
         complete()
     argv = sys.argv[1:] if argv is None else argv
     if not argv or argv[0] in ("-h", "--help", "help"):
-        print(overview())
-        return 0
+        return put_out(overview())
     name, *rest = argv
     if name == "--version":
         print(f"vitune {__version__}")

@@ -2,8 +2,8 @@
 
 Methods, optimizers and backbones stand in code that needs torch, which takes seconds to import. What configs must know
 of them is therefore written to the user's cache folder when they have been imported once, in a file whose name is a
-hash of the source: any change there makes a new one. Where the code is loaded anyway, it is asked itself, so that a
-method added by a program is known too.
+hash of the source: any change there makes a new one. If the code is loaded anyway, it is read
+directly, so that methods added by a program are included.
 """
 
 import functools
@@ -145,19 +145,20 @@ def write_cache(path: Path) -> Catalogue:
     """Load the code, and write what it says to ``path`` for the next time, if that can be written to."""
     from .reference import all_keys
 
-    found = from_code()
-    content = to_json(replace(found, keys=all_keys()))
+    content = from_code()
+    text = to_json(replace(content, keys=all_keys()))
     try:
-        write_atomic(path, lambda temporary: temporary.write_text(content, encoding="utf-8"))
+        write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
         for old in sorted(path.parent.glob("config-*.json"), key=lambda file: file.stat().st_mtime)[:-MOST_FILES]:
             old.unlink(missing_ok=True)
     except OSError as error:
         logger.debug("the next start imports torch again: %s", error)
-    return found
+    return content
 
 
 def _hash_of_source() -> str:
-    digest = hashlib.sha256(b"1")  # the layout of the file
+    layout = f"1 {sys.modules[PACKAGE].__version__}"  # of the file; the version, for installations without sources
+    digest = hashlib.sha256(layout.encode())
     for room in ROOMS:
         for file in sorted((SOURCE / room).rglob("*.py")):
             digest.update(f"{file.relative_to(SOURCE)}\0".encode() + file.read_bytes() + b"\0")

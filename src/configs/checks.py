@@ -1,4 +1,4 @@
-"""What the facts of a single key cannot say: names of tasks, backbones and methods, and keys that do not go together.
+"""Checks beyond single keys: names of tasks, backbones and methods, and keys that do not go together.
 
 Everything is checked before anything is read. A check that needs code which imports torch imports it then: only for
 keys that are set, and valid as far as they can be checked without.
@@ -67,29 +67,31 @@ def _task_settings(cfg: CfgNode) -> list[str]:
         task = find_task(cfg.DATA.NAME)
     except ValueError:  # reported as a problem of the name
         return []
-    found = []
+    sentences = []
     if task.num_classes and cfg.DATA.NUMBER_CLASSES not in (-1, task.num_classes):
-        found.append(
+        sentences.append(
             f"DATA.NUMBER_CLASSES is {cfg.DATA.NUMBER_CLASSES}, but {task.name} has {task.num_classes} classes"
         )
     if cfg.DATA.MULTILABEL:
-        found.append(f"DATA.MULTILABEL: the images of {task.name} have one label each")
+        sentences.append(f"DATA.MULTILABEL is True, but the images of {task.name} have one label each")
     if cfg.DATA.NO_TEST and facts.train_split(cfg) == "trainval":
-        found.append("DATA.NO_TEST with training on trainval leaves nothing to measure: DATA.TRAIN_SPLIT train")
-    return found
+        sentences.append(
+            "DATA.NO_TEST together with training on trainval leaves nothing to measure: set DATA.TRAIN_SPLIT train"
+        )
+    return sentences
 
 
 def _pixels(cfg: CfgNode) -> list[str]:
-    found = _policy(cfg.DATA.AUTO_AUGMENT)
+    sentences = _policy(cfg.DATA.AUTO_AUGMENT)
     if cfg.DATA.AUGMENT == "crop_flip" and cfg.DATA.RESIZE == "squash":
-        found.append("DATA.AUGMENT crop_flip crops a larger image: DATA.RESIZE crop or squash_crop goes with it")
+        sentences.append("DATA.AUGMENT crop_flip crops a larger image: set DATA.RESIZE to crop or squash_crop")
     if cfg.DATA.INTERPOLATION == "bilinear_tf1" and cfg.DATA.ANTIALIAS == "always":
-        found.append(
-            "DATA.INTERPOLATION bilinear_tf1 is never antialiased: leave DATA.ANTIALIAS always out, or take bilinear"
+        sentences.append(
+            "DATA.INTERPOLATION bilinear_tf1 is never antialiased: remove DATA.ANTIALIAS always, or choose bilinear"
         )
     if any(value == 0 for value in cfg.DATA.STD):
-        found.append("DATA.STD has a 0, by which pixels would be divided")
-    return found
+        sentences.append("DATA.STD contains a 0, and pixels are divided by it")
+    return sentences
 
 
 def _policy(name: str) -> list[str]:
@@ -101,8 +103,8 @@ def _policy(name: str) -> list[str]:
     try:
         timm_policy(name)
     except ValueError as error:
-        known = ", ".join(map(repr, AUTO_AUGMENT))
-        return [f"DATA.AUTO_AUGMENT: {error}; known: {known}, and timm's, such as 'rand-m9-mstd0.5-inc1'"]
+        choices = ", ".join(map(repr, AUTO_AUGMENT))
+        return [f"DATA.AUTO_AUGMENT: {error}; known: {choices}, and timm's, such as 'rand-m9-mstd0.5-inc1'"]
     return []
 
 
@@ -137,84 +139,86 @@ def _names(cfg: CfgNode) -> list[str]:
 
 def _methods(cfg: CfgNode) -> list[str]:
     """Problems of methods' keys together, and of those that a name such as partial-0 implies."""
-    found = []
+    sentences = []
     for name, implied in read_methods(cfg.MODEL.TRANSFER_TYPE, cfg.FREQFIT)[0].items():
         node, keys = f"MODEL.{config_name(name)}.", catalogue().keys
-        found += [problem for key, value in implied.items() if (problem := keys[node + key].problem(value))]
+        sentences += [problem for key, value in implied.items() if (problem := keys[node + key].problem(value))]
         own = method_keys(cfg.MODEL, name, implied)
         is_set = any(value != keys[node + key].default for key, value in own.items())
         if is_set and catalogue().methods[name].own_checks:  # defaults go together, so that this need not import torch
-            found += [node + problem for problem in method_classes()[name].problems(own)]
-    return found
+            sentences += [node + problem for problem in method_classes()[name].problems(own)]
+    return sentences
 
 
 def _zero_shot(cfg: CfgNode) -> list[str]:
-    found, row = [], facts.backbone(cfg.DATA.FEATURE)
+    sentences, row = [], facts.backbone(cfg.DATA.FEATURE)
     if cfg.MODEL.HEAD_INIT != "zero_shot":
-        return found
+        return sentences
     if cfg.DATA.FEATURE and (row is None or not row.has_text):
-        known = ", ".join(name for name, other in catalogue().backbones.items() if other.has_text)
-        found.append(
-            f"MODEL.HEAD_INIT zero_shot needs CLIP's text tower, and {cfg.DATA.FEATURE} has none: choose {known}"
+        names = ", ".join(name for name, other in catalogue().backbones.items() if other.has_text)
+        sentences.append(
+            f"MODEL.HEAD_INIT zero_shot needs CLIP's text tower, and {cfg.DATA.FEATURE} has none: choose {names}"
         )
     if cfg.MODEL.MLP_NUM:
-        found.append("MODEL.HEAD_INIT zero_shot has no place for the head's hidden layers (MODEL.MLP_NUM)")
+        sentences.append("MODEL.HEAD_INIT zero_shot has no place for hidden layers in the head (MODEL.MLP_NUM)")
     if cfg.MODEL.POOL == "avg":
-        found.append("MODEL.HEAD_INIT zero_shot takes CLIP's class token: leave MODEL.POOL avg out")
+        sentences.append("MODEL.HEAD_INIT zero_shot uses CLIP's class token: remove MODEL.POOL avg")
     methods, _ = read_methods(cfg.MODEL.TRANSFER_TYPE, cfg.FREQFIT)
     if wider := [name for name in methods if catalogue().methods[name].own_width]:
-        found.append(
-            f"MODEL.HEAD_INIT zero_shot and {', '.join(wider)} do not go together: CLIP's projection takes the ViT's "
-            "own features, and nothing beside them"
+        sentences.append(
+            f"MODEL.HEAD_INIT zero_shot and {', '.join(wider)} do not go together: CLIP's projection reads the ViT's "
+            "own features alone"
         )
-    return found
+    return sentences
 
 
 def _solver(cfg: CfgNode) -> list[str]:
-    solver, found = cfg.SOLVER, []
+    solver, sentences = cfg.SOLVER, []
     if solver.LOSS == "sigmoid" and solver.LABEL_SMOOTHING:
-        found.append("SOLVER.LABEL_SMOOTHING works with SOLVER.LOSS softmax only")
+        sentences.append("SOLVER.LABEL_SMOOTHING works with SOLVER.LOSS softmax only")
     if solver.ACCUMULATE > cfg.DATA.BATCH_SIZE:
-        found.append(f"SOLVER.ACCUMULATE {solver.ACCUMULATE} is more than DATA.BATCH_SIZE {cfg.DATA.BATCH_SIZE}")
-    found += _schedule(solver)
+        sentences.append(f"SOLVER.ACCUMULATE {solver.ACCUMULATE} is more than DATA.BATCH_SIZE {cfg.DATA.BATCH_SIZE}")
+    sentences += _schedule(solver)
     if solver.OPTIMIZER == "lbfgs" and (reasons := not_logistic(cfg)):
-        found.append(f"SOLVER.OPTIMIZER lbfgs is a logistic regression, which has no place for {', '.join(reasons)}")
+        sentences.append(
+            f"SOLVER.OPTIMIZER lbfgs is a logistic regression, which has no place for {', '.join(reasons)}"
+        )
     if not counts_steps(solver) and (problem := rarely_measured(solver, num_epochs(solver))):
-        found.append(problem)
+        sentences.append(problem)
     if solver.FSDP and solver.EMA:
-        found.append("SOLVER.FSDP does not go together with SOLVER.EMA: an average is kept whole")
+        sentences.append("SOLVER.FSDP does not work with SOLVER.EMA: the average is not sharded")
     if solver.LAYER_DECAY != 1 and not facts.trains_everything(cfg):
-        found.append("SOLVER.LAYER_DECAY is for MODEL.TRANSFER_TYPE end2end: elsewhere most layers are frozen")
+        sentences.append("SOLVER.LAYER_DECAY is for MODEL.TRANSFER_TYPE end2end: other methods freeze most layers")
     if solver.BEST_TEST_EPOCH and cfg.DATA.NO_TEST:
-        found.append(
-            "SOLVER.BEST_TEST_EPOCH tests every epoch, and DATA.NO_TEST reads no test images: leave out one of the two "
+        sentences.append(
+            "SOLVER.BEST_TEST_EPOCH tests every epoch, and DATA.NO_TEST reads no test images: remove one of them "
             "(for the tested runs of a sweep alone: SWEEP.FINAL.SOLVER.BEST_TEST_EPOCH True)"
         )
     if solver.FSDP and not facts.trains_everything(cfg):
-        found.append("SOLVER.FSDP is for MODEL.TRANSFER_TYPE end2end: other methods have few states to spread")
+        sentences.append("SOLVER.FSDP is for MODEL.TRANSFER_TYPE end2end: other methods have few states to shard")
     if solver.FSDP and (cfg.MODEL.COMPILE or cfg.MODEL.MLP_NUM or solver.AMP == "fp16"):
-        found.append("SOLVER.FSDP does not go together with MODEL.COMPILE, MODEL.MLP_NUM or SOLVER.AMP fp16")
+        sentences.append("SOLVER.FSDP does not work with MODEL.COMPILE, MODEL.MLP_NUM or SOLVER.AMP fp16")
     if cfg.MODEL.MLP_NUM and cfg.DATA.BATCH_SIZE == 1:
-        found.append("MODEL.MLP_NUM needs a DATA.BATCH_SIZE of at least 2: the head's batch norm compares images")
-    return found
+        sentences.append("MODEL.MLP_NUM needs a DATA.BATCH_SIZE of at least 2: the head's batch norm compares images")
+    return sentences
 
 
 def rarely_measured(solver: CfgNode, epochs: int) -> str:
-    """What is wrong with the number of measurements on which stopping early rests; "" if nothing is."""
+    """What is wrong with how often a run that may stop early validates; "" if nothing is."""
     if epochs <= solver.PATIENCE or 1 <= solver.EVAL_EVERY <= solver.PATIENCE:
         return ""
     return (
         f"SOLVER.EVAL_EVERY is {solver.EVAL_EVERY}, but stopping after {solver.PATIENCE} epochs without a better "
-        "validation accuracy (SOLVER.PATIENCE) needs to measure it at least as often"
+        "validation accuracy (SOLVER.PATIENCE) needs validation at least as often"
     )
 
 
 def not_logistic(cfg: CfgNode) -> list[str]:
-    """What asks for more than a logistic regression on features that are computed once."""
+    """The settings that need more than a logistic regression on features that are computed once."""
     solver, data, model = cfg.SOLVER, cfg.DATA, cfg.MODEL
     methods, _ = read_methods(model.TRANSFER_TYPE, cfg.FREQFIT)
-    found = [f"MODEL.TRANSFER_TYPE {model.TRANSFER_TYPE}"] if methods else []
-    wanted = {
+    sentences = [f"MODEL.TRANSFER_TYPE {model.TRANSFER_TYPE}"] if methods else []
+    conflicts = {
         "MODEL.MLP_NUM": model.MLP_NUM,
         "MODEL.HEAD_INIT zero_shot": model.HEAD_INIT == "zero_shot",
         "SOLVER.LOSS sigmoid": solver.LOSS == "sigmoid",
@@ -225,56 +229,60 @@ def not_logistic(cfg: CfgNode) -> list[str]:
         "DATA.CLASS_WEIGHTS_TYPE": data.CLASS_WEIGHTS_TYPE != "none",
         "random augmentation": facts.images_vary(cfg),
     }
-    return found + [name for name, value in wanted.items() if value]
+    return sentences + [name for name, value in conflicts.items() if value]
 
 
 def _schedule(solver: CfgNode) -> list[str]:
     if solver.BASE_LR == -1:
         return [f"SOLVER.BASE_LR -1 is for SOLVER.OPTIMIZER adamw; {solver.OPTIMIZER} needs a number"]
-    found = [
+    sentences = [
         f"SOLVER.{key} {solver[key]:g} is more than SOLVER.BASE_LR {solver.BASE_LR:g}, the highest learning rate"
         for key in ("MIN_LR", "WARMUP_LR")
         if solver[key] > solver.BASE_LR
     ]
     if solver.SCHEDULER == "constant" and (solver.MIN_LR or solver.COOLDOWN_EPOCH):
-        found.append(
-            "SOLVER.MIN_LR and SOLVER.COOLDOWN_EPOCH are of a cosine: SOLVER.SCHEDULER constant never gets there"
+        sentences.append(
+            "SOLVER.MIN_LR and SOLVER.COOLDOWN_EPOCH belong to a cosine: SOLVER.SCHEDULER constant never reaches them"
         )
     if solver.SCHEDULE_LATE and solver.SCHEDULE_PER == "step":
-        found.append("SOLVER.SCHEDULE_LATE is for a learning rate per epoch (SOLVER.SCHEDULE_PER epoch, no *_STEPS)")
+        sentences.append(
+            "SOLVER.SCHEDULE_LATE needs a learning rate per epoch (SOLVER.SCHEDULE_PER epoch, and no *_STEPS)"
+        )
     if solver.MAX_STEPS and solver.COOLDOWN_EPOCH:
-        found.append("SOLVER.MAX_STEPS and SOLVER.COOLDOWN_EPOCH do not go together: all steps are counted")
+        sentences.append("SOLVER.MAX_STEPS and SOLVER.COOLDOWN_EPOCH do not go together: MAX_STEPS counts all steps")
     if solver.MAX_STEPS and solver.MIN_STEPS:
-        found.append("SOLVER.MAX_STEPS and SOLVER.MIN_STEPS do not go together: the first says how many there are")
-    return found
+        sentences.append("SOLVER.MAX_STEPS and SOLVER.MIN_STEPS do not go together: MAX_STEPS is the exact number")
+    return sentences
 
 
 def _short_warm_up(solver: CfgNode, epochs: int) -> list[str]:
-    found, per_epoch = [], solver.SCHEDULE_PER == "epoch"
+    sentences, per_epoch = [], solver.SCHEDULE_PER == "epoch"
     last = epochs - solver.SCHEDULE_LATE  # where the schedule is in the end
     if last < solver.WARMUP_EPOCH or (last == solver.WARMUP_EPOCH and per_epoch):
-        found.append(
+        sentences.append(
             f"the run ends within its warm-up (SOLVER.WARMUP_EPOCH {solver.WARMUP_EPOCH}, {epochs} epochs), so the "
             f"learning rate never reaches SOLVER.BASE_LR {solver.BASE_LR:g}"
         )
     if epochs == 1 and solver.WARMUP_EPOCH and per_epoch and not solver.WARMUP_LR:
-        found.append("the only epoch has learning rate 0: set SOLVER.WARMUP_EPOCH 0 or SOLVER.SCHEDULE_PER step")
-    return found
+        sentences.append("the only epoch has learning rate 0: set SOLVER.WARMUP_EPOCH 0 or SOLVER.SCHEDULE_PER step")
+    return sentences
 
 
 def warnings(cfg: CfgNode) -> list[str]:
     """What runs, but probably not as meant."""
-    found, solver = [], cfg.SOLVER
+    sentences, solver = [], cfg.SOLVER
     epochs = 0 if counts_steps(solver) else num_epochs(solver)  # otherwise only the data can tell
     if epochs and not solver.WARMUP_STEPS:
-        found += _short_warm_up(solver, epochs)
+        sentences += _short_warm_up(solver, epochs)
     if epochs > solver.PATIENCE and facts.train_split(cfg) == "trainval":
-        found.append("SOLVER.PATIENCE has no effect: the validation images are trained on (DATA.TRAIN_SPLIT train)")
+        sentences.append(
+            "SOLVER.PATIENCE has no effect: training uses the validation images (set DATA.TRAIN_SPLIT train)"
+        )
     if solver.BEST_TEST_EPOCH:
-        found.append(
-            "SOLVER.BEST_TEST_EPOCH looks at the test set after every epoch: the best is too high, and for "
-            "comparing with papers that print it only; the result is that of the weights that the run ends with"
+        sentences.append(
+            "SOLVER.BEST_TEST_EPOCH tests after every epoch: the best of these accuracies is too high, and serves only "
+            "to compare with papers that print it; the run's result is that of its final weights"
         )
     if cfg.DATA.FEATURE == "imagenet_supervised":
-        found.append("DATA.FEATURE imagenet_supervised is taken to mean sup_vitb16_imagenet21k")
-    return found
+        sentences.append("DATA.FEATURE imagenet_supervised is read as sup_vitb16_imagenet21k")
+    return sentences

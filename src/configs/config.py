@@ -107,7 +107,7 @@ def load_settings(
         if key is not None:
             draft.set(key, value, where)
     cfg = draft.cfg
-    notes += resolve(cfg, for_vpt, _says_epochs(settings))
+    notes += resolve(cfg, for_vpt, _means_epochs(settings))
     if problems := [*problems, *draft.problems, *check(cfg, draft.unsettled)]:
         raise ConfigError("the config has problems:\n" + "\n".join(f"  - {p}" for p in dict.fromkeys(problems)))
     for note in dict.fromkeys([*notes, *checks.warnings(cfg)] if not quiet and check is checks.problems else []):
@@ -116,8 +116,8 @@ def load_settings(
     return cfg
 
 
-def _says_epochs(settings: list[Setting]) -> bool:
-    """Whether TOTAL_EPOCH was said later, and elsewhere, than MIN_STEPS: then that many epochs are wanted."""
+def _means_epochs(settings: list[Setting]) -> bool:
+    """Whether TOTAL_EPOCH was set later, and elsewhere, than MIN_STEPS: then that many epochs are meant."""
     last = {key: (number, where) for number, (key, _, where) in enumerate(settings)}
     epochs, steps = (last.get(f"SOLVER.{name}", (-1, "")) for name in ("TOTAL_EPOCH", "MIN_STEPS"))
     return epochs[0] > steps[0] and epochs[1] != steps[1]
@@ -140,5 +140,5 @@ def keys_of(*roles: str) -> tuple[str, ...]:
 
 
 @functools.lru_cache(maxsize=16)
-def _keys_of(known: Catalogue, roles: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(name for name, key in known.keys.items() if key.role in roles)
+def _keys_of(facts: Catalogue, roles: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for name, key in facts.keys.items() if key.role in roles)

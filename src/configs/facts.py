@@ -38,8 +38,8 @@ def images_vary(cfg: CfgNode) -> bool:
 
 def backbone(name: str) -> BackboneFacts | None:
     """The row of the zoo that DATA.FEATURE names; None for timm:<name>, and for names that are not known."""
-    known = catalogue()
-    return known.backbones.get(known.aliases.get(name, name))
+    rows = catalogue()
+    return rows.backbones.get(rows.aliases.get(name, name))
 
 
 def trains_everything(cfg: CfgNode) -> bool:

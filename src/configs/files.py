@@ -12,7 +12,7 @@ from ..utils.yaml import lines_of, read_yaml
 from . import legacy
 from .values import flatten, shown
 
-Setting = tuple[str, Any, str]  # key, value, and where it was said
+Setting = tuple[str, Any, str]  # key, value, and where it is set
 
 FILES = 100  # that a file may be based on, directly or not
 
@@ -56,14 +56,14 @@ def _folders() -> list[Path]:
 def file_settings(
     config_file: str | Path, problems: list[str], section: str = ""
 ) -> tuple[list[Setting], dict[str, Any]]:
-    """What a YAML file with its ``_BASE_`` chain says, and its top-level ``section``, which is no settings.
+    """What a YAML file with its ``_BASE_`` chain says, and its top-level ``section``, which is not a setting.
 
     Raises:
         ConfigError: a file cannot be read at all; all that can be put right beside others goes into ``problems``.
     """
     if not config_file:
         return [], {}
-    settings: dict[str, Setting] = {}  # of every key the last word
+    settings: dict[str, Setting] = {}  # the last value of every key
     taken: dict[str, Any] = {}
     for path, content in _chain(find_config(config_file), problems, ()):
         if "SWEEP" in content and section != "SWEEP":
@@ -100,12 +100,12 @@ def _chain(path: Path, problems: list[str], above: tuple[Path, ...]) -> list[tup
     bases = bases if isinstance(bases, list) else [bases]
     if not all(isinstance(base, str) for base in bases):
         raise _unreadable(f"_BASE_ in {path} is {shown(bases)}; it must be a file, or a list of files")
-    found = []
+    files = []
     for base in bases:
-        found += _chain(path.parent / _home(base), problems, (*above, path))
-        if len(found) > FILES:
+        files += _chain(path.parent / _home(base), problems, (*above, path))
+        if len(files) > FILES:
             raise _unreadable(f"{path} is based on more than {FILES} files")
-    return [*found, (path, document.content)]
+    return [*files, (path, document.content)]
 
 
 def _home(path: str | Path) -> str:
@@ -116,13 +116,13 @@ def _home(path: str | Path) -> str:
 
 
 def _differently(lines: dict[str, list[int]]) -> list[str]:
-    """Keys that stand twice because they are written in different ways, or under an old and a new name."""
+    """Keys that occur twice because they are written in different ways, or under an old and a new name."""
     places: dict[str, list[int]] = {}
-    for key, found in lines.items():
-        if not key.startswith("SWEEP.") and ".KWARGS." not in key:  # labels and arguments are no keys
+    for key, numbers in lines.items():
+        if not key.startswith("SWEEP.") and ".KWARGS." not in key:  # labels and arguments are not keys
             name = legacy.translate(key, "")[0] or key
-            places.setdefault(name, []).extend(found)
-    return [f"{key} stands twice, in {lines_of(found)}" for key, found in places.items() if len(found) > 1]
+            places.setdefault(name, []).extend(numbers)
+    return [f"{key} occurs twice, in {lines_of(numbers)}" for key, numbers in places.items() if len(numbers) > 1]
 
 
 def _unreadable(problem: str) -> ConfigError:

@@ -25,7 +25,7 @@ EXPERIMENT, TASK, SAMPLE, MACHINE = ROLES = ("experiment", "task", "sample", "ma
 
 @dataclass(frozen=True)
 class Key:
-    """Everything that is known about one config key.
+    """Everything that is true of one config key.
 
     Attributes:
         choices: the values it may have; of a list, its members. Empty: any.

@@ -9,14 +9,14 @@ RENAMED = {"MODEL.ADAPTER.REDUCATION_FACTOR": "MODEL.ADAPTER.REDUCTION_FACTOR"}
 # Other names for our keys.
 ALIASES = {"HEAD.INIT": "MODEL.HEAD_INIT"}
 
-# Keys without a meaning here, and what does their job.
+# Keys without a meaning here, and what replaces them.
 RETIRED = {
     "DBG": "logging is the same in every run",
-    "DIST_BACKEND": "torchrun starts several processes; the device decides how they talk",
-    "DIST_INIT_FILE": "torchrun says where processes meet",
-    "DIST_INIT_PATH": "torchrun says where processes meet",
+    "DIST_BACKEND": "torchrun starts several processes; the device decides how they communicate",
+    "DIST_INIT_FILE": "torchrun sets where processes meet",
+    "DIST_INIT_PATH": "torchrun sets where processes meet",
     "NUM_GPUS": "DEVICE chooses where a run computes, torchrun --nproc_per_node on how many GPUs",
-    "NUM_SHARDS": "torchrun --nnodes says how many machines a run uses",
+    "NUM_SHARDS": "torchrun --nnodes sets how many machines a run uses",
     "RUN_N_TIMES": "a finished run is never repeated or overwritten; SEED makes another one",
     "DATA.PIN_MEMORY": "decoded images are kept as bytes (DATA.CACHE)",
     "MODEL.FILTER": "FREQFIT switches the filter on",
@@ -45,7 +45,7 @@ VALUES = {
 }
 
 
-# What runs did that do not say it, where "auto" is now the default.
+# Values of keys in runs that do not record them, where the default is now "auto".
 UNNAMED = {"MODEL.HEAD_INIT": "vpt", "SOLVER.DECAY": "vpt"}
 
 

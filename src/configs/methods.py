@@ -37,26 +37,26 @@ def parse(transfer_type: str, freqfit: str = "") -> dict[str, dict]:
 
 def read_methods(transfer_type: str, freqfit: str = "") -> tuple[dict[str, dict], list[str]]:
     """What ``parse`` returns, of the names that are right, and one sentence for each problem."""
-    known, methods, problems = catalogue(), {}, []
+    facts, methods, problems = catalogue(), {}, []
     where = f"MODEL.TRANSFER_TYPE {transfer_type!r}"
     for name in (part.strip() for part in transfer_type.split("+")):
         if name == "linear":
             continue
-        method, keys = known.shorthands.get(name, (name, {}))
+        method, keys = facts.shorthands.get(name, (name, {}))
         if name.startswith("partial-") and name[len("partial-") :].isdecimal():
             method, keys = "partial", {"NUM_BLOCKS": int(name[len("partial-") :])}
-        if method not in known.methods:
+        if method not in facts.methods:
             problems.append(_unknown(name, where))
         elif method in methods:
             problems.append(f"{where} names {method} twice")
         else:
             methods[method] = keys
-    if freqfit in known.filters:
-        methods.setdefault(known.filters[freqfit], {})
+    if freqfit in facts.filters:
+        methods.setdefault(facts.filters[freqfit], {})
     elif freqfit:
-        problems.append(f"unknown FREQFIT {freqfit!r}; known: None, {', '.join(known.filters)}")
+        problems.append(f"unknown FREQFIT {freqfit!r}; known: None, {', '.join(facts.filters)}")
     problems += [f"{where}: {reason}" for reason in _conflicts(methods)]
-    return {name: methods[name] for name in known.methods if name in methods}, problems
+    return {name: methods[name] for name in facts.methods if name in methods}, problems
 
 
 def _unknown(name: str, where: str) -> str:
@@ -68,13 +68,13 @@ def _unknown(name: str, where: str) -> str:
 
 def _conflicts(methods: Iterable[str]) -> list[str]:
     """Why methods do not go together."""
-    known, reasons = catalogue(), []
-    if "end2end" in methods and (redundant := sorted(name for name in methods if known.methods[name].in_end2end)):
+    facts, reasons = catalogue(), []
+    if "end2end" in methods and (redundant := sorted(name for name in methods if facts.methods[name].in_end2end)):
         reasons.append(
             f"end2end trains every weight, so {', '.join(redundant)} adds nothing it could not learn; name one of them "
             "alone"
         )
-    for names, reason in known.refused:
+    for names, reason in facts.refused:
         if {*names} <= {*methods}:
             reasons.append(f"{reason}; name one of them")
     return reasons

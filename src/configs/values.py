@@ -79,11 +79,11 @@ def describe(default: Any) -> str:
     return f"{kind}, such as {default!r}"
 
 
-def nearest(key: str, known: Iterable[str]) -> list[str]:
-    """The names in ``known`` that someone who wrote ``key`` may have meant, at most three."""
-    by_last = [k for k in known if k.split(".")[-1] == key.split(".")[-1]]
-    near = [*by_last, *difflib.get_close_matches(key, known, n=3, cutoff=0.6)]
+def nearest(key: str, names: Iterable[str]) -> list[str]:
+    """The ones of ``names`` that someone who wrote ``key`` may have meant, at most three."""
+    by_last = [k for k in names if k.split(".")[-1] == key.split(".")[-1]]
+    near = [*by_last, *difflib.get_close_matches(key, names, n=3, cutoff=0.6)]
     if not near:
-        ends = {k.split(".")[-1]: k for k in known}
+        ends = {k.split(".")[-1]: k for k in names}
         near = [ends[end] for end in difflib.get_close_matches(key.split(".")[-1], ends, n=3, cutoff=0.6)]
     return list(dict.fromkeys(near[:3]))

@@ -130,7 +130,7 @@ def test_when_one_dies_the_other_ends_with_a_reason(tmp_path):
     processes[1].kill()
     (status, _, errors), _ = finish(processes)
     assert status == 1
-    assert errors.strip().splitlines()[-1].startswith("error: process 0 of 2: another process of this run ended")
+    assert errors.strip().splitlines()[-1].startswith("error: process 0 of 2: another process of this run has ended")
     assert "Traceback" not in errors
     assert torch.load(folder / "last.ckpt", weights_only=True)["progress"]["rows"]
 

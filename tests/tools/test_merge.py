@@ -17,7 +17,8 @@ from src.configs.config import load_cfg
 from src.data.pixels import Pixels
 from src.engine.checkpoint import Tuned, load_tuned
 from src.engine.run import run
-from src.models.vit_backbones.zoo import IMAGENET, MODEL_ZOO, create_vit, timm_arguments
+from src.models.vit_backbones.build import create_vit, timm_arguments
+from src.models.vit_backbones.zoo import IMAGENET, MODEL_ZOO
 from src.models.vit_models import TunedViT, parse
 from src.tools.export import plain
 from src.tools.merge import __main__ as merge
@@ -63,7 +64,7 @@ def test_plain_timm_loads_what_was_merged(finished, tmp_path, main, out, images)
 def test_it_is_a_command(finished, tmp_path):
     command = ["-m", "src.tools.merge"]
     shown = run_program(*command, "--help").stdout
-    assert "python -m src.tools.merge output/" in shown
+    assert "vitune merge RUN_DIR merged/digits" in shown
     done = run_program(*command, finished, tmp_path / "out.pth")
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -54,9 +54,13 @@ class Program:
 
 
 def run_program(*args, timeout: float = 300, **settings) -> subprocess.CompletedProcess:
-    """Start the program and wait for its end."""
+    """Start the program and wait for its end, which comes after ``timeout`` seconds if not before."""
     program = Program(*args, **settings)
-    output = program.communicate(timeout)
+    try:
+        output = program.communicate(timeout)
+    except subprocess.TimeoutExpired:
+        program.kill()
+        raise
     return subprocess.CompletedProcess(program.args, program.returncode, *output)
 
 

@@ -9,6 +9,7 @@ import os
 import runpy
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 from paths import ROOT
@@ -27,6 +28,7 @@ class Program:
         environment = dict(os.environ if env is None else env)
         self._process = FORKS.Process(target=_become, args=(self.args, str(cwd), environment, self._outputs))
         self._process.start()
+        weakref.finalize(self, self._process.kill)  # a test that fails leaves nothing running
         self.pid = self._process.pid
 
     @property

@@ -223,9 +223,9 @@ def test_every_command_that_is_listed_can_be_run_and_has_its_rows_runs(listed, m
     monkeypatch.setattr(spec, "file_settings", lambda path, _, section: copy.deepcopy(honest(path, section)))
     assert {row.file for row in listed} == set(REPRO.glob("*.yaml"))
     for row in listed:
-        *start, file = shlex.split(row.command)[:5]
-        assert start == ["python", "-m", "src.tools.tune", "--config-file"]
-        sweep = load_sweep(file, shlex.split(row.command)[5:])
+        *start, file = shlex.split(row.command)[:3]
+        assert start == ["vitune", "tune"]
+        sweep = load_sweep(file, shlex.split(row.command)[3:])
         assert number_of_runs(sweep) == row.runs > 0
         assert {choice.label for choice in sweep.over.get("method", [])} <= {row.theirs.method}
         assert Plan(shortened(sweep)).runs

@@ -288,7 +288,7 @@ def test_the_list_is_narrowed_and_a_name_says_what_differs(monkeypatch, capsys):
     assert "convpass" not in said
     assert repro.main(["study_clevr_fixed"]) == 0
     said = capsys.readouterr().out
-    assert "It chose the learning rates on images that it also" in said
+    assert "It chose the learning rates on images it also" in said
     assert "pre-trained weights: sup_vitb16_imagenet21k" in said
     assert "configs/study.yaml:" in said  # its base, which says what differs for all of the study's files
     assert "configs/base-finetune.yaml:" not in said

@@ -1,9 +1,9 @@
 """From run folders to the paper's tables: Markdown, LaTeX, CSV, plots and one HTML page that opens from disk.
 
-    python -m src.tools.report output/ --to report/
-    python -m src.tools.report output/ more_runs/ --baseline linear --published
-    python -m src.tools.report output/ --tasks natural --published LoRA SSF --title "Natural tasks"
-    python -m src.tools.report output/ --ablation MODEL.LORA.RANK --ablation SOLVER.BASE_LR --pair FREQFIT
+    vitune report output/ --to report/
+    vitune report output/ more_runs/ --baseline linear --published
+    vitune report output/ --tasks natural --published LoRA SSF --title "Natural tasks"
+    vitune report output/ --ablation MODEL.LORA.RANK --ablation SOLVER.BASE_LR --pair FREQFIT
 
 RESULTS are searched for run folders (those with a config.yaml). Written to --to: report.md, report.tex, report.html
 (everything in one file), report.csv (one line per run), tables.csv (one line per cell) and figures/*.png and *.pdf.

@@ -1,4 +1,4 @@
-"""``python -m src.tools.export``: what it writes gives the run's logits where nothing of this project is known."""
+"""``vitune export``: what it writes gives the run's logits where nothing of this project is known."""
 
 import html
 import io

@@ -1,4 +1,4 @@
-"""MkDocs hooks: pages that are made from the code, so that they are never behind it."""
+"""MkDocs hooks: pages that are made from the code, so that they are always up to date."""
 
 import re
 import sys

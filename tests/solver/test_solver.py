@@ -740,5 +740,5 @@ def test_the_api_and_what_is_read_back_pool_alike(tmp_path):
 def test_a_merged_model_is_timms_with_the_same_pooling(tmp_path):
     plain = merge(load_tuned(learned(tmp_path, "MODEL.TRANSFER_TYPE", "lora", "MODEL.POOL", "avg")))
     assert (plain.arguments["global_pool"], plain.arguments["fc_norm"]) == ("avg", False)
-    with pytest.raises(ConfigError, match="zero_shot takes CLIP's class token"):
+    with pytest.raises(ConfigError, match="zero_shot uses CLIP's class token"):
         load_cfg("", [*DIGITS, "DATA.FEATURE", "clip_vitb16", "MODEL.HEAD_INIT", "zero_shot", "MODEL.POOL", "avg"])

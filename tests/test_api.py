@@ -9,7 +9,7 @@ from runs import quick
 from src.api import find_allocation, load, merged_state_dict, save, tune
 from src.engine.checkpoint import CheckpointError, load_tuned
 from src.engine.run import run
-from src.models.vit_backbones.zoo import build_backbone
+from src.models.vit_backbones.build import build_backbone
 from src.models.vit_models import METHODS
 
 

@@ -29,7 +29,7 @@ from src.models.method import wires
 from src.models.methods.convpass import ConvBypass
 from src.models.methods.sparse import SparseUpdate
 from src.models.sites import APART
-from src.models.vit_backbones import convert, zoo
+from src.models.vit_backbones import build, convert
 from src.models.vit_models import TunedViT, parse
 from src.models.wise import between
 from src.solver.losses import SoftmaxLoss
@@ -660,7 +660,7 @@ def test_checkpoint(path):
     is_clip = converter is convert.clip
     arch |= {"qkv_bias": True, "class_token": True, "init_values": None, "pre_norm": is_clip}
     vit = build_vit(arch | {"act": "quick_gelu" if is_clip else "gelu", "patch_embed_bias": not is_clip}).eval()
-    zoo.load_weights(vit, path.parent / golden["checkpoint"], converter)
+    build.load_weights(vit, path.parent / golden["checkpoint"], converter)
 
     with torch.no_grad():
         features = vit.forward_head(vit.forward_features(torch.from_numpy(numbers["input"])), pre_logits=True)

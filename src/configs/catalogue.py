@@ -157,7 +157,8 @@ def write_cache(path: Path) -> Catalogue:
 
 
 def _hash_of_source() -> str:
-    digest = hashlib.sha256(b"1")  # the layout of the file
+    layout = f"1 {sys.modules[PACKAGE].__version__}"  # of the file; the version, for installations without sources
+    digest = hashlib.sha256(layout.encode())
     for room in ROOMS:
         for file in sorted((SOURCE / room).rglob("*.py")):
             digest.update(f"{file.relative_to(SOURCE)}\0".encode() + file.read_bytes() + b"\0")

@@ -21,8 +21,8 @@ from ..data.pixels import Pixels
 from ..models.memo import Memo
 from ..models.method import THIS_FILE
 from ..models.pooling import set_pool
+from ..models.vit_backbones.build import build_backbone
 from ..models.vit_backbones.tensors import UNREADABLE, require_whole
-from ..models.vit_backbones.zoo import build_backbone
 from ..models.vit_models import TunedViT, backbone_arguments, build_model, config_name, parse
 from ..utils import distributed
 from ..utils.io import write_atomic

@@ -15,7 +15,7 @@ from ..configs.config import flatten
 from ..data.loader import Loader
 from ..data.opened import Data, open_data
 from ..models.memo import Memo
-from ..models.vit_backbones.zoo import build_backbone
+from ..models.vit_backbones.build import build_backbone
 from ..models.vit_models import TunedViT, backbone_arguments, build_model, require_methods_fit
 
 T = TypeVar("T")

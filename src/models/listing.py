@@ -7,7 +7,7 @@ from ..configs.facts import image_size
 from ..utils.table import Table
 from .families import FAMILIES, family_of
 from .method import Method
-from .vit_backbones.zoo import architecture
+from .vit_backbones.build import architecture
 from .vit_models import METHODS, SHORTHANDS, TunedViT, config_name, parse
 
 

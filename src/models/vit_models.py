@@ -34,8 +34,9 @@ from .methods.spt import SPTAdapter, SPTLoRA
 from .methods.ssf import SSF
 from .methods.vqt import VQT
 from .pooling import set_pool
+from .vit_backbones.build import architecture, build_backbone
 from .vit_backbones.fit import misfits
-from .vit_backbones.zoo import architecture, build_backbone, norm_of_all
+from .vit_backbones.zoo import norm_of_all
 
 # To add a method: write src/models/methods/<name>.py and add its line here. Nothing else changes.
 # Order is nesting, from the outside in: a method's taps go around those of the methods below it.

@@ -12,7 +12,8 @@ from src.configs.legacy import RENAMED, RETIRED
 from src.configs.reference import all_keys
 from src.engine.sensitivity import spt_method
 from src.models.head import ZeroShotHead
-from src.models.vit_backbones.zoo import create_vit, find_backbone
+from src.models.vit_backbones.build import create_vit
+from src.models.vit_backbones.zoo import find_backbone
 from src.models.vit_models import TunedViT, parse
 
 # Sweeps and what they are based on: test_sweep_files.py.
@@ -138,7 +139,7 @@ def test_retired_and_renamed_keys_are_no_keys_of_ours():
         (["MODEL.TRANSFER_TYPE", "lora", "MODEL.LORA.TARGETS", "attn.q,attn.x"], "attn.x"),
         (["FREQFIT", "FreqFit"], "freqfit_real"),
         (["DATA.FEATURE", "sup_vitb17"], "sup_vitb16_imagenet21k"),
-        (["DATA.FEATURE", "timm:resnet50"], "of timm's resnet"),
+        (["DATA.FEATURE", "timm:resnet50"], "from timm's resnet"),
         (["DATA.NAME", "digit"], "digits"),
         (["DATA.NUMBER_CLASSES", "11"], "digits has 10 classes"),
         (["SOLVER.OPTIMIZER", "lion"], "'adamw'"),

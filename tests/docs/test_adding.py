@@ -15,7 +15,7 @@ from src.data.sources import torchvision_sets
 from src.engine.results import run_folder
 from src.engine.run import run
 from src.models import vit_models
-from src.models.vit_backbones import zoo
+from src.models.vit_backbones import build, zoo
 from src.solver import lr_scheduler, optimizer
 
 
@@ -48,7 +48,7 @@ def test_a_backbone_is_a_row(monkeypatch, tmp_path):
     (row,) = python_blocks("backbone")
     for name, entry in rows(row, zoo).items():
         monkeypatch.setitem(zoo.MODEL_ZOO, name, entry)
-        assert zoo.architecture(name, (224, 224)).embed_dim == 384
+        assert build.architecture(name, (224, 224)).embed_dim == 384
         with pytest.raises(FileNotFoundError, match=r"ViT-S_16\.npz"):
             zoo.find_weights(name, tmp_path, "")
 

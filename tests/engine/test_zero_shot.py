@@ -229,7 +229,7 @@ def test_texts_too_long_for_the_tower_and_names_in_any_script_are_encoded(file):
     ("pairs", "said"),
     [
         (["DATA.FEATURE", "vit_micro_glyphs"], "zero_shot needs CLIP's text tower, and vit_micro_glyphs has none"),
-        (["MODEL.MLP_NUM", "1"], "no place for the head's hidden layers"),
+        (["MODEL.MLP_NUM", "1"], "no place for hidden layers in the head"),
         (["MODEL.TRANSFER_TYPE", "lora+vqt"], "zero_shot and vqt do not go together"),
         (["HEAD.INIT", "zero_short"], "MODEL.HEAD_INIT is 'zero_short'"),
     ],

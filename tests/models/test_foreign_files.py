@@ -35,9 +35,9 @@ from src.engine.evaluator import BrokenModel, measure
 from src.engine.results import RunFolder
 from src.engine.saved import checksum
 from src.models.allocation import Allocation
-from src.models.vit_backbones import convert, zoo
+from src.models.vit_backbones import convert, from_timm
+from src.models.vit_backbones.build import build_backbone, load_weights
 from src.models.vit_backbones.tensors import NotOnlyTensors, read_content, read_state, reading
-from src.models.vit_backbones.zoo import build_backbone, load_weights
 from src.models.vit_models import METHODS, build_model
 from src.tools.export import __main__ as export
 from src.tools.merge import __main__ as merge
@@ -223,7 +223,7 @@ def test_published_files_are_translated_as_timm_does(name, keywords, monkeypatch
     monkeypatch.setattr("timm.models._builder.load_pretrained", lambda *_, filter_fn, **__: seen.append(filter_fn))
     with torch.device("meta"):
         timm.create_model(name.split(".")[0], pretrained=True, num_classes=0)
-    ours = zoo._timm_filter(name)
+    ours = from_timm.filter_of(name)
     for found in (seen[0], ours):
         assert getattr(found, "keywords", {}) == keywords
     assert getattr(seen[0], "func", seen[0]) is getattr(ours, "func", ours)

@@ -23,7 +23,8 @@ from src.engine.run import run
 from src.models.hf_peft import catalogue, injected
 from src.models.merge import merged_state_dict
 from src.models.methods import hf_peft
-from src.models.vit_backbones.zoo import MODEL_ZOO, build_backbone, create_vit
+from src.models.vit_backbones.build import build_backbone, create_vit
+from src.models.vit_backbones.zoo import MODEL_ZOO
 from src.models.vit_models import TunedViT, parse
 
 # Every tuner of peft 0.21: the arguments that 32 channels need, or a word of why it is refused.

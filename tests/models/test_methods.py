@@ -27,7 +27,8 @@ from src.models.methods.freqfit import MATRIX_LIMIT, Fourier, SpectralFilter
 from src.models.methods.lora import LowRank
 from src.models.methods.repadapter import GroupedBottleneck
 from src.models.methods.rlrr import Rescale
-from src.models.vit_backbones.zoo import MODEL_ZOO, create_vit, set_dropout
+from src.models.vit_backbones.build import create_vit, set_dropout
+from src.models.vit_backbones.zoo import MODEL_ZOO
 from src.models.vit_models import METHODS, TunedViT, parse
 from src.models.wise import between
 

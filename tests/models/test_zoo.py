@@ -11,14 +11,8 @@ from conftest import make_vit
 from paths import PARITY
 
 from src.models.vit_backbones import convert, zoo
-from src.models.vit_backbones.zoo import (
-    MODEL_ZOO,
-    build_backbone,
-    create_vit,
-    find_backbone,
-    find_weights,
-    load_weights,
-)
+from src.models.vit_backbones.build import build_backbone, create_vit, load_weights, resize_pos_embed
+from src.models.vit_backbones.zoo import MODEL_ZOO, find_backbone, find_weights
 
 
 @pytest.mark.parametrize("name", MODEL_ZOO)
@@ -127,15 +121,15 @@ def test_timm_name_without_file_or_network_says_what_to_do(tmp_path, monkeypatch
 
 def test_bicubic_on_request_is_timms():
     pos = torch.randn(1, 1 + 16, 8)
-    resized = zoo.resize_pos_embed(pos, (6, 3), 1, "bicubic")
+    resized = resize_pos_embed(pos, (6, 3), 1, "bicubic")
     expected = timm.layers.resample_abs_pos_embed(pos, (6, 3), (4, 4))
     torch.testing.assert_close(resized, expected)
-    assert not torch.allclose(zoo.resize_pos_embed(pos, (6, 3), 1, "bilinear"), expected)
+    assert not torch.allclose(resize_pos_embed(pos, (6, 3), 1, "bilinear"), expected)
 
 
 def test_bilinear_aligns_the_corners_on_oblong_grids():
     pos = torch.randn(1, 2 + 25, 8)
-    resized = zoo.resize_pos_embed(pos, (9, 4), 2, "bilinear")
+    resized = resize_pos_embed(pos, (9, 4), 2, "bilinear")
     square = pos[:, 2:].unflatten(1, (5, 5)).permute(0, 3, 1, 2)
     expected = torch.nn.functional.interpolate(square, (9, 4), mode="bilinear", align_corners=True)
     torch.testing.assert_close(resized[:, 2:], expected.flatten(2).mT, atol=1e-5, rtol=0)
@@ -213,7 +207,7 @@ def test_broken_files_are_named(tmp_path, content, kind):
 def test_unknown_names_list_the_known():
     with pytest.raises(ValueError, match="clip_vitb16"):
         find_backbone("clip_vitb61")
-    with pytest.raises(ValueError, match="of timm's resnet"):
+    with pytest.raises(ValueError, match="from timm's resnet"):
         find_backbone("timm:resnet50")
 
 

@@ -15,7 +15,7 @@ from src.engine import probe
 from src.engine.checkpoint import load_tuned
 from src.engine.knn import knn_accuracies, knn_accuracy, knn_votes
 from src.engine.run import run
-from src.models.vit_backbones.zoo import build_backbone
+from src.models.vit_backbones.build import build_backbone
 from src.tools import pretrain_demo
 from src.tools.finished.run import open_runs
 from src.tools.finished.sets import parse_sets

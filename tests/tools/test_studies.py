@@ -35,7 +35,7 @@ from src.tools.wise.curve import dominated
 
 DIGITS = ROOT / "configs" / "digits.yaml"
 QUICK = ["DATA.TRAIN_SPLIT", "train", "DEVICE", "cpu", "SOLVER.TOTAL_EPOCH", "2", "SOLVER.WARMUP_EPOCH", "1"]
-QUICK += ["DATA.PERCENTAGE", "0.5"]
+QUICK += ["DATA.PERCENTAGE", "0.5", "DATA.CROPSIZE", "16"]
 METHODS = {"linear": "1", "lora": "1", "lora-2": "2", "vqt": "1"}
 
 

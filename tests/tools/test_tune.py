@@ -39,8 +39,9 @@ def sweep(tmp_path):
     """Writes a sweep file of linear probing on digits; its path, and the arguments for it."""
 
     def write(section: str, name: str = "grid", base: str = "") -> list[str]:
-        file = tmp_path / f"{name}.yaml"
-        file.write_text(f"_BASE_: {DIGITS}\n{base}SWEEP:{section}")
+        file, small = tmp_path / f"{name}.yaml", tmp_path / "small.yaml"
+        small.write_text(f"_BASE_: {DIGITS}\nDATA: {{CROPSIZE: 16}}\n")
+        file.write_text(f"_BASE_: {small}\n{base}SWEEP:{section}")
         return ["--config-file", str(file), *QUICK, "OUTPUT_DIR", str(tmp_path / "out")]
 
     return write
@@ -485,7 +486,7 @@ def test_an_address_without_a_cluster_is_one_line(sweep, capsys):
 # --- sharing
 
 
-FEW = ["DATA.PERCENTAGE", "0.2", "DATA.TRAIN_SPLIT", "train", "DATA.NO_TEST", "True"]
+FEW = ["DATA.CROPSIZE", "16", "DATA.PERCENTAGE", "0.2", "DATA.TRAIN_SPLIT", "train", "DATA.NO_TEST", "True"]
 
 
 def one_run(path: Path, pairs: list[str], shared: Shared | None = None, save_seconds: float = 0.0) -> tuple[dict, dict]:

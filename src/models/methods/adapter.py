@@ -68,9 +68,9 @@ class Bottlenecks(Method):
         cfg = Section()
         # The bottleneck has D // REDUCTION_FACTOR channels. (VPT spells it REDUCATION_FACTOR; that works too.)
         cfg.REDUCTION_FACTOR = whole(8, low=1)
-        # The bottleneck's channels; 0: as REDUCTION_FACTOR says.
+        # Channels of the bottleneck; 0: as REDUCTION_FACTOR sets them.
         cfg.WIDTH = whole(0, low=0, unit="channels")
-        # Branches of every block that get one: "attn", "mlp".
+        # Branches of every block that get an adapter: "attn", "mlp".
         cfg.SITES = some_of(["mlp"], BRANCHES, filled=True)
         # "sequential" adapts what the branch returns, m + A(m); "parallel" adds a path beside the branch, m + A(input).
         # Both sit before LayerScale (DINOv2) and the residual sum.
@@ -78,14 +78,14 @@ class Bottlenecks(Method):
         # What a parallel adapter reads: "norm", the normalised tokens that the branch reads, or "residual", the tokens
         # before that norm. One for all SITES, or one for each: "norm,residual".
         cfg.INPUT = text("norm")
-        # Between down and up: "gelu", "relu", "silu", "quick_gelu".
+        # Activation between down and up: "gelu", "relu", "silu", "quick_gelu".
         cfg.ACTIVATION = one_of("gelu", ACTIVATIONS)
-        # Start of (down; up): "zero" (N(0, 0.02^2); 0), "lora_kaiming" (Kaiming uniform, a = sqrt 5; 0), "lora_xavier"
+        # Initial (down; up): "zero" (N(0, 0.02^2); 0), "lora_kaiming" (Kaiming uniform, a = sqrt 5; 0), "lora_xavier"
         # (Xavier uniform; 0), "xavier" (both Xavier uniform: does not start at the pre-trained model).
         cfg.INIT = one_of("zero", INITS)
-        # The adapter's output is multiplied by this.
+        # Factor on the adapter's output.
         cfg.SCALE = number(1.0)
-        # Every adapter learns a scale of its own, one number that starts at SCALE.
+        # Learn the scale of each adapter, one number that starts at SCALE.
         cfg.LEARN_SCALE = flag(False)
         # Dropout after the activation, in training only.
         cfg.DROPOUT = number(0.0, low=0, below=1)
@@ -129,6 +129,6 @@ class Adapter(Bottlenecks):
     @staticmethod
     def defaults() -> CfgNode:
         cfg = Bottlenecks.defaults()
-        # VPT's name for where it sits by default; "Pfeiffer" is its only value.
+        # VPT's name of the default place; "Pfeiffer" is its only value.
         cfg.STYLE = one_of("Pfeiffer", ["Pfeiffer"])
         return cfg

@@ -29,10 +29,10 @@ class BlockExpansion(Method):
     @staticmethod
     def defaults() -> CfgNode:
         cfg = Section()
-        # A new block after every SPLIT-th block, a copy of it; 0: as NUM_BLOCKS says. The original code with 12 blocks
+        # A new block after every SPLIT-th block, a copy of it; 0: as NUM_BLOCKS sets. The original code with 12 blocks
         # uses 11 (one copy, of the last but one block), 6, 4 and 3.
         cfg.SPLIT = whole(0, low=0)
-        # How many new blocks where SPLIT is 0: after every (depth // NUM_BLOCKS)-th block. 1: after the last.
+        # Number of new blocks, if SPLIT is 0: after every (depth // NUM_BLOCKS)-th block. 1: after the last.
         cfg.NUM_BLOCKS = whole(1, low=1)
         return cfg
 

@@ -54,16 +54,16 @@ class Convpass(Method):
     @staticmethod
     def defaults() -> CfgNode:
         cfg = Section()
-        # The bottleneck's channels.
+        # Channels of the bottleneck.
         cfg.WIDTH = whole(8, low=1, unit="channels")
-        # Branches of every block that get one: "attn", "mlp".
+        # Branches of every block that get a bottleneck: "attn", "mlp".
         cfg.SITES = some_of(["attn", "mlp"], BRANCHES, filled=True)
-        # What it reads: "norm", the normalised tokens that the branch reads, or "residual", the tokens before that
-        # norm. One for all SITES, or one for each: "norm,residual".
+        # What the bottleneck reads: "norm", the normalised tokens that the branch reads, or "residual", the tokens
+        # before that norm. One for all SITES, or one for each: "norm,residual".
         cfg.INPUT = text("norm")
-        # The output is multiplied by this; the paper chooses it per task among 0.01, 0.1, 1, 10, 100.
+        # Factor on the output; the paper chooses it per task among 0.01, 0.1, 1, 10, 100.
         cfg.SCALE = number(1.0)
-        # The convolution starts as the "identity", or "xavier" uniform.
+        # Initial convolution: the "identity", or "xavier" uniform.
         cfg.CONV_INIT = one_of("identity", ["identity", "xavier"])
         # Dropout before the last linear map, in training only.
         cfg.DROPOUT = number(0.1, low=0, below=1)

@@ -110,7 +110,7 @@ class FacT(Method):
         cfg = Section()
         # Rank of the factors.
         cfg.RANK = whole(16, low=1)
-        # The update is multiplied by this; the paper chooses it per task among 0.01, 0.1, 1, 10, 100.
+        # Factor on the update; the paper chooses it per task among 0.01, 0.1, 1, 10, 100.
         cfg.SCALE = number(1.0)
         # Dropout between core and V, in training only.
         cfg.DROPOUT = number(0.1, low=0, below=1)

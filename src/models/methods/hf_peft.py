@@ -53,7 +53,7 @@ class Peft(Injected):
         cfg.TARGETS = targets(LINEAR, ())
         # Arguments of the tuner's config: {r: 8, use_dora: true}; on the command line also one by one, as KWARGS.r 8.
         cfg.KWARGS = arguments()
-        # Start from an adapter that peft saved: the folder with its adapter_config.json, which says TYPE and KWARGS.
+        # Start from an adapter that peft saved: the folder with its adapter_config.json, which sets TYPE and KWARGS.
         cfg.LOAD = location("")
         return cfg
 
@@ -219,7 +219,7 @@ class FourierFT(OneTuner):
         cfg = super().defaults()
         # Learned entries of each spectrum; no more than the matrix has.
         cfg.FREQ = whole(3000, low=1)
-        # The update is multiplied by this; it starts as large as SCALE * sqrt(FREQ) / (inputs * outputs).
+        # Factor on the update; the update starts as large as SCALE * sqrt(FREQ) / (inputs * outputs).
         cfg.SCALE = number(300.0)
         return cfg
 

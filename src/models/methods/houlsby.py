@@ -18,7 +18,7 @@ class Houlsby(Bottlenecks):
     @staticmethod
     def defaults() -> CfgNode:
         cfg = Bottlenecks.defaults()
-        # One adapter after each of both branches.
+        # Here both branches have one.
         cfg.SITES = ["attn", "mlp"]
         # The paper searches 8, 64 and 256 on GLUE.
         cfg.WIDTH = 64

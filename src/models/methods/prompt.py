@@ -76,7 +76,8 @@ class Prompt(Method):
         cfg = Section()
         # Prompt tokens per block.
         cfg.NUM_TOKENS = whole(5, low=1, unit="tokens")
-        # Fresh prompts before every block (VPT-Deep), or only before the first (VPT-Shallow), which then stay.
+        # True: new prompts before every block (VPT-Deep); False: prompts before the first block only, which stay
+        # (VPT-Shallow).
         cfg.DEEP = flag(False)
         # Dropout on the prompts, in training only.
         cfg.DROPOUT = number(0.0, low=0, below=1)

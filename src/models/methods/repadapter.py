@@ -45,13 +45,13 @@ class RepAdapter(Method):
     @staticmethod
     def defaults() -> CfgNode:
         cfg = Section()
-        # The bottleneck's channels.
+        # Channels of the bottleneck.
         cfg.WIDTH = whole(8, low=1, unit="channels")
         # Groups of the map back up; WIDTH and the ViT's channels must be multiples of it.
         cfg.GROUPS = whole(2, low=1)
-        # Branches of every block that get one: "attn", "mlp".
+        # Branches of every block that get a bottleneck: "attn", "mlp".
         cfg.SITES = some_of(["attn", "mlp"], BRANCHES, filled=True)
-        # The output is multiplied by this; the paper chooses it per task among 0.1, 0.5, 1, 5, 10.
+        # Factor on the output; the paper chooses it per task among 0.1, 0.5, 1, 5, 10.
         cfg.SCALE = number(1.0)
         # Dropout in the bottleneck, in training only.
         cfg.DROPOUT = number(0.1, low=0, below=1)

@@ -133,9 +133,10 @@ class PartTuning(Method):
     @classmethod
     def defaults(cls) -> CfgNode:
         cfg = Section()
-        # Which blocks: indices from 0, negative ones from the last; the study trains [11], [10, 11] or [9, 10, 11].
+        # Blocks that train: indices from 0, negative ones from the last; the study trains [11], [10, 11] or [9, 10,
+        # 11].
         cfg.BLOCKS = wholes([-1], filled=True, form="a list of block indices, such as [0, -1]")
-        # Which part of them trains: see the method's class.
+        # Part of these blocks that trains; "all": all parts that the method can train.
         cfg.PART = one_of("all", cls.parts)
         return cfg
 

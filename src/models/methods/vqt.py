@@ -76,7 +76,7 @@ class VQT(Method):
         cfg.NUM_QUERIES = whole(1, low=1)
         # Dropout on the queries, in training only.
         cfg.DROPOUT = number(0.1, low=0, below=1)
-        # Scale every answer to length 1 before the head sees it.
+        # Scale every output of a query to length 1 before the head sees it.
         cfg.NORMALIZE = flag(False)
         return cfg
 

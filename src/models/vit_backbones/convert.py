@@ -1,7 +1,7 @@
 """Published checkpoint files -> state dicts in timm's names. One function per file format; each takes the path.
 
 Every function returns the encoder alone: old heads, projectors, momentum copies and text towers are dropped by name, so
-that whatever else does not fit the architecture is reported by the strict load (zoo.load_weights).
+that whatever else does not fit the architecture is reported by the strict load (build.load_weights).
 """
 
 from pathlib import Path

@@ -1,41 +1,25 @@
-"""The model zoo: from ``DATA.FEATURE`` to a timm VisionTransformer with its pre-trained weights.
+"""The model zoo: the backbones that ``DATA.FEATURE`` names, and where their weights are.
 
 To add a backbone: one row in ``MODEL_ZOO``, and a converter in convert.py if its file format is new.
 """
 
-import difflib
-import logging
 import re
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
-import scipy.ndimage
 import timm
-import torch
-from timm.layers import resample_abs_pos_embed
-from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...utils.shipped import shipped
-from ..drop_path import set_drop_path
-from ..families import FAMILIES, family_of
-from ..families.base import Family
+from ..families import FAMILIES
 from . import convert
-from .fit import require_fit, unwrapped
-from .refusals import check_size, unknown_backbone
-from .tensors import UNREADABLE, StateDict, read_content, reading
-
-logger = logging.getLogger(__name__)
+from .from_timm import problem_with
+from .refusals import unknown_backbone
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 OPENAI = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
-
-
-MOST_CHANNELS = 16384  # of position embeddings that are resized
 
 
 @dataclass(frozen=True)
@@ -166,55 +150,12 @@ def find_backbone(name: str) -> Backbone | None:
     """
     name = ALIASES.get(name, name)
     if name.startswith("timm:"):
-        if problem := _timm_problem(name[len("timm:") :].split(".")[0]):
+        if problem := problem_with(name[len("timm:") :].split(".")[0]):
             raise ValueError(f"DATA.FEATURE {name!r}: {problem}")
         return None
     if name not in MODEL_ZOO:
         raise ValueError(unknown_backbone(name, MODEL_ZOO, [family.title for family in FAMILIES]))
     return MODEL_ZOO[name]
-
-
-def _timm_problem(name: str) -> str:
-    """Why timm's network ``name`` cannot be tuned here; "" if it can."""
-    if not timm.is_model(name):
-        near = difflib.get_close_matches(name, timm.list_models(), n=1)
-        return f"timm {timm.__version__} has no network of this name" + (f"; did you mean {near[0]}?" if near else "")
-    module = _timm_module(name)
-    if _timm_family(name) is None:
-        modules = [module for family in FAMILIES for module in family.timm_modules]
-        return f"it is from timm's {module}; supported are networks from {', '.join(modules)}"
-    if module == "deit" and "distilled" in name:
-        return "it has two heads, for class and distillation token: take the variant without distillation"
-    return ""
-
-
-def architecture(name: str, image_size: tuple[int, int]) -> nn.Module:
-    """``DATA.FEATURE`` with random weights and no head; also works under ``torch.device("meta")``.
-
-    Raises:
-        ValueError: unknown name, or an image size that does not fit.
-    """
-    row = find_backbone(name)
-    if row is not None:
-        return create_vit(row, image_size)
-    name = name[len("timm:") :]
-    return timm.create_model(name, num_classes=0, **_size_arguments(name, image_size))
-
-
-def _size_arguments(name: str, image_size: tuple[int, int]) -> dict:
-    """The argument by which timm's network ``name`` is built for a size of images; none where it takes any size."""
-    return {} if _timm_family(name).any_size else {"img_size": image_size}
-
-
-def _timm_module(name: str) -> str:
-    """The one of timm's modules that builds a network."""
-    return timm.models.model_entrypoint(name.split(".")[0]).__module__.rsplit(".", 1)[1]
-
-
-def _timm_family(name: str) -> Family | None:
-    """The family of timm's network ``name``; None where methods do not work on it."""
-    module = _timm_module(name)
-    return next((family for family in FAMILIES if module in family.timm_modules), None)
 
 
 def find_weights(name: str, root: Path, weight_path: str = "") -> Path | None:
@@ -243,205 +184,9 @@ def in_repository(path: Path) -> Path:
     return path if path.is_absolute() or path.exists() else shipped("pretrained").parent / path
 
 
-def build_backbone(
-    name: str, root: Path, image_size: tuple[int, int], weight_path: str = "", resize: str = "auto"
-) -> VisionTransformer:
-    """timm ViT ``name`` with its pre-trained weights, no head, eval mode.
-
-    Args:
-        image_size: height and width; position embeddings are resized where they were made for another size.
-        weight_path: a file to read instead of the one in ``root``; it must have the same format.
-        resize: how position embeddings are resized: "bilinear" (VPT), "bicubic" (timm) or "auto" (the row's choice).
-
-    Raises:
-        FileNotFoundError: the weights are not in ``root``; the message says where to get them.
-        ValueError: the name is unknown, or the file's keys do not fit the architecture.
-    """
-    row = find_backbone(name)
-    path = find_weights(name, root, weight_path)
-    if row is None:
-        return _timm_vit(name[len("timm:") :], image_size, path).eval()
-    vit = create_vit(row, image_size)
-    load_weights(vit, path, row.convert, row.resize if resize == "auto" else resize)
-    return vit.eval()
-
-
-def create_vit(row: Backbone, image_size: tuple[int, int]) -> VisionTransformer:
-    """A row's architecture with random weights, no head. Also works under ``torch.device("meta")``.
-
-    Raises:
-        ValueError: the image size is not a multiple of the patch size.
-    """
-    if isinstance(row.arch, str):
-        vit = timm.create_model(row.arch, num_classes=0, img_size=image_size, global_pool=row.pool)
-    else:
-        vit = VisionTransformer(**{**row.arch, "img_size": image_size}, num_classes=0, global_pool=row.pool)
-    check_size(image_size, vit.patch_embed.patch_size)
-    set_dropout(vit, row.dropout, row.drop_path)
-    return vit
-
-
 def patch_size(row: Backbone) -> int:
     """Side of a row's square patches, in pixels."""
     return row.arch["patch_size"] if isinstance(row.arch, dict) else int(re.search(r"patch(\d+)", row.arch).group(1))
-
-
-def set_dropout(vit: VisionTransformer, dropout: float, drop_path: float) -> None:
-    """VPT's places: dropout after the position embedding, after GELU and after fc2; drop-path rising with depth."""
-    vit.pos_drop.p = dropout
-    if drop_path:
-        set_drop_path(vit, drop_path)
-    for block in vit.blocks:
-        block.mlp.drop1.p = block.mlp.drop2.p = dropout
-
-
-def load_weights(vit: VisionTransformer, path: Path, converter: Callable, resize: str = "bilinear") -> None:
-    """Load a published file into ``vit``, every tensor of it and every parameter of the ViT.
-
-    Raises:
-        ValueError: the file cannot be read, or its keys or shapes do not fit: how many of which kind, and which.
-    """
-    path = Path(path)
-    with reading(path, repr(converter.__name__)):
-        state = converter(path)
-        own, saved = vit.pos_embed, state.get("pos_embed")
-        if saved is not None and saved.shape[::2] == own.shape[::2] and saved.shape[1] != own.shape[1]:
-            prefix = own.shape[1] - vit.patch_embed.num_patches
-            state["pos_embed"] = resize_pos_embed(saved, vit.patch_embed.grid_size, prefix, resize)
-    require_fit(vit, state, path, type(vit).__name__)
-    vit.load_state_dict(state)
-
-
-def resize_pos_embed(pos_embed: Tensor, grid: tuple[int, int], prefix: int, how: str) -> Tensor:
-    """Position embeddings (1, prefix + g * g, D) for another patch grid: (1, prefix + rows * cols, D).
-
-    "bilinear" aligns the corners, as VPT's scipy.ndimage.zoom does; "bicubic" is timm's, with antialiasing. The first
-    ``prefix`` rows are copied.
-
-    Raises:
-        ValueError: the embeddings do not belong to a square grid.
-    """
-    old = round((pos_embed.shape[1] - prefix) ** 0.5)
-    if old * old != pos_embed.shape[1] - prefix:
-        raise ValueError(f"{pos_embed.shape[1]} position embeddings are not a square grid after {prefix} prefix tokens")
-    if how == "bicubic":
-        return resample_abs_pos_embed(pos_embed, grid, (old, old), num_prefix_tokens=prefix)
-    square = pos_embed[0, prefix:].unflatten(0, (old, old)).numpy()  # (g, g, D)
-    zoomed = scipy.ndimage.zoom(square, (grid[0] / old, grid[1] / old, 1), order=1)
-    return torch.cat((pos_embed[:, :prefix], torch.from_numpy(zoomed).flatten(0, 1)[None]), dim=1)
-
-
-def _timm_vit(name: str, image_size: tuple[int, int], path: Path | None) -> nn.Module:
-    size = _size_arguments(name, image_size)
-    vit = timm.create_model(name, pretrained=False, num_classes=0, **size)
-    family_of(vit)  # which it must have
-    if isinstance(getattr(vit, "blocks", None), nn.Identity):
-        raise ValueError(f"timm's {name!r} has no blocks")
-    if size:
-        check_size(image_size, vit.patch_embed.patch_size)
-    if path is None:
-        _fetch_timm_weights(vit, name)
-    else:
-        _load_timm_file(vit, name, path)
-    return vit
-
-
-def _fetch_timm_weights(vit: nn.Module, name: str) -> None:
-    """What timm publishes, from its cache or the network.
-
-    Raises:
-        FileNotFoundError: timm cannot get it.
-        ValueError: it does not hold all of the network.
-    """
-    missing = []
-    hook = vit.register_load_state_dict_post_hook(lambda _, keys: missing.extend(keys.missing_keys))
-    try:
-        timm.models.load_pretrained(vit, num_classes=0, filter_fn=_timm_filter(name))
-    except UNREADABLE as error:
-        raise FileNotFoundError(
-            f"timm could not get the weights of {name!r} ({type(error).__name__}). Fetch them once where there is a "
-            "network (they stay in the Hugging Face cache), or set MODEL.WEIGHT_PATH to a local file"
-        ) from error
-    finally:
-        hook.remove()
-    if missing := sorted(set(missing) - _never_saved(name)):
-        raise ValueError(
-            f"the weights that timm has of {name!r} lack {len(missing)} tensors: {', '.join(missing[:10])}"
-        )
-
-
-def _load_timm_file(vit: nn.Module, name: str, path: Path) -> None:
-    """A file in timm's names, or in others that timm knows, head or not; wrappers of training code come off.
-
-    Raises:
-        ValueError: the file cannot be read, or does not hold all of the network and nothing else.
-    """
-    with reading(path, f"timm's {name!r}"):
-        content = read_content(path)
-        if "Transformer/encoder_norm/scale" in content:
-            content = convert.google(path)
-        state, around = unwrapped(content)
-        state = _in_timms_names(vit, name, state)
-    classifier = vit.pretrained_cfg.get("classifier") or "head"
-    spare = [f"{part}." for part in ((classifier,) if isinstance(classifier, str) else classifier)]
-    if getattr(vit, "attn_pool", None) is None and "siglip" in name:
-        spare.append("attn_pool.")  # published with those whose pooling is another
-    state = {key: tensor for key, tensor in state.items() if not key.startswith(tuple(spare))}
-    for key in _never_saved(name) - state.keys():
-        state[key] = vit.state_dict()[key]
-    require_fit(vit, state, path, f"timm's {name!r}")
-    vit.load_state_dict(state)
-    if around:
-        logger.info("weights: %s, unwrapped from %s", path, ", ".join(around))
-
-
-def _never_saved(name: str) -> set[str]:
-    """What no weights of this kind have: ConvNeXt's final norm after masked pre-training, which starts at 1 and 0."""
-    return {"head.norm.weight", "head.norm.bias"} if name.endswith(".fcmae") else set()
-
-
-def _in_timms_names(vit: nn.Module, name: str, state: StateDict) -> StateDict:
-    """``state`` as timm would load it: other projects' names translated, position embeddings of this image size.
-
-    Unchanged where timm cannot do that: ``require_fit`` reports what is wrong.
-    """
-    patches = vit.get_submodule("patch_embed.proj").weight.shape if hasattr(vit, "patch_embed") else None
-    for key, tensor in state.items():
-        is_patches = key.endswith(("patch_embed.proj.weight", "visual.conv1.weight")) and tensor.ndim == 4
-        if is_patches and patches and tensor.shape != patches:  # timm would take those of other patches, resampled
-            return state
-        if "pos" in key and "embed" in key and tensor.ndim > 1 and tensor.shape[-1] > MOST_CHANNELS:
-            return state
-    try:
-        return _timm_filter(name)(dict(state), vit)
-    except UNREADABLE:
-        return state
-
-
-def _timm_filter(name: str) -> Callable[[StateDict, nn.Module], StateDict]:
-    """timm's own translation of published files, with the arguments that it has for some ViTs."""
-    family = sys.modules[timm.model_entrypoint(name.split(".")[0]).__module__]
-    if "flexi" in name:
-        return partial(family.checkpoint_filter_fn, interpolation="bilinear", antialias=False)
-    if "radio" in name:
-        corners = any(part in name for part in family._RADIO_ALIGN_CORNERS)
-        return partial(family.checkpoint_filter_fn, interpolation="bilinear", antialias=False, align_corners=corners)
-    return family.checkpoint_filter_fn
-
-
-def timm_arguments(name: str, vit: nn.Module, image_size: tuple[int, int], depth: int) -> tuple[str, dict]:
-    """What makes ``timm.create_model`` build backbone ``name``: its architecture's name and arguments, JSON types only.
-
-    Args:
-        vit: the backbone as it was built.
-        depth: how many blocks it shall have; of no meaning for Swin and ConvNeXt.
-    """
-    row, arguments = find_backbone(name), family_of(vit).arguments(vit, image_size, depth)
-    if row is None:
-        return name[len("timm:") :].split(".")[0], arguments
-    if isinstance(row.arch, dict):  # VisionTransformer with other sizes, all of them given
-        return "vit_base_patch16_224", {**row.arch, **arguments}
-    return row.arch, arguments
 
 
 def norm_of_all(name: str) -> bool:

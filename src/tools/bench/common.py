@@ -16,7 +16,7 @@ from torch import nn
 from ...configs.config import load_cfg
 from ...configs.facts import image_size
 from ...engine.device import choose_device
-from ...models.vit_backbones.zoo import architecture
+from ...models.vit_backbones.build import architecture
 from ...utils.progress import tqdm
 
 CLASSES = 100

@@ -14,7 +14,7 @@ from ...data.resize import TF1
 from ...engine.checkpoint import Tuned
 from ...engine.evaluator import require_numbers
 from ...models.merge import merged_state_dict
-from ...models.vit_backbones.zoo import timm_arguments
+from ...models.vit_backbones.build import timm_arguments
 from ...models.vit_models import TunedViT
 from ...utils.io import replace_folder, write_atomic, write_json
 from .from_files import PHOTO, Code, crop_mode, crop_pct, timm_prepares, with_pillow

@@ -19,7 +19,7 @@ from ...engine.outputs import outputs
 from ...engine.precision import set_backends
 from ...engine.results import RunFolder, may_move
 from ...models.pooling import set_pool
-from ...models.vit_backbones.zoo import build_backbone
+from ...models.vit_backbones.build import build_backbone
 from ...models.vit_models import TunedViT
 
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# A sweep on several machines under Slurm: a Ray cluster for the time of the job, with as many runs at a time as fit.
+# A sweep on several machines under Slurm: a Ray cluster for the duration of the job, with as many parallel runs as fit.
 #
 #   sbatch configs/ray_slurm.sh --config-file configs/sweeps/vpt_linear.yaml DATA.DATAPATH /data/vtab-1k
 #   GPUS_PER_RUN=0.5 sbatch configs/ray_slurm.sh --config-file configs/sweeps/study.yaml DATA.DATAPATH /data/vtab-1k
 #
-# Needs ViTune's extra ray (pip install 'vitune[ray]'), and this folder, OUTPUT_DIR and the data where all machines see
-# them. When the time is up the job goes back into the queue, and the sweep goes on where it was.
+# Needs ViTune's extra ray (pip install 'vitune[ray]'); this folder, OUTPUT_DIR and the data must be visible to all
+# machines. When its time is up, the job is requeued and the sweep continues.
 #SBATCH --job-name=vitune-sweep
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
@@ -15,7 +15,7 @@
 #SBATCH --requeue
 #SBATCH --open-mode=append
 #SBATCH --signal=B:TERM@180
-# The last line: three minutes before the end this script gets SIGTERM, and passes it on to the sweep.
+# --signal: three minutes before the time limit this script gets SIGTERM and forwards it to the sweep.
 set -uo pipefail
 
 # Commands are those of .venv where there is one, as in a checkout, else those of the environment that submits the job.
@@ -39,7 +39,7 @@ sweep=$!
 trap 'kill -TERM $sweep' TERM
 wait "$sweep"
 status=$?
-if [ "$status" -gt 128 ]; then # a signal ended the waiting, not the sweep
+if [ "$status" -gt 128 ]; then # a signal ended the wait, not the sweep
   wait "$sweep"
   status=$?
 fi

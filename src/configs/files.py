@@ -116,13 +116,13 @@ def _home(path: str | Path) -> str:
 
 
 def _differently(lines: dict[str, list[int]]) -> list[str]:
-    """Keys that stand twice because they are written in different ways, or under an old and a new name."""
+    """Keys that occur twice because they are written in different ways, or under an old and a new name."""
     places: dict[str, list[int]] = {}
     for key, numbers in lines.items():
         if not key.startswith("SWEEP.") and ".KWARGS." not in key:  # labels and arguments are not keys
             name = legacy.translate(key, "")[0] or key
             places.setdefault(name, []).extend(numbers)
-    return [f"{key} stands twice, in {lines_of(numbers)}" for key, numbers in places.items() if len(numbers) > 1]
+    return [f"{key} occurs twice, in {lines_of(numbers)}" for key, numbers in places.items() if len(numbers) > 1]
 
 
 def _unreadable(problem: str) -> ConfigError:

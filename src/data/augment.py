@@ -1,6 +1,6 @@
-"""What training does to images beside resizing them: crops and flips, torchvision's and timm's policies, mixing.
+"""Training augmentation beyond resizing: crops, flips, torchvision's and timm's policies, mixup and CutMix.
 
-Every random choice is a function of the seed, the epoch and the image, whatever else draws random numbers.
+Every random choice depends only on the seed, the epoch and the image, not on other users of random numbers.
 """
 
 import random
@@ -18,7 +18,7 @@ from .pixels import Pixels
 
 
 class Augment:
-    """Training's view of one kept image: (3, H, W) in 0..255 -> (3, *size), on the image's device."""
+    """Augment one kept image for training: (3, H, W) in 0..255 -> (3, *size), on the image's device."""
 
     def __init__(self, pixels: Pixels):
         self.pixels = pixels
@@ -36,20 +36,20 @@ class Augment:
         self.erase = v2.RandomErasing(p=pixels.random_erasing, value="random") if pixels.random_erasing else None
 
     def __call__(self, image: Tensor, draw: Tensor, seed: int) -> Tensor:
-        """Args: draw: three numbers in [0, 1), for a crop and flip; seed: for everything else."""
+        """Args: draw: three numbers in [0, 1) for the crop and the flip; seed: for all other augmentation."""
         if self.pixels.augment == "crop_flip":
             image = random_crop(image, self.pixels.size, draw)
         if self.pixels.augment in ("flip", "crop_flip") and draw[2] < 0.5:
             image = image.flip(-1)
         if self.steps:
             seed_all(seed)
-            image = image.round().byte() if image.is_floating_point() else image  # what policies work on
+            image = image.round().byte() if image.is_floating_point() else image  # the policies need uint8
             for step in self.steps:
                 image = step(image)
         return image
 
     def erased(self, batch: Tensor, seeds: list[int]) -> Tensor:
-        """Random erasing, of a normalised batch (B, 3, H, W)."""
+        """Apply random erasing to a normalised batch (B, 3, H, W)."""
         if self.erase is None:
             return batch
         for image, seed in zip(batch, seeds, strict=True):
@@ -69,22 +69,22 @@ def _policy(pixels: Pixels):
 
 
 def timm_policy(name: str, **options):
-    """timm's policy of this name, a function of Pillow's images; options as timm's create_transform has them.
+    """The timm policy of this name, a function on Pillow images; options as in timm's create_transform.
 
     Raises:
-        ValueError: timm knows no such policy.
+        ValueError: timm has no such policy.
     """
     makers = {"rand": rand_augment_transform, "augmix": augment_and_mix_transform}
     try:
         policy = makers.get(name.split("-")[0], auto_augment_transform)(name, options)
     except (AssertionError, ValueError, IndexError) as error:
         raise ValueError(f"timm has no policy {name!r} ({error})") from error
-    _keep_a_bit(policy)
+    _keep_one_bit(policy)
     return policy
 
 
-def _keep_a_bit(policy) -> None:
-    """timm asks for posterized images with no bit left, that is black ones, which Pillow 13 refuses to make."""
+def _keep_one_bit(policy) -> None:
+    """Keep at least one bit: timm may posterize to zero bits, a black image, which Pillow 13 rejects."""
     groups = getattr(policy, "policy", None) or [policy.ops]
     for op in (op for group in groups for op in group):
         if op.name.startswith("Posterize"):
@@ -92,24 +92,24 @@ def _keep_a_bit(policy) -> None:
 
 
 def mixing(pixels: Pixels, num_classes: int):
-    """Mixup and CutMix of a batch, one of them at random where both are on: (images, labels) -> (images, (B, C))."""
-    known = []
+    """Mixup and CutMix for a batch, chosen at random if both are on: (images, labels) -> (images, (B, C))."""
+    choices = []
     if pixels.mixup:
-        known.append(v2.MixUp(alpha=pixels.mixup, num_classes=num_classes))
+        choices.append(v2.MixUp(alpha=pixels.mixup, num_classes=num_classes))
     if pixels.cutmix:
-        known.append(v2.CutMix(alpha=pixels.cutmix, num_classes=num_classes))
-    return v2.RandomChoice(known) if known else None
+        choices.append(v2.CutMix(alpha=pixels.cutmix, num_classes=num_classes))
+    return v2.RandomChoice(choices) if choices else None
 
 
 def random_crop(image: Tensor, size: tuple[int, int], draw: Tensor) -> Tensor:
-    """A part of (3, H, W) of this size; where, the first two of ``draw`` say, each in [0, 1)."""
+    """Crop (3, H, W) to ``size``; the first two numbers of ``draw``, in [0, 1), choose the position."""
     room = (image.shape[-2] - size[0] + 1, image.shape[-1] - size[1] + 1)
     top, left = int(draw[0] * room[0]), int(draw[1] * room[1])
     return image[:, top : top + size[0], left : left + size[1]]
 
 
 def seed_all(seed: int) -> None:
-    """Seed the generators that torchvision and timm draw from (the CPU's; see ``own_randomness``)."""
+    """Seed the (CPU) generators that torchvision and timm draw from; see ``own_randomness``."""
     torch.default_generator.manual_seed(seed)
     random.seed(seed)
     np.random.seed(seed % 2**32)
@@ -117,7 +117,7 @@ def seed_all(seed: int) -> None:
 
 @contextmanager
 def own_randomness() -> Iterator[None]:
-    """Give the generators back as they were: dropout and whatever else draws from them must not notice."""
+    """Restore the generators on exit, so that dropout and other users of random numbers are not affected."""
     before = torch.random.get_rng_state(), random.getstate(), np.random.get_state()
     try:
         yield

@@ -1,10 +1,10 @@
-"""Decoded images on disk: every image of a split is read and decoded once, then found again by later runs.
+"""Decoded images on disk: each image of a split is read and decoded once, and later runs reuse it.
 
-A split's files in ``DATA.CACHE_DIR`` are named by a hash of all that decides its pixels: the images' names, their
-files' sizes and times, decoder, resize, versions.
+The files of a split in ``DATA.CACHE_DIR`` are named by a hash of everything that determines its pixels: the images'
+names, file sizes and times, decoder, resize and library versions.
 
-    <name>.json        how many images, which cannot be decoded, the checksum of their pixels; written last
-    <name>.hash.npy    a hash of every image's file, by which duplicates between splits are found
+    <name>.json        number of images, which ones cannot be decoded, checksum of the pixels; written last
+    <name>.hash.npy    a hash of every image file, used to find duplicates between splits
     <name>.npy         the pixels, if they are kept: see store.py
 """
 
@@ -34,16 +34,16 @@ GIB = 2**30
 
 
 @dataclass(frozen=True)
-class Known:
-    """What is known of a split after a first pass over its images.
+class ScannedSplit:
+    """A split after a first pass over its images.
 
     Attributes:
-        split: without the images that cannot be decoded.
-        left_out: those: "name: what the decoder said".
-        hashes: uint64, of every image's file.
-        store: their pixels, None where they are not kept.
-        brightest: value of any pixel, of 255.
-        name: of the task and split, with a hash of all that decides the pixels.
+        split: the images that can be decoded.
+        left_out: the others, as "name: the decoder's error".
+        hashes: a uint64 per image file.
+        store: the pixels, None if they are not kept.
+        brightest: the largest pixel value, in 0..255.
+        name: task and split, with a hash of everything that determines the pixels.
     """
 
     split: Split
@@ -55,41 +55,45 @@ class Known:
 
 
 class Cache:
-    """A folder of decoded images, for several runs and processes at once.
+    """A folder of decoded images, shared by several runs and processes.
 
     Args:
-        folder: where it is.
-        limit: bytes of pixels that may be kept; what is opened counts as well.
-        workers: threads that decode.
+        folder: its path.
+        limit: bytes of pixels that may be kept; opened stores count towards it.
+        workers: decoding threads.
     """
 
     def __init__(self, folder: Path, limit: float, workers: int):
-        self.folder, self.left, self.workers = folder, limit, workers
+        self.folder = folder
+        self.left = limit
+        self.workers = workers
 
-    def open(self, split: Split, pixels: Pixels, train: bool, name: str, keep: bool) -> Known:
-        """The split as it was found before, or after a first pass over its images now.
+    def open(self, split: Split, pixels: Pixels, train: bool, name: str, keep: bool) -> ScannedSplit:
+        """The split as found on disk, or after a first pass over its images.
 
         Args:
-            name: of the task and split, for people.
-            keep: the pixels as well, if they fit: ``store`` is None otherwise.
+            name: task and split, for messages.
+            keep: keep the pixels too, if they fit; otherwise ``store`` is None.
         """
         facts = {"format": FORMAT, "images": len(split)} | pixels.recipe(train) | _versions(pixels)
         base = self.folder / f"{name.replace(' ', '-')}-{_digest(facts, split)}"
         return replace(self._open(split, pixels, train, name, keep, base, facts), name=base.name)
 
-    def _open(self, split: Split, pixels: Pixels, train: bool, name: str, keep: bool, base: Path, facts: dict) -> Known:
-        if known := self._find(base, split, name, keep):
-            return known
+    def _open(
+        self, split: Split, pixels: Pixels, train: bool, name: str, keep: bool, base: Path, facts: dict
+    ) -> ScannedSplit:
+        if scanned := self._find(base, split, name, keep):
+            return scanned
         if not writable(self.folder, "decoded images"):
             return self._first_pass(split, pixels, train, name, None, False, facts)
         with waiting_for(base.with_name(f".{base.name}.lock"), f"another process is reading {name}: waiting for it"):
-            if known := self._find(base, split, name, keep):  # it has done the work
-                return known
+            if scanned := self._find(base, split, name, keep):  # the other process has done the work
+                return scanned
             remove_unfinished(base)
             return self._first_pass(split, pixels, train, name, base, keep, facts)
 
-    def _find(self, base: Path, split: Split, name: str, keep: bool) -> Known | None:
-        """What is on disk, if it is whole and if that is all that is wanted."""
+    def _find(self, base: Path, split: Split, name: str, keep: bool) -> ScannedSplit | None:
+        """What is on disk, if it is complete and holds everything that is needed."""
         try:
             about, hashes = read_json(_file(base, ".json")), np.load(_file(base, ".hash.npy"))
             usable = np.delete(np.arange(len(split)), about["left_out_indices"])
@@ -99,17 +103,17 @@ class Cache:
         except (OSError, ValueError, KeyError, EOFError):
             return None
         if keep and store is None and self._fits(about["bytes"], name, disk=True):
-            return None  # then it shall be kept from now on
+            return None  # there is now room to keep the pixels
         if store is not None and not store.is_whole(about, _file(base, ".npy"), name):
             return None
         if store is not None and not self._fits(store.nbytes, name):
             store = None
         self.left -= store.nbytes if store else 0
-        known = split if len(usable) == len(split) else split.take(usable)
-        return Known(known, about["left_out"], hashes, store, brightest=about["brightest"])
+        scanned = split if len(usable) == len(split) else split.take(usable)
+        return ScannedSplit(scanned, about["left_out"], hashes, store, brightest=about["brightest"])
 
     def _fits(self, size: float, name: str, disk: bool = False) -> bool:
-        """Whether ``size`` bytes are left below the limit and, if ``disk``, free on the disk. Says so if not."""
+        """Whether ``size`` bytes are left under the limit and, if ``disk``, free on disk. Logs a note if not."""
         free = shutil.disk_usage(self.folder).free if disk else float("inf")
         if size <= min(self.left, free):
             return True
@@ -117,7 +121,7 @@ class Cache:
         if size > free:
             why = f"{free / GIB:.2f} GiB are free in {self.folder} (DATA.CACHE_DIR)"
         logger.warning(
-            "note: %s is decoded again in every epoch: its decoded images take %.3g GiB or more, and %s",
+            "note: %s is decoded again in every epoch: its decoded images take at least %.3g GiB, but only %s",
             name,
             size / GIB,
             why,
@@ -133,21 +137,25 @@ class Cache:
         base: Path | None,
         keep: bool,
         facts: dict,
-    ) -> Known:
-        """Read and decode every image, and write down what was found below ``base``."""
+    ) -> ScannedSplit:
+        """Read and decode every image, and record the results in files named ``base``."""
 
         def look(i: int) -> tuple[int, Tensor | str]:
             try:
                 raw = split.read(i)
                 return _hash(raw), pixels.prepare(raw, train)
-            except Exception as error:  # whatever decoders raise for broken files; it is listed, never hidden
+            except Exception as error:  # decoders raise anything for broken files; all are listed
                 return 0, f"{split.keys[i]}: {why(error)}"
 
         expected = len(split) * 3 * pixels.size[0] * pixels.size[1] * np.dtype(pixels.dtype).itemsize
         if pixels.recipe(train)["kept"] != "input":
-            expected = 0  # nobody knows yet
+            expected = 0  # not known yet
         writer = self._writer(base, expected, name) if keep else None
-        hashes, broken, left_out, size, brightest = np.zeros(len(split), np.uint64), [], [], 0, 0.0
+        hashes = np.zeros(len(split), np.uint64)
+        broken = []
+        left_out = []
+        size = 0
+        brightest = 0.0
         bar = tqdm(desc=f"reading {name}", total=len(split), unit="img", delay=1, leave=False)
         try:
             with threads(self.workers) as pool, bar:
@@ -163,16 +171,18 @@ class Cache:
                     brightest = max(brightest, image.max().item())
                     writer = writer and self._add(writer, image, name)
             usable = np.delete(np.arange(len(split)), broken)
-            known = Known(split.take(usable) if broken else split, left_out, hashes[usable], None, brightest=brightest)
+            scanned = ScannedSplit(
+                split.take(usable) if broken else split, left_out, hashes[usable], None, brightest=brightest
+            )
             if base is None:
-                return known
+                return scanned
             lists = {"left_out": left_out, "left_out_indices": broken}
             about = (
                 facts
                 | {"brightest": brightest, "bytes": size, "shapes": None, "kept": writer is not None and size > 0}
                 | lists
             )
-            return self._record(base, known, about, writer if size else None)
+            return self._record(base, scanned, about, writer if size else None)
         finally:
             if writer is not None:
                 writer.discard()
@@ -185,7 +195,7 @@ class Cache:
             return None
 
     def _add(self, writer: Writer, image: Tensor, name: str) -> Writer | None:
-        """``writer`` with one more image; None, with a word, if there is no room for it."""
+        """``writer`` after adding the image; None, with a note, if there is no room for it."""
         try:
             if self._fits(writer.nbytes + image.nbytes, name):
                 writer.add(image)
@@ -195,26 +205,26 @@ class Cache:
         writer.discard()
         return None
 
-    def _record(self, base: Path, known: Known, about: dict, writer: Writer | None) -> Known:
+    def _record(self, base: Path, scanned: ScannedSplit, about: dict, writer: Writer | None) -> ScannedSplit:
         store = None
         try:
             if writer is not None:
                 about |= writer.finish()
                 store = Store.open(_file(base, ".npy"), about["shapes"])
                 self.left -= store.nbytes
-            write_atomic(_file(base, ".hash.npy"), lambda path: _save(path, known.hashes))
+            write_atomic(_file(base, ".hash.npy"), lambda path: _save(path, scanned.hashes))
             write_json(_file(base, ".json"), about)
         except OSError as error:
-            logger.warning("note: what was found is not kept in %s: %s", self.folder, error)
-        return replace(known, store=store)
+            logger.warning("note: the results of reading the images are not kept in %s: %s", self.folder, error)
+        return replace(scanned, store=store)
 
 
-def duplicates(one: Known, other: Known) -> list[tuple[str, str]]:
-    """(Its twin in ``one``, name) of every image of ``other`` whose file is also in ``one``, byte for byte."""
-    values, first = np.unique(one.hashes, return_index=True)
-    found = np.flatnonzero(np.isin(other.hashes, values))
-    twins = first[np.searchsorted(values, other.hashes[found])]
-    return [(one.split.keys[i], other.split.keys[j]) for i, j in zip(twins, found, strict=True)]
+def duplicates(reference: ScannedSplit, other: ScannedSplit) -> list[tuple[str, str]]:
+    """(Name in ``reference``, name in ``other``) of every image of ``other`` whose file is also in ``reference``."""
+    values, first = np.unique(reference.hashes, return_index=True)
+    common = np.flatnonzero(np.isin(other.hashes, values))
+    twins = first[np.searchsorted(values, other.hashes[common])]
+    return [(reference.split.keys[i], other.split.keys[j]) for i, j in zip(twins, common, strict=True)]
 
 
 def _file(base: Path, ending: str) -> Path:

@@ -1,7 +1,7 @@
-"""From the bytes of an image file to RGB. Strangers' files are opened here, so nothing that they say is believed:
+"""From the bytes of an image file to RGB pixels. Files come from strangers, so nothing in them is trusted:
 
-only formats of a table are tried, none of which runs a program; sizes are looked at before memory is taken; whatever a
-decoder raises becomes one sentence.
+only the formats in a fixed table are tried, none of which can run code; sizes are checked before memory is allocated;
+and every decoder error becomes one sentence.
 """
 
 import io
@@ -13,17 +13,17 @@ from PIL import Image, UnidentifiedImageError
 
 from .sources.base import IMAGE_FORMATS, RawImage
 
-MAX_PIXELS = 2**27  # of an image of which DATA.MAX_PIXELS says nothing; it takes less than 1 GiB while it is decoded
-MAX_SCANS = 200  # of a JPEG file; each takes the time of one, and real ones have up to some 20
-BAND = 2**22  # pixels that are converted at a time
+MAX_PIXELS = 2**27  # limit where DATA.MAX_PIXELS does not apply; decoding takes less than 1 GiB
+MAX_SCANS = 200  # of a JPEG file; each scan costs a full decode, and real files have at most about 20
+BAND = 2**22  # pixels converted at a time
 
-# How files begin that are taken for images, and what they are.
+# How files begin that are often mistaken for images, and what they are.
 _OTHERS = {
     b"version https://git-lfs": "a Git LFS pointer, not the image: fetch it with git lfs pull",
     b"<!doctype html": "an HTML page, not an image: download it again",
     b"<html": "an HTML page, not an image: download it again",
-    b"<svg": "an SVG drawing, which is not read",
-    b"<?xml": "XML (an SVG drawing, or an error message instead of a download), not an image that is read",
+    b"<svg": "an SVG drawing, which is not supported",
+    b"<?xml": "XML (an SVG drawing, or an error page instead of a download), which is not supported",
     b"%!ps": "PostScript, which is a program and is not run",
     b"\xc5\xd0\xd3\xc6": "PostScript, which is a program and is not run",
     b"%pdf": "a PDF document, not an image",
@@ -37,19 +37,19 @@ class BadImage(ValueError):
 
 
 def decode(raw: RawImage, decoder: str = "pil", max_pixels: int = MAX_PIXELS, white: float = 0.0) -> np.ndarray:
-    """RGB pixels of an image file, or of an array: uint8 (H, W, 3).
+    """RGB pixels of an image file or an array: uint8 (H, W, 3).
 
-    Of an animation or a file of several images the first is taken. Grey, palette, CMYK, RGBA and deeper files become
+    Of an animation or a multi-image file, the first image is used. Grey, palette, CMYK, RGBA and deeper files become
     RGB; transparency is dropped, and neither EXIF rotation nor colour profiles are applied, as in the original code.
 
     Args:
-        decoder: of JPEG files: "tf" or "pil", see ``Pixels``.
+        decoder: for JPEG files: "tf" or "pil", see ``Pixels``.
         max_pixels: height times width of the largest image that is decoded.
-        white: the value that becomes 255 in files with more than 8 bits a channel; larger ones do too. 0: 65,535 of
-            integers, 1 of floats, and values outside of that range are an error. Never chosen by the image.
+        white: the value that maps to 255 in files with more than 8 bits per channel; larger values map to 255 too. 0:
+            65,535 for integers, 1 for floats, and values outside that range are an error. Never derived from the image.
 
     Raises:
-        BadImage: whatever is wrong with the file.
+        BadImage: the file cannot be decoded.
     """
     if isinstance(raw, np.ndarray):
         grey = raw.ndim == 2 or raw.shape[-1] == 1
@@ -62,18 +62,18 @@ def decode(raw: RawImage, decoder: str = "pil", max_pixels: int = MAX_PIXELS, wh
     except BadImage:
         raise
     except MemoryError as error:
-        raise BadImage("it takes more memory than there is") from error
-    except Exception as error:  # of damaged files decoders raise nearly anything
+        raise BadImage("it needs more memory than is available") from error
+    except Exception as error:  # decoders raise nearly anything for damaged files
         raise BadImage(f"it is broken: {why(error)}") from error
 
 
 def open_image(raw: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """The image, of which only the header is read, in one of the formats of ``IMAGE_FORMATS``.
+    """Open an image in one of ``IMAGE_FORMATS``; only its header is read.
 
     Raises:
-        BadImage: it is none, or too large.
+        BadImage: it is not such an image, or too large.
     """
-    Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit, which holds for the process: ours comes with the image
+    Image.MAX_IMAGE_PIXELS = None  # Pillow's limit is global; ours is per call
     try:
         image = Image.open(io.BytesIO(raw), formats=_formats())
     except UnidentifiedImageError as error:
@@ -92,27 +92,27 @@ def _formats() -> tuple[str, ...]:
 
 
 def why(error: Exception) -> str:
-    """What went wrong, in words without addresses in memory."""
-    said = re.sub(r" ?<_io\.[^>]*>", "", str(error))
+    """The error as text, without memory addresses."""
+    message = re.sub(r" ?<_io\.[^>]*>", "", str(error))
     if isinstance(error, BadImage):
-        return said
-    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+        return message
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
 def _fast(raw: bytes, max_pixels: int) -> np.ndarray | None:
-    """A JPEG file by the fast inverse DCT; None where Pillow has to do it."""
-    import simplejpeg  # here: not every machine that computes decodes JPEG files
+    """Decode a JPEG file with the fast inverse DCT; None if Pillow has to do it."""
+    import simplejpeg  # imported here: not every machine decodes JPEG files
 
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(raw)
         _check_size(width, height, max_pixels)
         _check_scans(raw)
-        if colours not in ("CMYK", "YCCK"):  # of which it would make wrong colours
+        if colours not in ("CMYK", "YCCK"):  # it would get their colours wrong
             return simplejpeg.decode_jpeg(raw, "RGB", fastdct=True)
     except BadImage:
         raise
     except ValueError:
-        pass  # not quite in order: Pillow knows what is still good
+        pass  # slightly damaged: Pillow salvages what it can
     return None
 
 
@@ -120,36 +120,36 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
     if width < 1 or height < 1:
         raise BadImage(f"it has {width} x {height} pixels")
     if width * height > max_pixels:
-        raise BadImage(f"it has {width} x {height} pixels, more than DATA.MAX_PIXELS, {max_pixels:,}, allows")
+        raise BadImage(f"it has {width} x {height} pixels, more than DATA.MAX_PIXELS ({max_pixels:,}) allows")
 
 
 def _check_scans(raw: bytes) -> None:
     if (scans := raw.count(b"\xff\xda\x00")) > MAX_SCANS:
-        raise BadImage(f"it is a JPEG file of {scans:,} scans, which would take very long; real ones have a few")
+        raise BadImage(f"it is a JPEG file with {scans:,} scans, which would take very long; real files have a few")
 
 
 def _what(raw: bytes) -> str:
-    """What a file is that is no image."""
+    """What a file is that is not a supported image."""
     if not raw:
         return "it is empty"
     if not raw.strip(b"\0"):
-        return "it holds nothing but zeros, as a broken copy does"
+        return "it holds only zeros, as a failed copy does"
     start = raw[:1024].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     for beginning, what in _OTHERS.items():
         if start.startswith(beginning):
             return f"it is {what}"
     if raw[4:8] == b"ftyp":
-        return "it is HEIC or another film format, which is not read: convert it to JPEG"
-    return f"it is no image in a format that is read ({', '.join(IMAGE_FORMATS)}), or cut off: it begins {raw[:12]!r}"
+        return "it is HEIC or a video format, which is not supported: convert it to JPEG"
+    return f"it is truncated or not in a supported format ({', '.join(IMAGE_FORMATS)}): it begins {raw[:12]!r}"
 
 
 def _rgb(image: Image.Image, raw: bytes, white: float) -> np.ndarray:
-    """uint8 (H, W, 3), converted in bands: a whole copy in each form would take a multiple of the memory."""
+    """uint8 (H, W, 3), converted in bands: full-size intermediate copies would take several times the memory."""
     if white and image.mode in ("RGB", "RGBA") and ";16" in str([tile.args for tile in image.tile]):
         return _scaled(_deep_colours(raw), white)
     image.load()
     convert = _converted
-    if image.mode.startswith("I") or image.mode == "F":  # which Pillow would clip, not scale
+    if image.mode.startswith("I") or image.mode == "F":  # Pillow would clip these instead of scaling them
         top = white or _top(image)
         convert = lambda band: _scaled(np.asarray(band)[..., None], top)  # noqa: E731
     pixels = np.empty((image.height, image.width, 3), np.uint8)
@@ -159,7 +159,7 @@ def _rgb(image: Image.Image, raw: bytes, white: float) -> np.ndarray:
 
 
 def _bands(image: Image.Image):
-    """(first row, the image's rows from there on) of as many rows as make BAND pixels."""
+    """Yield (first row, the image's rows from there on), about BAND pixels at a time."""
     rows = max(1, BAND // image.width)
     for y in range(0, image.height, rows):
         end = min(y + rows, image.height)
@@ -168,37 +168,37 @@ def _bands(image: Image.Image):
 
 def _converted(band: Image.Image) -> np.ndarray:
     if band.mode == "P" and "transparency" in band.info:
-        band = band.convert("RGBA")  # as Pillow wants it; the colours are the same
+        band = band.convert("RGBA")  # Pillow warns otherwise; the colours are the same
     return np.asarray(band.convert("RGB"))
 
 
 def _top(image: Image.Image) -> float:
-    """The value of white of an image with one deep channel, if all its values are between that and 0."""
+    """The white level of an image with one deep channel; all its values must lie between 0 and that."""
     top = 1.0 if image.mode == "F" else 65535.0
     values = [(np.asarray(band).min(), np.asarray(band).max()) for _, band in _bands(image)]
     low, high = min(low for low, _ in values), max(high for _, high in values)
-    if not (low >= 0 and high <= top):  # nor is NaN
+    if not (low >= 0 and high <= top):  # also true for NaN
         kind = "float" if image.mode == "F" else "integer"
         raise BadImage(
-            f"its {kind} pixels go from {low:g} to {high:g}, but 0 is black and {top:g} white unless DATA.WHITE says "
-            "another value, for all images"
+            f"its {kind} pixels range from {low:g} to {high:g}, but 0 is black and {top:g} is white unless "
+            "DATA.WHITE sets another white level for all images"
         )
     return top
 
 
 def _deep_colours(raw: bytes) -> np.ndarray:
-    """uint16 (H, W, 3) of a PNG or TIFF file with 16 bits a channel, of which Pillow drops the lower 8."""
-    import cv2  # here: as in resize.py
+    """uint16 (H, W, 3) of a PNG or TIFF file with 16 bits per channel, of which Pillow drops the lower 8."""
+    import cv2  # imported here: as in resize.py
 
-    found = cv2.imdecode(np.frombuffer(raw, np.uint8), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR)
-    if found is None or found.dtype != np.uint16:
-        raise BadImage("its 16 bits a channel cannot be read")
-    return found[..., ::-1]
+    pixels = cv2.imdecode(np.frombuffer(raw, np.uint8), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR)
+    if pixels is None or pixels.dtype != np.uint16:
+        raise BadImage("its 16-bit channels cannot be read")
+    return pixels[..., ::-1]
 
 
 def _scaled(values: np.ndarray, top: float) -> np.ndarray:
     """0..top -> uint8 0..255"""
     scaled = np.clip(np.round(values * np.float32(255 / top)), 0, 255)
     if np.isnan(scaled).any():
-        raise BadImage("it has pixels that are no numbers (NaN)")
+        raise BadImage("it has NaN pixels")
     return scaled.astype(np.uint8)

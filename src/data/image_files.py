@@ -1,4 +1,4 @@
-"""Image files that someone names on a command line: files, folders and patterns; and their pixels, if they have any."""
+"""Image files named on a command line: files, folders and patterns; and reading their pixels."""
 
 import glob
 import logging
@@ -20,32 +20,32 @@ DIM = 63  # of 255
 
 
 def find_images(names: Sequence[str], missing: dict[str, str] | None = None) -> list[str]:
-    """Every file that ``names`` mean, in their order, each once.
+    """All files that ``names`` refer to, in that order, without repetition.
 
-    A file is taken whatever it is called; of a folder the images in it and in the folders below, sorted, nothing
-    hidden; a pattern (``photos/**/*.jpg``) stands for the files and folders it matches.
+    A file is taken whatever its name. A folder stands for the images in it and in its subfolders, sorted, without
+    hidden files. A pattern (``photos/**/*.jpg``) stands for the files and folders it matches.
 
     Args:
-        missing: takes the names that mean nothing, or no image, and why, as long as others mean some.
+        missing: filled with the names that match nothing, or no images, and why, as long as other names match some.
 
     Raises:
-        DataError: a name that means nothing, or no image; all of them are listed.
+        DataError: a name matches nothing, or no images; all such names are listed.
     """
-    found, wrong = [], {}
+    images, wrong = [], {}
     for name in names:
-        # A name with brackets in it may be there as it stands.
+        # A file name may itself contain brackets.
         matches = [name] if os.path.exists(name) else sorted(glob.glob(os.path.expanduser(name), recursive=True))
         files = [file for match in matches for file in _images_at(match)]
         if not matches:
             wrong[name] = "is missing"
         elif not files:
             wrong[name] = f"holds no images ({', '.join(IMAGE_ENDINGS)})"
-        found += files
-    if wrong and (missing is None or not found):
+        images += files
+    if wrong and (missing is None or not images):
         raise DataError("\n".join(f"{name} {why}" for name, why in wrong.items()))
     if missing is not None:
         missing |= wrong
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(images))
 
 
 def _images_at(path: str) -> list[str]:
@@ -55,12 +55,12 @@ def _images_at(path: str) -> list[str]:
 
 
 def read_images(files: Sequence[str], pixels: Pixels, workers: int) -> Iterator[tuple[str, Tensor | str]]:
-    """Every file and its image, (3, H, W) in 0..255, or, where it is broken, why; decoded by threads."""
+    """Yield every file with its image, (3, H, W) in 0..255, or with the error if it is broken; threads decode."""
 
     def look(file: str) -> Tensor | str:
         try:
             return pixels.prepare(Path(file).read_bytes())
-        except Exception as error:  # whatever decoders raise for broken files; it is listed, never hidden
+        except Exception as error:  # decoders raise anything for broken files; all are listed
             return why(error)
 
     brightest = -1.0
@@ -70,5 +70,7 @@ def read_images(files: Sequence[str], pixels: Pixels, workers: int) -> Iterator[
                 brightest = max(brightest, image.max().item())
             yield file, image
     if 0 <= brightest <= DIM:
-        said = "note: no pixel is brighter than %g of 255: of files with more than 8 bits DATA.WHITE says what is white"
-        logger.warning(said, brightest)
+        message = (
+            "note: no pixel is brighter than %g of 255: DATA.WHITE sets the white level of files with more than 8 bits"
+        )
+        logger.warning(message, brightest)

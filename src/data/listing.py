@@ -1,4 +1,4 @@
-"""The table of tasks: what each is, and which of them are ready on this disk."""
+"""The table of tasks: what each task is, and which are ready on this disk."""
 
 import os
 from pathlib import Path
@@ -9,10 +9,10 @@ from .tasks import TASKS, Task
 
 
 def tasks_table(root: str) -> Table:
-    """TASKS; "ready" says how and where each was found.
+    """TASKS; the column "ready" shows how and where each was found.
 
     Args:
-        root: where to look, DATA.DATAPATH; "": in the usual places.
+        root: where to look (DATA.DATAPATH); "": in the usual places.
     """
     roots = places(root)
     columns = ("DATA.NAME", "group", "classes", "train / val / test", "read as", "ready")
@@ -32,25 +32,25 @@ def places(root: str) -> list[Path]:
 
 
 def usual_places() -> list[Path]:
-    """Where people keep data sets: ./data and the folders in it, and TensorFlow Datasets' own folder."""
-    here = Path("data")
-    inside = sorted(path for path in here.iterdir() if path.is_dir()) if here.is_dir() else []
-    return [here, *inside, Path(os.path.expanduser(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"))]
+    """Where data sets usually are: ./data and the folders in it, and TensorFlow Datasets' folder."""
+    data = Path("data")
+    inside = sorted(path for path in data.iterdir() if path.is_dir()) if data.is_dir() else []
+    return [data, *inside, Path(os.path.expanduser(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"))]
 
 
 def where_ready(task: Task, roots: list[Path]) -> list[str]:
     """How and where ``task`` can be read, or why what looks like it cannot: "noah in data/dtd"."""
-    found = []
+    places = []
     for layout in task.layouts:
         if layout.kind == "digits":
             return ["always"]
         for root in roots:
             try:
-                here = layout.find(root) if root.is_dir() else None
-                here = here if here is not None and layout.fits(here, task.num_classes) else None
+                folder = layout.find(root) if root.is_dir() else None
+                folder = folder if folder is not None and layout.fits(folder, task.num_classes) else None
             except DataError as error:
-                here, found = None, [*found, f"{layout.kind}: {error}"]
-            if here is not None:
-                found.append(f"{layout.kind} in {here}")
+                folder, places = None, [*places, f"{layout.kind}: {error}"]
+            if folder is not None:
+                places.append(f"{layout.kind} in {folder}")
                 break
-    return found
+    return places

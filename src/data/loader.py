@@ -1,4 +1,4 @@
-"""Batches on the device: uint8 from the cache, or decoded ahead by threads; normalised where they are used."""
+"""Batches on the device: uint8 from the cache, or decoded ahead by threads; normalised on the device."""
 
 import copy
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,37 +10,41 @@ from torch import Tensor
 
 from ..utils.threads import in_order, threads
 from .augment import Augment, mixing, own_randomness, seed_all
-from .cache import Known
+from .cache import ScannedSplit
 from .decode import why
 from .pixels import Pixels, normalise
 from .sources.base import DataError
 
-AHEAD = 2  # batches that threads decode while one is used
+AHEAD = 2  # batches decoded ahead
 
-Part = tuple[int, int]  # which process, of how many
+Part = tuple[int, int]  # (rank, number of processes)
 ALL: Part = (0, 1)
 
 
 class Images:
-    """The images of one split in any order, from memory, a memory map, or their files.
+    """The images of one split, in any order, from memory, a memory map or their files.
 
     Args:
-        train: kept as training wants them, see ``Pixels.kept``.
-        place: of kept images: "disk" (a memory map), "memory" or "device".
+        train: keep what training needs, see ``Pixels.kept``.
+        place: where kept images are: "disk" (a memory map), "memory" or "device".
     """
 
     def __init__(
         self,
-        known: Known,
+        scanned: ScannedSplit,
         pixels: Pixels,
         train: bool,
         workers: int,
         place: str = "disk",
         device: torch.device | None = None,
     ):
-        self.split, self.pixels, self.train, self.workers = known.split, pixels, train, workers
-        self.name, self.left_out = known.name, known.left_out
-        self.store = known.store.in_memory() if known.store and place == "memory" else known.store
+        self.split = scanned.split
+        self.pixels = pixels
+        self.train = train
+        self.workers = workers
+        self.name = scanned.name
+        self.left_out = scanned.left_out
+        self.store = scanned.store.in_memory() if scanned.store and place == "memory" else scanned.store
         self.resident = None
         if self.store and place == "device" and self.store.shapes is None:
             self.resident = torch.from_numpy(np.asarray(self.store.array)).to(device)
@@ -49,7 +53,7 @@ class Images:
         return len(self.split)
 
     def batches(self, batches: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-        """For every tensor of indices its images, (3, H, W) each, on the CPU."""
+        """Yield the images of each tensor of indices, (3, H, W) each, on the CPU."""
         if self.store is not None:
             for indices in batches:
                 yield [self.store.image(i) for i in indices.tolist()]
@@ -63,11 +67,11 @@ class Images:
 
     @property
     def stackable(self) -> bool:
-        """Whether images are kept, and all of one size."""
+        """Whether the images are kept and all have the same size."""
         return self.store is not None and self.store.shapes is None
 
     def stacked(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
-        """For every tensor of indices its images (B, 3, H, W) in one piece, which the next one overwrites."""
+        """Yield the images of each tensor of indices as (B, 3, H, W), in a buffer that the next batch overwrites."""
         array = self.store.array
         space = np.empty((max((len(b) for b in batches), default=0), *array.shape[1:]), array.dtype)
         for indices in batches:
@@ -76,19 +80,19 @@ class Images:
     def _decode(self, i: int) -> Tensor:
         try:
             return self.pixels.prepare(self.split.read(i), self.train)
-        except Exception as error:  # it could be decoded before: a file that was changed, or a disk that went away
+        except Exception as error:  # it was decodable before: the file changed or the disk is gone
             raise DataError(f"{self.split.keys[i]} can no longer be read: {why(error)}") from error
 
 
 class Loader:
     """Batches of one split: float32 images (B, 3, H, W) and int64 labels (B,), on the device.
 
-    ``epoch(e)`` of a training loader shuffles and augments, the same for the same seed and e whatever came before and
-    however many threads decode; with mixup or cutmix labels are (B, C). ``in_order()`` goes through the images in their
-    order, without augmentation.
+    ``epoch(e)`` of a training loader shuffles and augments; the result depends only on the seed and e, not on earlier
+    epochs or the number of threads. With mixup or CutMix, labels are (B, C). ``in_order()`` yields the images in their
+    stored order, without augmentation.
 
-    Several processes share the work by each asking for its ``part`` (which, of how many): every how-many-th image of a
-    batch, or of the split where it is gone through in order.
+    Several processes share the work by passing their ``part`` (rank, count): each gets every count-th image of a batch,
+    or of the split in ``in_order``.
     """
 
     def __init__(
@@ -100,13 +104,17 @@ class Loader:
         num_classes: int = 0,
         drop_last: bool = False,
     ):
-        self.images, self.batch_size, self.device, self.seed = images, batch_size, device, seed
+        self.images = images
+        self.batch_size = batch_size
+        self.device = device
+        self.seed = seed
         self.drop_last = drop_last
         self.labels = torch.from_numpy(images.split.labels)
         self.device_labels = self.labels.to(device)
         pixels = images.pixels
         self.mean, self.std = (torch.tensor(v, device=device).view(3, 1, 1) for v in (pixels.mean, pixels.std))
-        self.augment, self.mixing = Augment(pixels), mixing(pixels, num_classes)
+        self.augment = Augment(pixels)
+        self.mixing = mixing(pixels, num_classes)
 
     def altered(self, seed: int | None = None, batch_size: int | None = None) -> "Loader":
         """The same images in another order, or in other batches."""
@@ -127,7 +135,7 @@ class Loader:
 
     @property
     def facts(self) -> dict:
-        """All that decides the batches of ``in_order``."""
+        """Everything that determines the batches of ``in_order``."""
         images = self.images
         return {
             "images": images.name,
@@ -140,22 +148,22 @@ class Loader:
         return self.in_order()
 
     def in_order(self, part: Part = ALL) -> Iterator[tuple[Tensor, Tensor]]:
-        """Every image of this part once."""
-        which, count = part
-        mine = torch.arange(len(self.labels))[which::count]
+        """Each image of this part once."""
+        rank, count = part
+        mine = torch.arange(len(self.labels))[rank::count]
         batches = mine.split(self.batch_size) if len(mine) else []
         plain = not self.images.train or self.images.pixels.kept == "input"
         for batch, where in self._gathered(batches, None if plain else self._view):
             yield normalise(batch, self.mean, self.std), self.device_labels[where]
 
     def epoch(self, number: int, first: int = 0, part: Part = ALL) -> Iterator[tuple[Tensor, Tensor]]:
-        """The training batches of epoch ``number`` from batch ``first`` on; never an empty one, see ``part_of``."""
+        """The training batches of epoch ``number``, from batch ``first`` on; never empty, see ``part_of``."""
         order, draws, seeds = batch_order(len(self.labels), self.seed, number)
         whole = split_batches(order, self.batch_size, self.drop_last)[first:]
-        batches = whole if self.mixing else [part_of(batch, part) for batch in whole]  # whole batches are mixed
+        batches = whole if self.mixing else [part_of(batch, part) for batch in whole]  # mixing needs whole batches
         each = None
         if self.images.pixels.augment != "none" or self.augment.steps:
-            each = lambda image, i: self.augment(image, draws[i], int(seeds[i]))  # noqa: E731 - it needs this epoch
+            each = lambda image, i: self.augment(image, draws[i], int(seeds[i]))  # noqa: E731 - uses this epoch's draws
         for indices, (batch, where) in zip(batches, self._gathered(batches, each), strict=True):
             images, labels = normalise(batch, self.mean, self.std), self.device_labels[where]
             with own_randomness() if self.augment.erase or self.mixing else nullcontext():
@@ -169,9 +177,9 @@ class Loader:
         return self.images.pixels.view(image)
 
     def _gathered(self, batches: Sequence[Tensor], each) -> Iterator[tuple[Tensor, Tensor]]:
-        """Every batch (B, 3, H, W) in 0..255, and its indices, on the device.
+        """Yield each batch (B, 3, H, W) in 0..255 with its indices, on the device.
 
-        ``each(image, i)`` is applied to its images first.
+        If given, ``each(image, i)`` is applied to every image first.
         """
         if not batches:
             return
@@ -188,7 +196,7 @@ class Loader:
             yield from self.images.stacked(batches)
             return
         for indices, images in zip(batches, self.images.batches(batches), strict=True):
-            if self.augment.steps and each is not None:  # what takes time is done where the model is
+            if self.augment.steps and each is not None:  # do expensive augmentation on the model's device
                 images = [image.to(self.device) for image in images]
             if each is not None:
                 with own_randomness() if self.augment.steps else nullcontext():
@@ -197,7 +205,7 @@ class Loader:
 
 
 def on_device(batches: Iterable[Tensor], device: torch.device) -> Iterator[Tensor]:
-    """Every batch on the device. On a GPU, each is on its way there while the one before it is used."""
+    """Yield every batch on the device. On a GPU, each is copied while the previous one is in use."""
     if device.type != "cuda":
         yield from (batch.to(device) for batch in batches)
         return
@@ -213,7 +221,7 @@ def on_device(batches: Iterable[Tensor], device: torch.device) -> Iterator[Tenso
 
 
 def _arrived(batch: Tensor, event: "torch.cuda.Event") -> Tensor:
-    """The batch, for the work that is queued from now on; its memory is not used again before that is done."""
+    """The batch, ready for work queued from now on; its memory is not reused before that work is done."""
     stream = torch.cuda.current_stream(batch.device)
     stream.wait_event(event)
     batch.record_stream(stream)
@@ -221,15 +229,15 @@ def _arrived(batch: Tensor, event: "torch.cuda.Event") -> Tensor:
 
 
 def batch_order(count: int, seed: int, epoch: int) -> tuple[Tensor, Tensor, Tensor]:
-    """A permutation of ``count`` images; three numbers in [0, 1) and a seed for each image's augmentation."""
+    """A permutation of ``count`` images; per image, three numbers in [0, 1) and a seed for its augmentation."""
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
     order, draws = torch.randperm(count, generator=generator), torch.rand(count, 3, generator=generator)
     return order, draws, torch.randint(2**31, (count,), generator=generator)
 
 
 def split_batches(order: Tensor, batch_size: int, drop_last: bool = False) -> list[Tensor]:
-    """Batches of ``batch_size``, the last as small as it comes; but one image alone, on which a batch norm in the head
-    could not train, joins the batch before. With ``drop_last`` all are whole, and what is left over is left out."""
+    """Batches of ``batch_size``; the last may be smaller. A last batch of one image joins the one before, since a batch
+    norm in the head could not train on it. With ``drop_last``, only full batches are kept."""
     batches = list(order.split(batch_size))
     if drop_last:
         return [batch for batch in batches if len(batch) == batch_size]
@@ -239,7 +247,7 @@ def split_batches(order: Tensor, batch_size: int, drop_last: bool = False) -> li
 
 
 def part_of(batch: Tensor, part: Part) -> Tensor:
-    """Every how-many-th entry, from the which-th on. Where there is none, the first: a process without an image must
-    still take part in the step, and its share of the batch is nothing."""
-    which, count = part
-    return batch[which::count] if which < len(batch) else batch[:1]
+    """Every count-th entry, from entry ``rank`` on. If there is none, the first: a process without images must still
+    take part in the step, and its share of the batch is zero."""
+    rank, count = part
+    return batch[rank::count] if rank < len(batch) else batch[:1]

@@ -1,4 +1,4 @@
-"""A task opened for one run: its files found, its labels checked, then its images ready to be trained on."""
+"""A task opened for one run: its files found and its labels checked, then loaders for its images."""
 
 import hashlib
 import logging
@@ -12,7 +12,7 @@ from fvcore.common.config import CfgNode
 
 from ..configs import facts
 from ..utils.paths import user_cache
-from .cache import GIB, Cache, Known, duplicates
+from .cache import GIB, Cache, ScannedSplit, duplicates
 from .loader import Images, Loader
 from .pixels import Pixels, build_pixels
 from .sources.base import DataError, Layout, Source, Split, Wanted, printable, stratified
@@ -20,21 +20,21 @@ from .tasks import Task, find_task, implied_layout
 
 logger = logging.getLogger(__name__)
 
-DIM = 127  # of 255: where no pixel is brighter, values were probably taken for parts of a larger range
+DIM = 127  # of 255: if no pixel is brighter, the values were probably scaled from the wrong range
 
-ONLY_SOME = ("SHOTS", "VERSION", "TRAIN_LIST", "VAL_LIST", "TEST_LIST")  # keys that not every layout knows
+ONLY_SOME = ("SHOTS", "VERSION", "TRAIN_LIST", "VAL_LIST", "TEST_LIST")  # keys that only some layouts support
 
 
 @dataclass
 class Data:
-    """Sizes and names are known, pixels are read by ``loaders``.
+    """An opened data set: sizes and names are known; ``loaders`` reads the pixels.
 
     Attributes:
-        splits: "train" (what trains), "val" (unless trained on), "test" (unless DATA.NO_TEST).
-        layout: how the files lie on disk, "tfds", "noah", ...; ``version``: what exactly they are.
-        class_mask: the labels that occur by design, where these are not all.
+        splits: "train" (what is trained on), "val" (unless trained on), "test" (unless DATA.NO_TEST).
+        layout: how the files lie on disk, "tfds", "noah", ...; ``version``: which files exactly.
+        class_mask: the labels that occur, if the set has only some of the classes by design.
         notes: what a reader of the result must know.
-        contents: a hash of each split's images, once ``loaders`` has read them.
+        contents: a hash of each split's images, set by ``loaders``.
     """
 
     task: Task
@@ -49,7 +49,7 @@ class Data:
     contents: dict[str, str] = field(default_factory=dict)
 
     def identity(self) -> dict:
-        """What may not, or should not, change between the parts of a run: class names; names, labels and images."""
+        """What must stay the same when a run is resumed: class names; names, labels and images of each split."""
         splits = {
             name: {"images": len(split), "names": _digest_of(split), "contents": self.contents.get(name)}
             for name, split in self.splits.items()
@@ -59,48 +59,50 @@ class Data:
     def loaders(self, cfg: CfgNode, device: torch.device | str) -> tuple[dict[str, Loader], list[str]]:
         """A loader per split, and the files left out because they cannot be decoded.
 
-        Every image is decoded once, unless a run before has done that: its pixels may be on disk (DATA.CACHE).
+        Every image is decoded once, unless an earlier run did so and kept the pixels (DATA.CACHE).
 
         Raises:
-            DataError: such files and DATA.CORRUPT "stop", or a split of which nothing is left.
+            DataError: such files while DATA.CORRUPT is "stop", or a split with no images left.
         """
-        data, known, device = cfg.DATA, {}, torch.device(device)
+        data = cfg.DATA
+        scanned = {}
+        device = torch.device(device)
         cache = Cache(cache_folder(data.CACHE_DIR), data.CACHE_GB * GIB, data.NUM_WORKERS)
         for name, split in self.splits.items():
             keep = data.CACHE == "all" or (data.CACHE == "train" and name != "test")
-            known[name] = cache.open(split, self.pixels, name == "train", f"{self.task.name} {name}", keep)
-            self.splits[name] = known[name].split  # without what cannot be decoded
-            self.contents[name] = hashlib.blake2b(known[name].hashes, digest_size=10).hexdigest()
-        corrupt = [line for split in known.values() for line in split.left_out]
+            scanned[name] = cache.open(split, self.pixels, name == "train", f"{self.task.name} {name}", keep)
+            self.splits[name] = scanned[name].split  # without images that cannot be decoded
+            self.contents[name] = hashlib.blake2b(scanned[name].hashes, digest_size=10).hexdigest()
+        corrupt = [line for split in scanned.values() for line in split.left_out]
         if corrupt and data.CORRUPT == "stop":
             listed = "\n".join(f"  - {line}" for line in corrupt[:50])
             raise DataError(
                 f"{len(corrupt)} image files cannot be decoded:\n{listed}\n"
                 "Repair or remove them, or set DATA.CORRUPT skip to leave them out"
             )
-        if empty := [name for name, split in known.items() if not len(split.split)]:
-            raise DataError(f"no readable image is left in {', '.join(empty)}")
-        if (brightest := max(split.brightest for split in known.values())) <= DIM:
+        if empty := [name for name, split in scanned.items() if not len(split.split)]:
+            raise DataError(f"no readable images are left in {', '.join(empty)}")
+        if (brightest := max(split.brightest for split in scanned.values())) <= DIM:
             self._note(
-                f"the brightest pixel of {', '.join(known)} is {brightest:g} of 255: if these files have more than 8 "
-                "bits, DATA.WHITE says which value is white (4095 for 12 bits, 16383 for 14)"
+                f"the brightest pixel of {', '.join(scanned)} is {brightest:g} of 255: if these files have more than 8 "
+                "bits, set DATA.WHITE to their white level (4095 for 12 bits, 16383 for 14)"
             )
         for name in ("val", "test"):
-            if {"train", name} <= known.keys() and (same := duplicates(known["train"], known[name])):
-                some = ", ".join(f"{one} = {other}" for one, other in same[:3]) + (", ..." if len(same) > 3 else "")
-                self._note(f"{len(same):,} images of {name} are also among those that train, byte for byte: {some}")
-        for name, split in known.items():
+            if {"train", name} <= scanned.keys() and (same := duplicates(scanned["train"], scanned[name])):
+                some = ", ".join(f"{twin} = {other}" for twin, other in same[:3]) + (", ..." if len(same) > 3 else "")
+                self._note(f"{len(same):,} images of {name} are byte for byte also among the training images: {some}")
+        for name, split in scanned.items():
             if odd := contradictions(split):
-                some = ", ".join(f"{one} = {other}" for one, other in odd[:3]) + (", ..." if len(odd) > 3 else "")
-                self._note(f"{len(odd):,} images of {name} also stand there with another label, byte for byte: {some}")
-        if data.DROP_LAST and "train" in known and len(known["train"].split) < data.BATCH_SIZE:
+                some = ", ".join(f"{twin} = {other}" for twin, other in odd[:3]) + (", ..." if len(odd) > 3 else "")
+                self._note(f"{len(odd):,} images of {name} occur there again with another label, byte for byte: {some}")
+        if data.DROP_LAST and "train" in scanned and len(scanned["train"].split) < data.BATCH_SIZE:
             raise DataError(
-                f"{len(known['train'].split):,} training images do not fill one batch of {data.BATCH_SIZE}, and "
-                "DATA.DROP_LAST leaves out all others: a smaller DATA.BATCH_SIZE, or DATA.DROP_LAST False"
+                f"{len(scanned['train'].split):,} training images do not fill one batch of {data.BATCH_SIZE}, and "
+                "DATA.DROP_LAST drops smaller batches: use a smaller DATA.BATCH_SIZE, or set DATA.DROP_LAST False"
             )
-        # Without gradients there is room for more: only one block's activations are kept.
+        # Without gradients larger batches fit: only one block's activations are kept.
         larger = max(data.BATCH_SIZE, min(4 * data.BATCH_SIZE, 256)) if device.type == "cuda" else data.BATCH_SIZE
-        sizes = {name: data.BATCH_SIZE if name == "train" else data.EVAL_BATCH_SIZE or larger for name in known}
+        sizes = {name: data.BATCH_SIZE if name == "train" else data.EVAL_BATCH_SIZE or larger for name in scanned}
         loaders = {
             name: Loader(
                 Images(split, self.pixels, name == "train", data.NUM_WORKERS, data.CACHE_PLACE, device),
@@ -110,7 +112,7 @@ class Data:
                 len(self.class_names),
                 data.DROP_LAST and name == "train",
             )
-            for name, split in known.items()
+            for name, split in scanned.items()
         }
         return loaders, corrupt
 
@@ -120,31 +122,31 @@ class Data:
 
 
 def _digest_of(split: Split) -> str:
-    """A hash of names and labels in their order."""
+    """A hash of names and labels, in order."""
     digest = hashlib.blake2b("\0".join(split.keys).encode(), digest_size=10)
     digest.update(np.ascontiguousarray(split.labels, np.int64))
     return digest.hexdigest()
 
 
-def contradictions(known: Known) -> list[tuple[str, str]]:
-    """(Name, name of the same file with another label) of every image that a split has with several labels."""
-    order = np.argsort(known.hashes, kind="stable")
-    hashes, labels = known.hashes[order], known.split.labels[order]
-    first = np.searchsorted(hashes, hashes)  # of the same file
+def contradictions(scanned: ScannedSplit) -> list[tuple[str, str]]:
+    """(Twin, name) of every image whose file occurs earlier in the split with another label."""
+    order = np.argsort(scanned.hashes, kind="stable")
+    hashes, labels = scanned.hashes[order], scanned.split.labels[order]
+    first = np.searchsorted(hashes, hashes)  # index of the first image with the same file
     odd = np.flatnonzero(labels != labels[first])
     pairs = sorted(zip(order[odd].tolist(), order[first[odd]].tolist(), strict=True))
-    return [(known.split.keys[twin], known.split.keys[i]) for i, twin in pairs]
+    return [(scanned.split.keys[twin], scanned.split.keys[i]) for i, twin in pairs]
 
 
 def open_data(cfg: CfgNode) -> Data:
-    """Find the task's files and read its labels; no image is decoded.
+    """Find the task's files and read its labels; no images are decoded.
 
     Raises:
-        DataError: data that is missing or contradicts the config.
+        DataError: data are missing or contradict the config.
     """
     task, layout, source = _open_source(cfg)
     if "train" not in source.splits:
-        raise DataError(f"{task.name} has no training images: it is a test set for runs trained on another task")
+        raise DataError(f"{task.name} has no training images: it is only a test set, for runs trained on another task")
     train_split = facts.train_split(cfg)
     train = source.splits["train"]
     if train_split == "trainval" and "val" in source.splits:
@@ -157,20 +159,20 @@ def open_data(cfg: CfgNode) -> Data:
     if "test" in source.splits and not cfg.DATA.NO_TEST:
         splits["test"] = source.splits["test"]
     if list(splits) == ["train"]:
-        raise DataError("there is neither a validation nor a test set, so nothing could be measured")
+        raise DataError("there is neither a validation nor a test set, so accuracy could not be measured")
     data = _data(cfg, task, layout, source, splits, train_split)
     if "test" not in splits and not cfg.DATA.NO_TEST:
         data._note(f"there are no test images in {cfg.DATA.DATAPATH}: the result has no test accuracy")
     if "val" not in splits and train_split == "train":
-        data._note("there are no validation images: nothing is measured until training has ended")
+        data._note("there are no validation images: accuracy is measured only after training")
     return data
 
 
 def open_test(cfg: CfgNode) -> Data:
-    """The task's test images alone, for models trained on another; the test sets of ImageNet have nothing else.
+    """Only the task's test images, for models trained on another task; ImageNet's variants have nothing else.
 
     Raises:
-        DataError: data that is missing or contradicts the config, or no test set.
+        DataError: data are missing or contradict the config, or there is no test set.
     """
     task, layout, source = _open_source(cfg)
     if "test" not in source.splits:
@@ -179,7 +181,7 @@ def open_test(cfg: CfgNode) -> Data:
 
 
 def _data(cfg: CfgNode, task: Task, layout: Layout, source: Source, splits: dict[str, Split], train_split: str) -> Data:
-    """Those splits of an opened source, with their labels looked at."""
+    """Those splits of an opened source, with their labels checked."""
     data = Data(
         task,
         _class_names(cfg, task, source),
@@ -192,53 +194,53 @@ def _data(cfg: CfgNode, task: Task, layout: Layout, source: Source, splits: dict
     )
     for note in source.notes:
         data._note(note)
-    _look_at_labels(data, source)
+    _check_labels(data, source)
     return data
 
 
 def _open_source(cfg: CfgNode) -> tuple[Task, Layout, Source]:
     task = find_task(cfg.DATA.NAME)
-    layout, here = find_layout(cfg, task)
+    layout, folder = find_layout(cfg, task)
     if useless := [key for key in ONLY_SOME if cfg.DATA[key] and key not in layout.takes]:
-        said = ", ".join(f"DATA.{key}" for key in useless)
-        raise DataError(f"{said} has no effect on {task.name}, read as {layout.kind} from {here}: leave it out")
-    source = layout.open(here, wanted(cfg))
-    logger.info("data: %s, read as %s from %s: %s", task.name, layout.kind, printable(str(here)), source.version)
+        keys = ", ".join(f"DATA.{key}" for key in useless)
+        raise DataError(f"{keys} has no effect on {task.name}, read as {layout.kind} from {folder}: leave it out")
+    source = layout.open(folder, wanted(cfg))
+    logger.info("data: %s, read as %s from %s: %s", task.name, layout.kind, printable(str(folder)), source.version)
     return task, layout, source
 
 
 def find_layout(cfg: CfgNode, task: Task) -> tuple[Layout, Path]:
-    """How the task lies on disk, and where.
+    """How the task is stored on disk, and where.
 
     Raises:
-        DataError: it is not there; the message says what is looked for, and how to get it.
+        DataError: it was not found; the message says what is expected and how to get it.
     """
     kind = cfg.DATA.SOURCE or implied_layout(cfg.DATA.NAME)
     layouts = [layout for layout in task.layouts if kind in ("", layout.kind)]
     if not layouts:
-        known = ", ".join(dict.fromkeys(layout.kind for layout in task.layouts))
-        raise DataError(f"DATA.SOURCE is {kind!r}, but {task.name} can be read as: {known}")
+        kinds = ", ".join(dict.fromkeys(layout.kind for layout in task.layouts))
+        raise DataError(f"DATA.SOURCE is {kind!r}, but {task.name} can only be read as: {kinds}")
     root = Path(cfg.DATA.DATAPATH).expanduser()
     if not cfg.DATA.DATAPATH and layouts[0].kind != "digits":
         raise DataError(f"DATA.DATAPATH is not set: it must name the folder that holds {task.name}.\n{_ways(layouts)}")
     if cfg.DATA.DATAPATH and not root.is_dir():
-        raise DataError(f"DATA.DATAPATH {root.absolute()} is no folder.\n{_ways(layouts)}")
-    found = [(layout, here) for layout in layouts if (here := layout.find(root)) is not None]
-    if not found:
+        raise DataError(f"DATA.DATAPATH {root.absolute()} is not a folder.\n{_ways(layouts)}")
+    places = [(layout, folder) for layout in layouts if (folder := layout.find(root)) is not None]
+    if not places:
         hints = "".join(f"\n{hint}" for layout in layouts if (hint := layout.hint(root)))
         raise DataError(f"{task.name} is not in {root.absolute()} (DATA.DATAPATH).{hints}\n{_ways(layouts)}")
-    if len(found) > 1:
-        others = ", ".join(f"{layout.kind} ({here})" for layout, here in found[1:])
-        logger.info("data: read as %s; also there: %s (DATA.SOURCE chooses)", found[0][0].kind, others)
-    return found[0]
+    if len(places) > 1:
+        others = ", ".join(f"{layout.kind} ({folder})" for layout, folder in places[1:])
+        logger.info("data: read as %s; also found: %s (DATA.SOURCE chooses)", places[0][0].kind, others)
+    return places[0]
 
 
 def _ways(layouts: list[Layout]) -> str:
-    return "It is read from any of:\n" + "\n".join(f"  - {layout.kind}: {layout.expects()}" for layout in layouts)
+    return "It can be read from any of:\n" + "\n".join(f"  - {layout.kind}: {layout.expects()}" for layout in layouts)
 
 
 def wanted(cfg: CfgNode) -> Wanted:
-    """What the config asks of the data set."""
+    """The config's choices for the data set."""
     data = cfg.DATA
     lists = {"train": data.TRAIN_LIST, "val": data.VAL_LIST, "test": data.TEST_LIST}
     given = {name: path for name, path in lists.items() if path}
@@ -246,12 +248,12 @@ def wanted(cfg: CfgNode) -> Wanted:
 
 
 def cache_folder(name: str) -> Path:
-    """``DATA.CACHE_DIR``; "" is the user's cache folder, or, for users without a home, a place that keeps nothing."""
+    """``DATA.CACHE_DIR``; "": the user's cache folder, or, for users without a home, a path where nothing is kept."""
     return Path(os.path.expanduser(name)) if name else user_cache() / "images"
 
 
 def _class_names(cfg: CfgNode, task: Task, source: Source) -> list[str]:
-    """The source's class names, or more of them where the task has classes that no list file mentions."""
+    """The source's class names, padded with numbers if the task has classes that no list file mentions."""
     number = task.num_classes or cfg.DATA.NUMBER_CLASSES
     have = len(source.class_names)
     if number != -1 and (have > number or (have < number and not task.num_classes)):
@@ -262,8 +264,8 @@ def _class_names(cfg: CfgNode, task: Task, source: Source) -> list[str]:
     return source.class_names + [str(i) for i in range(have, max(number, have))]
 
 
-def _look_at_labels(data: Data, source: Source) -> None:
-    """Raise for labels that no class has, and say which classes or images are missing."""
+def _check_labels(data: Data, source: Source) -> None:
+    """Raise for labels out of range; note classes without images and unexpected numbers of images."""
     count = len(data.class_names)
     for name, split in data.splits.items():
         if len(wrong := np.flatnonzero((split.labels < 0) | (split.labels >= count))):
@@ -278,4 +280,4 @@ def _look_at_labels(data: Data, source: Source) -> None:
             data._note(f"{name} has no image of {len(absent)} of the {len(classes)} classes: {some}")
     for name, published in data.task.sizes.items():
         if name in source.splits and len(source.splits[name]) != published:
-            data._note(f"{name} has {len(source.splits[name]):,} images; the benchmark's has {published:,}")
+            data._note(f"{name} has {len(source.splits[name]):,} images; the benchmark has {published:,}")

@@ -1,7 +1,7 @@
-"""From an image file to what a ViT sees: which decoder, which resize, which mean and standard deviation.
+"""From an image file to the input of a ViT: decoder, resize, mean and standard deviation.
 
-Published numbers differ by their pixels more than by their methods, so that a pipeline has a name (``DATA.PIXELS``),
-every part of it a key, and every result its stamp.
+Published numbers differ more by their pixels than by their methods. So a pipeline has a name (``DATA.PIXELS``), every
+part of it a key, and every result records it.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from .presets import PROTOCOLS, RANDOM, TF1, explicit_parts, varies
 from .resize import planes, resize
 from .sources.base import RawImage
 
-LONGEST = 100  # times the wanted side: what more an image has is cut off before it is enlarged
+LONGEST = 100  # times the wanted side: anything longer is cropped before the image is enlarged
 
 NORMALIZE = {
     "imagenet": IMAGENET,
@@ -34,11 +34,11 @@ NORMALIZE = {
 _TENSORFLOW = dict(decoder="tf", interpolation=TF1, antialias=False, normalize="imagenet")
 _PILLOW = dict(decoder="pil", interpolation="bilinear", antialias=True, normalize="imagenet")
 
-# DATA.PIXELS -> what holds for every protocol, and what is different for some.
+# DATA.PIXELS -> settings for every protocol, and exceptions for some.
 PRESETS: dict[str, tuple[dict, dict[str, dict]]] = {
-    # VPT and FreqFiT read VTAB-1k through TensorFlow's first interface, everything else through Pillow.
+    # VPT and FreqFiT read VTAB-1k with TensorFlow 1's functions, everything else with Pillow.
     "vpt": (_PILLOW, {"vtab": _TENSORFLOW, "clevr": _TENSORFLOW}),
-    # NOAH, SPT and others on the shared folders. They squash other images to 256 x 256 before they crop.
+    # NOAH, SPT and others on the shared folders. They squash all other images to 256 x 256 before cropping.
     "noah": (
         _PILLOW | dict(interpolation="bicubic"),
         {"fgvc": dict(resize="squash_crop"), "fewshot": dict(resize="squash_crop")},
@@ -55,26 +55,26 @@ PRESETS: dict[str, tuple[dict, dict[str, dict]]] = {
 
 @dataclass(frozen=True)
 class Pixels:
-    """How files become inputs; it goes into every result.
+    """How files become inputs; recorded in every result.
 
     Attributes:
         size: height and width of the input.
         augment: geometry in training: "none", "flip", "crop_flip" (a random crop of an image resized to 8/7 of the
             size, and a flip), "rrc_flip" (a random part of the whole image, resized, and a flip), "rrc_flips" (flips
             upside down as well).
-        mean, std: of the RGB channels in [0, 1].
-        preset: the DATA.PIXELS that the rest comes from, as far as no key says otherwise.
-        decoder: of JPEG files: "tf" (TensorFlow's default, the fast inverse DCT) or "pil" (Pillow's, the accurate one).
-        white: the value that is white in files of more than 8 bits a channel; 0: 65,535 of integers, 1 of floats.
+        mean, std: per RGB channel, of values in [0, 1].
+        preset: the DATA.PIXELS that the rest comes from, unless other keys override it.
+        decoder: for JPEG files: "tf" (TensorFlow's default, the fast inverse DCT) or "pil" (Pillow, the accurate one).
+        white: the white level of files with more than 8 bits per channel; 0: 65,535 for integers, 1 for floats.
         max_pixels: height times width of the largest image that is decoded.
-        jpeg_quality: every image is encoded as JPEG with this quality first; 0: none is.
-        resize: in evaluation: "squash" (to the size), "crop" (the shorter side to 8/7 of the size, the middle) or
-            "squash_crop" (to 8/7 of the size, the middle).
-        enlarged: that 8/7 of height and width, rounded down: 256 for 224, 438 for 384, 512 for 448, VPT's and timm's
-            sizes; of "crop" the smaller of the two counts. The size itself with "squash".
-        interpolation: "bilinear", "bicubic" or "bilinear_tf1"; resize.py says what they compute.
-        antialias: True is Pillow's resize; False reads the nearest pixels only, as TensorFlow does by default.
-        dtype: of resized pixels: "uint8", or "float32", which does not round.
+        jpeg_quality: re-encode every image as JPEG with this quality first; 0: never.
+        resize: in evaluation: "squash" (to the size), "crop" (the shorter side to 8/7 of the size, then the centre) or
+            "squash_crop" (to 8/7 of the size, then the centre).
+        enlarged: that 8/7 of height and width, rounded down: 256 for 224, 438 for 384, 512 for 448, as in VPT and timm;
+            "crop" uses the smaller of the two. The size itself for "squash".
+        interpolation: "bilinear", "bicubic" or "bilinear_tf1"; resize.py defines them.
+        antialias: True as in Pillow; False reads only the nearest pixels, as TensorFlow does by default.
+        dtype: of resized pixels: "uint8", or "float32" (not rounded).
         auto_augment, color_jitter, random_erasing, mixup, cutmix: more augmentation in training; see augment.py.
     """
 
@@ -105,22 +105,22 @@ class Pixels:
 
     @property
     def random(self) -> bool:
-        """Whether an image looks different in every epoch."""
+        """Whether an image looks different in each epoch."""
         return varies(vars(self))
 
     @property
     def kept(self) -> str:
-        """What training needs of an image: "input" as in evaluation, "enlarged" to crop from, "whole" as decoded."""
+        """What training keeps of an image: "input" as in evaluation, "enlarged" to crop from, "whole" as decoded."""
         return {"crop_flip": "enlarged", "rrc_flip": "whole", "rrc_flips": "whole"}.get(self.augment, "input")
 
     def recipe(self, train: bool) -> dict:
-        """All that decides which pixels ``prepare`` gives."""
+        """Everything that determines the pixels from ``prepare``."""
         names = ("size", "decoder", "white", "max_pixels", "resize", "enlarged", "interpolation", "antialias", "dtype")
         again = {"jpeg_quality": self.jpeg_quality} if self.jpeg_quality else {}
         return {name: getattr(self, name) for name in names} | {"kept": self.kept if train else "input"} | again
 
     def prepare(self, raw: RawImage, train: bool = False) -> Tensor:
-        """What is kept of an image: (3, H, W) in 0..255, of the input's size unless training crops from more."""
+        """The part of an image to keep: (3, H, W) in 0..255, of the input's size unless training crops from more."""
         pixels, kept = decode(raw, self.decoder, self.max_pixels, self.white), self.kept if train else "input"
         if self.jpeg_quality:
             pixels = decode(as_jpeg(pixels, self.jpeg_quality), self.decoder)
@@ -131,7 +131,7 @@ class Pixels:
         return self._input(pixels)
 
     def view(self, kept: Tensor) -> Tensor:
-        """What was kept for training, as evaluation sees it: (3, *size)."""
+        """What evaluation sees of an image kept for training: (3, *size)."""
         if self.kept == "enlarged":
             return center_crop(kept, self.size)
         if self.kept == "whole":
@@ -139,7 +139,7 @@ class Pixels:
         return kept
 
     def input(self, raw: RawImage) -> Tensor:
-        """One image as the model sees it in evaluation: float32 (3, H, W). For single images; loaders do batches."""
+        """One image as the model sees it in evaluation: float32 (3, H, W). For single images; loaders make batches."""
         mean, std = (torch.tensor(v).view(3, 1, 1) for v in (self.mean, self.std))
         return normalise(self.prepare(raw)[None], mean, std)[0]
 
@@ -159,9 +159,9 @@ class Pixels:
 
 
 def build_pixels(cfg: CfgNode, protocol: str) -> Pixels:
-    """The pipeline of a config, for a task that treats images by ``protocol``: the preset, then what other keys say.
+    """The pipeline of a config for a task with ``protocol``: the preset, overridden by other keys.
 
-    ``preset`` names what they changed: "vpt, but decoder and mean".
+    ``preset`` then names what they changed: "vpt, but decoder and mean".
     """
     plain, pixels = _preset(cfg, protocol), _preset(cfg, protocol, _explicit(cfg.DATA))
     names = [part.name for part in dataclasses.fields(Pixels) if part.name not in ("enlarged", "max_pixels")]
@@ -172,7 +172,7 @@ def build_pixels(cfg: CfgNode, protocol: str) -> Pixels:
 
 
 def _explicit(data: CfgNode) -> dict:
-    """What keys say of the parts of a pipeline; "" and -1 say nothing."""
+    """Parts of the pipeline that keys set explicitly; "" and -1 mean not set."""
     names = (
         "augment",
         "decoder",
@@ -185,38 +185,38 @@ def _explicit(data: CfgNode) -> dict:
         "dtype",
         *RANDOM,
     )
-    said = explicit_parts(data, names)
+    settings = explicit_parts(data, names)
     numbers = {"mean": data.MEAN, "std": data.STD}
-    said |= {name: tuple(map(float, values)) for name, values in numbers.items() if values}
-    return said | ({"antialias": data.ANTIALIAS == "always"} if data.ANTIALIAS else {})
+    settings |= {name: tuple(map(float, values)) for name, values in numbers.items() if values}
+    return settings | ({"antialias": data.ANTIALIAS == "always"} if data.ANTIALIAS else {})
 
 
 def _preset(cfg: CfgNode, protocol: str, explicit: dict | None = None) -> Pixels:
     preset, special = PRESETS[cfg.DATA.PIXELS]
     explicit = explicit or {}
-    said = PROTOCOLS[protocol] | preset | special.get(protocol, {}) | explicit
-    if said["augment"] == "crop_flip" and said["resize"] == "squash" and "resize" not in explicit:
-        said["resize"] = "crop"
+    settings = PROTOCOLS[protocol] | preset | special.get(protocol, {}) | explicit
+    if settings["augment"] == "crop_flip" and settings["resize"] == "squash" and "resize" not in explicit:
+        settings["resize"] = "crop"
     mean_std, interpolation = input_config(cfg.DATA.FEATURE)
-    if said["interpolation"] == "backbone":
-        said["interpolation"] = interpolation
-    if said["interpolation"] == TF1 and said["antialias"]:  # whichever of the two was asked for
-        said |= {"antialias": False} if explicit.get("interpolation") == TF1 else {"interpolation": "bilinear"}
-    if said.get("auto_augment") == "none":
-        said["auto_augment"] = ""
-    mean, std = (NORMALIZE | {"backbone": mean_std})[said.pop("normalize")]
-    return Pixels(**{"size": image_size(cfg), "mean": mean, "std": std, "preset": cfg.DATA.PIXELS} | said)
+    if settings["interpolation"] == "backbone":
+        settings["interpolation"] = interpolation
+    if settings["interpolation"] == TF1 and settings["antialias"]:  # mutually exclusive: an explicit one wins
+        settings |= {"antialias": False} if explicit.get("interpolation") == TF1 else {"interpolation": "bilinear"}
+    if settings.get("auto_augment") == "none":
+        settings["auto_augment"] = ""
+    mean, std = (NORMALIZE | {"backbone": mean_std})[settings.pop("normalize")]
+    return Pixels(**{"size": image_size(cfg), "mean": mean, "std": std, "preset": cfg.DATA.PIXELS} | settings)
 
 
 def pixels_from(saved: dict) -> Pixels:
-    """A pipeline that was saved as a dictionary, also by versions that knew fewer of its parts."""
-    known = {field.name for field in dataclasses.fields(Pixels)}
-    said = {k: tuple(v) if isinstance(v, list) else v for k, v in saved.items() if k in known}
-    if "resize" not in said and said["augment"] == "crop_flip":
-        said |= dict(resize="crop", antialias=True)
-    if "enlarged" not in said and said.get("resize") in ("crop", "squash_crop"):
-        said["enlarged"] = tuple(round(side * 8 / 7) for side in said["size"])  # as it was rounded then
-    return Pixels(**said)
+    """Restore a pipeline saved as a dictionary, also by versions with fewer parts."""
+    names = {field.name for field in dataclasses.fields(Pixels)}
+    settings = {k: tuple(v) if isinstance(v, list) else v for k, v in saved.items() if k in names}
+    if "resize" not in settings and settings["augment"] == "crop_flip":
+        settings |= dict(resize="crop", antialias=True)
+    if "enlarged" not in settings and settings.get("resize") in ("crop", "squash_crop"):
+        settings["enlarged"] = tuple(round(side * 8 / 7) for side in settings["size"])  # the rounding of those versions
+    return Pixels(**settings)
 
 
 def as_jpeg(pixels: np.ndarray, quality: int) -> bytes:
@@ -227,9 +227,9 @@ def as_jpeg(pixels: np.ndarray, quality: int) -> bytes:
 
 
 def shorter_side(have: tuple[int, int], side: int, at_least: tuple[int, int]) -> tuple[int, int]:
-    """(H, W) in proportion, with a shorter side of ``side`` pixels, or more where both must be ``at_least``.
+    """(H, W) in proportion, with a shorter side of ``side`` pixels, or larger so that both reach ``at_least``.
 
-    The longer side is rounded down, as torchvision does.
+    The longer side is rounded down, as in torchvision.
     """
     scale = max(side / min(have), at_least[0] / have[0], at_least[1] / have[1])
     wanted = tuple(int(length * scale + 1e-6) for length in have)
@@ -237,19 +237,19 @@ def shorter_side(have: tuple[int, int], side: int, at_least: tuple[int, int]) ->
 
 
 def cut_long_sides(pixels: np.ndarray, side: int, at_least: tuple[int, int]) -> np.ndarray:
-    """(H, W, 3) without the ends of a side that ``shorter_side`` would make more than LONGEST times as long as wanted.
+    """Crop the ends of a side of (H, W, 3) that ``shorter_side`` would make more than LONGEST times the wanted length.
 
-    A file of 100 bytes may be an image of 100,000 x 1 pixels, which takes gigabytes when its shorter side is 256.
+    A file of 100 bytes may be an image of 100,000 x 1 pixels, which takes gigabytes once its shorter side is 256.
     """
     have = pixels.shape[:2]
     scale = max(side / min(have), at_least[0] / have[0], at_least[1] / have[1])
     keep = [min(n, math.ceil(LONGEST * max(side, least) / scale)) for n, least in zip(have, at_least, strict=True)]
     top, left = ((n - kept) // 2 for n, kept in zip(have, keep, strict=True))
-    return pixels[top : have[0] - top, left : have[1] - left]  # as much at both ends: the middle stays the middle
+    return pixels[top : have[0] - top, left : have[1] - left]  # the same at both ends: the centre stays
 
 
 def center_crop(pixels: Tensor, size: tuple[int, int]) -> Tensor:
-    """The middle of (3, H, W)."""
+    """The centre of (3, H, W)."""
     top, left = (round((have - want) / 2) for have, want in zip(pixels.shape[-2:], size, strict=True))
     return pixels[:, top : top + size[0], left : left + size[1]]
 

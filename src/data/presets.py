@@ -1,4 +1,4 @@
-"""What the parts of a pixel pipeline may be, and what kinds of tasks do with images. Without torch."""
+"""The choices for each part of a pixel pipeline, and the pipeline of each kind of task. Without torch."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -10,9 +10,9 @@ RESIZES = ("squash", "crop", "squash_crop")
 INTERPOLATIONS = ("bilinear", TF1, "bicubic")
 DTYPES = ("uint8", "float32")
 AUGMENTS = ("none", "flip", "crop_flip", "rrc_flip", "rrc_flips")
-AUTO_AUGMENT = ("", "none", "randaugment", "trivialaugment")  # or a policy of timm's, such as rand-m9-mstd0.5-inc1
+AUTO_AUGMENT = ("", "none", "randaugment", "trivialaugment")  # or a timm policy, such as rand-m9-mstd0.5-inc1
 
-# What a kind of task does with images: ``resize`` for evaluation, the others in training.
+# What each kind of task does with images: ``resize`` in evaluation, the rest in training.
 PROTOCOLS = {
     "vtab": dict(resize="squash", augment="none"),
     "fgvc": dict(resize="crop", augment="crop_flip"),
@@ -25,14 +25,14 @@ PROTOCOLS = {
     "clevr": dict(resize="squash", augment="none"),
 }
 
-RANDOM = ("auto_augment", "color_jitter", "random_erasing", "mixup", "cutmix")  # beside ``augment``
+RANDOM = ("auto_augment", "color_jitter", "random_erasing", "mixup", "cutmix")  # in addition to ``augment``
 
 
 def varies(parts: Mapping[str, Any]) -> bool:
-    """Whether an image looks different in every epoch, with these parts of a pipeline."""
+    """Whether images look different in each epoch with these parts of a pipeline."""
     return parts["augment"] != "none" or any(parts.get(name) not in (None, "", "none", 0) for name in RANDOM)
 
 
 def explicit_parts(data: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    """What keys of the node ``DATA`` say of these parts of a pipeline; "" and -1 say nothing."""
+    """Those of these parts of a pipeline that the node ``DATA`` sets; "" and -1 mean not set."""
     return {name: value for name in names if (value := data[name.upper()]) not in ("", -1.0)}

@@ -1,10 +1,10 @@
-"""Images of another size, by the kernels of the libraries that the original code used: each to the bit, or nearly.
+"""Resizing with the kernels of the libraries that the original code used, bit for bit or nearly.
 
-Output pixel i of n reads an axis of N pixels around position
+Output pixel i of n samples an axis of N pixels around position
 
     (i + 0.5) * N / n - 0.5    "bilinear", "bicubic": as in Pillow, torch and TensorFlow 2
-    i * N / n                  "bilinear_tf1": TensorFlow 1's resize, half_pixel_centers=False, and that of every file
-                               with ``import tensorflow.compat.v1 as tf``
+    i * N / n                  "bilinear_tf1": TensorFlow 1's resize (half_pixel_centers=False), also used by code with
+                               ``import tensorflow.compat.v1 as tf``
 """
 
 from functools import cache
@@ -24,9 +24,9 @@ def resize(
 ) -> Tensor:
     """uint8 (H, W, 3) -> (3, *size) in 0..255.
 
-    With antialiasing as Pillow, to the bit. Without, as TensorFlow: "bilinear_tf1" as ``tf.compat.v1.image.resize``, in
-    float32 to 0.0001 of 255, in uint8 rounded, which costs 0.5 at most and 0.25 on average; "bilinear" as TensorFlow
-    2's, to 0.0004 in float32, to 0.8 at most and 0.25 on average in uint8.
+    With antialiasing as Pillow, bit for bit. Without, as TensorFlow: "bilinear_tf1" as ``tf.compat.v1.image.resize``,
+    within 0.0001 of 255 in float32; uint8 is rounded, an error of at most 0.5, 0.25 on average. "bilinear" as
+    TensorFlow 2, within 0.0004 in float32, and at most 0.8, 0.25 on average, in uint8.
     """
     if pixels.shape[:2] == tuple(size):
         same = planes(pixels)
@@ -45,24 +45,24 @@ def resize(
 
 
 def _tf1(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(H, W, 3), uint8 or float32 -> (*size, 4) of the same type; the fourth channel means nothing."""
+    """(H, W, 3), uint8 or float32 -> (*size, 4) of the same type; the fourth channel is meaningless."""
     cv2 = _cv2()
-    if int(cv2.__version__.split(".")[0]) < 5:  # which rounded positions to 1/32 of a pixel
+    if int(cv2.__version__.split(".")[0]) < 5:  # they round positions to 1/32 of a pixel
         raise DataError(
-            f"TensorFlow 1's resize needs OpenCV 5, and {cv2.__version__} is installed: "
+            f"TensorFlow 1's resize needs OpenCV 5, but {cv2.__version__} is installed: "
             "pip install 'opencv-python-headless>=5'"
         )
     scale = np.array([[pixels.shape[1] / size[1], 0, 0], [0, pixels.shape[0] / size[0], 0]])
     how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2RGBA)  # of four channels in half the time of three
+    pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2RGBA)  # four channels take half the time of three
     return cv2.warpAffine(pixels, scale, (size[1], size[0]), flags=how, borderMode=cv2.BORDER_REPLICATE)
 
 
 @cache
 def _cv2():
-    import cv2  # here: not every machine that computes resizes images
+    import cv2  # imported here: not every machine resizes images
 
-    cv2.setNumThreads(1)  # images are what is done at the same time
+    cv2.setNumThreads(1)  # parallel over images instead
     return cv2
 
 
@@ -74,5 +74,5 @@ def planes(pixels: np.ndarray) -> Tensor:
 
 
 def _writable(pixels: np.ndarray) -> np.ndarray:
-    """The array, or a copy: torch warns of arrays that must not be written, as Pillow's are."""
+    """The array, or a copy: torch warns about read-only arrays, such as Pillow's."""
     return pixels if pixels.flags.writeable else pixels.copy()

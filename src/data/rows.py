@@ -1,8 +1,8 @@
-"""Rows of numbers, one for every image, that are computed once: on disk, found again by later runs, or in memory.
+"""Rows of numbers, one per image, computed once: on disk, where later runs reuse them, or in memory.
 
-Those in the folder are named by a hash of all that decides them.
+Files are named by a hash of everything that determines the rows.
 
-    <name>.json    the checksum of the rows, and what they are; written last
+    <name>.json    the checksum of the rows and what determines them; written last
     <name>.npy     the rows: see store.py
 """
 
@@ -27,9 +27,9 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Rows:
-    """What is wanted: (count, width) int64, ``name`` for people, ``file`` the beginning of a file's name.
+    """A request for (count, width) int64; ``name`` is for messages, ``file`` is the file name's prefix.
 
-    ``facts`` are all that decides them, as numbers and strings.
+    ``facts`` is everything that determines them, as numbers and strings.
     """
 
     name: str
@@ -48,36 +48,38 @@ class Rows:
 
 
 class RowCache:
-    """A folder of rows, for several runs and processes at once.
+    """A folder of rows, shared by several runs and processes.
 
     Args:
-        folder: where they are; None: only in memory.
-        disk: bytes that may be kept there; what is opened counts as well.
+        folder: its path; None: in memory only.
+        disk: bytes that may be kept there; opened rows count towards it.
         memory: bytes that may be kept in memory.
     """
 
     def __init__(self, folder: Path | None, disk: float, memory: float):
-        self.folder, self.disk, self.memory = folder, disk, memory
+        self.folder = folder
+        self.disk = disk
+        self.memory = memory
 
     def open(self, rows: Rows, compute: Callable[[], Iterator[Tensor]]) -> tuple[Tensor | None, bool]:
-        """The rows and whether they were found; None, with a note, if there is no place for them.
+        """The rows and whether they were found on disk; (None, False), with a note, if there is no room for them.
 
         Args:
-            compute: gives them in their order, some at a time, on the CPU.
+            compute: yields them in order, some at a time, on the CPU.
         """
         if self.folder is None or not self._fits(rows, self.disk, "left of DATA.CACHE_GB"):
             return self._compute(rows, compute, None), False
         base = self.folder / f"{rows.file}-{rows.digest()}"
-        if (found := self._find(base, rows)) is not None:
-            return found, True
+        if (values := self._find(base, rows)) is not None:
+            return values, True
         if not writable(self.folder, rows.name) or not self._fits(
             rows, shutil.disk_usage(self.folder).free, f"free in {self.folder} (DATA.CACHE_DIR)"
         ):
             return self._compute(rows, compute, None), False
         message = f"another process computes {rows.name}: waiting for it"
         with waiting_for(base.with_name(f".{base.name}.lock"), message):
-            if (found := self._find(base, rows)) is not None:  # it has done the work
-                return found, True
+            if (values := self._find(base, rows)) is not None:  # the other process has done the work
+                return values, True
             remove_unfinished(base)
             return self._compute(rows, compute, base), False
 
@@ -85,11 +87,13 @@ class RowCache:
         if rows.nbytes <= room:
             return True
         have, need = max(room, 0) / GIB, rows.nbytes / GIB
-        logger.warning("note: %s are not kept on disk: %.3g GiB, and %.3g GiB are %s", rows.name, need, have, where)
+        logger.warning(
+            "note: %s are not kept on disk: they take %.3g GiB, %.3g GiB are %s", rows.name, need, have, where
+        )
         return False
 
     def _find(self, base: Path, rows: Rows) -> Tensor | None:
-        """What is on disk, if it is whole."""
+        """The rows on disk, if they are complete."""
         path = _file(base, ".npy")
         try:
             about = read_json(_file(base, ".json"))
@@ -100,7 +104,7 @@ class RowCache:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError) as error:
-            logger.warning("note: %s is damaged and is made again: %s", path, error)
+            logger.warning("note: %s is damaged and will be recreated: %s", path, error)
             return None
 
     def _opened(self, store: Store) -> Tensor:
@@ -108,7 +112,7 @@ class RowCache:
         return torch.from_numpy(store.array)
 
     def _compute(self, rows: Rows, compute: Callable[[], Iterator[Tensor]], base: Path | None) -> Tensor | None:
-        """Into memory if there is room, and below ``base``; what is there is then used instead."""
+        """Compute the rows into memory, if there is room, and to ``base``; if that succeeds, the file is used."""
         memory = torch.empty((rows.count, rows.width), dtype=torch.int64) if rows.nbytes <= self.memory else None
         writer, at = self._writer(rows, base), 0
         try:
@@ -127,7 +131,7 @@ class RowCache:
                 writer.discard()
         if memory is None:
             need, have = rows.nbytes / GIB, self.memory / GIB
-            logger.warning("note: %s take %.3g GiB, and may take %.3g GiB of memory", rows.name, need, have)
+            logger.warning("note: %s take %.3g GiB, but only %.3g GiB of memory may be used", rows.name, need, have)
             return None
         self.memory -= memory.nbytes
         return memory
@@ -162,7 +166,7 @@ class RowCache:
 
 
 def quarter_of_memory() -> int:
-    """Bytes."""
+    """A quarter of the physical memory, in bytes."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
 
 

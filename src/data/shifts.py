@@ -1,4 +1,4 @@
-"""Synthetic shifts: the same test images, harder to recognise in one known way. The same pixels in every run."""
+"""Synthetic shifts: the test images made harder to recognise in one known way, identically in every run."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from .loader import ALL, Loader, Part
 
 
 def _noise(images: Tensor, std: float, indices: Tensor) -> Tensor:
-    """Gaussian noise that belongs to an image's place in its split, whatever batch it comes in."""
+    """Gaussian noise that depends on an image's position in its split, not on its batch."""
     draws = [
         torch.randn(images.shape[1:], generator=torch.Generator().manual_seed(int(index))) for index in indices.tolist()
     ]
@@ -39,7 +39,7 @@ def _inversion(images: Tensor, share: float, indices: Tensor) -> Tensor:
     return images.lerp(1 - images, share)
 
 
-# Name: (what is done to images (B, 3, H, W) in [0, 1], the amount if none is said, the lowest amount, its meaning).
+# Name: (function on images (B, 3, H, W) in [0, 1], default amount, lowest amount, meaning of the amount).
 SHIFTS: dict[str, tuple[Callable[[Tensor, float, Tensor], Tensor], float, float, str]] = {
     "noise": (_noise, 0.2, 0.0, "standard deviation of Gaussian noise, of pixels in [0, 1]"),
     "blur": (_blur, 1.0, 0.01, "standard deviation of a Gaussian blur, in pixels of the input"),
@@ -52,7 +52,7 @@ SHIFTS: dict[str, tuple[Callable[[Tensor, float, Tensor], Tensor], float, float,
 
 @dataclass(frozen=True)
 class Shift:
-    """One of SHIFTS by so much."""
+    """One of SHIFTS with its amount."""
 
     kind: str
     amount: float
@@ -62,15 +62,15 @@ class Shift:
         return f"{self.kind} {self.amount:g}"
 
     def __call__(self, images: Tensor, indices: Tensor) -> Tensor:
-        """(B, 3, H, W) in [0, 1] -> the same; ``indices`` (B,) are the images' places in their split."""
+        """(B, 3, H, W) in [0, 1] -> the same; ``indices`` (B,) are the images' positions in their split."""
         return SHIFTS[self.kind][0](images, self.amount, indices).clamp(0, 1)
 
 
 def parse_shift(text: str) -> Shift:
-    """``"noise=0.3"``, or ``"noise"`` with the usual amount.
+    """``"noise=0.3"``, or ``"noise"`` with the default amount.
 
     Raises:
-        ValueError: an unknown shift, or an amount that is none.
+        ValueError: an unknown shift or an invalid amount.
     """
     kind, given, amount = text.partition("=")
     if kind not in SHIFTS:
@@ -89,8 +89,11 @@ class ShiftedLoader:
     """A loader's images in their order, shifted."""
 
     def __init__(self, loader: Loader, shift: Shift):
-        self.loader, self.shift = loader, shift
-        self.labels, self.device, self.batch_size = loader.labels, loader.device, loader.batch_size
+        self.loader = loader
+        self.shift = shift
+        self.labels = loader.labels
+        self.device = loader.device
+        self.batch_size = loader.batch_size
 
     @property
     def facts(self) -> dict:
@@ -99,8 +102,8 @@ class ShiftedLoader:
     def in_order(self, part: Part = ALL) -> Iterator[tuple[Tensor, Tensor]]:
         """As ``Loader.in_order``."""
         mean, std = self.loader.mean, self.loader.std
-        which, count = part
-        at = which
+        rank, count = part
+        at = rank
         for images, labels in self.loader.in_order(part):
             indices = torch.arange(at, at + count * len(images), count)
             at += count * len(images)

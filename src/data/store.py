@@ -1,4 +1,4 @@
-"""Images, or rows of numbers, in one .npy file: read as a memory map, written one by one, there when it is whole."""
+"""Images, or rows of numbers, in one .npy file: written one by one, moved into place when complete, memory-mapped."""
 
 import hashlib
 import logging
@@ -15,27 +15,28 @@ from ..utils.progress import tqdm
 
 logger = logging.getLogger(__name__)
 
-HEADER = 128  # bytes of numpy's header of an array of up to 4 dimensions
+HEADER = 128  # bytes of numpy's header for an array of up to 4 dimensions
 
 
 class Store:
-    """Images (3, H, W), all of one size: ``array`` is (N, 3, H, W); or each of its own: ``array`` is flat.
+    """Images (3, H, W), all of one size: ``array`` is (N, 3, H, W); or of different sizes: ``array`` is flat.
 
-    Rows (W,) of numbers are kept as well: ``array`` is (N, W).
+    Also rows (W,) of numbers: ``array`` is (N, W).
 
     Args:
-        shapes: (N, 2) heights and widths where they differ, else None.
+        shapes: (N, 2) heights and widths if they differ, else None.
     """
 
     def __init__(self, array: np.ndarray, shapes: list | None):
-        self.array, self.shapes = array, shapes
+        self.array = array
+        self.shapes = shapes
         if shapes is not None:
             self.ends = np.cumsum([3 * height * width for height, width in shapes])
 
     @classmethod
     def open(cls, path: Path, shapes: list | None) -> "Store":
-        """Raises: OSError, ValueError: no such file, or no array."""
-        try:  # "c": writing would change memory only, and torch is content
+        """Raises: OSError, ValueError: no such file, or not an array."""
+        try:  # "c": copy-on-write, so that torch does not warn about a read-only array
             return cls(np.load(path, mmap_mode="c"), shapes)
         except EOFError as error:
             raise ValueError(f"{path} is empty") from error
@@ -52,28 +53,30 @@ class Store:
         return torch.from_numpy(self.array[self.ends[i] - 3 * height * width : self.ends[i]].reshape(3, height, width))
 
     def is_whole(self, about: dict, path: Path, name: str) -> bool:
-        """Whether it is what ``Writer.finish`` said of it; a note if not."""
+        """Whether size and checksum are those that ``Writer.finish`` returned; logs a note if not."""
         if self.nbytes == about["bytes"] and self.checksum(name) == about["checksum"]:
             return True
-        logger.warning("note: %s is damaged and is made again", path)
+        logger.warning("note: %s is damaged and will be recreated", path)
         return False
 
     def in_memory(self) -> "Store":
-        """The same, read into memory as a whole."""
+        """A copy in memory."""
         return Store(np.array(self.array), self.shapes)
 
     def checksum(self, name: str) -> str:
-        """blake2b of all that is in it."""
-        digest, flat, step = hashlib.blake2b(digest_size=16), self.array.reshape(-1).view(np.uint8), 2**24
+        """blake2b of the whole array."""
+        digest = hashlib.blake2b(digest_size=16)
+        flat = self.array.reshape(-1).view(np.uint8)
+        step = 2**24
         for at in tqdm(range(0, len(flat), step), f"checking {name}", unit="16 MiB", delay=1, leave=False):
             digest.update(flat[at : at + step])
         return digest.hexdigest()
 
 
 class Writer:
-    """Writes what ``Store`` reads.
+    """Writes files for ``Store``.
 
-    Every method but ``discard`` raises OSError where the disk is full or gone.
+    Every method except ``discard`` raises OSError if the disk is full or gone.
     """
 
     def __init__(self, path: Path):
@@ -81,7 +84,10 @@ class Writer:
         handle, self.temporary = tempfile.mkstemp(PARTIAL, f".{path.name}.", path.parent)
         self.file = os.fdopen(handle, "wb")
         self.file.write(bytes(HEADER))
-        self.digest, self.nbytes, self.shapes, self.dtype = hashlib.blake2b(digest_size=16), 0, [], np.dtype(np.uint8)
+        self.digest = hashlib.blake2b(digest_size=16)
+        self.nbytes = 0
+        self.shapes = []
+        self.dtype = np.dtype(np.uint8)
 
     def add(self, image: Tensor) -> None:
         data = image.numpy()
@@ -92,7 +98,7 @@ class Writer:
         self.dtype = data.dtype
 
     def finish(self) -> dict:
-        """Put the file in its place; its checksum, size and shapes."""
+        """Move the file into place; returns its size, shapes and checksum."""
         same = len(set(self.shapes)) == 1
         shape = (len(self.shapes), *self.shapes[0]) if same else (self.nbytes // self.dtype.itemsize,)
         self.file.seek(0)
@@ -108,13 +114,13 @@ class Writer:
         return {"bytes": self.nbytes, "shapes": sizes, "checksum": self.digest.hexdigest()}
 
     def discard(self) -> None:
-        """Remove what is not finished; nothing happens to what is."""
+        """Remove an unfinished file; does nothing after ``finish``."""
         self.file.close()
         Path(self.temporary).unlink(missing_ok=True)
 
 
 def writable(folder: Path, what: str) -> bool:
-    """Whether files can be made in ``folder``, which is made if need be; a note that ``what`` is not kept if not."""
+    """Whether files can be written to ``folder``, created if needed; if not, logs that ``what`` are not kept."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -130,6 +136,6 @@ def writable(folder: Path, what: str) -> bool:
 
 
 def remove_unfinished(base: Path) -> None:
-    """Remove what a process that was killed was writing below the name ``base``; no other may be at it."""
+    """Remove the partial files of a killed process for ``base``; no other process may be writing it."""
     for path in base.parent.glob(f".{base.name}.*{PARTIAL}"):
         path.unlink()

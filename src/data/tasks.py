@@ -1,4 +1,4 @@
-"""The table of tasks: what ``DATA.NAME`` may say. To add one: a row, and a layout if its files are of a new kind."""
+"""The table of tasks: the values of ``DATA.NAME``. To add one: a row, and a layout if its files are of a new kind."""
 
 import difflib
 from dataclasses import dataclass, field
@@ -20,13 +20,13 @@ class Task:
     """One row.
 
     Attributes:
-        num_classes: 0 where only the data can tell.
-        layouts: how it may lie on disk, the best first.
-        protocol: what is done with its images, a name in pixels.py's PROTOCOLS.
-        train_split: what trains unless DATA.TRAIN_SPLIT says otherwise: "trainval" or "train".
-        sizes: published numbers of images, split -> count.
-        metric: what papers report of it.
-        aliases: its names elsewhere.
+        num_classes: 0 if only the data determine it.
+        layouts: how it may be stored on disk, the best first.
+        protocol: how its images are processed, a name in pixels.PROTOCOLS.
+        train_split: the default of DATA.TRAIN_SPLIT: "trainval" or "train".
+        sizes: published number of images per split.
+        metric: what papers report.
+        aliases: its names in other code.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Task:
     aliases: tuple[str, ...] = ()
 
 
-# Names of VTAB-1k's tasks in front of which peers put where they read them from -> the layout that they mean.
+# Prefixes that other repositories put before VTAB-1k names to say where the images are read from -> the layout.
 PREFIXES = {"vtab-": "", "tfds_vtab-": "tfds", "processed_vtab-": "noah", "process_vtab-": "noah"}
 
 
@@ -56,7 +56,7 @@ def _vtab(name: str, group: str, classes: int, folder: str, vpt: str, test: int,
 
 
 def _fgvc(name: str, classes: int, images: str, train: int, val: int, test: int, *aliases: str) -> Task:
-    """A fine-grained task with VPT's JSON splits; ``images`` is the folder its image names start from."""
+    """A fine-grained task with VPT's JSON splits; ``images`` is the folder that image names are relative to."""
     sizes = {"train": train, "val": val, "test": test}
     return Task(name, classes, (FGVC(images, (name, *aliases)),), "fgvc", "train", "FGVC", sizes, aliases=aliases)
 
@@ -69,8 +69,8 @@ def _fewshot(short: str, classes: int, val: int, test: int, *folders: str, image
     return Task(f"fewshot-{short}", classes, (layout,), "fewshot", "train", "few-shot", sizes, aliases=aliases)
 
 
-# The unifying study's sizes: images of training and validation together -> those of validation (Mai et al., 2025,
-# arXiv:2409.16434; 20 % below 1,000, 10 % above where it does not say).
+# The unifying study's sizes: number of training and validation images together -> number for validation (Mai et al.,
+# 2025, arXiv:2409.16434; where it does not say, 20 % below 1,000 and 10 % above).
 MANY_SHOT = {
     "cifar": {"500": 100, "1k": 200, "5k": 500, "10k": 1000, "full": 1000},
     "resisc45": {"225": 45, "450": 90, "900": 180, "2250": 225, "4500": 450, "9000": 900, "full": 2520},
@@ -107,7 +107,7 @@ def _resisc() -> list[Task]:
 
 
 def _imagenet(name: str, shots: int, val_size: float, *aliases: str) -> Task:
-    """ImageNet-1k, whole or a few images of each class; ImageNet's validation images are the test set."""
+    """ImageNet-1k, whole or a few images per class; ImageNet's validation images are the test set."""
     folder = Folder(
         ("imagenet", "imagenet-1k", "ImageNet", "ILSVRC2012", ""), val="", test="val", val_size=val_size, shots=shots
     )
@@ -126,7 +126,7 @@ def _variant(name: str, images: int, *folders: str, numbered: bool = False) -> T
 
 
 def _whole(name: str, classes: int, kind: str, train: int, val: int, test: int, *aliases: str) -> Task:
-    """A data set of torchvision's, whole, as the Block Expansion code trains on it."""
+    """A whole torchvision data set, as the Block Expansion code trains on it."""
     sizes = {"train": train, "test": test} | ({"val": val} if val else {})
     val_size = None if val else 0.1
     layouts = (TorchvisionSet(kind, val_size=val_size),)
@@ -247,10 +247,10 @@ _KNOWN = {alias.lower().replace("_", "-"): row for row in _ROWS for alias in (*r
 
 
 def find_task(name: str) -> Task:
-    """The row of a name or alias; capitals, "-" and "_" make no difference.
+    """The row of a name or alias; case, "-" and "_" do not matter.
 
     Raises:
-        ValueError: an unknown name; the message has the nearest known ones.
+        ValueError: an unknown name; the message suggests the nearest ones.
     """
     plain = name.lower().replace("_", "-").replace("'", '"').replace(" ", "")
     if plain in _KNOWN:
@@ -260,11 +260,10 @@ def find_task(name: str) -> Task:
     near = difflib.get_close_matches(plain, _KNOWN, 3)
     meant = f" (did you mean {' or '.join(dict.fromkeys(_KNOWN[some].name for some in near))}?)" if near else ""
     raise ValueError(
-        f"DATA.NAME is {name!r}, which is no known task{meant}; known: {', '.join(TASKS)}; your own images: DATA.NAME "
-        "folder"
+        f"DATA.NAME is {name!r}, which is unknown{meant}; known: {', '.join(TASKS)}; your own images: DATA.NAME folder"
     )
 
 
 def implied_layout(name: str) -> str:
-    """The layout that a peer's name stands for, "" for none: processed_vtab-cifar is NOAH's folder."""
+    """The layout implied by a name from another repository, "" if none: processed_vtab-cifar is NOAH's folder."""
     return next((layout for prefix, layout in PREFIXES.items() if name.lower().startswith(prefix)), "")

@@ -1,4 +1,4 @@
-"""What a run writes to be used again (tuned.safetensors) and to go on where it stopped (last.ckpt)."""
+"""What a run writes for later use (tuned.safetensors) and to resume (last.ckpt)."""
 
 import copy
 import hashlib
@@ -30,20 +30,20 @@ from ..utils.memory import AllocatingAtMost, TooMuch
 from ..utils.seed import random_state, set_random_state
 from .saved import CHECKSUM, FORMAT, CheckpointError, Saved, checksum, read_saved
 
-ROOM = 16  # times the ViT and what was learned: what building a model may allocate, all that it frees again included
+ROOM = 16  # limit of allocations while a model is built, freed ones included, as a multiple of ViT and learned weights
 LEAST_ROOM = 2**28  # bytes
 LEAST_TENSORS = 2**12
 LARGEST = 2**22  # pixels of an input
 
 PARTS = ("model", "optimizer", "scaler", "random", "progress")  # of last.ckpt
 
-# What settings that make no sense can raise where a model is built from them.
+# What building a model from nonsensical settings can raise.
 SENSELESS = (RuntimeError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError, AssertionError)
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """A tuned model read back, in eval mode, with what is needed to use it; no ``pixels`` where no run saved it."""
+    """A tuned model read back, in eval mode, with all that is needed to use it; no ``pixels`` if no run saved it."""
 
     model: TunedViT
     cfg: CfgNode
@@ -61,7 +61,7 @@ def save_tuned(
 ) -> None:
     """Write methods, head and unfrozen weights, with the config, class names and pixel pipeline as metadata.
 
-    Called by all processes together; the first one writes.
+    Called by all processes; rank 0 writes.
     """
     tuned = distributed.whole(model.tuned_state_dict())
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in tuned.items()}
@@ -79,16 +79,15 @@ def save_tuned(
 
 
 def load_tuned(path: str | Path, changes: Sequence[str] = (), vit: nn.Module | None = None) -> Tuned:
-    """Read a run's folder or its tuned.safetensors back; the model gives the very logits it gave when it was saved.
+    """Read back a run's folder or its tuned.safetensors; the model gives exactly the logits it gave when it was saved.
 
         tuned = load_tuned("output/.../lr0.1_wd0.01_seed42_1a2b3c4d")
         images = torch.stack([tuned.pixels.input(Path(name).read_bytes()) for name in files])  # (B, 3, H, W)
         logits = tuned.model(images)  # (B, C), classes in the order of tuned.class_names
 
     Args:
-        changes: KEY VALUE pairs to use instead of the run's, such as MODEL.MODEL_ROOT and the folder in which the
-            backbone's weights are now.
-        vit: put what was learned on a copy of this timm ViT, instead of the backbone that the file names.
+        changes: KEY VALUE pairs that override the run's, such as MODEL.MODEL_ROOT if the backbone's weights have moved.
+        vit: put the learned weights on a copy of this timm ViT instead of the backbone that the file names.
 
     Raises:
         FileNotFoundError: the file or the backbone's weights are missing.
@@ -109,15 +108,15 @@ def load_tuned(path: str | Path, changes: Sequence[str] = (), vit: nn.Module | N
     try:
         model.load_tuned_state_dict(saved.state)
     except ValueError as error:
-        raise CheckpointError(f"{path} does not hold what its settings say: {error}") from error
+        raise CheckpointError(f"{path} does not match its settings: {error}") from error
     if fingerprint(model) != saved.backbone:
-        what = f"those in {cfg.MODEL.MODEL_ROOT}" if vit is None else "this ViT's"
+        weights = f"in {cfg.MODEL.MODEL_ROOT}" if vit is None else "of this ViT"
         raise CheckpointError(
-            f"{path} was tuned on other weights of {cfg.DATA.FEATURE or 'a ViT'} than {what}: with these it would give "
-            "wrong answers"
+            f"{path} was tuned on other weights of {cfg.DATA.FEATURE or 'a ViT'} than those {weights}, with which its "
+            "predictions would be wrong"
         )
     pixels = saved.pixels
-    if pixels:  # ``changes`` may say how files are read
+    if pixels:  # ``changes`` may set how files are read
         pixels = replace(pixels, white=cfg.DATA.WHITE, max_pixels=cfg.DATA.MAX_PIXELS)
     return Tuned(model.eval(), cfg, saved.class_names, pixels)
 
@@ -126,16 +125,16 @@ def _settings(path: Path, saved: Saved, changes: Sequence[str], check: Check, in
     """The config of a file with ``changes``.
 
     Raises:
-        CheckpointError: the file's own is damaged, or of a model that is not read this way.
+        CheckpointError: the file's config is damaged, or the model cannot be read this way.
         ConfigError: the changes have problems.
     """
-    damaged = f"{path} is damaged, or of another version"
+    damaged = f"{path} is damaged, or was written by another version"
     try:
         own = load_cfg_text(saved.config, check=checks.nothing)
     except ConfigError as error:
         raise CheckpointError(f"{damaged}: {error}") from error
     if not in_memory and not own.DATA.FEATURE:
-        raise CheckpointError(f"{path} belongs to a ViT that was in memory: vitune.load(path, vit) puts it on one")
+        raise CheckpointError(f"{path} belongs to a ViT that was in memory: load it with vitune.load(path, vit)")
     try:
         cfg = load_cfg_text(saved.config, changes, check)
     except ConfigError as error:
@@ -144,23 +143,23 @@ def _settings(path: Path, saved: Saved, changes: Sequence[str], check: Check, in
         raise CheckpointError(f"{damaged}: {error}") from error
     sides = backbone_arguments(own)[2]
     if saved.pixels and saved.pixels.size != sides:
-        raise CheckpointError(f"{path} is damaged: its pixels are {saved.pixels.size}, and its settings say {sides}")
+        raise CheckpointError(f"{path} is damaged: its pixels are {saved.pixels.size}, but its settings say {sides}")
     if math.prod(sides) > LARGEST:
-        raise CheckpointError(f"{path} is damaged: its settings say images of {sides[0]:,}x{sides[1]:,} pixels")
+        raise CheckpointError(f"{path} is damaged: its settings require images of {sides[0]:,}x{sides[1]:,} pixels")
     return cfg
 
 
 def _instead_of_files(path: Path, saved: Saved) -> list[str]:
-    """KEY VALUE pairs: what a method started from is not needed again, for the file holds what became of it."""
+    """KEY VALUE pairs that replace files which methods started from: this file holds what became of them."""
     pairs = saved.without_files.items()
     return [text for key, value in pairs for text in (key, str(path) if value == THIS_FILE else str(value))]
 
 
 def _build(path: Path, saved: Saved, cfg: CfgNode, vit: nn.Module | None) -> TunedViT:
-    """The model that ``cfg`` describes, as far as it can be the one that was saved.
+    """The model described by ``cfg``, within the limits of what the saved one can be.
 
     Raises:
-        CheckpointError: its settings make no model, or one that is far larger than what was learned.
+        CheckpointError: its settings do not make a model, or make one far larger than the learned weights.
     """
     own, classes = cfg.MODEL, len(saved.class_names)
     frozen = build_backbone(*backbone_arguments(cfg)) if vit is None else copy.deepcopy(vit)
@@ -173,13 +172,13 @@ def _build(path: Path, saved: Saved, cfg: CfgNode, vit: nn.Module | None) -> Tun
             set_pool(frozen, own.POOL, norm_of_all=True)
             return TunedViT(frozen, parse(own.TRANSFER_TYPE, cfg.FREQFIT), own, classes, saved.head)
     except TooMuch as error:
-        raise CheckpointError(f"{path}: its settings are of a model far larger than what it holds") from error
+        raise CheckpointError(f"{path}: its settings describe a model far larger than the file's content") from error
     except (ValueError, *SENSELESS) as error:
-        raise CheckpointError(f"{path}: its settings make no model: {error}") from error
+        raise CheckpointError(f"{path}: no model can be built from its settings: {error}") from error
 
 
 def _without_files(model: TunedViT) -> dict:
-    """Config keys that name files, and their values for reading the model back without those files."""
+    """Config keys that name files, with values for reading the model back without those files."""
     return {
         f"MODEL.{config_name(name)}.{key}": value
         for name, method in model.methods.items()
@@ -188,13 +187,13 @@ def _without_files(model: TunedViT) -> dict:
 
 
 def fingerprint(model: TunedViT, memo: Memo | None = None) -> str:
-    """A hash of the ViT's frozen weights, the part of the model that tuned.safetensors does not hold."""
+    """A hash of the ViT's frozen weights, the part of the model that is not in tuned.safetensors."""
     trained = {name for name, param in model.vit.named_parameters() if param.requires_grad}
     return hash_of_frozen(model, {name for name in model.vit.state_dict() if name not in trained}, memo)
 
 
 def hash_of_frozen(model: TunedViT, names: set[str], memo: Memo | None = None) -> str:
-    """A hash of those of the ViT's weights, none of which trains."""
+    """A hash of these weights of the ViT, which must all be frozen."""
 
     def compute() -> str:
         return hash_of({name: tensor for name, tensor in model.vit.state_dict().items() if name in names})
@@ -214,9 +213,9 @@ def hash_of(tensors: dict[str, torch.Tensor]) -> str:
 def save_last(
     path: Path, model: TunedViT, optimizer: torch.optim.Optimizer, scaler: GradScaler, progress: dict
 ) -> None:
-    """Write all that the next step depends on; ``progress`` is the trainer's own (numbers, strings, tensors).
+    """Write everything that the next step depends on; ``progress`` is the trainer's (numbers, strings, tensors).
 
-    Called by all processes together; the first one writes.
+    Called by all processes; rank 0 writes.
     """
     content = {
         "model": model.tuned_state_dict(),
@@ -227,23 +226,23 @@ def save_last(
     }
     content = distributed.whole(content)
     if distributed.is_first():
-        buffer = io.BytesIO()  # torch.save to a file that cannot grow any more raises an obscure RuntimeError
+        buffer = io.BytesIO()  # torch.save to a full disk raises an obscure RuntimeError
         torch.save(content, buffer)
         write_atomic(path, lambda temporary: temporary.write_bytes(buffer.getbuffer()))
 
 
 def load_last(path: Path, model: TunedViT, optimizer: torch.optim.Optimizer, scaler: GradScaler) -> dict:
-    """Put model, optimizer and random generators back; the trainer's ``progress``.
+    """Restore model, optimizer and random generators; returns the trainer's ``progress``.
 
     Raises:
-        CheckpointError: the file is broken or of another model.
+        CheckpointError: the file is broken or belongs to another model.
     """
-    try:  # on the CPU: load_state_dict moves what belongs on a device
+    try:  # on the CPU: load_state_dict moves tensors to their device
         require_whole(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
         tuned, steps, scale, random, progress = (content[name] for name in PARTS)
     except UNREADABLE as error:
-        raise CheckpointError(f"{path} is broken: remove it to start this run again") from error
+        raise CheckpointError(f"{path} is broken: remove it to restart this run") from error
     try:
         put_back(model, tuned)
         params = [param for group in optimizer.param_groups for param in group["params"]]
@@ -252,28 +251,28 @@ def load_last(path: Path, model: TunedViT, optimizer: torch.optim.Optimizer, sca
         optimizer.load_state_dict(steps)
         if scale and scaler.is_enabled():
             scaler.load_state_dict(scale)
-        if len(random) == distributed.count():  # otherwise each goes on with what SEED gave it
+        if len(random) == distributed.count():  # otherwise each process keeps the state that SEED gave it
             set_random_state(random[distributed.rank()])
     except (ValueError, *SENSELESS) as error:
-        raise CheckpointError(f"{path} is of another model, or damaged: {error}") from error
+        raise CheckpointError(f"{path} belongs to another model, or is damaged: {error}") from error
     return progress
 
 
 def copy_of_tuned(model: TunedViT) -> dict[str, torch.Tensor]:
-    """What was learned so far, as tensors of their own."""
+    """A copy of the weights learned so far."""
     return {name: tensor.detach().clone() for name, tensor in distributed.whole(model.tuned_state_dict()).items()}
 
 
 def put_back(model: TunedViT, state: dict[str, torch.Tensor]) -> None:
-    """What ``copy_of_tuned`` gave, whether or not the model is spread over processes.
+    """Restore the weights from ``copy_of_tuned``, also if the model is sharded over processes.
 
     Raises:
-        ValueError: keys or shapes that do not fit this model.
+        ValueError: keys or shapes do not fit this model.
     """
     own = model.tuned_state_dict()
     model.load_tuned_state_dict({k: distributed.spread(v, own[k]) if k in own else v for k, v in state.items()})
 
 
 def learned_size(model: nn.Module) -> int:
-    """Bytes of ``tuned_state_dict``: what one more task costs on disk."""
+    """Bytes of ``tuned_state_dict``: the disk space of one more task."""
     return sum(tensor.nbytes for tensor in model.tuned_state_dict().values())

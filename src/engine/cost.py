@@ -1,4 +1,4 @@
-"""What a run costs: parameters, arithmetic, speed, memory, disk and time, as a card for people and for result.json."""
+"""What a run costs: parameters, arithmetic, speed, memory, disk and time, as text and for result.json."""
 
 import logging
 import resource
@@ -16,11 +16,11 @@ logger = logging.getLogger(__name__)
 
 
 def cost_card(model: TunedViT, flops_per_image: int | None, rates: dict, seconds: dict) -> dict:
-    """Everything a table of costs needs.
+    """Everything needed for a table of costs.
 
     Args:
-        rates: images per second, by phase; over all processes.
-        seconds: wall time, by phase.
+        rates: images per second per phase, over all processes.
+        seconds: wall time per phase.
     """
     trained = model.num_trained()
     device = next(model.parameters()).device
@@ -37,7 +37,7 @@ def cost_card(model: TunedViT, flops_per_image: int | None, rates: dict, seconds
 
 def describe(cost: dict) -> str:
     """The card in a few lines."""
-    arithmetic = f"{cost['flops_per_image'] / 1e9:.3g} GFLOPs an image" if cost["flops_per_image"] else "FLOPs unknown"
+    arithmetic = f"{cost['flops_per_image'] / 1e9:.3g} GFLOPs per image" if cost["flops_per_image"] else "FLOPs unknown"
     rates = [f"{rate:,.0f} images/s in {name}" for name, rate in cost["images_per_second"].items() if rate]
     spent = [f"{name.replace('_', ' ')} {value:.1f} s" for name, value in cost["seconds"].items() if value >= 0.05]
     parameters = cost["parameters"]
@@ -51,21 +51,22 @@ def describe(cost: dict) -> str:
 
 
 def flops(model: nn.Module, size: tuple[int, int]) -> int | None:
-    """Multiply-adds of one image's forward pass, which papers call FLOPs, as fvcore counts them: those of matrix
-    products, convolutions, norms and attention. None where the model cannot be traced."""
+    """Multiply-adds of one image's forward pass (FLOPs in papers), as counted by fvcore: those of matrix products,
+    convolutions, norms and attention. None if the model cannot be traced."""
     training, trained = model.training, [param for param in model.parameters() if param.requires_grad]
-    model.eval().requires_grad_(False)  # tracing takes what modules keep outside of themselves for constants
-    image = torch.zeros(1, 3, *size, device=next(model.parameters()).device)  # one: fvcore counts a matrix for all once
+    model.eval().requires_grad_(False)  # tracing makes constants of tensors outside modules
+    # One image: fvcore counts products of weights alone once per batch.
+    image = torch.zeros(1, 3, *size, device=next(model.parameters()).device)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch deprecates what fvcore traces with
+            warnings.simplefilter("ignore")  # fvcore traces with a deprecated part of torch
             from fvcore.nn import FlopCountAnalysis
 
             count = FlopCountAnalysis(model, image).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
             count.set_op_handle("aten::scaled_dot_product_attention", _attention)
             count.set_op_handle("prim::PythonOp.SparseLinear", _linear)
             return int(count.tracer_warnings("none").total())
-    except Exception as error:  # whatever tracing finds in other people's modules; no reason to stop a run
+    except Exception as error:  # tracing may fail anywhere in third-party modules; not a reason to stop a run
         logger.warning("note: FLOPs are not counted: %s", str(error).splitlines()[0] if str(error) else repr(error))
         return None
     finally:
@@ -80,14 +81,14 @@ def _linear(inputs: list, outputs: list) -> int:
 
 
 def _attention(inputs: list, outputs: list) -> int:
-    """Queries with keys, then weights with values: (B, heads, N, d) with (B, heads, M, d)."""
+    """Queries times keys, then weights times values: (B, heads, N, d) with (B, heads, M, d)."""
     *batch, queries, dim = inputs[0].type().sizes()
     keys = inputs[1].type().sizes()[-2]
     return 2 * torch.Size(batch).numel() * queries * keys * dim
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes: on a GPU, the most that tensors took at once; on a CPU, the most that this process ever had."""
+    """Bytes: on a GPU, the maximum allocated by tensors; on a CPU, the maximum resident size of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     unit = 1 if sys.platform == "darwin" else 1024

@@ -1,4 +1,4 @@
-"""Where a run computes."""
+"""The device of a run."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Accuracy of a model on a split, counted exactly."""
+"""Accuracy of a model on a split; every image counts exactly once."""
 
 from dataclasses import asdict, dataclass
 
@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from ..data.loader import Loader
 from ..utils import distributed
 
-# What papers report of a task (Task.metric) -> its name among the metrics.
+# The metric that papers report for a task (Task.metric) -> its name in ``Metrics``.
 METRICS = {"top-1": "top1", "top-5": "top5", "mean per class": "mean_per_class"}
 
 
 class BrokenModel(ValueError):
-    """Its answers are no numbers."""
+    """The model's outputs are NaN or infinite."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Metrics(Accuracy):
-    """The same with the mean cross-entropy."""
+    """``Accuracy`` with the mean cross-entropy."""
 
     loss: float
 
@@ -40,10 +40,10 @@ class Metrics(Accuracy):
 def predict(model: nn.Module, loader: Loader, autocast: torch.autocast, padded: bool = False) -> tuple[Tensor, Tensor]:
     """Float32 logits (N, C) and labels (N,) of a whole split, in its order, on the CPU; the model ends in eval mode.
 
-    Several processes share the work, each image is one's, and all get everything.
+    Several processes share the work: each image is computed by one of them, and all get all results.
 
     Args:
-        padded: fill the last batch up to the size of the others, so that a compiled model sees one size only.
+        padded: pad the last batch to full size, so that a compiled model sees only one size.
     """
     model.eval()
     logits, labels = [], []
@@ -52,10 +52,10 @@ def predict(model: nn.Module, loader: Loader, autocast: torch.autocast, padded: 
         if padded and count < loader.batch_size:
             images = torch.cat((images, images[-1:].expand(loader.batch_size - count, *images.shape[1:])))
         with autocast:
-            logits.append(model(images)[:count].float().clone())  # a CUDA graph's output is the next one's too
+            logits.append(model(images)[:count].float().clone())  # the next call of a CUDA graph overwrites its output
         labels.append(targets)
     if distributed.count() > 1:
-        for _ in range(len(logits), _most_batches(loader)):  # where a model is spread over processes, others wait
+        for _ in range(len(logits), _most_batches(loader)):  # a sharded model needs all processes in each forward pass
             with autocast:
                 model(next(iter(loader.in_order()))[0])
     mine = (torch.cat(logits).cpu(), torch.cat(labels).cpu()) if logits else None
@@ -64,30 +64,30 @@ def predict(model: nn.Module, loader: Loader, autocast: torch.autocast, padded: 
 
 
 def require_numbers(logits: Tensor, of: str) -> Tensor:
-    """``logits``, unless one of them is NaN or infinite.
+    """Return ``logits``, unless some are NaN or infinite.
 
     Args:
-        of: what they are the answer to, for the message.
+        of: the inputs, for the message.
 
     Raises:
-        BrokenModel: one is.
+        BrokenModel: some are.
     """
     if not logits.isfinite().all():
         raise BrokenModel(
-            f"the model is broken: what it says of {of} holds NaN or infinity, which is no answer. Its weights are "
-            "damaged, or numbers overflow in half precision: try SOLVER.AMP off"
+            f"the model is broken: its outputs for {of} contain NaN or infinity. Its weights are "
+            "damaged, or values overflow in half precision: try SOLVER.AMP off"
         )
     return logits
 
 
 def _most_batches(loader: Loader) -> int:
-    """How many batches the process with the most of them has."""
+    """The largest number of batches of any process."""
     most = -(-len(loader.labels) // distributed.count())
     return -(-most // loader.batch_size)
 
 
 def evaluate(model: nn.Module, loader: Loader, autocast: torch.autocast, padded: bool = False) -> Metrics:
-    """Top-1, top-5 (of as many classes as there are), mean per class and mean cross-entropy of a split."""
+    """Top-1, top-5 (or fewer if there are fewer classes), mean per class and mean cross-entropy on a split."""
     return measure(*predict(model, loader, autocast, padded))
 
 
@@ -95,7 +95,7 @@ def measure(logits: Tensor, labels: Tensor, classes: Tensor | None = None) -> Me
     """The metrics of logits (N, C) against labels (N,).
 
     Args:
-        classes: sorted labels of the only classes that can occur: the others' logits do not count, as in ImageNet-R
+        classes: sorted labels of the classes that can occur; the other logits are ignored, as for ImageNet-R
             and -A (Hendrycks et al., 2021, arXiv:2006.16241 and arXiv:1907.07174).
 
     Raises:
@@ -109,27 +109,26 @@ def measure(logits: Tensor, labels: Tensor, classes: Tensor | None = None) -> Me
 
 
 def best_test_epoch(rows: list[dict], metric: str) -> dict | None:
-    """The test metrics of the epoch that was best at ``metric`` on the test set; None where epochs were not tested.
+    """The test metrics of the epoch with the best ``metric`` on the test set; None if epochs were not tested.
 
-    Many papers print it. It is chosen on the test set, hence too high, and nothing but a table's column of that name
-    may use it.
+    Many papers report it. Chosen on the test set, it is too high, so it is used only in table columns labelled as such.
 
     Args:
-        rows: of metrics.jsonl, with "test_..." where the epoch was tested.
+        rows: of metrics.jsonl, with "test_..." if the epoch was tested.
     """
     tested = [row for row in rows if f"test_{METRICS[metric]}" in row]
     if not tested:
         return None
-    best = max(tested, key=lambda row: row[f"test_{METRICS[metric]}"])  # the first of several
+    best = max(tested, key=lambda row: row[f"test_{METRICS[metric]}"])  # the first if several are equal
     metrics = {name.removeprefix("test_"): value for name, value in best.items() if name.startswith("test_")}
     return {"epoch": best["epoch"], "note": "chosen on the test set, to compare with papers that print it"} | metrics
 
 
 def best_classes(logits: Tensor, classes: Tensor | None = None) -> Tensor:
-    """The five best classes of each image, or as many as there are: (N, C) -> (N, 5) labels, the best first.
+    """The five best classes of each image, or fewer if there are fewer: (N, C) -> (N, 5) labels, best first.
 
     Args:
-        classes: the only ones that count, see ``measure``.
+        classes: the classes that can occur, see ``measure``.
     """
     if classes is None:
         return logits.topk(min(5, logits.shape[-1])).indices

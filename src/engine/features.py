@@ -1,4 +1,4 @@
-"""Training without repeating itself: what a frozen prefix makes of an image is computed once, see models/prefix.py."""
+"""Computing the output of a frozen prefix once per image instead of in every epoch; see models/prefix.py."""
 
 import logging
 import time
@@ -21,28 +21,28 @@ from .precision import how_computed
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
-# Matrix products of fewer images than this can give other last bits (seen with 1 and 2 images, 768 channels and several
-# threads); in training an image is rarely in so small a batch.
+# Matrix products of fewer images than this may differ in their last bits (seen with 1 and 2 images, 768 channels and
+# several threads); training batches are rarely that small.
 FEW = 8
-ON_DEVICE = GIB  # bytes of records up to which a split's are on the GPU, whatever DATA.CACHE_PLACE says
+ON_DEVICE = GIB  # bytes; smaller records of a split are kept on the GPU, whatever DATA.CACHE_PLACE is
 
 
 class FeatureLoader:
-    """Batches of a loader's records (B, W) and labels (B,), in the order in which it would give its images.
+    """Batches of a loader's records (B, W) and labels (B,), in the order of its images.
 
     Args:
         loader: of images that look the same in every epoch.
-        records: (N, W) of all of them, on any device.
+        records: (N, W), on any device.
     """
 
     def __init__(self, loader: Loader, records: Tensor):
-        self.labels, self.device, self.batch_size, self.seed = (
-            loader.labels,
-            loader.device,
-            loader.batch_size,
-            loader.seed,
-        )
-        self.records, self.targets, self.drop_last = records, loader.device_labels, loader.drop_last
+        self.labels = loader.labels
+        self.device = loader.device
+        self.batch_size = loader.batch_size
+        self.seed = loader.seed
+        self.records = records
+        self.targets = loader.device_labels
+        self.drop_last = loader.drop_last
 
     @property
     def batch_sizes(self) -> list[int]:
@@ -56,8 +56,8 @@ class FeatureLoader:
         return self.in_order()
 
     def in_order(self, part: Part = ALL) -> Iterator[tuple[Tensor, Tensor]]:
-        which, count = part
-        mine = torch.arange(len(self.labels), device=self.records.device)[which::count]
+        rank, count = part
+        mine = torch.arange(len(self.labels), device=self.records.device)[rank::count]
         return self._batches(mine.split(self.batch_size) if len(mine) else [])
 
     def epoch(self, number: int, first: int = 0, part: Part = ALL) -> Iterator[tuple[Tensor, Tensor]]:
@@ -81,7 +81,7 @@ def reuse_features(
     autocast: torch.autocast,
     memo: Memo | None = None,
 ) -> tuple[nn.Module, dict[str, Loader | FeatureLoader]]:
-    """What to train, and on what: all as given, or the model behind its frozen prefix, on records of every split."""
+    """The network and loaders to train: as given, or the part after the frozen prefix with records of every split."""
     memo = memo or Memo()
     if cfg.DATA.CACHE_FEATURES == "off" or loaders["train"].images.pixels.random:
         return model, loaders
@@ -92,51 +92,51 @@ def reuse_features(
     size = 8 * prefix.layout.width * sum(len(loader.labels) for loader in loaders.values()) / GIB
     if size > cfg.DATA.CACHE_FEATURES_GB:
         limit = cfg.DATA.CACHE_FEATURES_GB
-        said = "the network is frozen up to %s, whose activations are computed in every epoch: they take %.3g GiB"
-        logger.warning(f"note: {said}, and DATA.CACHE_FEATURES_GB is %.3g", prefix.name, size, limit)
+        note = "the network is frozen up to %s; its activations are computed in every epoch, since they take %.3g GiB"
+        logger.warning(f"note: {note} and DATA.CACHE_FEATURES_GB is %.3g", prefix.name, size, limit)
         return model, loaders
 
     start, cache = time.perf_counter(), _row_cache(cfg, loaders)
     facts = _facts(cfg, model, prefix, memo)
-    records, found = {}, []
+    records, reused = {}, []
     for name, loader in loaders.items():
-        records[name], known = cache.open(
+        records[name], was_found = cache.open(
             _rows(loader, prefix, name, facts),
             lambda loader=loader, name=name: _compute(prefix, loader, name, autocast),
         )
         if records[name] is None:
             return model, loaders
-        found.append(known)
+        reused.append(was_found)
     logger.info(
         "frozen up to %s: activations of %s images %s, %.3g GiB, %.1f s",
         prefix.name,
         f"{sum(map(len, records.values())):,}",
-        "found on disk" if all(found) else "computed once",
+        "found on disk" if all(reused) else "computed once",
         size,
         time.perf_counter() - start,
     )
     features = {name: FeatureLoader(loader, _placed(cfg, loader, records[name])) for name, loader in loaders.items()}
-    suffix = memo.network(("suffix", prefix.name, prefix.layout), lambda: prefix.suffix)  # it may be compiled already
+    suffix = memo.network(("suffix", prefix.name, prefix.layout), lambda: prefix.suffix)  # it may already be compiled
     return suffix, features
 
 
 def _example(loader: Loader) -> Tensor:
-    """Two images of noise, always the same."""
+    """Two fixed images of noise."""
     size = (2, 3, *loader.images.pixels.size)
     return torch.randn(size, generator=torch.Generator().manual_seed(0)).to(loader.device)
 
 
 def _row_cache(cfg: CfgNode, loaders: dict[str, Loader]) -> RowCache:
-    """Where records are kept, with what is left of DATA.CACHE_GB beside the images."""
+    """The cache of records; images count towards DATA.CACHE_GB."""
     images = sum(loader.images.store.nbytes for loader in loaders.values() if loader.images.store)
     folder = None if cfg.DATA.CACHE == "off" else cache_folder(cfg.DATA.CACHE_DIR)
     return RowCache(folder, cfg.DATA.CACHE_GB * GIB - images, quarter_of_memory())
 
 
 def _facts(cfg: CfgNode, model: TunedViT, prefix: Prefix, memo: Memo) -> dict:
-    """All that decides a record, the images and how many are computed together aside.
+    """Everything that determines a record, apart from the images and the batch size.
 
-    The records of two images say what weights do not: how many heads there are, how this machine computes.
+    The records of two images reflect what the weights do not: the number of heads, and this machine's arithmetic.
     """
     own = {name for name in model.vit.state_dict() if any(stage.has(name) for stage in prefix.stages)}
     return {
@@ -157,7 +157,7 @@ def _rows(loader: Loader, prefix: Prefix, name: str, facts: dict) -> Rows:
 
 @torch.no_grad()
 def _compute(prefix: Prefix, loader: Loader, name: str, autocast: torch.autocast) -> Iterator[Tensor]:
-    """The records of all images in their order, some at a time, on the CPU."""
+    """Yield the records of all images in order, some at a time, on the CPU."""
     with tqdm(desc=f"activations of {name}", total=len(loader.labels), unit="img", delay=1, leave=False) as bar:
         before = None
         for images, _ in loader:
@@ -172,7 +172,7 @@ def _compute(prefix: Prefix, loader: Loader, name: str, autocast: torch.autocast
 
 
 def _placed(cfg: CfgNode, loader: Loader, records: Tensor) -> Tensor:
-    """Where DATA.CACHE_PLACE wants them, and on the GPU if they are few."""
+    """The records on the device that DATA.CACHE_PLACE names, or on the GPU if they are small."""
     on_device = cfg.DATA.CACHE_PLACE == "device" or records.nbytes <= ON_DEVICE
     if loader.device.type != "cpu" and on_device:
         return records.to(loader.device)

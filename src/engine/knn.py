@@ -1,5 +1,5 @@
-"""Weighted nearest neighbours: how well frozen features tell classes apart, without training (Wu et al., 2018,
-arXiv:1805.01978, as DINO and the Block Expansion paper, arXiv:2404.17245, measure forgetting)."""
+"""Weighted nearest neighbours: how well frozen features separate classes, without training (Wu et al., 2018,
+arXiv:1805.01978; DINO and Block Expansion, arXiv:2404.17245, measure forgetting this way)."""
 
 from collections.abc import Sequence
 
@@ -7,17 +7,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-AT_ONCE = 2**26  # similarities in memory at a time: 256 MiB
+AT_ONCE = 2**26  # similarities computed at a time: 256 MiB
 
 
 def knn_votes(
     bank: Tensor, bank_labels: Tensor, features: Tensor, num_classes: int, k: int, temperature: float = 0.07
 ) -> Tensor:
-    """Each class's votes (B, num_classes) from the k nearest of ``bank`` (N, D), exp(cosine / temperature) each.
+    """Votes per class (B, num_classes) of the k nearest in ``bank`` (N, D), exp(cosine / temperature) each.
 
     Args:
         bank_labels: (N,) integers.
-        features: (B, D); they and the bank are scaled to length 1 here.
+        features: (B, D); normalised to length 1 here, like the bank.
 
     Raises:
         ValueError: the bank has fewer than k entries.
@@ -27,28 +27,28 @@ def knn_votes(
 
 
 def neighbours(bank: Tensor, features: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Cosines with the k nearest of ``bank`` (N, D), the nearest first, and where they are there: (B, k) each.
+    """Cosines with the k nearest in ``bank`` (N, D), nearest first, and their indices: (B, k) each.
 
     Raises:
         ValueError: the bank has fewer than k entries.
     """
     if not 1 <= k <= len(bank):
-        raise ValueError(f"k is {k}, and there are {len(bank)} images to look among")
+        raise ValueError(f"k is {k}, but the bank has only {len(bank)} images")
     bank = F.normalize(bank, dim=1)
     chunks = F.normalize(features, dim=1).split(max(1, AT_ONCE // len(bank)))
-    found = [(chunk @ bank.T).topk(k) for chunk in chunks]
-    return torch.cat([part.values for part in found]), torch.cat([part.indices for part in found])
+    nearest = [(chunk @ bank.T).topk(k) for chunk in chunks]
+    return torch.cat([part.values for part in nearest]), torch.cat([part.indices for part in nearest])
 
 
 def votes(similarity: Tensor, labels: Tensor, num_classes: int, temperature: float) -> Tensor:
-    """Cosines with neighbours and the labels of these, (B, k) each -> every class's votes (B, num_classes)."""
+    """Cosines with neighbours and the neighbours' labels, (B, k) each -> votes per class (B, num_classes)."""
     empty = similarity.new_zeros(len(similarity), num_classes)
     return empty.scatter_add(1, labels, (similarity / temperature).exp())
 
 
 def knn_accuracy(votes: Tensor, labels: Tensor) -> dict[str, float]:
-    """Top-1 and top-5 as fractions. A class without a vote is never among the five: otherwise they would be filled up
-    with whatever classes come first."""
+    """Top-1 and top-5 as fractions. Classes without votes never count among the five, or the first classes by number
+    would fill the gaps."""
     top = votes.topk(min(5, votes.shape[1]))
     hits = (top.indices == labels[:, None]) & (top.values > 0)
     return {"top1": hits[:, 0].float().mean().item(), "top5": hits.any(1).float().mean().item()}
@@ -63,7 +63,7 @@ def knn_accuracies(
     ks: Sequence[int],
     temperature: float = 0.07,
 ) -> dict[int, dict[str, float]]:
-    """``knn_accuracy`` for every k, from one search for the most that are asked for.
+    """``knn_accuracy`` for every k, from a single search for the largest.
 
     Raises:
         ValueError: the bank has fewer than the largest k entries.

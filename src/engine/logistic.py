@@ -1,7 +1,7 @@
-"""SOLVER.OPTIMIZER lbfgs: the head alone as a logistic regression on frozen features, its penalty chosen, not trained.
+"""SOLVER.OPTIMIZER lbfgs: the head as a logistic regression on frozen features, with a validated penalty.
 
-What scikit-learn's LogisticRegression finds, with the penalty that is best on validation images: nothing to tune, and
-no learning rate that suits one backbone's features and not another's.
+The same solution as scikit-learn's LogisticRegression with the penalty that is best on validation images. There is
+nothing to tune, such as a learning rate that would suit one backbone's features and not another's.
 """
 
 import logging
@@ -27,11 +27,11 @@ from .trackers import Trackers
 
 logger = logging.getLogger(__name__)
 
-# Of mean cross-entropy + penalty / 2 |W|^2 on features whose standard deviation over all channels is 1; strong to weak:
-# each fit starts from the one before.
+# Of mean cross-entropy + penalty / 2 |W|^2 on features scaled to a standard deviation of 1 over all channels; from
+# strong to weak, since each fit starts from the previous one.
 PENALTIES = tuple(10.0 ** (power / 2) for power in range(2, -15, -1))
-STEPS = 200  # of L-BFGS, at most, to compare penalties
-WORSE = 4  # weaker penalties in a row that are no better end the search
+STEPS = 200  # maximum L-BFGS steps while comparing penalties
+WORSE = 4  # stop the search after this many weaker penalties in a row without improvement
 
 
 def fit_head(
@@ -42,10 +42,10 @@ def fit_head(
     trackers: Trackers | None = None,
     memo: Memo | None = None,
 ) -> dict:
-    """Fit ``model.head`` to the images of ``loaders["train"]``; what the result says of training, as ``train``.
+    """Fit ``model.head`` to the images of ``loaders["train"]``; returns the training part of the result, as ``train``.
 
-    The penalty has the smallest cross-entropy on ``loaders["val"]``, or, where there is none, on a fifth of the
-    training images, stratified; the head is then fitted to all training images. Deterministic.
+    The penalty minimises the cross-entropy on ``loaders["val"]`` or, without it, on a stratified fifth of the training
+    images; the head is then fitted to all training images. Deterministic.
     """
     start, amp = time.perf_counter(), autocast(cfg, loaders["train"].device)
     mine = {name: loaders[name] for name in ("train", "val") if name in loaders}
@@ -88,24 +88,26 @@ def fit_head(
 
 @torch.no_grad()
 def _features(network: nn.Module, loader: Loader, amp: torch.autocast) -> tuple[Tensor, Tensor]:
-    """Features (N, D) of every image in order, in float32, and their labels (N,)."""
+    """Features (N, D) of all images in order, in float32, and their labels (N,)."""
     network.eval()
-    found = []
+    batches = []
     with tqdm(desc="features", total=len(loader.labels), unit="img", delay=1, leave=False) as bar:
         for images, labels in loader.in_order():
             with amp:
-                found.append((network.features(images).float(), labels))
+                batches.append((network.features(images).float(), labels))
             bar.update(len(labels))
-    return torch.cat([x for x, _ in found]), torch.cat([labels for _, labels in found])
+    return torch.cat([x for x, _ in batches]), torch.cat([labels for _, labels in batches])
 
 
 def _fit(train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor] | None, num_classes: int) -> tuple:
-    """The weights (num_classes, D + 1), the penalty and the training loss."""
+    """The weights (num_classes, D + 1), the selected penalty and the training loss."""
     some, judge = train, val
     if judge is None:
         held = held_out(train[1])
         some, judge = ([tensor[which] for tensor in train] for which in (~held, held))
-    best, chosen, worse = torch.inf, PENALTIES[0], 0
+    best = torch.inf
+    chosen = PENALTIES[0]
+    worse = 0
     weight = chosen_weight = train[0].new_zeros(num_classes, train[0].shape[1] + 1)
     with tqdm(desc="logistic regression", total=len(PENALTIES) + 1, unit="fit", delay=1, leave=False) as bar:
         for penalty in PENALTIES:
@@ -114,7 +116,9 @@ def _fit(train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor] | None, num_cl
             bar.update()
             worse = 0 if loss < best else worse + 1
             if loss < best:
-                best, chosen, chosen_weight = loss, penalty, weight
+                best = loss
+                chosen = penalty
+                chosen_weight = weight
             if worse == WORSE:
                 break
         weight = fit(*train, chosen, chosen_weight, LAST_STEPS)

@@ -1,4 +1,4 @@
-"""In which precision a run computes, and whether it must repeat itself to the bit."""
+"""A run's numerical precision, and whether it must be reproducible bit for bit."""
 
 import logging
 import os
@@ -15,10 +15,10 @@ TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def resolve_amp(amp: str, device: torch.device) -> str:
-    """``SOLVER.AMP`` with "auto" replaced by what this device is good at: "bf16", "fp16" or "off".
+    """``SOLVER.AMP`` with "auto" resolved for this device: "bf16", "fp16" or "off".
 
     Raises:
-        ValueError: bf16 on a GPU that has none.
+        ValueError: bf16 on a GPU without it.
     """
     if amp == "auto" and device.type == "cpu":
         return "bf16" if cpu_has_bfloat16() else "off"
@@ -31,13 +31,13 @@ def resolve_amp(amp: str, device: torch.device) -> str:
 
 
 def autocast(cfg: CfgNode, device: torch.device) -> torch.autocast:
-    """The precision of ``SOLVER.AMP``, as a context that can be entered again and again."""
+    """The precision of ``SOLVER.AMP``, as a context manager that can be re-entered."""
     amp = resolve_amp(cfg.SOLVER.AMP, device)
     return torch.autocast(device.type, TYPES.get(amp), enabled=amp in TYPES)
 
 
 def how_computed(cfg: CfgNode, device: torch.device) -> dict:
-    """What of this machine and the config decides the last bits of a result, to tell results that are kept apart."""
+    """What determines the last bits of a result on this machine, to tell cached results apart."""
     return {
         "precision": resolve_amp(cfg.SOLVER.AMP, device),
         "matmul": torch.get_float32_matmul_precision(),
@@ -54,13 +54,13 @@ def gradient_scaler(cfg: CfgNode, device: torch.device) -> torch.amp.GradScaler:
 def set_backends(cfg: CfgNode, device: torch.device) -> None:
     """``SOLVER.TF32``, ``DETERMINISTIC`` and ``CUDNN_BENCHMARK`` for this process."""
     if resolve_amp(cfg.SOLVER.AMP, device) != "off" and device.type == "cpu" and not cpu_has_bfloat16():
-        logger.warning("note: this CPU only emulates SOLVER.AMP %s: off, or auto, is faster", cfg.SOLVER.AMP)
+        logger.warning("note: this CPU only emulates SOLVER.AMP %s: off or auto is faster", cfg.SOLVER.AMP)
     if cfg.DETERMINISTIC:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the GPU is used first
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read at the first use of the GPU
     torch.use_deterministic_algorithms(cfg.DETERMINISTIC)
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK and not cfg.DETERMINISTIC
     if device.type == "cuda":
-        with warnings.catch_warnings():  # newer names for the same, that torch 2.6 does not know
+        with warnings.catch_warnings():  # their newer names do not exist in torch 2.6
             warnings.simplefilter("ignore")
             torch.backends.cuda.matmul.allow_tf32 = cfg.SOLVER.TF32
             torch.backends.cudnn.allow_tf32 = cfg.SOLVER.TF32

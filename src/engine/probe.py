@@ -1,4 +1,4 @@
-"""Linear probing: a logistic regression on frozen features, its penalty chosen on training images that are held out."""
+"""Linear probing: a logistic regression on frozen features, its penalty selected on held-out training images."""
 
 import torch
 from torch import Tensor
@@ -8,30 +8,32 @@ from ..data.sources.base import stratified
 from ..utils.progress import tqdm
 from .evaluator import measure
 
-PENALTIES = tuple(10.0**power for power in range(1, -7, -1))  # strong to weak: each fit starts from the one before
+PENALTIES = tuple(10.0**power for power in range(1, -7, -1))  # strong to weak: each fit starts from the previous one
 HELD_OUT = 0.2  # of the training images
-STEPS, LAST_STEPS = 100, 500  # of L-BFGS, at most: to compare penalties, and with the one that is chosen
-ROWS = 2**16  # features in a product
+STEPS, LAST_STEPS = 100, 500  # maximum L-BFGS steps: for comparing penalties, and for the final fit
+ROWS = 2**16  # feature rows per matrix product
 
 
 def linear_probe(train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor, num_classes: int) -> dict:
     """Top-1 and top-5 on test features (M, D) of a classifier fitted to train features (N, D).
 
-    Features are standardised by those of training. The penalty is the one of PENALTIES that is best on a fifth of the
-    training images, stratified; the classifier is then fitted to all of them. Deterministic.
+    Features are standardised with the training statistics. The penalty is the one of PENALTIES with the best top-1 on a
+    stratified fifth of the training images; the classifier is then fitted to all of them. Deterministic.
     """
     mean, std = train.mean(0), train.std(0)
-    scale = torch.where(std > 1e-6 * std.max().clamp(min=1e-12), std, torch.inf)  # what never changes says nothing
+    scale = torch.where(std > 1e-6 * std.max().clamp(min=1e-12), std, torch.inf)  # ignore constant features
     train, test = (train - mean) / scale, (test - mean) / scale
     held = held_out(train_labels)
     with tqdm(desc="linear probe", total=len(PENALTIES) + 1, unit="fit", delay=1, leave=False) as bar:
-        best, penalty, weight = -1.0, 0.0, train.new_zeros(num_classes, train.shape[1] + 1)
+        best = -1.0
+        penalty = 0.0
+        weight = train.new_zeros(num_classes, train.shape[1] + 1)
         for tried in PENALTIES:
             weight = fit(train[~held], train_labels[~held], tried, weight, STEPS)
             right = measure(logits(weight, train[held]), train_labels[held]).top1
-            best, penalty = (right, tried) if right > best else (best, penalty)  # of equally good ones the strongest
+            best, penalty = (right, tried) if right > best else (best, penalty)  # the strongest of equally good ones
             bar.update()
-            if tried < penalty / 500:  # three weaker ones were no better, and the weaker, the slower
+            if tried < penalty / 500:  # three weaker ones were not better, and weaker ones are slower
                 break
         weight = fit(train, train_labels, penalty, weight, LAST_STEPS)
         bar.update()
@@ -40,14 +42,14 @@ def linear_probe(train: Tensor, train_labels: Tensor, test: Tensor, test_labels:
 
 
 def held_out(labels: Tensor) -> Tensor:
-    """Which of N images judge penalties: (N,) bool, HELD_OUT of them, stratified."""
+    """The images that judge penalties: (N,) bool, a stratified share HELD_OUT."""
     held = torch.zeros(len(labels), dtype=torch.bool, device=labels.device)
     held[stratified(labels.cpu().numpy(), max(1, round(HELD_OUT * len(labels))), seed=0)] = True
     return held
 
 
 def fit(features: Tensor, labels: Tensor, penalty: float, start: Tensor, steps: int) -> Tensor:
-    """The weights (num_classes, D + 1) at the minimum of mean cross-entropy + penalty / 2 * |W|^2, by L-BFGS.
+    """The weights (num_classes, D + 1) that minimise mean cross-entropy + penalty / 2 * |W|^2, by L-BFGS.
 
     The last column is the bias, which is not penalised.
     """

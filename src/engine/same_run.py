@@ -1,4 +1,4 @@
-"""Whether a run's folder is free for it, or holds an interrupted part of the very same run."""
+"""Checks that a run's folder is free, or holds the same run, interrupted."""
 
 import dataclasses
 import logging
@@ -24,7 +24,7 @@ def require_free(cfg: CfgNode, folder: RunFolder, resume: bool) -> None:
         )
     if folder.last.is_file() and not resume:
         raise FileExistsError(
-            f"{folder.path} holds an interrupted run. Add --resume to go on with it, or remove the folder"
+            f"{folder.path} holds an interrupted run. Add --resume to continue it, or remove the folder"
         )
     if resume:
         require_same(cfg, folder)
@@ -45,10 +45,10 @@ def require_same(cfg: CfgNode, folder: RunFolder) -> None:
 
 
 def same_data(folder: RunFolder, data: Data) -> Data:
-    """``data``, with a note if an interrupted run goes on with other images; what it is stands in ``folder.data``.
+    """``data``, with a note if an interrupted run continues with other images; ``folder.data`` records its identity.
 
     Raises:
-        ValueError: it would go on with other classes.
+        ValueError: it would continue with other classes.
     """
     now, notes = data.identity(), []
     if folder.last.is_file() and folder.data.is_file():
@@ -57,17 +57,17 @@ def same_data(folder: RunFolder, data: Data) -> Data:
             gone = [name for name in names if name not in now["class_names"]]
             new = [name for name in now["class_names"] if name not in names]
             raise ValueError(
-                f"{folder.path} was interrupted with other classes: going on would mix up labels. There "
+                f"{folder.path} was interrupted with other classes: to continue would mix up labels. There "
                 f"were {len(names)}, now there are {len(now['class_names'])}; gone: {', '.join(gone[:5]) or 'none'}, "
                 f"new: {', '.join(new[:5]) or 'none'}. Put the images back, or remove {folder.path}"
             )
         notes = before["notes"] + [
-            f"the {name} images are not those with which the run began: {was['images']:,} then, {have['images']:,} now"
+            f"the {name} images are not those that the run began with: {was['images']:,} then, {have['images']:,} now"
             for name, was in before["splits"].items()
             if (have := now["splits"].get(name, {"images": 0})) != was
         ]
         if before.get("pixels") != now["pixels"]:
-            notes.append("the run began with other pixels: an earlier version prepared images in another way")
+            notes.append("the run began with other pixels: an earlier version prepared images differently")
     for note in notes:
         logger.warning("note: %s", note)
     if distributed.is_first():
@@ -76,7 +76,7 @@ def same_data(folder: RunFolder, data: Data) -> Data:
 
 
 def different_keys(one: CfgNode, other: CfgNode, but: tuple[str, ...]) -> list[str]:
-    """The keys in which two configs differ, those in ``but`` aside."""
+    """The keys in which two configs differ, except those in ``but``."""
     ours, theirs = flatten(one), flatten(other)
     return sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key) and key not in but)
 

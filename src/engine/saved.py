@@ -1,4 +1,4 @@
-"""What a tuned.safetensors says, checked before anything is built from it: it may be damaged, or a stranger's."""
+"""Reading tuned.safetensors; every part is checked before use, since files may be damaged or hostile."""
 
 import hashlib
 import math
@@ -16,23 +16,23 @@ from ..data.pixels import Pixels, pixels_from
 from ..data.presets import DECODERS, DTYPES, INTERPOLATIONS, RESIZES
 
 FORMAT = "vitune 1"
-HEADER = 2**25  # bytes; of a model with 20,000 classes it has some 2**20
-SETTINGS = 2**20  # characters of any other entry
+HEADER = 2**25  # bytes; about 2**20 for a model with 20,000 classes
+SETTINGS = 2**20  # characters of any other metadata entry
 NAME = 4096  # characters of a class name
-MOST_SIDE = 2**15  # pixels that an image is enlarged to
-SMALLEST_STD = 1e-6  # of a channel: by less, pixels become infinite
+MOST_SIDE = 2**15  # pixels of the enlarged image
+SMALLEST_STD = 1e-6  # of a channel: dividing by less gives infinite pixels
 
 
-CHECKSUM = "checksum"  # the entry of the metadata; versions before it wrote none
+CHECKSUM = "checksum"  # the metadata entry; early versions did not write it
 
 
 class CheckpointError(ValueError):
-    """A file that is no checkpoint of ours, or does not belong to the backbone that is there."""
+    """A file that is not a ViTune checkpoint, or does not fit the backbone."""
 
 
 @dataclass(frozen=True)
 class Saved:
-    """The parts of a file, each of the right type; whether they go together only building shows."""
+    """The parts of a file, each of the right type; whether they fit together shows when the model is built."""
 
     config: str
     class_names: list[str]
@@ -55,15 +55,15 @@ def read_saved(path: Path) -> Saved:
     """Read the file.
 
     Raises:
-        CheckpointError: it is broken, not ours, or holds what no run writes; the message says which part.
+        CheckpointError: it is broken, not written by ViTune, or has impossible content; the message says where.
     """
     metadata, state = _read(path)
     if metadata.get("format") != FORMAT:
-        raise CheckpointError(f"{path} is no file that ViTune wrote (format {metadata.get('format')!r})")
+        raise CheckpointError(f"{path} was not written by ViTune (format {metadata.get('format')!r})")
     if metadata.get(CHECKSUM, "") not in ("", checksum(metadata, state)):
         raise CheckpointError(
-            f"{path} is damaged: it is not as it was written. Where it was changed on purpose, take the entry "
-            f"{CHECKSUM!r} out of its metadata"
+            f"{path} is damaged: its checksum does not match. If it was changed on purpose, remove the entry "
+            f"{CHECKSUM!r} from its metadata"
         )
     try:
         rows = _classes(state)
@@ -76,14 +76,14 @@ def read_saved(path: Path) -> Saved:
             state=state,
         )
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise CheckpointError(f"{path} is damaged, or no file that ViTune wrote: {error}") from error
+        raise CheckpointError(f"{path} is damaged, or was not written by ViTune: {error}") from error
     if wrong := [name for name, tensor in state.items() if tensor.is_floating_point() and not tensor.isfinite().all()]:
-        raise CheckpointError(f"{path} is broken: {_some(wrong)} holds NaN or infinity, so that every answer would be")
+        raise CheckpointError(f"{path} is broken: {_some(wrong)} holds NaN or infinity, and so would every output")
     return saved
 
 
 def checksum(metadata: dict[str, str], state: dict[str, Tensor]) -> str:
-    """A hash of all that a file holds."""
+    """A hash of a file's metadata and tensors."""
     digest = hashlib.blake2b(digest_size=16)
     for name, text in sorted(metadata.items()):
         if name != CHECKSUM:
@@ -98,13 +98,13 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     with path.open("rb") as file:
         header = int.from_bytes(file.read(8), "little")
     if header > HEADER and header < path.stat().st_size:
-        raise CheckpointError(f"{path} is damaged, or no file that ViTune wrote: its header has {header:,} bytes")
+        raise CheckpointError(f"{path} is damaged, or was not written by ViTune: its header has {header:,} bytes")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - the file is no dict
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - the file is not a dict
     except (SafetensorError, ValueError, OverflowError, RuntimeError, MemoryError) as error:
-        raise CheckpointError(f"{path} is broken, or no safetensors file: {error}") from error
+        raise CheckpointError(f"{path} is broken, or not a safetensors file: {error}") from error
     return metadata, state
 
 
@@ -120,11 +120,11 @@ def _json(text: str, name: str) -> Any:
     try:
         return simplejson.loads(text)
     except ValueError as error:
-        raise ValueError(f"its {name} is no JSON: {error}") from error
+        raise ValueError(f"its {name} is not JSON: {error}") from error
 
 
 def _classes(state: dict[str, Tensor]) -> int:
-    """How many classes the head has; 0: there is no head."""
+    """The number of classes of the head; 0 if there is no head."""
     last = state.get("head.last_layer.bias")
     if last is None and any(name.startswith("head.") for name in state):
         raise ValueError("its head has no last layer")
@@ -136,35 +136,35 @@ def _class_names(text: str, rows: int) -> list[str]:
         raise ValueError(f"its class names have {len(text):,} characters, for {rows} classes")
     names = _json(text, "class_names")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ValueError("its class names are no list of texts")
+        raise ValueError("its class names are not a list of strings")
     if len(names) != rows:
-        raise ValueError(f"it has {len(names):,} class names, and its head {rows:,} classes")
+        raise ValueError(f"it has {len(names):,} class names, but its head has {rows:,} classes")
     return names
 
 
 def _hash(text: str) -> str:
     if not text or set(text) - set(string.hexdigits):
-        raise ValueError(f"its backbone is {text[:80]!r}, no hash")
+        raise ValueError(f"its backbone is {text[:80]!r}, not a hash")
     return text
 
 
 def _without_files(text: str) -> dict[str, Any]:
-    found = _json(text, "without_files")
-    if not isinstance(found, dict):
-        raise ValueError("its without_files are no settings")
-    return found
+    content = _json(text, "without_files")
+    if not isinstance(content, dict):
+        raise ValueError("its without_files are not settings")
+    return content
 
 
-def _pixels(said: Any) -> Pixels | None:
-    if said is None:
+def _pixels(content: Any) -> Pixels | None:
+    if content is None:
         return None
-    pixels = pixels_from(said)
+    pixels = pixels_from(content)
     for part in fields(Pixels):
         if part.default is not MISSING and not _alike(value := getattr(pixels, part.name), part.default):
-            raise ValueError(f"of its pixels, {part.name} is {str(value)[:200]!r}")
-    known = {"decoder": DECODERS, "resize": RESIZES, "interpolation": INTERPOLATIONS, "dtype": DTYPES}
-    said = {name: getattr(pixels, name) for name in known}
-    wrong = [f"{name} is {value!r}" for name, value in said.items() if not value or value not in known[name]]
+            raise ValueError(f"in its pixels, {part.name} is {str(value)[:200]!r}")
+    choices = {"decoder": DECODERS, "resize": RESIZES, "interpolation": INTERPOLATIONS, "dtype": DTYPES}
+    values = {name: getattr(pixels, name) for name in choices}
+    wrong = [f"{name} is {value!r}" for name, value in values.items() if not value or value not in choices[name]]
     wrong += [
         f"{name} is {value!r}"
         for name in ("mean", "std")
@@ -177,19 +177,19 @@ def _pixels(said: Any) -> Pixels | None:
     if not 0 <= pixels.jpeg_quality <= 100:
         wrong.append(f"jpeg_quality is {pixels.jpeg_quality!r}")
     if wrong:
-        raise ValueError(f"of its pixels, {'; '.join(part[:200] for part in wrong)}")
+        raise ValueError(f"in its pixels, {'; '.join(part[:200] for part in wrong)}")
     return pixels
 
 
 def _alike(value: Any, default: Any) -> bool:
-    """Whether a value has the type of a default; whole numbers are also floats."""
+    """Whether a value has the type of a default; integers also count as floats."""
     if isinstance(default, float):
         return _numbers((value,), 1)
     return type(value) is type(default)
 
 
 def _numbers(value: Any, count: int) -> bool:
-    """Whether these are so many finite numbers."""
+    """Whether ``value`` is a tuple of ``count`` finite numbers."""
     return (
         isinstance(value, tuple)
         and len(value) == count

@@ -1,4 +1,4 @@
-"""SPT's first stage on a task: squared gradients of its training images, and what a budget is spent on."""
+"""SPT's first stage: squared gradients over a task's training images, and how a budget is allocated by them."""
 
 import dataclasses
 import logging
@@ -24,13 +24,13 @@ logger = logging.getLogger(__name__)
 
 
 def spt_method(cfg: CfgNode) -> str:
-    """The method of ``MODEL.TRANSFER_TYPE`` that needs an allocation, "" for none."""
+    """The method of ``MODEL.TRANSFER_TYPE`` that needs an allocation, "" if none does."""
     named = [name for name in parse(cfg.MODEL.TRANSFER_TYPE) if issubclass(METHODS[name], SPT)]
     return named[0] if named else ""
 
 
 def with_allocation(cfg: CfgNode, data: Data, device: torch.device, folder: RunFolder, resume: bool) -> CfgNode:
-    """The config with the allocation that its SPT method needs: made for this run, in its folder, if it names none."""
+    """The config with an allocation for its SPT method; if it names none, one is made in the run's folder."""
     name = spt_method(cfg)
     if not name or cfg.MODEL[config_name(name)].ALLOCATION:
         return cfg
@@ -46,20 +46,22 @@ def with_allocation(cfg: CfgNode, data: Data, device: torch.device, folder: RunF
 
 
 def make_allocations(cfg: CfgNode, data: Data, device: torch.device, budgets: list[float]) -> list[Allocation]:
-    """An allocation for every budget, in millions of parameters, from one look at the training images.
+    """One allocation per budget, in millions of parameters, from a single pass over the training images.
 
     Raises:
-        ValueError: a budget that nothing comes near to.
+        ValueError: a budget cannot be met even roughly.
     """
     start, name = time.perf_counter(), spt_method(cfg)
     keys = cfg.MODEL[config_name(name)]
     plain = cfg.clone()
     plain.defrost()
-    plain.MODEL.TRANSFER_TYPE, plain.FREQFIT, plain.MODEL.HEAD_INIT = "linear", "", "vpt"
+    plain.MODEL.TRANSFER_TYPE = "linear"
+    plain.FREQFIT = ""
+    plain.MODEL.HEAD_INIT = "vpt"
     model = build_model(plain, len(data.class_names)).to(device)
     sensitivity, images = estimate(model, first_images(data, keys), cfg, keys, device)
     logger.info("sensitivities of %s from %d images in %.1f s", cfg.DATA.FEATURE, images, time.perf_counter() - start)
-    made = []
+    allocations = []
     for budget in budgets:
         allocation = allocate(model.vit, sensitivity, METHODS[name].rules(keys, model.vit), budget * UNIT)
         about = {
@@ -69,16 +71,16 @@ def make_allocations(cfg: CfgNode, data: Data, device: torch.device, budgets: li
             "images": images,
             "seed": cfg.SEED,
         }
-        made.append(dataclasses.replace(allocation, about=about | allocation.about))
+        allocations.append(dataclasses.replace(allocation, about=about | allocation.about))
         logger.info(
-            "budget %s: %s parameters by the paper's count, from the %s most sensitive",
+            "budget %s: %s parameters as counted in the paper, from the %s most sensitive",
             *(f"{allocation.about[key]:,.0f}" for key in ("budget", "total", "tau")),
         )
-    return made
+    return allocations
 
 
 def about_allocation(cfg: CfgNode) -> dict | None:
-    """What is known about the allocation that a config names, for the record; None without one."""
+    """The record of the allocation that a config names; None if it names none."""
     if not (name := spt_method(cfg)):
         return None
     about = Allocation.load(cfg.MODEL[config_name(name)].ALLOCATION).about
@@ -86,8 +88,8 @@ def about_allocation(cfg: CfgNode) -> dict | None:
 
 
 def first_images(data: Data, keys: CfgNode) -> Data:
-    """The task with no more training images than are looked at: the first in the order of the files, or, where those
-    are sorted by class, a fixed random choice."""
+    """The task with only the training images that are used: the first in file order, or, if those are sorted by class,
+    a fixed random choice."""
     train = data.splits["train"]
     count = min(len(train), keys.NUM_BATCHES * keys.BATCH_SIZE)
     labels = torch.from_numpy(train.labels)
@@ -100,9 +102,9 @@ def first_images(data: Data, keys: CfgNode) -> Data:
 def estimate(
     model: TunedViT, data: Data, cfg: CfgNode, keys: CfgNode, device: torch.device
 ) -> tuple[dict[str, Tensor], int]:
-    """The sensitivity of every piece of the ViT, sum over batches of (d loss / d entry)^2, and how many images gave it.
+    """The sensitivity of each piece of the ViT, sum over batches of (d loss / d entry)^2, and the number of images.
 
-    As in the paper's code the head is new and random, and drop-path acts. Deterministic for a SEED.
+    As in the paper's code, the head is new and random, and drop-path is active. Deterministic for a SEED.
     """
     loaders, _ = data.loaders(cfg, device)
     loader = loaders["train"].altered(batch_size=keys.BATCH_SIZE)
@@ -114,8 +116,8 @@ def estimate(
 
 def squared_gradients(model: TunedViT, batches) -> dict[str, Tensor]:
     """Sum over (images, labels) batches of each piece's squared gradient of the mean cross-entropy."""
-    known = pieces(model.vit)
-    params = {name: param for name, param in model.vit.named_parameters() if name in {p.param for p in known.values()}}
+    parts = pieces(model.vit)
+    params = {name: param for name, param in model.vit.named_parameters() if name in {p.param for p in parts.values()}}
     for param in params.values():
         param.requires_grad = True
     sums = {name: torch.zeros_like(param) for name, param in params.items()}
@@ -127,37 +129,37 @@ def squared_gradients(model: TunedViT, batches) -> dict[str, Tensor]:
                 sums[name] += grad.square()
     for param in params.values():
         param.requires_grad = False
-    return {name: piece.of(sums[piece.param]) for name, piece in known.items()}
+    return {name: piece.of(sums[piece.param]) for name, piece in parts.items()}
 
 
 def new_head(model: TunedViT) -> None:
-    """A random head, as the paper's code has it: behind one that starts at zero nothing has a gradient."""
+    """A random head, as in the paper's code: with a head that starts at zero, nothing before it has a gradient."""
     nn.init.trunc_normal_(model.head.last_layer.weight, std=0.02)
     nn.init.zeros_(model.head.last_layer.bias)
 
 
 def drop_paths(vit: nn.Module, rate: float) -> None:
-    """Give the blocks drop-path that rises from 0 to ``rate`` and acts at once; the rest stays in eval mode."""
+    """Give the blocks an active drop-path that rises from 0 to ``rate``; the rest stays in eval mode."""
     for module in set_drop_path(vit, rate):
         module.train()
 
 
 def report(allocation: Allocation, model: TunedViT) -> str:
-    """What really trains, in a few lines."""
+    """What is actually trained, in a few lines."""
     about = allocation.about
     trained, dropped = model.num_trained(), model.methods[about["method"]].dropped
     lines = [
-        f"  {len(about['modules'])} weights get a module, {len(about['vectors'])} vectors train whole, "
-        f"{len(allocation.masked) - dropped:,} single entries train",
+        f"  {len(about['modules'])} weights get a module, {len(about['vectors'])} vectors are trained whole, "
+        f"{len(allocation.masked) - dropped:,} single entries are trained",
         f"  trained parameters: {sum(trained.values()) - trained['head']:,} + {trained['head']:,} in the head",
     ]
     if dropped:
-        lines.append(f"  {dropped:,} chosen entries of norms do not train, as in the original code")
+        lines.append(f"  {dropped:,} selected entries of norms are not trained, as in the original code")
     return "\n".join(lines)
 
 
 def draw(allocation: Allocation, path: Path) -> None:
-    """A heat map, blocks by operations: how many of the most sensitive entries each weight has; dots mark modules."""
+    """A heat map of blocks by operations: the number of most sensitive entries per weight; dots mark modules."""
     about = allocation.about
     cells = {_cell(name): name for name in about["matrices"]}
     rows, ops = (list(dict.fromkeys(place[i] for place in cells)) for i in (0, 1))
@@ -175,7 +177,7 @@ def draw(allocation: Allocation, path: Path) -> None:
 
 
 def _cell(name: str) -> tuple[str, str]:
-    """Row and column of a weight: ("blocks.0", "attn.q"), ("layers.1.downsample", "reduction")."""
+    """The row and column of a weight: ("blocks.0", "attn.q"), ("layers.1.downsample", "reduction")."""
     place = name.removesuffix(".weight")
     op = next((op for op in APART if place.endswith(f".{op}")), place.rsplit(".", 1)[-1])
     return place.removesuffix(f".{op}"), op

@@ -1,4 +1,4 @@
-"""One training step: forward, loss, backward, optimizer; the same code for training and for measuring it."""
+"""One training step: forward, loss, backward, optimizer; used for training and for benchmarks."""
 
 import functools
 import os
@@ -20,30 +20,34 @@ from .precision import autocast, gradient_scaler
 
 
 class TrainingStep:
-    """Callable: one optimizer step on one batch; the batch's mean loss, still on the device.
+    """One optimizer step on one batch; returns the batch's mean loss, still on the device.
 
-    Nothing in it waits for a GPU. With several processes each gives its part of the batch, gets its part of the loss,
-    and all take the same step.
+    Nothing here waits for the GPU. With several processes, each passes its part of the batch and gets its part of the
+    loss, and all take the same step.
 
     Args:
-        network: whose trained parameters ``optimizer`` has; on ``device``.
+        network: on ``device``; ``optimizer`` holds its trained parameters.
         loss_of: (logits, targets) -> their mean loss.
     """
 
     def __init__(self, cfg: CfgNode, network: nn.Module, optimizer: torch.optim.Optimizer, loss_of: Callable, device):
-        self.network, self.optimizer, self.loss_of = network, optimizer, loss_of
-        self.accumulate, self.clip = cfg.SOLVER.ACCUMULATE, cfg.SOLVER.CLIP_GRAD
-        self.autocast, self.scaler = autocast(cfg, device), gradient_scaler(cfg, device)
+        self.network = network
+        self.optimizer = optimizer
+        self.loss_of = loss_of
+        self.accumulate = cfg.SOLVER.ACCUMULATE
+        self.clip = cfg.SOLVER.CLIP_GRAD
+        self.autocast = autocast(cfg, device)
+        self.scaler = gradient_scaler(cfg, device)
         self.trained = [p for group in optimizer.param_groups for p in group["params"]]
 
     def __call__(self, images: Tensor, targets: Tensor, batch_size: int = 0) -> Tensor:
-        """``batch_size``: images in the whole batch, where these are a part of it."""
-        which, processes = distributed.part()
+        """``batch_size``: size of the whole batch, if these images are only a part of it."""
+        rank, processes = distributed.part()
         whole = batch_size or len(targets)
-        mine = len(range(which, whole, processes)) if batch_size else len(targets)  # none: an image that does not count
+        mine = len(range(rank, whole, processes)) if batch_size else len(targets)  # 0: the only image is padding
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=images.device)
-        count = max(1, min(self.accumulate, len(targets) // 2))  # no piece of a single image, as in split_batches
+        count = max(1, min(self.accumulate, len(targets) // 2))  # at least two images per piece, as in split_batches
         pieces = zip(images.tensor_split(count), targets.tensor_split(count), strict=True)
         for number, (some_images, some_targets) in enumerate(pieces, start=1):
             with self._synchronised(last=number == count):
@@ -61,7 +65,7 @@ class TrainingStep:
         return total
 
     def _synchronised(self, last: bool):
-        """Gradients of all processes are averaged with the last piece of a batch."""
+        """Average gradients over processes only with the last piece of a batch."""
         if isinstance(self.network, FSDPModule):
             self.network.set_requires_gradient_sync(last)
         elif isinstance(self.network, DistributedDataParallel) and not last:
@@ -70,7 +74,7 @@ class TrainingStep:
 
 
 def compiled(network: nn.Module, cfg: CfgNode, memo: Memo | None = None) -> nn.Module:
-    """The network, compiled as ``MODEL.COMPILE`` and ``MODEL.COMPILE_MODE`` say; batches of each size are compiled.
+    """The network, compiled if ``MODEL.COMPILE`` is set, with ``MODEL.COMPILE_MODE``; once per batch size.
 
     Args:
         memo: where the compiled network is kept for later runs with this model.
@@ -82,30 +86,30 @@ def compiled(network: nn.Module, cfg: CfgNode, memo: Memo | None = None) -> nn.M
 
 
 def require_compiler(cfg: CfgNode, device: torch.device) -> None:
-    """Raise ValueError if ``MODEL.COMPILE`` asks for what cannot be done here."""
+    """Raise ValueError if ``MODEL.COMPILE`` is set and this machine cannot compile."""
     if not cfg.MODEL.COMPILE:
         return
     names = (os.environ.get("CXX"), os.environ.get("CC"), "g++", "clang++", "c++", "gcc", "clang", "cc")
     if not any(shutil.which(name) for name in names if name):
         raise ValueError(
-            "MODEL.COMPILE needs a C++ compiler, and there is none on the PATH: install g++, or leave it out"
+            "MODEL.COMPILE needs a C++ compiler, but none is on the PATH: install g++, or leave MODEL.COMPILE out"
         )
     if device.type == "cpu" and not has_vector_code():
         raise ValueError(
-            "MODEL.COMPILE: torch's compiler writes code for vector instructions (AVX2, AVX-512, NEON, ...) that this "
-            "CPU does not have, or that ATEN_CPU_CAPABILITY switches off: leave it out"
+            "MODEL.COMPILE: torch's compiler needs vector instructions (AVX2, AVX-512, NEON, ...) that this "
+            "CPU lacks or ATEN_CPU_CAPABILITY disables: leave MODEL.COMPILE out"
         )
 
 
 def has_vector_code() -> bool:
-    """Whether torch.compile knows vector instructions of this CPU; what it writes without any does not compile."""
-    from torch._inductor.cpu_vec_isa import pick_vec_isa  # here: it takes a second to import
+    """Whether torch.compile supports this CPU's vector instructions; its code without them does not compile."""
+    from torch._inductor.cpu_vec_isa import pick_vec_isa  # imported here: it takes a second
 
     return bool(pick_vec_isa())
 
 
 def over_processes(network: nn.Module, device: torch.device, some_unreached: bool) -> nn.Module:
-    """The network with gradients averaged over all processes; alone, or sharded, the network itself."""
+    """The network with gradients averaged over all processes; with one process, or sharded, the network itself."""
     if distributed.count() == 1 or isinstance(network, FSDPModule):
         return network
     devices = [device] if device.type == "cuda" else None
@@ -113,7 +117,7 @@ def over_processes(network: nn.Module, device: torch.device, some_unreached: boo
 
 
 def shard(model: TunedViT) -> None:
-    """Spread weights, gradients and optimizer states over all processes, block by block (FSDP2); alone, nothing."""
+    """Shard weights, gradients and optimizer states over all processes, if any, block by block (FSDP2)."""
     if distributed.count() > 1:
         for block in blocks(model.vit).values():
             fully_shard(block)
@@ -121,24 +125,24 @@ def shard(model: TunedViT) -> None:
 
 
 def some_unreached(network: nn.Module, images: Tensor, trained: list[nn.Parameter]) -> bool:
-    """Whether there are trained parameters that no gradient reaches, for which other processes must not wait."""
+    """Whether some trained parameters get no gradient, for which other processes must not wait."""
     network.eval()
     network(images).float().sum().backward()
-    found = any(param.grad is None for param in trained)
+    missing = any(param.grad is None for param in trained)
     for param in trained:
         param.grad = None
-    return found
+    return missing
 
 
 def with_shared_norms(network: nn.Module, device: torch.device) -> nn.Module:
-    """The network with batch norms that see the images of all processes.
+    """The network with batch norms synchronised over all processes.
 
     Raises:
-        ValueError: there are batch norms, and torch cannot do that on a CPU.
+        ValueError: there are batch norms, which torch cannot synchronise on a CPU.
     """
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm1d)]
     if distributed.count() == 1 or not norms:
         return network
     if device.type == "cpu":
-        raise ValueError("MODEL.MLP_NUM gives the head batch norms, which several processes share on GPUs only")
+        raise ValueError("MODEL.MLP_NUM gives the head batch norms, which processes can synchronise only on GPUs")
     return nn.SyncBatchNorm.convert_sync_batchnorm(network)

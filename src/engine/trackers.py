@@ -1,8 +1,7 @@
-"""Who is told how a run goes: TensorBoard always, Weights & Biases and MLflow if they are asked for and installed.
+"""Experiment trackers: TensorBoard always, Weights & Biases and MLflow if configured and installed.
 
-A run that goes on after an interruption goes on there too: ``trackers.json`` in its folder has their names for it. What
-fails, a network for instance, is warned of and not told any more; training goes on. Among several processes the first
-one tells.
+A resumed run continues its tracker runs: ``trackers.json`` in its folder holds their ids. If a tracker fails, for
+example because the network is down, ViTune warns once and keeps training. Only rank 0 logs.
 """
 
 import importlib
@@ -28,12 +27,12 @@ from .results import RunFolder
 
 logger = logging.getLogger(__name__)
 
-EXPERIMENT = "vitune"  # in MLflow, unless MLFLOW_EXPERIMENT_NAME says otherwise
-AT_ONCE = 100  # MLflow takes no more parameters in one call
+EXPERIMENT = "vitune"  # in MLflow, unless MLFLOW_EXPERIMENT_NAME is set
+AT_ONCE = 100  # the maximum number of parameters per call of MLflow
 
 
 class TensorBoard:
-    """Events in the run's folder; those after the last finished epoch are taken back on going on."""
+    """Events in the run's folder; on resuming, events after the last finished epoch are purged."""
 
     def __init__(self, folder: RunFolder, done: int):
         self.writer = SummaryWriter(str(folder.path), purge_step=done + 1 if done else None)
@@ -52,7 +51,7 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """A run in the project ``WANDB``; wandb's own variables (WANDB_ENTITY, WANDB_MODE, ...) say who and where."""
+    """A run in the project ``WANDB``; wandb's environment variables (WANDB_ENTITY, WANDB_MODE, ...) apply."""
 
     def __init__(self, cfg: CfgNode, folder: RunFolder):
         wandb = importlib.import_module("wandb")
@@ -86,12 +85,13 @@ class MLflow:
 
     def __init__(self, cfg: CfgNode, folder: RunFolder):
         mlflow = importlib.import_module("mlflow")
-        self.entities, self.client = mlflow.entities, mlflow.MlflowClient(tracking_uri=cfg.MLFLOW)
+        self.entities = mlflow.entities
+        self.client = mlflow.MlflowClient(tracking_uri=cfg.MLFLOW)
         self.state = State(folder, "mlflow")
         if self.state.id:
             self.client.update_run(self.state.id, status="RUNNING")
-            known = self.client.get_metric_history(self.state.id, "loss")
-            self.sent = max((metric.step for metric in known), default=0)
+            history = self.client.get_metric_history(self.state.id, "loss")
+            self.sent = max((metric.step for metric in history), default=0)
             return
         self.sent = 0
         run = self.client.create_run(self._experiment(), run_name=_name(folder))
@@ -119,43 +119,47 @@ class MLflow:
     def _experiment(self) -> str:
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
         try:
-            if (found := self.client.get_experiment_by_name(name)) is None:
+            if (experiment := self.client.get_experiment_by_name(name)) is None:
                 return self.client.create_experiment(name)
-        except Exception:  # another run made it meanwhile: then it is there now
-            if (found := self.client.get_experiment_by_name(name)) is None:
+        except Exception:  # another run may have created it in the meantime
+            if (experiment := self.client.get_experiment_by_name(name)) is None:
                 raise
-        return found.experiment_id
+        return experiment.experiment_id
 
 
 class State:
-    """What ``trackers.json`` has of one service: its ``id`` of the run, and the ``epochs`` that it was told."""
+    """One service's entry in ``trackers.json``: the ``id`` of the run and the number of ``epochs`` logged."""
 
     def __init__(self, folder: RunFolder, service: str):
-        self.path, self.service = folder.trackers, service
-        known = self._all().get(service, {})
-        self.id, self.epochs = known.get("id", ""), known.get("epochs", 0)
+        self.path = folder.trackers
+        self.service = service
+        entry = self._all().get(service, {})
+        self.id = entry.get("id", "")
+        self.epochs = entry.get("epochs", 0)
 
     def save(self, **news) -> None:
-        self.id, self.epochs = news.get("id", self.id), news.get("epochs", self.epochs)
+        self.id = news.get("id", self.id)
+        self.epochs = news.get("epochs", self.epochs)
         write_json(self.path, self._all() | {self.service: {"id": self.id, "epochs": self.epochs}})
 
     def _all(self) -> dict:
         return read_json(self.path) if self.path.is_file() else {}
 
 
-# Config key -> its service, and the module that it needs.
+# Config key -> its service and the module it needs.
 SERVICES = {"WANDB": (WeightsAndBiases, "wandb"), "MLFLOW": (MLflow, "mlflow")}
 
 
 class Trackers:
-    """All of a run's trackers, told the same; see ``tracking``."""
+    """All of a run's trackers; see ``tracking``."""
 
     def __init__(self, cfg: CfgNode, folder: RunFolder):
-        self.cfg, self.folder = cfg, folder
+        self.cfg = cfg
+        self.folder = folder
         self._open: dict[str, TensorBoard | WeightsAndBiases | MLflow] = {}
 
     def begin(self, rows: list[dict]) -> None:
-        """Open them; ``rows`` of earlier epochs are told to those that have not heard of them."""
+        """Open the trackers; those that lack earlier epochs get their ``rows``."""
         if not distributed.is_first():
             return
         makers = {"TensorBoard": lambda: TensorBoard(self.folder, len(rows))}
@@ -166,22 +170,22 @@ class Trackers:
             with self._forgiven(name):
                 self._open[name] = make()
         for row in rows:
-            self._tell("epoch", row, but="TensorBoard")
+            self._send("epoch", row, but="TensorBoard")
 
     def epoch(self, row: dict) -> None:
         """A row of metrics.jsonl."""
-        self._tell("epoch", row)
+        self._send("epoch", row)
 
     def end(self, result: dict) -> None:
         """A finished run's result."""
-        self._tell("end", result)
+        self._send("end", result)
 
     def close(self, status: str) -> None:
         """``status``: FINISHED, FAILED or KILLED."""
-        self._tell("close", status)
+        self._send("close", status)
         self._open.clear()
 
-    def _tell(self, what: str, content: dict | str, but: str = "") -> None:
+    def _send(self, what: str, content: dict | str, but: str = "") -> None:
         for name, tracker in list(self._open.items()):
             if name != but:
                 with self._forgiven(name):
@@ -189,18 +193,18 @@ class Trackers:
 
     @contextmanager
     def _forgiven(self, name: str) -> Iterator[None]:
-        """Whatever a tracker raises ends the tracker, not the run."""
+        """An exception in a tracker closes the tracker, not the run."""
         try:
             yield
-        except Exception as error:  # networks, servers, keys, versions: theirs to name
+        except Exception as error:  # network, server, key, version: any error
             self._open.pop(name, None)
-            said = " ".join(str(error).split())[:300]
-            logger.warning("note: %s is told no more: %s: %s", name, type(error).__name__, said)
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            logger.warning("note: logging to %s stopped (%s); the run continues", name, reason)
 
 
 @contextmanager
 def tracking(cfg: CfgNode, folder: RunFolder) -> Iterator[Trackers]:
-    """The run's trackers; ``begin`` opens them, and the block's end closes them, with how it ended."""
+    """The run's trackers: ``begin`` opens them; the end of the block closes them with the run's status."""
     trackers, status = Trackers(cfg, folder), "FAILED"
     try:
         yield trackers
@@ -213,14 +217,14 @@ def tracking(cfg: CfgNode, folder: RunFolder) -> Iterator[Trackers]:
 
 
 def require_trackers(cfg: CfgNode) -> None:
-    """Raise ValueError if a service is asked for and not installed."""
+    """Raise ValueError if a configured service is not installed."""
     for key, (_, module) in SERVICES.items():
         if cfg[key] and module not in sys.modules and find_spec(module) is None:
             raise ValueError(f"{key} {cfg[key]!r} needs the package {module}: pip install {module}, or leave {key} out")
 
 
 def summary_of(result: dict) -> dict[str, float]:
-    """The numbers of a result that tables have: {"test/top1": ..., "parameters/trained": ..., "seconds/train": ...}."""
+    """The numbers of a result: {"test/top1": ..., "parameters/trained": ..., "seconds/train": ...}."""
     parts = {name: result[name] or {} for name in ("test", "val", "parameters")}
     parts |= {"seconds": result["cost"]["seconds"], "cost": result["cost"]}
     return {f"{part}/{name}": value for part, content in parts.items() for name, value in _numbers(content).items()}

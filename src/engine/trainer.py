@@ -1,4 +1,4 @@
-"""Training: epochs over a loader, one clear line each, resumable after every one of them. Reads top to bottom."""
+"""Training: epochs over a loader, one log line each, resumable after each. Reads from top to bottom."""
 
 import logging
 import math
@@ -36,13 +36,13 @@ from .trackers import Trackers
 logger = logging.getLogger(__name__)
 
 
-Watch = Callable[[list[dict]], None]  # of the rows of metrics.jsonl so far
+Watch = Callable[[list[dict]], None]  # receives the rows of metrics.jsonl so far
 
-PROGRESS = ("rows", "best", "steps", "epoch_seconds", "losses", "seconds")  # what last.ckpt keeps of a Trainer
+PROGRESS = ("rows", "best", "steps", "epoch_seconds", "losses", "seconds")  # the attributes of Training in last.ckpt
 
 
 class NonFiniteLoss(FloatingPointError):
-    """The loss, or an answer to a validation image, became infinite or not a number; the message says where."""
+    """The loss, or an output for an image, became infinite or NaN; the message says where."""
 
 
 def train(
@@ -58,24 +58,24 @@ def train(
 ) -> dict:
     """Train ``model`` on ``loaders["train"]`` and leave it with the weights to be tested.
 
-    Those are the last epoch's; with early stopping (validation images that are not trained on, and PATIENCE less than
-    the number of epochs) the best epoch's. Goes on from ``run.last`` if it is there. Looks at the test set only with
-    BEST_TEST_EPOCH, and never chooses by it.
+    These are the last epoch's or, with early stopping (validation images that are not trained on, and PATIENCE smaller
+    than the number of epochs), the best epoch's. Resumes from ``run.last`` if it exists. Uses the test set only with
+    BEST_TEST_EPOCH, and never selects by it.
 
     Args:
         trackers: TensorBoard and the like, which log every epoch.
         memo: what earlier runs computed for this model.
         watch: called after every epoch with the rows of metrics.jsonl so far; may raise StoppedEarly.
-        save_seconds: last.ckpt and metrics.jsonl are written after an epoch only if the last time was so long ago.
+        save_seconds: the shortest time between two writes of last.ckpt and metrics.jsonl after epochs.
 
     Returns:
-        what the result says of training: epochs, the best epoch and its validation metrics, seconds; and the ``rows``
-        of metrics.jsonl.
+        the training part of the result: epochs, the best epoch and its validation metrics, seconds; and the ``rows`` of
+        metrics.jsonl.
 
     Raises:
-        NonFiniteLoss: the loss is infinite or not a number.
+        NonFiniteLoss: the loss is infinite or NaN.
         StoppedEarly: ``watch`` raised it.
-        Interrupted: ``stop`` was asked for; what was done is in ``run.last``.
+        Interrupted: a stop signal arrived; the state is in ``run.last``.
     """
     if cfg.SOLVER.OPTIMIZER == "lbfgs":
         return fit_head(cfg, model, loaders, run, trackers, memo)
@@ -88,12 +88,12 @@ def train(
 
 
 class Training:
-    """One run's training, and where it stands.
+    """One run's training and its progress.
 
     Attributes:
         rows: of the finished epochs, as in metrics.jsonl.
-        steps: finished in the present epoch, with their ``losses``, over all processes, and ``epoch_seconds``.
-        seconds: of all that was done, before interruptions too.
+        steps: finished in the current epoch, with their ``losses``, over all processes, and ``epoch_seconds``.
+        seconds: per phase, including before interruptions.
         best: the epoch with the best validation accuracy so far.
     """
 
@@ -120,7 +120,7 @@ class Training:
         self.save_took = 0.0
         self.loader = loaders["train"]
         self.val = loaders.get("val")
-        self.test = loaders.get("test") if self.solver.BEST_TEST_EPOCH else None  # for the record, see _test
+        self.test = loaders.get("test") if self.solver.BEST_TEST_EPOCH else None  # only for the record, see _test
         self.device = self.loader.device
         labels = self.loader.labels.numpy()
         weights = class_weights(labels, model.head.last_layer.out_features, cfg.DATA.CLASS_WEIGHTS_TYPE)
@@ -148,10 +148,10 @@ class Training:
         self.losses = torch.zeros(0)
 
     def _require_schedule(self) -> None:
-        """Say what only the number of steps can tell of the schedule.
+        """Check and log what depends on the number of steps in the schedule.
 
         Raises:
-            ValueError: what would stop the run early is measured too rarely.
+            ValueError: early stopping is on, but validation is too rare for it.
         """
         if self.stops_early and (problem := rarely_measured(self.solver, self.epochs)):
             raise ValueError(problem)
@@ -163,17 +163,17 @@ class Training:
                 self.solver.MIN_STEPS,
             )
         if (self.solver.MAX_STEPS or self.solver.WARMUP_STEPS) and not self.schedule.leaves_warm_up:
-            logger.warning("note: the run ends within its warm-up, after %d steps", self.schedule.total_steps)
+            logger.warning("note: the run ends during its warm-up, after %d steps", self.schedule.total_steps)
         if self.solver.EMA and (share := self.solver.EMA**self.schedule.total_steps) > 0.01:
             logger.warning(
-                "note: in the end %.0f %% of the average (SOLVER.EMA %g, %d steps) are the start of training",
+                "note: at the end, the initial weights still make up %.0f %% of the average (SOLVER.EMA %g, %d steps)",
                 100 * share,
                 self.solver.EMA,
                 self.schedule.total_steps,
             )
 
     def prepare(self) -> None:
-        """Compute what is the same in every epoch, compile the rest, and share it between processes."""
+        """Compute what is constant over epochs, compile the rest, and distribute it over processes."""
         start = time.perf_counter()
         unreached = False
         loaders = {"train": self.loader, "val": self.val, "test": self.test}
@@ -190,10 +190,10 @@ class Training:
         self.network = compiled(self.network, self.cfg, self.memo)
         self.step.network = over_processes(self.network, self.device, unreached)
 
-    # --- stopping and going on
+    # --- stopping and resuming
 
     def save(self) -> None:
-        """Write ``run.last``, from which ``resume`` goes on to the very same end."""
+        """Write ``run.last``, from which ``resume`` continues to exactly the same result."""
         if not self.cfg.MODEL.SAVE_CKPT:
             return
         start = time.perf_counter()
@@ -203,28 +203,28 @@ class Training:
         try:
             save_last(self.run_folder.last, self.model, self.optimizer, self.step.scaler, progress)
         except WriteError as error:
-            raise WriteError(f"{error}. Make room there, then go on with --resume") from error
+            raise WriteError(f"{error}. Make room there, then continue with --resume") from error
         self.saved_at = time.perf_counter()
         self.save_took = self.saved_at - start
 
     def _stop(self, stop: StopSignals) -> None:
-        """Raise Interrupted, when the first process has written: whoever ends before makes a scheduler end the rest."""
+        """Raise Interrupted once rank 0 has written: if a process ends earlier, a scheduler kills the others."""
         distributed.meet()
         where = f"epoch {len(self.rows)}" + (f", step {self.steps}" if self.steps else "")
-        raise Interrupted(f"{stop.asked or 'another process'} after {where}")
+        raise Interrupted(f"{stop.received or 'another process'} after {where}")
 
     def resume(self) -> None:
-        """Go on from ``run.last``, if it is there, and say from where and what is different now."""
-        found = distributed.gather(self.run_folder.last.is_file())
-        if len(set(found)) > 1:
+        """Continue from ``run.last`` if it exists; log where, and what has changed since."""
+        seen = distributed.gather(self.run_folder.last.is_file())
+        if len(set(seen)) > 1:
             raise FileNotFoundError(
-                f"{self.run_folder.last} is not seen by every process: they need to share this folder"
+                f"{self.run_folder.last} is not visible to every process: all processes must share this folder"
             )
-        if not found[0]:
+        if not seen[0]:
             return
         progress = load_last(self.run_folder.last, self.model, self.optimizer, self.step.scaler)
         if progress.keys() != {*PROGRESS, "made", *(["average"] if self.average else [])}:
-            raise CheckpointError(f"{self.run_folder.last} is of another version: remove it to start this run again")
+            raise CheckpointError(f"{self.run_folder.last} is of another version: remove it to restart this run")
         made, now = progress.pop("made"), self._circumstances()
         if self.average:
             self.average.load(progress.pop("average"))
@@ -232,11 +232,11 @@ class Training:
             setattr(self, name, value)
         where = f"after epoch {len(self.rows)}/{self.epochs}" + (f", step {self.steps}" if self.steps else "")
         logger.info("resuming %s", where)
-        if other := [f"{name} {made[name]} before, {now[name]} now" for name in now if made.get(name) != now[name]]:
-            logger.info("note: %s; the result can differ in its last digits", "; ".join(other))
+        if changes := [f"{name} {made[name]} before, {now[name]} now" for name in now if made.get(name) != now[name]]:
+            logger.info("note: %s; the result can differ in its last digits", "; ".join(changes))
 
     def _circumstances(self) -> dict:
-        """What may differ between the parts of an interrupted run."""
+        """Circumstances that may differ between the parts of an interrupted run."""
         device = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
         return {"device": device, "processes": distributed.count(), "torch": str(torch.__version__)}
 
@@ -256,19 +256,19 @@ class Training:
                 self.rows.append(row)
                 self._begin_epoch()
                 self._report(row)
-                asked = any(distributed.gather(bool(stop.asked)))
+                stopping = any(distributed.gather(bool(stop.received)))
                 last = len(self.rows) == self.epochs
-                if asked or last or self._save_is_due():
+                if stopping or last or self._save_is_due():
                     self._write_metrics()
                     self.save()
-                if asked:
+                if stopping:
                     self._stop(stop)
                 if self.watch:
                     self.watch(self.rows)
-        self._write_metrics()  # where the last epoch was another one than planned
+        self._write_metrics()  # in case training ended before the planned last epoch
 
     def _save_is_due(self) -> bool:
-        """Whether last.ckpt is old enough: writing it takes a tenth of the time at most, however short epochs are."""
+        """Whether last.ckpt is old enough to rewrite, so that writing takes at most a tenth of the time."""
         age = time.perf_counter() - self.saved_at
         return any(distributed.gather(age >= max(self.save_seconds, 9 * self.save_took)))
 
@@ -277,10 +277,12 @@ class Training:
             write_json_lines(self.run_folder.metrics, self.rows)
 
     def _train_epoch(self, epoch: int, stop: StopSignals, bar: tqdm) -> float:
-        """One pass over the training images, or the rest of one; the last step's learning rate."""
+        """One pass over the training images, or the rest of one; returns the last step's learning rate."""
         self.step.network.train()
-        solver, sizes, lr = self.solver, self._batch_sizes(epoch), 0.0
+        solver = self.solver
+        sizes = self._batch_sizes(epoch)
         agreed = distributed.Agreement()
+        lr = 0.0
         start, fresh = time.perf_counter(), []
         batches = islice(self.loader.epoch(epoch, self.steps, distributed.part()), len(sizes) - self.steps)
         for step, (images, targets) in enumerate(batches, start=self.steps):
@@ -290,21 +292,22 @@ class Training:
             if self.average:
                 self.average.update()
             if not self.started:
-                fresh[-1].item()  # waits for a GPU, and for the compiler
+                fresh[-1].item()  # waits for the GPU and the compiler
                 self.seconds["first_step"] += time.perf_counter() - start
                 self.started = True
-            # Where looking at the loss waits for nobody; elsewhere all losses are looked at behind the epoch.
+            # Check the loss now only if that does not wait for a GPU or other processes; else after the epoch.
             if self.device.type == "cpu" and distributed.count() == 1:
                 self._check_finite(fresh[-1:], epoch, step, lr)
             bar.update()
             last = step + 1 == len(sizes)
-            asked = agreed(bool(stop.asked)) and not last
-            if asked or (solver.SAVE_EVERY and (step + 1) % solver.SAVE_EVERY == 0 and not last):
+            stopping = agreed(bool(stop.received)) and not last
+            if stopping or (solver.SAVE_EVERY and (step + 1) % solver.SAVE_EVERY == 0 and not last):
                 self._collect(fresh, epoch, lr)
                 self.steps = step + 1
-                start, fresh = self._tick(start), []
+                start = self._tick(start)
+                fresh = []
                 self.save()
-            if asked:
+            if stopping:
                 agreed.settle()
                 self._stop(stop)
         agreed.settle()
@@ -313,30 +316,30 @@ class Training:
         return lr
 
     def _batch_sizes(self, epoch: int) -> list[int]:
-        """Images in every step of an epoch."""
+        """Images in each step of an epoch."""
         return self.loader.batch_sizes[: self.schedule.steps(epoch)]
 
     def _tick(self, start: float) -> float:
-        """Count the time since ``start``; the time now."""
+        """Count the time since ``start``; returns the current time."""
         now = time.perf_counter()
         self.epoch_seconds += now - start
         self.seconds["train"] += now - start
         return now
 
     def _collect(self, fresh: list[Tensor], epoch: int, lr: float) -> None:
-        """Add this process's losses of some steps to those of all."""
+        """Append the losses of some steps, summed over all processes."""
         if fresh:
             losses = distributed.add_up(torch.stack(fresh).float()).cpu()
             self._check_finite(losses, epoch, len(self.losses), lr)
             self.losses = torch.cat((self.losses, losses))
 
     def _mean_loss(self) -> float:
-        """Per image of the present epoch."""
+        """The mean loss per image of the current epoch."""
         weights = torch.tensor(self._batch_sizes(len(self.rows)), dtype=torch.float64)
         return (self.losses.double() @ weights / weights.sum()).item()
 
     def _validate(self, epoch: int) -> dict:
-        """Metrics of val for the epoch's row, where there is val and EVAL_EVERY says so; keeps the best state."""
+        """Validation metrics for the epoch's row, if there is val and EVAL_EVERY is due; keeps the best state."""
         every = self.solver.EVAL_EVERY
         if self.val is None or not (epoch + 1 == self.epochs or (every and (epoch + 1) % every == 0)):
             return {}
@@ -352,7 +355,7 @@ class Training:
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
-        """Inside, the model has the weights that would be tested: with SOLVER.EMA the average."""
+        """Inside, the model has the weights to be tested: with SOLVER.EMA, the average."""
         if self.average:
             self.average.swap()
         try:
@@ -362,7 +365,7 @@ class Training:
                 self.average.swap()
 
     def _test(self) -> dict:
-        """Metrics of test for the epoch's row, with BEST_TEST_EPOCH: nothing in training looks at them."""
+        """Test metrics for the epoch's row with BEST_TEST_EPOCH; training never uses them."""
         if self.test is None:
             return {}
         start = time.perf_counter()
@@ -375,11 +378,11 @@ class Training:
     def _measure(self, loader: Loader) -> Metrics:
         try:
             return evaluate(self.network, loader, autocast(self.cfg, self.device), padded=self.cfg.MODEL.COMPILE)
-        except BrokenModel as error:  # for a run in training: it diverged
+        except BrokenModel as error:  # during training this means divergence
             raise NonFiniteLoss(str(error)) from error
 
     def finish(self) -> dict:
-        """Leave the model with the weights to be tested; what the result says of training."""
+        """Leave the model with the weights to be tested; returns the training part of the result."""
         used = self.rows[-1]
         if self.stops_early:
             put_back(self.model, self.best["state"])
@@ -401,7 +404,7 @@ class Training:
             "seconds": self.seconds,
         }
 
-    # --- what is said meanwhile
+    # --- reporting
 
     @staticmethod
     def _check_finite(losses: list[Tensor] | Tensor, epoch: int, first_step: int, lr: float) -> None:
@@ -413,23 +416,23 @@ class Training:
                 )
 
     def _report(self, row: dict) -> None:
-        """The epoch's line, with the seconds that are left, and the same numbers for trackers.
+        """Log the epoch with the estimated time left, and send its row to the trackers.
 
-        Of more than 100 epochs not every one has a line.
+        With more than 100 epochs, only some are logged.
         """
         seen = "".join(
             f" {name} {100 * row[f'{name}_top1']:.2f} %" for name in ("val", "test") if f"{name}_top1" in row
         )
-        said = f"epoch {row['epoch']}/{self.epochs} loss {row['loss']:.4g} lr {row['lr']:.3g}{seen}"
+        line = f"epoch {row['epoch']}/{self.epochs} loss {row['loss']:.4g} lr {row['lr']:.3g}{seen}"
         left = tqdm.format_interval((self.epochs - row["epoch"]) * row["seconds"])
         if row["epoch"] % max(1, self.epochs // 100) == 0 or row["epoch"] == self.epochs:
-            logger.info("%s %.1f s, %s left", said, row["seconds"], left)
+            logger.info("%s %.1f s, %s left", line, row["seconds"], left)
         if self.trackers:
             self.trackers.epoch(row)
 
     @contextmanager
     def _progress_bar(self) -> Iterator[tqdm]:
-        """A bar over all steps of the run, with the time that is left; now and then a line where is no terminal."""
+        """A bar over all steps of the run with the time left; without a terminal, an occasional line."""
         every = 0.2 if sys.stderr.isatty() else 10
         done = len(self.rows) * len(self.loader) + self.steps
         settings = dict(total=self.schedule.total_steps, initial=done, mininterval=every, dynamic_ncols=True)

@@ -1,8 +1,8 @@
 """CLIP's zero-shot head (Radford et al., 2021, arXiv:2103.00020): the class names, as texts, are the classifier.
 
-A class's weights are the mean, over templates, of its texts' features, each scaled to length 1, scaled to length 1 and
-then by exp(logit_scale), which is 100 in the published models. Before them comes CLIP's projection of image features.
-All of it is in the backbone's own file; text tower, tokenizer, templates and ImageNet's class names are open_clip's.
+A class's weights are the normalised mean of the normalised features of its texts, one text per template, scaled by
+exp(logit_scale), which is 100 in the published models. Image features first go through CLIP's projection. All of this
+is in the backbone's file; text tower, tokenizer, templates and ImageNet's class names are from open_clip.
 """
 
 import hashlib
@@ -35,9 +35,9 @@ from ..utils.progress import tqdm
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
-TOGETHER = 128  # texts in a forward
+TOGETHER = 128  # texts per forward pass
 MOST_LAYERS = 64
-HEAD_DIM = 64  # channels of an attention head in every CLIP of OpenAI's; the files do not say
+HEAD_DIM = 64  # channels per attention head in all of OpenAI's CLIPs; not stored in the files
 TEXT_TOWER = ("token_embedding.", "positional_embedding", "transformer.", "ln_final.", "text_projection")
 NEEDED = (*TEXT_TOWER, "logit_scale", "visual.proj")
 
@@ -46,11 +46,11 @@ NUMBERED = re.compile(r"(\d{3}\.|n\d{8}[-_])(?=\D)")  # CUB's "001.Black_footed_
 
 
 def check_zero_shot(cfg: CfgNode) -> None:
-    """Find what MODEL.HEAD_INIT zero_shot cannot do without, before data are read.
+    """Check the requirements of MODEL.HEAD_INIT zero_shot before data are read.
 
     Raises:
-        FileNotFoundError: the weights, or a file that a key names, are not there.
-        ValueError: the weights have no text tower; templates without {}; another number of names than of classes.
+        FileNotFoundError: the weights, or a file named by a key, are missing.
+        ValueError: the weights have no text tower, templates lack {}, or the number of names is not that of classes.
     """
     path = find_weights(cfg.DATA.FEATURE, cfg.MODEL.MODEL_ROOT, cfg.MODEL.WEIGHT_PATH)
     templates(cfg.MODEL.HEAD_TEMPLATES)
@@ -60,13 +60,13 @@ def check_zero_shot(cfg: CfgNode) -> None:
 
 
 def zero_shot_head(cfg: CfgNode, class_names: list[str], device: torch.device | str = "cpu") -> dict[str, Tensor]:
-    """The state of a ``ZeroShotHead``, float32 on the CPU, for a data set's classes; kept in DATA.CACHE_DIR.
+    """The state of a ``ZeroShotHead``, float32 on the CPU, for a data set's classes; cached in DATA.CACHE_DIR.
 
     Args:
         device: where texts are encoded.
 
     Raises:
-        FileNotFoundError, ValueError: as ``check_zero_shot``, or class names that say nothing.
+        FileNotFoundError, ValueError: as in ``check_zero_shot``, or class names have no text.
     """
     path = find_weights(cfg.DATA.FEATURE, cfg.MODEL.MODEL_ROOT, cfg.MODEL.WEIGHT_PATH)
     names, texts = spoken_names(cfg, class_names), templates(cfg.MODEL.HEAD_TEMPLATES)
@@ -90,31 +90,31 @@ def zero_shot_head(cfg: CfgNode, class_names: list[str], device: torch.device | 
     return head
 
 
-def templates(said: str) -> list[str]:
-    """``MODEL.HEAD_TEMPLATES`` as texts with a {}: OpenAI's 80 for ImageNet, the one that is said, or a file's lines.
+def templates(value: str) -> list[str]:
+    """The templates of ``MODEL.HEAD_TEMPLATES``: OpenAI's 80 for ImageNet, a single text with {}, or a file's lines.
 
     Raises:
-        FileNotFoundError: it is neither, and no file.
-        ValueError: a line without {}, or no line at all.
+        FileNotFoundError: it is none of these.
+        ValueError: a line lacks {}, or there are no lines.
     """
-    if said == "imagenet":
-        from open_clip import OPENAI_IMAGENET_TEMPLATES  # here: it takes seconds, and few runs need it
+    if value == "imagenet":
+        from open_clip import OPENAI_IMAGENET_TEMPLATES  # imported here: it takes seconds, and few runs need it
 
         return [fill("{}") for fill in OPENAI_IMAGENET_TEMPLATES]
-    if "{}" in said:
-        return [said]
-    found = _lines(said, "MODEL.HEAD_TEMPLATES", "; it may also be imagenet, or a text with {} where the name goes")
-    if wrong := [line for line in found if "{}" not in line]:
-        raise ValueError(f"MODEL.HEAD_TEMPLATES {said}: {wrong[0]!r} has no {{}} where the class name goes")
-    return found
+    if "{}" in value:
+        return [value]
+    lines = _lines(value, "MODEL.HEAD_TEMPLATES", "; it may also be imagenet, or a text with {} where the name goes")
+    if wrong := [line for line in lines if "{}" not in line]:
+        raise ValueError(f"MODEL.HEAD_TEMPLATES {value}: {wrong[0]!r} has no {{}} where the class name goes")
+    return lines
 
 
 def spoken_names(cfg: CfgNode, class_names: list[str]) -> list[str]:
-    """Classes as one would call them: MODEL.HEAD_CLASS_NAMES, ImageNet's names, or the data set's own in plain words.
+    """Names of classes for texts: MODEL.HEAD_CLASS_NAMES, ImageNet's names, or the data set's own in plain words.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it has another number of names, or a class is a WordNet id that is none of ImageNet's.
+        ValueError: it has another number of names, or a class is a WordNet id outside ImageNet.
     """
     if cfg.MODEL.HEAD_CLASS_NAMES:
         return names_in(cfg.MODEL.HEAD_CLASS_NAMES, len(class_names))
@@ -124,16 +124,18 @@ def spoken_names(cfg: CfgNode, class_names: list[str]) -> list[str]:
 
         if not ids:
             return list(IMAGENET_CLASSNAMES)
-        known = {name: IMAGENET_CLASSNAMES[label] for name, label in imagenet_synsets().items()}
-        if strange := [name for name in ids if name not in known]:
+        texts = {name: IMAGENET_CLASSNAMES[label] for name, label in imagenet_synsets().items()}
+        if strange := [name for name in ids if name not in texts]:
             raise ValueError(
-                f"the class {strange[0]} is a WordNet id that is not among ImageNet's 1000, and no text has it: name "
-                "a file with a name for every class in MODEL.HEAD_CLASS_NAMES"
+                f"the class {strange[0]} is a WordNet id outside ImageNet's 1000 and has no name: give a file "
+                "with a name for every class in MODEL.HEAD_CLASS_NAMES"
             )
-        class_names = [known.get(name, name) for name in class_names]
+        class_names = [texts.get(name, name) for name in class_names]
     elif class_names == [str(i) for i in range(len(class_names))] and task.name not in ("digits", "svhn"):
-        said = "note: in the zero-shot head's texts classes are called 0 to %d; MODEL.HEAD_CLASS_NAMES gives them names"
-        logger.warning(said, len(class_names) - 1)
+        message = (
+            "note: in the zero-shot head's texts, classes are called 0 to %d; set MODEL.HEAD_CLASS_NAMES to name them"
+        )
+        logger.warning(message, len(class_names) - 1)
     return [NUMBERED.sub("", name, count=1).replace("_", " ").strip() for name in class_names]
 
 
@@ -141,7 +143,7 @@ def names_in(path: str, count: int) -> list[str]:
     """The lines of MODEL.HEAD_CLASS_NAMES.
 
     Args:
-        count: how many there must be; 0: nobody knows yet.
+        count: the required number; 0: not known yet.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -149,37 +151,37 @@ def names_in(path: str, count: int) -> list[str]:
     """
     names = _lines(path, "MODEL.HEAD_CLASS_NAMES")
     if count and len(names) != count:
-        raise ValueError(f"MODEL.HEAD_CLASS_NAMES {path} has {len(names)} names, and there are {count} classes")
+        raise ValueError(f"MODEL.HEAD_CLASS_NAMES {path} has {len(names)} names for {count} classes")
     return names
 
 
 def _lines(path: str, key: str, otherwise: str = "") -> list[str]:
-    """A text file's lines that are not empty."""
+    """The lines of a text file that are not empty."""
     file = Path(path).expanduser()
     if not file.is_file():
         raise FileNotFoundError(f"{key} {path} is missing{otherwise}")
     try:
-        found = [line for _, line in read_lines(file)]
+        lines = [line for _, line in read_lines(file)]
     except DataError as error:
         raise ValueError(f"{key}: {error}") from error
-    if odd := [line for line in found if printable(line) != line]:
-        raise ValueError(f"{key} {path} is no text in UTF-8: {printable(odd[0])}")
-    return found
+    if odd := [line for line in lines if printable(line) != line]:
+        raise ValueError(f"{key} {path} is not UTF-8 text: {printable(odd[0])}")
+    return lines
 
 
 def _read(path: Path) -> StateDict:
-    """The backbone's file, which has a text tower.
+    """The weights in the backbone's file, with a text tower.
 
     Raises:
-        ValueError: it has not, or cannot be read.
+        ValueError: it has no text tower, or cannot be read.
     """
     try:
         state = read_clip(path)
     except UNREADABLE as error:
-        raise ValueError(f"{path} is broken, or no file of OpenAI's CLIP: {error}") from error
+        raise ValueError(f"{path} is broken, or not a file of OpenAI's CLIP: {error}") from error
     if missing := [part for part in NEEDED if not any(name.startswith(part) for name in state)]:
         raise ValueError(
-            f"{path} has not all of CLIP ({', '.join(missing)} missing), and MODEL.HEAD_INIT zero_shot needs its text "
+            f"{path} is not a complete CLIP ({', '.join(missing)} missing): MODEL.HEAD_INIT zero_shot needs its text "
             "tower and projection: use OpenAI's own file (see pretrained/README.md)"
         )
     return state
@@ -214,7 +216,7 @@ def encode(tower: nn.Module, texts: list[str]) -> Tensor:
 
     tokens = tokenize(texts, tower.context_length).to(tower.positional_embedding.device)
     last = tokens.argmax(dim=1)  # the end token is the largest
-    length = int(last.max()) + 1  # a token sees those before it alone, so that nothing is lost: some 12 instead of 77
+    length = int(last.max()) + 1  # causal attention: truncating loses nothing, about 12 instead of 77
     x = tower.token_embedding(tokens[:, :length]) + tower.positional_embedding[:length]  # (B, length, width)
     x = tower.transformer(x, attn_mask=tower.attn_mask[:length, :length])
     ends = x[torch.arange(len(x), device=x.device), last]  # (B, width)
@@ -222,10 +224,10 @@ def encode(tower: nn.Module, texts: list[str]) -> Tensor:
 
 
 def text_tower(state: StateDict) -> nn.Module:
-    """CLIP's text tower as open_clip has it, in float32 and eval mode.
+    """open_clip's text tower of CLIP, in float32 and eval mode.
 
     Raises:
-        ValueError: weights that do not fit it.
+        ValueError: the weights do not fit.
     """
     from open_clip import tokenize
     from open_clip.transformer import QuickGELU, TextTransformer
@@ -234,9 +236,9 @@ def text_tower(state: StateDict) -> nn.Module:
     vocabulary, width = own["token_embedding.weight"].shape
     layers = len({name.split(".")[2] for name in own if name.startswith("transformer.resblocks.")})
     if vocabulary <= (end := int(tokenize("").max())):
-        raise ValueError(f"the text tower knows {vocabulary} tokens, and CLIP's tokenizer has {end + 1}")
+        raise ValueError(f"the text tower has {vocabulary} tokens, but CLIP's tokenizer has {end + 1}")
     if width % HEAD_DIM or layers > MOST_LAYERS:
-        raise ValueError(f"the text tower has {layers} layers of width {width}, as no CLIP of OpenAI's")
+        raise ValueError(f"the text tower has {layers} layers of width {width}, unlike any of OpenAI's CLIPs")
     make = partial(
         TextTransformer,
         context_length=len(own["positional_embedding"]),

@@ -1,4 +1,4 @@
-"""Losses, normalised as VPT normalises them: a sum over the batch divided by its size, whatever the class weights."""
+"""Losses normalised as in VPT: a sum over the batch divided by its size, regardless of class weights."""
 
 from collections.abc import Callable
 
@@ -11,11 +11,12 @@ from torch.nn import functional as F
 class SoftmaxLoss:
     """sum_i weight[y_i] * cross_entropy_i / B. logits (B, C), targets (B,) -> scalar.
 
-    torch's weighted mean would divide by the sum of the weights instead.
+    torch's weighted mean divides by the sum of the weights instead.
     """
 
     def __init__(self, class_weights: Tensor | None = None, label_smoothing: float = 0.0):
-        self.class_weights, self.label_smoothing = class_weights, label_smoothing
+        self.class_weights = class_weights
+        self.label_smoothing = label_smoothing
 
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
         losses = F.cross_entropy(
@@ -25,7 +26,7 @@ class SoftmaxLoss:
 
 
 class SigmoidLoss:
-    """Binary cross-entropy of every class, summed, / B. targets: (B,) class numbers or (B, C) with ones and zeros."""
+    """Binary cross-entropy of every class, summed, / B. targets: (B,) class indices or (B, C) of ones and zeros."""
 
     def __init__(self, class_weights: Tensor | None = None, label_smoothing: float = 0.0):
         if label_smoothing:
@@ -43,18 +44,18 @@ class SigmoidLoss:
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
-# SOLVER.LOSS -> what builds it from class weights and label smoothing.
+# SOLVER.LOSS -> its builder, which takes class weights and label smoothing.
 LOSSES: dict[str, Callable[[Tensor | None, float], Loss]] = {"softmax": SoftmaxLoss, "sigmoid": SigmoidLoss}
 
-# DATA.CLASS_WEIGHTS_TYPE -> the power of a class's number of images that it weighs with; None: all weigh the same.
+# DATA.CLASS_WEIGHTS_TYPE -> a class's weight is its number of images to this power; None: equal weights.
 CLASS_WEIGHTS: dict[str, float | None] = {"none": None, "inv": -1.0, "inv_sqrt": -0.5}
 
 
 def class_weights(labels: np.ndarray, num_classes: int, kind: str) -> Tensor | None:
-    """One weight per class, averaging to one: "inv" ~ 1 / images, "inv_sqrt" ~ 1 / sqrt(images); None for "none".
+    """One weight per class, with mean one: "inv" ~ 1 / images, "inv_sqrt" ~ 1 / sqrt(images); None for "none".
 
-    VPT counts the set of labels instead of the labels, so that its weights are always one. A class without images
-    weighs nothing.
+    VPT counts the set of labels instead of the labels, so its weights are always one. A class without images has weight
+    zero.
     """
     if (power := CLASS_WEIGHTS[kind]) is None:
         return None

@@ -1,4 +1,4 @@
-"""Learning rate over time: a linear warm-up, then half a cosine, as VPT has it and as timm has it."""
+"""Learning rate over time: a linear warm-up, then half a cosine, as in VPT or as in timm."""
 
 import math
 from collections.abc import Callable
@@ -7,13 +7,13 @@ from fvcore.common.config import CfgNode
 
 
 def _cosine(base_lr: float, min_lr: float, warmup: float, total: float, at: float) -> float:
-    """Half a cosine that begins after the warm-up."""
+    """Half a cosine, which starts after the warm-up."""
     progress = (at - warmup) / max(1, total - warmup)
     return min_lr + (base_lr - min_lr) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
 def _timm_cosine(base_lr: float, min_lr: float, warmup: float, total: float, at: float) -> float:
-    """Half a cosine that begins with the run: the warm-up takes the place of its first part."""
+    """Half a cosine, which starts with the run: the warm-up replaces its first part."""
     return _cosine(base_lr, min_lr, 0, total, at)
 
 
@@ -38,11 +38,11 @@ def learning_rate(
     min_lr: float = 0.0,
     warmup_lr: float = 0.0,
 ) -> float:
-    """The learning rate at ``at``, which counts from 0 and may be a fraction; in epochs or steps, as the others are.
+    """The learning rate at ``at``, counted from 0, possibly fractional; in epochs or steps, like the other arguments.
 
-    During warm-up a line from warmup_lr to base_lr. Then min_lr + (base_lr - min_lr) (1 + cos(pi t)) / 2 with t from 0
-    behind the warm-up ("cosine"), or at the very beginning ("timm": the warm-up hides the cosine's first part), to 1 at
-    ``total``; or base_lr ("constant"). Asked once per epoch, epoch 0 of a warm-up trains with warmup_lr.
+    During warm-up, a line from warmup_lr to base_lr. Then min_lr + (base_lr - min_lr) (1 + cos(pi t)) / 2, where t goes
+    from 0 at the end of the warm-up ("cosine"), or at the start ("timm": the warm-up hides the first part of the
+    cosine), to 1 at ``total``; or base_lr ("constant"). With one rate per epoch, epoch 0 of a warm-up has warmup_lr.
     """
     if at < warmup:
         return warmup_lr + (base_lr - warmup_lr) * at / max(1, warmup)
@@ -50,34 +50,35 @@ def learning_rate(
 
 
 class Schedule:
-    """How long a run trains, and with which learning rates, as the node ``SOLVER`` says.
+    """How long a run trains and with which learning rates, from the config node ``SOLVER``.
 
-    With "timm" and a rate per epoch, ``schedule(epoch, step)`` is what timm's ``create_scheduler_v2`` (no warm-up
-    prefix) sets by ``step(epoch)``; a rate per step is what its ``step_update`` sets after so many updates. "cosine" is
-    the same function with a warm-up prefix, TOTAL_EPOCH including it.
+    With "timm" and a rate per epoch, ``schedule(epoch, step)`` is what timm's ``create_scheduler_v2`` (without warm-up
+    prefix) sets in ``step(epoch)``; a rate per step is what its ``step_update`` sets after that many updates. "cosine"
+    is the same function with a warm-up prefix, which TOTAL_EPOCH includes.
 
     Args:
-        steps_per_epoch: of a whole epoch.
+        steps_per_epoch: of a full epoch.
     """
 
     def __init__(self, solver: CfgNode, steps_per_epoch: int):
-        self.solver, self.steps_per_epoch = solver, steps_per_epoch
+        self.solver = solver
+        self.steps_per_epoch = steps_per_epoch
         self.epochs = num_epochs(solver, steps_per_epoch)
         self.total = total_epochs(solver, steps_per_epoch)
 
     def steps(self, epoch: int) -> int:
-        """Steps of ``epoch``: fewer than others where MAX_STEPS ends within it."""
+        """Steps of ``epoch``: fewer than usual if MAX_STEPS ends within it."""
         left = self.solver.MAX_STEPS - epoch * self.steps_per_epoch
         return min(self.steps_per_epoch, left) if self.solver.MAX_STEPS else self.steps_per_epoch
 
     @property
     def total_steps(self) -> int:
-        """Of all epochs."""
+        """The number of steps of all epochs."""
         return sum(map(self.steps, range(self.epochs)))
 
     @property
     def leaves_warm_up(self) -> bool:
-        """Whether the run goes on when the learning rate has reached BASE_LR; for a rate per step."""
+        """Whether the run continues after the learning rate reached BASE_LR; for a rate per step."""
         solver = self.solver
         return self.total_steps > (solver.WARMUP_STEPS or solver.WARMUP_EPOCH * self.steps_per_epoch)
 
@@ -85,7 +86,7 @@ class Schedule:
         solver, per_epoch = self.solver, self.steps_per_epoch
         if solver.SCHEDULE_PER == "epoch":
             return self._rate(max(0, epoch - solver.SCHEDULE_LATE), solver.WARMUP_EPOCH, self.total)
-        if solver.SCHEDULER == "timm" or solver.MAX_STEPS or solver.WARMUP_STEPS:  # a step has the rate it starts at
+        if solver.SCHEDULER == "timm" or solver.MAX_STEPS or solver.WARMUP_STEPS:  # a step uses the rate at its start
             warmup = solver.WARMUP_STEPS or solver.WARMUP_EPOCH * per_epoch
             return self._rate(epoch * per_epoch + step, warmup, solver.MAX_STEPS or self.total * per_epoch)
         return self._rate(epoch + (step + 0.5) / per_epoch, solver.WARMUP_EPOCH, self.total)
@@ -96,15 +97,15 @@ class Schedule:
 
 
 def total_epochs(solver: CfgNode, steps_per_epoch: int) -> int:
-    """Epochs of the schedule: TOTAL_EPOCH, or as many as MIN_STEPS need."""
+    """Epochs of the schedule: TOTAL_EPOCH, or more if MIN_STEPS needs more."""
     return max(solver.TOTAL_EPOCH, -(-solver.MIN_STEPS // steps_per_epoch))
 
 
 def num_epochs(solver: CfgNode, steps_per_epoch: int = 1) -> int:
-    """Epochs of a run, the last one perhaps not a whole one.
+    """Epochs of a run; the last one may be partial.
 
     Args:
-        steps_per_epoch: it matters where MIN_STEPS or MAX_STEPS is set, see ``counts_steps``.
+        steps_per_epoch: used only if MIN_STEPS or MAX_STEPS is set, see ``counts_steps``.
     """
     planned = total_epochs(solver, steps_per_epoch) + solver.COOLDOWN_EPOCH
     if solver.MAX_STEPS:
@@ -113,5 +114,5 @@ def num_epochs(solver: CfgNode, steps_per_epoch: int = 1) -> int:
 
 
 def counts_steps(solver: CfgNode) -> bool:
-    """Whether only the number of training images tells how many epochs there are."""
+    """Whether the number of epochs depends on the number of training images."""
     return bool(solver.MAX_STEPS or solver.MIN_STEPS)

@@ -1,4 +1,4 @@
-"""Optimizers that do what the config says: who decays, and who learns at which multiple of the learning rate."""
+"""Optimizers, with weight decay and a multiple of the learning rate for each parameter."""
 
 import re
 from collections import Counter, defaultdict
@@ -31,7 +31,7 @@ def _adamw(groups: list[dict], solver: CfgNode, fused: bool | None) -> torch.opt
     return torch.optim.AdamW(groups, solver.BASE_LR, eps=solver.EPS or 1e-6, fused=fused)
 
 
-# SOLVER.OPTIMIZER -> what builds it. "lbfgs", which trains by no steps, is engine/logistic.py's.
+# SOLVER.OPTIMIZER -> its builder. "lbfgs" does not train in steps: see engine/logistic.py.
 OPTIMIZERS: dict[str, Callable[[list[dict], CfgNode, bool | None], torch.optim.Optimizer]] = {
     "sgd": _sgd,
     "adam": _adam,
@@ -42,11 +42,11 @@ OPTIMIZERS: dict[str, Callable[[list[dict], CfgNode, bool | None], torch.optim.O
 def build_optimizer(
     named: Named, solver: CfgNode, fused: bool = False, model: TunedViT | None = None
 ) -> torch.optim.Optimizer:
-    """torch's SGD, Adam or AdamW over the parameters that train; a group's ``lr_scale`` multiplies its learning rate.
+    """torch's SGD, Adam or AdamW over the trained parameters; a group's ``lr_scale`` multiplies its learning rate.
 
     Args:
-        fused: one kernel for all parameters, on a GPU.
-        model: whose parameters they are; SOLVER.DECAY auto and timm, and SOLVER.LAYER_DECAY ask it.
+        fused: use one kernel for all parameters, on a GPU.
+        model: the model of the parameters; needed for SOLVER.DECAY auto and timm, and for SOLVER.LAYER_DECAY.
     """
     groups = [
         {"params": list(params.values()), "lr": solver.BASE_LR * scale, "lr_scale": scale, "weight_decay": decay}
@@ -58,11 +58,11 @@ def build_optimizer(
 def parameter_groups(
     named: Named, solver: CfgNode, model: TunedViT | None = None
 ) -> dict[Rules, dict[str, nn.Parameter]]:
-    """The parameters that train, by the rules that hold for them.
+    """The trained parameters, grouped by learning rate multiple and weight decay.
 
-    VPT's rules. sgd, adam: everything decays but the head's last bias; biases, the same one excepted, learn
-    BIAS_MULTIPLIER times as fast. adamw: biases do not decay. Where VPT's code does not do what the config says, ours
-    does: its AdamW always decays by 0.01, is SGD without decay, and ignores BIAS_MULTIPLIER.
+    VPT's rules. sgd, adam: everything decays except the head's last bias; biases, with the same exception, learn
+    BIAS_MULTIPLIER times as fast. adamw: biases do not decay. Where VPT's code departs from its config, we follow the
+    config: VPT's AdamW always decays by 0.01, is SGD without decay, and ignores BIAS_MULTIPLIER.
     """
     groups, scales = defaultdict(dict), layer_scales(model, solver.LAYER_DECAY) if solver.LAYER_DECAY != 1 else {}
     for name, param in named:
@@ -78,7 +78,7 @@ def _is_bias(name: str) -> bool:
 
 
 def _vpt_decays(name: str, param: nn.Parameter, solver: CfgNode, model: TunedViT | None) -> bool:
-    """All that trains but the head's last bias; with adamw, but every bias."""
+    """Everything that trains except the head's last bias; with adamw, except all biases."""
     return not _is_bias(name) if solver.OPTIMIZER == "adamw" else name != LAST_BIAS
 
 
@@ -88,7 +88,7 @@ def _timm_decays(name: str, param: nn.Parameter, solver: CfgNode, model: TunedVi
     return param.ndim > 1 and not name.endswith(".bias") and not any(fnmatch(name, f"vit.{n}") for n in spared)
 
 
-# SOLVER.DECAY -> whether a parameter of this name decays. "auto" asks its method first, then is "vpt".
+# SOLVER.DECAY -> whether a parameter of this name decays. "auto" is the method's own rule, or "vpt".
 DECAYS: dict[str, Callable[[str, nn.Parameter, CfgNode, TunedViT | None], bool]] = {
     "vpt": _vpt_decays,
     "timm": _timm_decays,
@@ -98,16 +98,16 @@ DECAYS: dict[str, Callable[[str, nn.Parameter, CfgNode, TunedViT | None], bool]]
 
 
 def _decays(name: str, param: nn.Parameter, solver: CfgNode, model: TunedViT | None) -> bool:
-    """Whether SOLVER.DECAY lets ``param`` decay."""
+    """Whether ``param`` decays, according to SOLVER.DECAY."""
     own = model.decays(name, param) if solver.DECAY == "auto" and model is not None else None
     rule = DECAYS["vpt" if solver.DECAY == "auto" else solver.DECAY]
     return rule(name, param, solver, model) if own is None else own
 
 
 def layer_scales(model: TunedViT, decay: float) -> dict[str, float]:
-    """decay^n for a parameter of the ViT with n layers behind its own, as timm's ``param_groups_layer_decay`` counts.
+    """decay^n for each parameter of the ViT with n layers after its own, as in timm's ``param_groups_layer_decay``.
 
-    The head is the last layer; what methods add is not in here.
+    The head is the last layer; parameters added by methods are not included.
     """
     named = chain(model.vit.named_parameters(), [("head", None)])
     layers = group_with_matcher(named, model.vit.group_matcher(coarse=False), reverse=True)
@@ -116,11 +116,11 @@ def layer_scales(model: TunedViT, decay: float) -> dict[str, float]:
 
 
 def describe_groups(model: TunedViT, solver: CfgNode) -> list[dict]:
-    """What trains, how fast and with which decay, for the record: numbers in names are *, with how many there are."""
-    found = []
+    """The parameter groups, for the record: numbers in names become *, with their count."""
+    groups = []
     for (scale, decay), params in parameter_groups(model.named_parameters(), solver, model).items():
         alike = Counter(re.sub(r"\d+(?=\.|$)", "*", name) for name in params)
-        found.append(
+        groups.append(
             {
                 "lr_scale": scale,
                 "weight_decay": decay,
@@ -129,11 +129,11 @@ def describe_groups(model: TunedViT, solver: CfgNode) -> list[dict]:
                 "names": dict(alike),
             }
         )
-    return found
+    return groups
 
 
 def groups_table(groups: list[dict]) -> str:
-    """``describe_groups`` in lines: a group, then its tensors."""
+    """``describe_groups`` as text: each group, then its tensors."""
     lines = []
     for group in groups:
         lines.append(
@@ -145,6 +145,6 @@ def groups_table(groups: list[dict]) -> str:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """``lr`` for every group, times the group's ``lr_scale``."""
+    """Set ``lr`` times ``lr_scale`` in every group."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["lr_scale"]

@@ -37,7 +37,7 @@ from . import command
 ARCH = MODEL_ZOO["vit_micro_glyphs"].arch
 
 LOWER = "abcdefghijklmnopqrstuvwxyz"
-UPPER = "ABDEFGHJKLMNQRTY"  # the capitals that are no larger copy of a small letter; I is an l
+UPPER = "ABDEFGHJKLMNQRTY"  # capitals that are not larger copies of small letters; I looks like l
 GREEK = "αβγδεζθλμξπσφψωΓΔΘΛΞΣΦΨΩ"
 SYMBOLS = "&@#$%?+=</*{}§"
 CLASSES = LOWER + UPPER + GREEK + SYMBOLS
@@ -54,18 +54,18 @@ FONTS = {
 HELD_OUT_FONTS = ("DejaVuSansMono-Oblique", "DejaVuSerif-Italic", "STIXGeneral")  # for the accuracy printed at the end
 
 CANVAS = 64  # side of a distance map, in pixels
-GLYPH = 44  # the longer side of a glyph's box on it: the rest is room for the pen and the affine map
+GLYPH = 44  # the longer side of a glyph's box; the rest is room for the pen and the affine map
 OVERSAMPLING = 2  # distances are measured on a larger canvas: outlines are exact to a fraction of a pixel
 
 GLYPHS_PER_EPOCH = 40_000
 HELD_OUT_GLYPHS = 4_000
 BATCH = 128
-PICTURES = {"train": 4000, "test": 1000}  # that --pictures draws
+PICTURES = {"train": 4000, "test": 1000}  # number drawn by --pictures
 DRAWN_SEEDS = 1000  # added to the seed of pre-training, so that these drawings are new
 
 
 def render(font: ImageFont.FreeTypeFont, char: str) -> np.ndarray:
-    """``char`` alone on a square canvas, its box centred, its longer side of fixed length: bool (S, S)."""
+    """``char`` on a square canvas, its box centred and scaled to a fixed longer side: bool (S, S)."""
     left, top, right, bottom = font.getbbox(char)
     ink = Image.new("L", (right - left, bottom - top))
     ImageDraw.Draw(ink).text((-left, -top), char, fill=255, font=font)
@@ -85,10 +85,10 @@ def signed_distance(ink: np.ndarray) -> np.ndarray:
 
 
 def load_glyphs(names: list[str]) -> tuple[Tensor, Tensor]:
-    """Every character of the fonts ``names``: distance maps (G, 1, CANVAS, CANVAS) and class indices (G,).
+    """All characters of the fonts ``names``: distance maps (G, 1, CANVAS, CANVAS) and class indices (G,).
 
     Raises:
-        ValueError: a font has no glyph for a character that FONTS promises.
+        ValueError: a font has no glyph for a character in FONTS.
     """
     folder = Path(matplotlib.get_data_path(), "fonts", "ttf")
     maps, labels = [], []
@@ -105,7 +105,7 @@ def load_glyphs(names: list[str]) -> tuple[Tensor, Tensor]:
 
 
 class Scribe:
-    """Draws random pictures of glyphs: every draw is new, and the same for the same seed."""
+    """Draws random pictures of glyphs; every draw is new, and reproducible from the seed."""
 
     def __init__(self, fonts: list[str], seed: int):
         self.maps, self.labels = load_glyphs(fonts)
@@ -119,7 +119,7 @@ class Scribe:
         return (self.colour(ink) - 0.5) / 0.5, self.labels[picks]
 
     def trace(self, maps: Tensor) -> Tensor:
-        """Distance maps (B, 1, S, S) -> ink in [0, 1], (B, 1, 32, 32), slanted, bent and with another pen."""
+        """Distance maps (B, 1, S, S) -> ink in [0, 1], (B, 1, 32, 32), slanted, bent and with a varying pen."""
         matrix, zoom = self.affine(len(maps))
         size = ARCH["img_size"]
         grid = F.affine_grid(matrix, [len(maps), 1, size, size], align_corners=False) + self.bend(len(maps))
@@ -129,12 +129,14 @@ class Scribe:
         return (pixels / self.uniform(len(maps), 0.8, 1.6) + 0.5).clamp(0, 1)  # the edge's softness, in pixels
 
     def affine(self, count: int) -> tuple[Tensor, Tensor]:
-        """Maps from picture to canvas (B, 2, 3), and how much each one enlarges the glyph (B, 1, 1, 1)."""
+        """Affine maps from picture to canvas (B, 2, 3), and their magnification of the glyph (B, 1, 1, 1)."""
         angle, shear, height, aspect, dx, dy = (
             self.uniform(count, low, high).flatten()
             for low, high in ((-0.25, 0.25), (-0.35, 0.35), (1.1, 1.6), (0.55, 1.1), (-0.12, 0.12), (-0.08, 0.08))
         )
-        cos, sin, width = angle.cos(), angle.sin(), height * aspect
+        cos = angle.cos()
+        sin = angle.sin()
+        width = height * aspect
         rows = [
             torch.stack([(cos + shear * sin) / width, (shear * cos - sin) / width, dx], dim=1),
             torch.stack([sin / height, cos / height, dy], dim=1),
@@ -142,13 +144,13 @@ class Scribe:
         return torch.stack(rows, dim=1), (width * height).sqrt()[:, None, None, None]
 
     def bend(self, count: int) -> Tensor:
-        """A smooth random displacement of every pixel, as a hand would make it: (B, 32, 32, 2)."""
+        """A smooth random displacement of every pixel, like handwriting: (B, 32, 32, 2)."""
         size = ARCH["img_size"]
         coarse = torch.randn(count, 2, 4, 4, generator=self.random) * self.uniform(count, 0.0, 0.1)
         return F.interpolate(coarse, size, mode="bicubic", align_corners=True).permute(0, 2, 3, 1)
 
     def resample(self, ink: Tensor) -> Tensor:
-        """Most pictures pass through 8x8 pixels of 17 grey levels, some through 16x16: (B, 1, 32, 32)."""
+        """Reduce most pictures to 8x8 pixels with 17 grey levels, some to 16x16, and resize them: (B, 1, 32, 32)."""
         size = ARCH["img_size"]
         eighth = (F.avg_pool2d(ink, size // 8) * 16).round() / 16
         sixteenth = F.avg_pool2d(ink, size // 16)
@@ -157,7 +159,7 @@ class Scribe:
         return torch.where(choice < 0.65, eighth, torch.where(choice < 0.8, sixteenth, ink))
 
     def colour(self, ink: Tensor) -> Tensor:
-        """Ink (B, 1, 32, 32) -> RGB in [0, 1], (B, 3, 32, 32): most of them white on black, the others anything."""
+        """Ink (B, 1, 32, 32) -> RGB in [0, 1], (B, 3, 32, 32): mostly white on black, otherwise any colours."""
         count, size = len(ink), ARCH["img_size"]
         paper = self.uniform(count, 0, 1) + 0.15 * torch.randn(count, 3, 1, 1, generator=self.random)
         contrast = self.uniform(count, 0.35, 1.0) * torch.where(self.uniform(count, 0, 1) < 0.5, 1.0, -1.0)
@@ -177,9 +179,9 @@ class Scribe:
 
 
 def build(classes: int) -> tuple[VisionTransformer, nn.Linear]:
-    """The untrained backbone, without head, and the glyph classifier on its class token.
+    """The untrained backbone without head, and the glyph classifier on its class token.
 
-    timm starts weights and positions at N(0, 0.02), which is made for wide models: 64 channels stall for an epoch.
+    timm's initialisation, N(0, 0.02), is for wide models: with 64 channels, training stalls for an epoch.
     """
     vit = VisionTransformer(**ARCH, num_classes=0)
     for block in vit.blocks:
@@ -218,7 +220,7 @@ def train(vit: VisionTransformer, head: nn.Linear, scribe: Scribe, epochs: int) 
 
 @torch.no_grad()
 def accuracy(vit: VisionTransformer, head: nn.Linear, scribe: Scribe) -> float:
-    """Fraction of fresh drawings named correctly, in [0, 1]."""
+    """The fraction of new drawings classified correctly."""
     vit.eval()
     hits = 0
     for _ in range(HELD_OUT_GLYPHS // BATCH):
@@ -267,7 +269,7 @@ def _attention(prefix: str, attn: Attention) -> dict[str, Tensor]:
 
 
 def save_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write ``arrays`` to ``path`` in one step: whoever reads meanwhile sees the old file or the new one."""
+    """Write ``arrays`` to ``path`` atomically: readers see the old file or the new one."""
 
     def write(temporary: Path) -> None:
         with temporary.open("wb") as file:  # a file, not a name: numpy would add .npz to the name
@@ -277,7 +279,7 @@ def save_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 
 def draw_pictures(folder: Path, seed: int) -> None:
-    """Write ``folder``/train and /test with a folder for every letter and symbol, all of them new drawings."""
+    """Write new drawings to ``folder``/train and /test, with a folder for every letter and symbol."""
 
     def fill(place: Path) -> None:
         scribe = Scribe(list(FONTS), seed)
@@ -290,7 +292,7 @@ def draw_pictures(folder: Path, seed: int) -> None:
                 Image.fromarray(picture).save(path)
 
     if folder.exists():
-        raise FileExistsError(f"{folder} is there already, and is not overwritten")
+        raise FileExistsError(f"{folder} exists and is not overwritten")
     replace_folder(folder, fill)
 
 

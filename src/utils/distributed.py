@@ -1,7 +1,7 @@
-"""Several processes that train one model together: who this one is, and what they tell each other.
+"""Several processes that train one model together: their ranks and their communication.
 
-``torchrun --nproc_per_node N train.py ...`` starts them and says so in RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and
-MASTER_PORT; so can ``srun`` (configs/slurm.sh). A process that is alone is the first of one, and tells nobody anything.
+``torchrun --nproc_per_node N train.py ...`` starts them and sets RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and
+MASTER_PORT; so can ``srun`` (configs/slurm.sh). A single process has rank 0 of 1 and does not communicate.
 """
 
 import os
@@ -17,12 +17,12 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from .launch import expected
 
-# How long to wait for the others. One that dies is noticed at once; this is for one that hangs.
+# How long to wait for a process that hangs; one that dies is noticed at once.
 PATIENCE = timedelta(minutes=30)
 
 
 class ProcessLost(OSError):
-    """Another process of this run is gone."""
+    """Another process of this run has ended."""
 
 
 def rank() -> int:
@@ -34,12 +34,12 @@ def count() -> int:
 
 
 def part() -> tuple[int, int]:
-    """This process's part of the work: which, of how many."""
+    """This process's part of the work: (rank, count)."""
     return rank(), count()
 
 
 def is_first() -> bool:
-    """Whether this is the process that writes files and talks."""
+    """Whether this process, rank 0, writes files and logs."""
     return rank() == 0
 
 
@@ -48,7 +48,7 @@ def together(device: torch.device) -> Iterator[None]:
     """Join the other processes, if there are any: gloo between CPUs, NCCL between GPUs.
 
     Raises:
-        ValueError: the environment names processes but not where to meet them.
+        ValueError: the environment has a number of processes but no address.
         ProcessLost: one of them ended before the others.
     """
     if expected() == 1 or dist.is_initialized():
@@ -63,20 +63,20 @@ def together(device: torch.device) -> Iterator[None]:
         yield
     except RuntimeError as error:
         if isinstance(error, dist.DistError) or "gloo" in str(error).lower():
-            raise ProcessLost("another process of this run ended; what it printed says why") from error
+            raise ProcessLost("another process of this run has ended; see its output for the reason") from error
         raise
-    dist.destroy_process_group()  # not after an error: the others may be gone, and it would wait for them
+    dist.destroy_process_group()  # not after an error: it would wait for processes that may be gone
 
 
 def meet() -> None:
-    """Wait until every process is here."""
+    """Wait for all processes."""
     if count() > 1:
         dist.barrier()
 
 
 @contextmanager
 def first_before_others() -> Iterator[None]:
-    """Let the first process do something that the others then find done."""
+    """Let rank 0 run the block before the other processes do."""
     if not is_first():
         meet()
     yield
@@ -85,7 +85,7 @@ def first_before_others() -> Iterator[None]:
 
 
 def add_up(values: Tensor) -> Tensor:
-    """The sum of every process's ``values``, on all of them; alone, the same tensor."""
+    """The sum of ``values`` over all processes, on each of them; with one process, the same tensor."""
     if count() > 1:
         values = values.clone()
         dist.all_reduce(values)
@@ -93,26 +93,26 @@ def add_up(values: Tensor) -> Tensor:
 
 
 def gather(content: Any) -> list:
-    """What every process gave, in their order, on all of them; tensors had better be on the CPU."""
+    """The ``content`` of all processes in rank order, on each of them; keep tensors on the CPU."""
     if count() == 1:
         return [content]
-    found = [None] * count()
-    dist.all_gather_object(found, content)
-    return found
+    contents = [None] * count()
+    dist.all_gather_object(contents, content)
+    return contents
 
 
 def interleave(parts: list[Tensor]) -> Tensor:
-    """Rows of every process's part of the work, back in the order of the whole: the inverse of [which::count]."""
+    """The rows of all processes' parts, in the original order: the inverse of [rank::count]."""
     if len(parts) == 1:
         return parts[0]
     whole = parts[0].new_empty((sum(len(rows) for rows in parts), *parts[0].shape[1:]))
-    for which, rows in enumerate(parts):
-        whole[which :: len(parts)] = rows
+    for rank, rows in enumerate(parts):
+        whole[rank :: len(parts)] = rows
     return whole
 
 
 def whole(content: Any) -> Any:
-    """Nested dicts and lists with every tensor that is spread over processes (FSDP2) in one piece, on all of them."""
+    """Nested dicts and lists with every sharded tensor (FSDP2) gathered, on all processes."""
     if isinstance(content, dict):
         return {key: whole(value) for key, value in content.items()}
     if isinstance(content, (list, tuple)):
@@ -121,31 +121,31 @@ def whole(content: Any) -> Any:
 
 
 def spread(tensor: Any, like: Tensor) -> Any:
-    """``tensor`` spread over processes as ``like`` is, if it is."""
+    """``tensor`` sharded like ``like``, if that is sharded."""
     if isinstance(like, DTensor) and isinstance(tensor, Tensor) and tensor.shape == like.shape:
         return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements)
     return tensor
 
 
 class Agreement:
-    """A yes of any process, heard by all in the same step. The answer comes one step late, so that nobody waits."""
+    """Whether any process votes yes, known to all in the same step; one step late, so that no process waits."""
 
     def __init__(self):
         self.pending = None
 
-    def __call__(self, said: bool) -> bool:
-        """Whether anybody said yes, here and now if alone, else in the step before."""
+    def __call__(self, vote: bool) -> bool:
+        """Whether any process voted yes: in this step with one process, else in the previous step."""
         if count() == 1:
-            return said
+            return vote
         agreed = self.settle()
-        self.said = torch.tensor([float(said)])
-        self.pending = dist.all_reduce(self.said, op=dist.ReduceOp.MAX, async_op=True)
+        self.votes = torch.tensor([float(vote)])
+        self.pending = dist.all_reduce(self.votes, op=dist.ReduceOp.MAX, async_op=True)
         return agreed
 
     def settle(self) -> bool:
-        """Hear what is still on its way."""
+        """Wait for the pending vote."""
         if self.pending is None:
             return False
         self.pending.wait()
         self.pending = None
-        return bool(self.said.item())
+        return bool(self.votes.item())

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: written beside their place, flushed to disk, then renamed."""
+"""Files that are either complete or absent: written next to their destination, flushed to disk, then renamed."""
 
 import errno
 import fcntl
@@ -17,31 +17,31 @@ import simplejson
 logger = logging.getLogger(__name__)
 
 PARTIAL = ".partial"
-MOST_JSON = 2**28  # bytes of a JSON file
+MOST_JSON = 2**28  # maximum bytes of a JSON file
 
-# What flock says where a file system knows no locks.
+# Errors of flock on file systems without locks.
 NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK)
 
 
 def remove_partial(folder: Path) -> None:
-    """Remove what a process that was killed while writing left behind."""
+    """Remove the partial files of killed processes."""
     for path in folder.glob(f".*{PARTIAL}"):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 class InUse(FileExistsError):
-    """Another process is at work there."""
+    """Another process is working there."""
 
 
 class WriteError(OSError):
-    """A file could not be written; the message says which and why, and that what was there before is intact."""
+    """A file could not be written; the message says which and why, and that the previous content is intact."""
 
 
 def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` make a file beside ``path``, then put it there in one step.
+    """Let ``write`` create a file next to ``path``, then rename it to ``path``.
 
     Raises:
-        WriteError: the disk is full, gone, or may not be written to.
+        WriteError: the disk is full, gone or not writable.
     """
     path = Path(path)
     temporary = None
@@ -55,16 +55,16 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
         os.chmod(temporary, 0o644)  # mkstemp makes it private
         os.replace(temporary, path)
     except OSError as error:
-        kept = "; what it held before is intact" if path.exists() else ""
+        kept = "; its previous content is intact" if path.exists() else ""
         raise WriteError(f"{path} cannot be written: {error.strerror or error}{kept}") from error
     finally:
         if temporary is not None:
-            with suppress(OSError):  # a disk that is gone; remove_partial finds it later
+            with suppress(OSError):  # the disk is gone; remove_partial cleans up later
                 Path(temporary).unlink(missing_ok=True)
 
 
 def replace_folder(path: Path, fill: Callable[[Path], None]) -> None:
-    """Let ``fill`` fill a folder beside ``path``, then put it there; what was there goes only when it is ready."""
+    """Let ``fill`` fill a folder next to ``path``, then rename it to ``path``; only then is the old one removed."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(PARTIAL, f".{path.name}.", path.parent) as temporary:
@@ -78,11 +78,11 @@ def replace_folder(path: Path, fill: Callable[[Path], None]) -> None:
 
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
-    """Let one process at a time in; the system lets go of ``path`` when a process dies, however it dies.
+    """A lock: one process at a time. The system releases ``path`` when a process dies, however it dies.
 
     Raises:
-        InUse: another process is in.
-        WriteError: there is no writing to the folder of ``path``.
+        InUse: another process holds the lock.
+        WriteError: the folder of ``path`` cannot be written to.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,13 +91,13 @@ def exclusive(path: Path) -> Iterator[None]:
         raise WriteError(f"{path.parent} cannot be written to: {error.strerror or error}") from error
     with file:
         if not _locked(file, fcntl.LOCK_EX | fcntl.LOCK_NB):
-            raise InUse(f"another process is at work in {path.parent}")
+            raise InUse(f"another process is working in {path.parent}")
         yield
 
 
 @contextmanager
 def waiting_for(path: Path, message: str) -> Iterator[None]:
-    """Like ``exclusive``, but wait until the other process is out; ``message`` is logged if that is necessary."""
+    """Like ``exclusive``, but wait for the other process; ``message`` is logged if waiting is necessary."""
     with open(path, "a", encoding="utf-8") as file:
         if not _locked(file, fcntl.LOCK_EX | fcntl.LOCK_NB):
             logger.info(message)
@@ -106,13 +106,13 @@ def waiting_for(path: Path, message: str) -> Iterator[None]:
 
 
 def _locked(file: TextIO, how: int) -> bool:
-    """Lock a file; False: another process has it.
+    """Lock a file; False if another process holds the lock.
 
-    Some file systems know no locks (Lustre mounted without flock, NFS without its lock daemon, some FUSE ones). Nobody
-    is kept out there: two processes may do the same work, and what they write is whole all the same.
+    Some file systems have no locks (Lustre mounted without flock, NFS without its lock daemon, some FUSE ones). There,
+    two processes may do the same work, but the files they write are still complete.
 
     Raises:
-        OSError: as the system says, with the file's name.
+        OSError: the system's error, with the file's name.
     """
     try:
         fcntl.flock(file, how)
@@ -121,12 +121,12 @@ def _locked(file: TextIO, how: int) -> bool:
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise OSError(error.errno, error.strerror, file.name) from error
-        _say_once(f"note: {Path(file.name).parent} is on a file system without locks: keep other processes out of it")
+        _warn_once(f"note: {Path(file.name).parent} is on a file system without locks: keep other processes out of it")
     return True
 
 
 @cache
-def _say_once(text: str) -> None:
+def _warn_once(text: str) -> None:
     logger.warning(text)
 
 
@@ -143,34 +143,34 @@ def write_json_lines(path: Path, rows: list[dict]) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file holds.
+    """The content of a JSON file.
 
     Raises:
-        ValueError: it is broken, or larger than any file that is written here; the message names it.
+        ValueError: it is broken, or larger than any file ViTune writes; the message names it.
     """
     return _parsed(path, _text(path))
 
 
 def read_json_lines(path: Path) -> list[dict]:
-    """The objects of a file with one on each line.
+    """The objects of a file with one per line.
 
     Raises:
-        ValueError: as ``read_json``, or a line holds something else.
+        ValueError: as ``read_json``, or a line is not an object.
     """
     rows = [_parsed(path, line) for line in _text(path).splitlines()]
     if not all(isinstance(row, dict) for row in rows):
-        raise ValueError(f"{path} is broken: a line is no JSON object")
+        raise ValueError(f"{path} is broken: a line is not a JSON object")
     return rows
 
 
 def _text(path: Path) -> str:
     path = Path(path)
     if (size := path.stat().st_size) > MOST_JSON:
-        raise ValueError(f"{path} is broken: {size:,} bytes are more than is ever written there")
+        raise ValueError(f"{path} is broken: {size:,} bytes are more than ViTune ever writes")
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is broken: it is no text in UTF-8") from error
+        raise ValueError(f"{path} is broken: it is not UTF-8 text") from error
 
 
 def _parsed(path: Path, text: str) -> Any:

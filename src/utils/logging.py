@@ -9,16 +9,17 @@ from .progress import tqdm
 
 
 class _AboveBar(logging.Handler):
-    """Prints each record above whatever progress bar is running.
+    """Prints each record above the running progress bar.
 
     Args:
-        only: records of loggers below this name, and errors of all; "" prints everything.
-        stderr: print them there, where stdout has the results themselves.
+        only: print only records of loggers below this name, and all errors; "" prints everything.
+        stderr: print to stderr, because results go to stdout.
     """
 
     def __init__(self, only: str = "", stderr: bool = False):
         super().__init__()
-        self.only, self.stderr = only, stderr
+        self.only = only
+        self.stderr = stderr
         self.addFilter(lambda record: record.name.startswith(self.only) or record.levelno >= logging.ERROR)
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -26,38 +27,39 @@ class _AboveBar(logging.Handler):
 
 
 def setup_logging(level: int = logging.INFO, terminal: bool = True, only: str = "", stderr: bool = False) -> None:
-    """Log to the terminal; call once per process. Of several that train together only the first talks.
+    """Log to the terminal; call once per process. With several processes, only rank 0 logs.
 
     Args:
-        terminal: False where nothing is printed, and only log files get the lines.
-        only: whose lines are printed, where many runs would print too many: those of loggers below this name.
-        stderr: print there, where stdout has the results themselves.
+        terminal: False prints nothing; only log files get the lines.
+        only: print only lines of loggers below this name, as many runs would print too many.
+        stderr: print to stderr, because results go to stdout.
     """
     if expected_rank() > 0:
         level = logging.ERROR
     root = logging.getLogger()
     if not terminal:
         root.addHandler(logging.NullHandler())
-    elif known := [handler for handler in root.handlers if isinstance(handler, _AboveBar)]:
-        known[0].only, known[0].stderr = only, stderr
+    elif handlers := [handler for handler in root.handlers if isinstance(handler, _AboveBar)]:
+        handlers[0].only = only
+        handlers[0].stderr = stderr
     else:
         handler = _AboveBar(only, stderr)
         handler.setFormatter(logging.Formatter("%(message)s"))
         root.addHandler(handler)
     root.setLevel(level)
-    for name in ("absl", "onnx_ir", "onnxscript"):  # they tell of every file that is opened, of every constant
+    for name in ("absl", "onnx_ir", "onnxscript"):  # they log every opened file and every constant
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
 class _File(logging.FileHandler):
-    """A log file that may fail: the terminal has the lines too, and a full disk ends a run where it matters."""
+    """A log file whose errors are ignored: the terminal has the lines too, and a full disk ends a run elsewhere."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         pass
 
 
 class LogFile:
-    """``with LogFile(path):`` everything logged inside also goes to this file, with times."""
+    """``with LogFile(path):`` also writes everything logged inside to this file, with times."""
 
     def __init__(self, path: Path):
         self.path = path

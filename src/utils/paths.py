@@ -1,4 +1,4 @@
-"""Paths that begin with "~": it is the home folder wherever a path is given, not only where a shell puts it in."""
+"""Paths that begin with "~": it means the home folder wherever a path is given, not only in a shell."""
 
 import argparse
 import os
@@ -9,22 +9,22 @@ def expand(text: str) -> str:
     """``~/data`` -> ``/home/me/data``; other paths stay as they are.
 
     Raises:
-        ValueError: there is no such home folder, as for users without an account.
+        ValueError: there is no such home folder, for example for users without an account.
     """
     expanded = os.path.expanduser(text)
     if text.startswith("~") and expanded == text:
-        raise ValueError(f"{text!r}: there is no such home folder; write ./{text}, or the whole path")
+        raise ValueError(f"{text!r}: there is no such home folder; write ./{text}, or the full path")
     return expanded
 
 
 def user_cache() -> Path:
-    """$XDG_CACHE_HOME/vitune, or ~/.cache/vitune; for users without a home folder, a place that keeps nothing."""
+    """$XDG_CACHE_HOME/vitune, or ~/.cache/vitune; for users without a home folder, a path where nothing is kept."""
     place = os.path.expanduser(os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "vitune"))
     return Path(os.devnull, "no home folder") if place.startswith("~") else Path(place)
 
 
 def given_path(text: str) -> Path:
-    """Of a command line: ``--to=~/x``."""
+    """A path from the command line: ``--to=~/x``."""
     try:
         return Path(expand(text))
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Pictures, drawn without pyplot: nothing global changes, and no display is needed."""
+"""Plots without pyplot: no global state, and no display is needed."""
 
 import warnings
 from pathlib import Path
@@ -22,7 +22,7 @@ def heat_map(
     ylabel: str,
     path: Path,
 ) -> None:
-    """A PNG of counts as colours on a logarithmic scale, with their numbers; dots in marked cells, None is blank."""
+    """A PNG of counts as colours on a logarithmic scale, with numbers; dots in marked cells, None is blank."""
     values = np.array(counts, dtype=float)
     figure = Figure(figsize=(1.6 + 1.1 * len(columns), 1.6 + 0.36 * len(rows)), layout="constrained")
     axes = figure.subplots()
@@ -44,7 +44,7 @@ def heat_map(
 
 
 def bar_chart(values: dict[str, float], title: str, xlabel: str, path: Path, logarithmic: bool = False) -> None:
-    """A PNG of one horizontal bar per name, the first on top, each with its number."""
+    """A PNG with one horizontal bar per name, the first on top, each with its value."""
     figure = Figure(figsize=(8, 1.2 + 0.4 * len(values)), layout="constrained")
     axes = figure.subplots()
     bars = axes.barh(list(values), list(values.values()), color="#31688e")
@@ -61,9 +61,9 @@ def bar_chart(values: dict[str, float], title: str, xlabel: str, path: Path, log
 def line_chart(
     lines: dict[str, tuple[list[float], list[float]]], title: str, xlabel: str, ylabel: str, path: Path
 ) -> None:
-    """A PNG of lines (x, y) with their points, both axes logarithmic; names that begin alike share a colour.
+    """A PNG of lines (x, y) with markers, both axes logarithmic.
 
-    The part of a name before its last comma gives the colour, the part behind it the style.
+    The part of a name before the last comma sets the colour, the part after it the style.
     """
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
@@ -84,7 +84,7 @@ def line_chart(
     save_png(figure, path)
 
 
-# Of a line or a cloud of points: where it is, and half of each point's interval (None for none).
+# A line or a scatter of points: x, y, and half of each point's interval (None for none).
 Series = tuple[list[Any], list[float], list[float | None]]
 _MARKERS = "os^DvPX*<>"
 
@@ -97,10 +97,10 @@ def panels_chart(
     logarithmic: bool = False,
     joined: bool = True,
 ) -> None:
-    """Small charts side by side with one legend, written to each of ``paths`` in the format that its ending says.
+    """Small charts side by side with one legend, written to each of ``paths``, in the format of its suffix.
 
     Args:
-        panels: title -> name of a series -> its points with their intervals; a name looks the same in all.
+        panels: title -> name of a series -> its points and intervals; a name has the same style in all panels.
         logarithmic: the x axis.
         joined: draw lines between points, else points only.
     """
@@ -132,11 +132,13 @@ def panels_chart(
 def bars_chart(
     groups: list[str], series: dict[str, tuple[list[float], list[float | None]]], ylabel: str, paths: list[Path]
 ) -> None:
-    """Bars in groups, one per series, with their numbers and intervals; NaN is no bar. Written to each of ``paths``."""
+    """Grouped bars, one per series, with values and intervals; no bar for NaN. Written to each of ``paths``."""
     figure = Figure(
         figsize=(max(6.4, 1.2 + 0.45 * len(groups) * (len(series) + 1)) + 2.6, 4), dpi=150, layout="constrained"
     )
-    axes, width, handles = figure.subplots(), min(0.4, 0.8 / len(series)), {}
+    axes = figure.subplots()
+    width = min(0.4, 0.8 / len(series))
+    handles = {}
     for i, (name, (y, halves)) in enumerate(series.items()):
         x = np.arange(len(groups)) + width * (i - (len(series) - 1) / 2)
         errors = [half or 0.0 for half in halves]
@@ -150,7 +152,7 @@ def bars_chart(
 
 
 def _logarithmic(axes: Axes, x: list[float], joined: bool) -> None:
-    """A logarithmic x axis with few ticks: at the points of lines, else in every decade, or three in each."""
+    """A logarithmic x axis with few ticks: at the points of lines, else one or three per decade."""
     axes.set_xscale("log")
     if joined:
         axes.set_xticks(sorted(set(x)))
@@ -165,15 +167,15 @@ def _finish(figure: Figure, handles: dict, xlabel: str, ylabel: str, paths: list
     figure.supxlabel(xlabel, fontsize=10)
     figure.supylabel(ylabel, fontsize=10)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in a script that the font lacks: boxes will do
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a script that the font lacks: boxes are acceptable
         figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # it is laid out now, for every format
+        figure.set_layout_engine("none")  # the layout is now fixed, for all formats
         for path in paths:
             write_atomic(path, lambda temporary, kind=path.suffix[1:]: figure.savefig(temporary, format=kind))
 
 
 def _plain(text: str) -> str:
-    """Text that matplotlib does not take for mathematics, of a bearable length."""
+    """Text shortened and escaped, so that matplotlib does not read it as mathematics."""
     text = " ".join(text.split())
     return (text if len(text) <= 48 else text[:47] + "…").replace("$", r"\$")
 

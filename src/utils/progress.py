@@ -1,4 +1,4 @@
-"""Progress bars, of which several processes that train together show one."""
+"""Progress bars; of several processes, only one shows them."""
 
 from tqdm import tqdm as _tqdm
 
@@ -6,8 +6,8 @@ from .launch import expected_rank
 
 
 class tqdm(_tqdm):
-    """tqdm, silent in all but the first process."""
+    """tqdm, silent in all processes but rank 0."""
 
     def __init__(self, *args, **settings):
-        # Where nothing is said TQDM_DISABLE decides, as always.
+        # Otherwise TQDM_DISABLE applies, as always.
         super().__init__(*args, **({"disable": True} if expected_rank() > 0 else {}) | settings)

@@ -1,4 +1,4 @@
-"""One seed for everything that draws, and the generators' states, so that a resumed run goes on drawing the same."""
+"""One seed for all random numbers, and the generators' states, so that a resumed run continues exactly."""
 
 import random
 
@@ -14,7 +14,7 @@ def seed_everything(seed: int) -> None:
 
 
 def random_state() -> dict:
-    """The states of torch's generators, which initialise and drop out; batch order has its own (data/loader.py)."""
+    """The states of torch's generators, for initialisation and dropout; batch order has its own (data/loader.py)."""
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     return {"cpu": torch.get_rng_state(), "cuda": cuda}
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 MARKDOWN_RULES = {"l": "---", "r": "--:", "c": ":-:"}
+GAP = "  "
+EMPTY = ("", "-")
 PADDING = {"l": str.ljust, "r": str.rjust, "c": str.center}
 
 
@@ -29,21 +31,9 @@ class Table:
 
     def text(self, width: int = 0) -> str:
         """Aligned columns; with ``width``, lines of at most so many characters where ``below`` allows it."""
-        if any("`" in cell for row in self.rows for cell in row):
-            return self._without_backticks().text(width)
-        narrow = width and sum(self._widths()) + 2 * (len(self.columns) - 1) > width
-        below = [i for i, column in enumerate(self.columns) if narrow and column in self.below]
-        beside = [i for i in range(len(self.columns)) if i not in below]
-        rule = ["-" * column for column in self._widths()]
-        lines = [_joined(self._padded(self.columns), beside), _joined(rule, beside)]
-        for row in self.rows:
-            lines.append(_joined(self._padded(row), beside))
-            cells = [self.below[self.columns[i]] + row[i] for i in below if row[i] not in ("", "-")]
-            lines += (
-                _wrapped("; ".join([*(cell.rstrip(".") for cell in cells[:-1]), cells[-1]]), width, "    ")
-                if cells
-                else []
-            )
+        table = self._without_backticks()
+        narrow = width and self.below and table._width() > width
+        lines = table._narrow(width) if narrow else table._lines()
         return "\n".join([*lines, *([""] if self.note else []), *_wrapped(self.note, width)])
 
     def markdown(self, padded: bool = False) -> str:
@@ -52,12 +42,12 @@ class Table:
         Args:
             padded: aligned in the source, too.
         """
-        rows = [self._padded(row) for row in (self.columns, *self.rows)] if padded else [self.columns, *self.rows]
-        head, *body = (f"| {' | '.join(row)} |" for row in rows)
+        head, *body = self._padded() if padded else [self.columns, *self.rows]
         rules = [MARKDOWN_RULES[kind] for kind in self.align]
         if padded:
             rules = [rule[0] + "-" * width + rule[2] for rule, width in zip(rules, self._widths(), strict=True)]
-        return "\n".join([head, f"|{'|'.join(rules)}|", *body, *filter(None, [self.note])])
+        lines = [f"| {' | '.join(head)} |", f"|{'|'.join(rules)}|", *(f"| {' | '.join(row)} |" for row in body)]
+        return "\n".join([*lines, *filter(None, [self.note])])
 
     def json(self) -> str:
         """A list of objects, column -> cell."""
@@ -70,12 +60,52 @@ class Table:
     def _widths(self) -> list[int]:
         return [max(map(len, column)) for column in zip(self.columns, *self.rows, strict=True)]
 
-    def _padded(self, row: Sequence[str]) -> list[str]:
-        return [PADDING[kind](cell, width) for kind, cell, width in zip(self.align, row, self._widths(), strict=True)]
+    def _width(self) -> int:
+        return sum(self._widths()) + len(GAP) * (len(self.columns) - 1)
 
+    def _padded(self) -> list[list[str]]:
+        """The names of the columns, and the rows, with cells of equal width."""
+        how = [(PADDING[kind], width) for kind, width in zip(self.align, self._widths(), strict=True)]
+        return [
+            [pad(cell, width) for cell, (pad, width) in zip(row, how, strict=True)]
+            for row in (self.columns, *self.rows)
+        ]
 
-def _joined(cells: Sequence[str], some: Sequence[int]) -> str:
-    return "  ".join(cells[i] for i in some).rstrip()
+    def _lines(self) -> list[str]:
+        head, *rows = (GAP.join(row).rstrip() for row in self._padded())
+        return [head, GAP.join("-" * width for width in self._widths()), *rows]
+
+    def _narrow(self, width: int) -> list[str]:
+        """Lines of the columns that stay, and after each those of the cells below it."""
+        stay = [i for i, name in enumerate(self.columns) if name not in self.below]
+        upper = Table(
+            [self.columns[i] for i in stay],
+            [[row[i] for i in stay] for row in self.rows],
+            "".join(self.align[i] for i in stay),
+        )
+        head, rule, *lines = upper._with_shorter_names(width)._lines()
+        both = ((line, *self._below(row, width)) for line, row in zip(lines, self.rows, strict=True))
+        return [head, rule, *(line for lines in both for line in lines)]
+
+    def _below(self, row: Sequence[str], width: int) -> list[str]:
+        cells = [
+            self.below[name] + cell
+            for name, cell in zip(self.columns, row, strict=True)
+            if name in self.below and cell not in EMPTY
+        ]
+        text = "; ".join([*(cell.rstrip(".") for cell in cells[:-1]), *cells[-1:]])
+        return _wrapped(text, width, "    ")
+
+    def _with_shorter_names(self, width: int) -> "Table":
+        """The name of the column that is wide because of it alone, cut so that the table fits, if that is enough."""
+        cells = [max((len(row[i]) for row in self.rows), default=0) for i in range(len(self.columns))]
+        longest = max(range(len(cells)), key=lambda i: len(self.columns[i]) - cells[i])
+        name, excess = self.columns[longest], self._width() - width
+        if excess <= 0 or len(name) - excess <= cells[longest]:
+            return self
+        columns = [*self.columns]
+        columns[longest] = f"{name[: len(name) - excess - 1]}…"
+        return replace(self, columns=columns)
 
 
 def _wrapped(text: str, width: int, indent: str = "") -> list[str]:

@@ -1,21 +1,23 @@
-"""Text for the terminal: tables, and whole answers."""
+"""Text for the terminal: tables and output."""
 
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-CLOSED = 141  # exit status of a program whose output nobody reads any more (128 + SIGPIPE)
+CLOSED = 141  # exit status if the reader of the output is gone (128 + SIGPIPE)
 
 
 def aligned(lines: Sequence[Sequence[str]], width: int = 0) -> str:
-    """Columns of equal width: the first to the left, the others to the right, the head underlined.
+    """Aligned columns: the first to the left, the others to the right, the header underlined.
 
     Args:
-        width: what does not fit into so many characters goes below, with the first column again; 0: all side by side.
+        width: columns beyond this many characters go below, with the first column repeated; 0: no limit.
     """
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    parts, part, used = [], [], widths[0]
+    parts = []
+    part = []
+    used = widths[0]
     for i in range(1, len(widths)):
         if part and width and used + 2 + widths[i] > width:
             parts.append(part)
@@ -31,7 +33,7 @@ def aligned(lines: Sequence[Sequence[str]], width: int = 0) -> str:
 
 @contextmanager
 def reader_may_leave() -> Iterator[None]:
-    """Whoever reads only the beginning of what is printed inside (``| head``) gets no error: the process ends.
+    """End the process silently if the reader of the output closes it early (``| head``).
 
     Raises:
         SystemExit: with status 141.
@@ -40,12 +42,12 @@ def reader_may_leave() -> Iterator[None]:
         yield
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes again on exit
         sys.exit(CLOSED)
 
 
 def put_out(text: str) -> int:
-    """Print an answer; the exit status, 0."""
+    """Print ``text``; returns the exit status 0."""
     with reader_may_leave():
         print(text)  # noqa: T201
     return 0

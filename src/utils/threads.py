@@ -1,4 +1,4 @@
-"""Work for several threads, in order and never far ahead."""
+"""Work on several threads, with results in order and a bounded lead."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +11,7 @@ import torch
 
 @contextmanager
 def threads(workers: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads that each use one core: torch's own threads inside them would only get in each other's way."""
+    """Threads that use one core each: torch's own threads inside them would only compete."""
     workers = max(1, workers)
     before, ready = torch.get_num_threads(), Barrier(workers + 1)
 
@@ -23,12 +23,12 @@ def threads(workers: int) -> Iterator[ThreadPoolExecutor]:
         for _ in range(workers):
             pool.submit(start)
         ready.wait()
-        torch.set_num_threads(before)  # what those threads set would also hold for threads that start later
+        torch.set_num_threads(before)  # their setting would also apply to threads started later
         yield pool
 
 
 def in_order(pool: ThreadPoolExecutor, work: Callable, items: Sequence, ahead: int, chunk: int = 1) -> Iterator:
-    """``map(work, items)``, with ``ahead`` pieces of ``chunk`` items under way while earlier results are used."""
+    """``map(work, items)``, with ``ahead`` chunks of ``chunk`` items in progress while earlier results are used."""
     waiting = deque()
     for at in range(0, len(items), chunk):
         some = items[at : at + chunk]

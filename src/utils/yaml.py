@@ -1,8 +1,8 @@
-"""YAML and values that people write. What differs from ``yaml.safe_load``:
+"""YAML and values written by people. Differences from ``yaml.safe_load``:
 
-- a key that stands twice in a section is reported, with its lines, instead of the last one taken;
-- yes, no, on and off are words, as in YAML 1.2, so that ``SOLVER: {AMP: off}`` says what it seems to say;
-- size, depth and what aliases stand for are bounded: no file takes the machine, whoever wrote it.
+- a key that occurs twice in a section is reported, with its lines, instead of the last one being taken;
+- yes, no, on and off are strings, as in YAML 1.2, so that ``SOLVER: {AMP: off}`` means what it seems to mean;
+- size, depth and expanded aliases are limited: no file can exhaust the machine.
 """
 
 import ast
@@ -16,7 +16,7 @@ from yaml.composer import Composer
 from yaml.constructor import SafeConstructor
 from yaml.resolver import Resolver
 
-CHARACTERS = 2**20  # of a file, and of what it stands for with every alias written out
+CHARACTERS = 2**20  # of a file, before and after expanding its aliases
 DEPTH = 50
 
 if yaml.__with_libyaml__:
@@ -38,13 +38,13 @@ def lines_of(places: list[int]) -> str:
 
 @dataclass
 class Document:
-    """What a YAML text says.
+    """A parsed YAML text.
 
     Attributes:
-        content: as ``yaml.safe_load`` gives it; of a key that stands twice the last value.
-        twice: one sentence for each key that stands twice in its section.
-        lines: lines of every value, by the path of keys to it, joined by dots: ``{"SOLVER.BASE_LR": [3]}``. There are
-            several where one path is written in different ways (``SOLVER: {BASE_LR: 1}`` and ``SOLVER.BASE_LR: 1``).
+        content: as from ``yaml.safe_load``; of a repeated key, the last value.
+        twice: one sentence per repeated key.
+        lines: the lines of every value, by its path of keys joined by dots: ``{"SOLVER.BASE_LR": [3]}``; several if a
+            path is written in different ways (``SOLVER: {BASE_LR: 1}`` and ``SOLVER.BASE_LR: 1``).
     """
 
     content: Any = None
@@ -53,24 +53,24 @@ class Document:
 
 
 def read_yaml(path: str | Path) -> Document:
-    """A file.
+    """Parse a file.
 
     Raises:
         OSError: it cannot be read.
-        yaml.YAMLError: it is no YAML, or larger than any settings are.
+        yaml.YAMLError: it is not YAML, or too large for settings.
     """
     with open(path, "rb") as file:
         return parse_yaml(file.read(CHARACTERS + 1))
 
 
 def parse_yaml(text: str | bytes) -> Document:
-    """A text.
+    """Parse a text.
 
     Raises:
         yaml.YAMLError: as ``read_yaml``.
     """
     if len(text) > CHARACTERS:
-        raise yaml.YAMLError(f"it is larger than {CHARACTERS:,} bytes, which no settings are")
+        raise yaml.YAMLError(f"it is larger than {CHARACTERS:,} bytes, too large for settings")
     loader = None
     try:
         loader = _Loader(text)
@@ -82,10 +82,10 @@ def parse_yaml(text: str | bytes) -> Document:
 
 
 def safe_load(text: str | bytes) -> Any:
-    """The content alone.
+    """Only the content of a text.
 
     Raises:
-        yaml.YAMLError: as ``read_yaml``, and for keys that stand twice.
+        yaml.YAMLError: as ``read_yaml``, and for repeated keys.
     """
     document = parse_yaml(text)
     if document.twice:
@@ -94,10 +94,10 @@ def safe_load(text: str | bytes) -> Any:
 
 
 def read_value(text: str) -> Any:
-    """A value of a command line as Python or YAML would read it: ``[1, 2]``, ``None``, ``{r: 8}``, ``off``.
+    """A value from the command line, read as Python or YAML: ``[1, 2]``, ``None``, ``{r: 8}``, ``off``.
 
     Raises:
-        yaml.YAMLError: neither of them can, or it has a key twice.
+        yaml.YAMLError: it is neither, or has a repeated key.
     """
     try:
         tree = ast.parse(text.strip(), mode="eval")
@@ -107,16 +107,16 @@ def read_value(text: str) -> Any:
     for node in ast.walk(tree):
         keys = [ast.unparse(key) for key in node.keys if key] if isinstance(node, ast.Dict) else []
         if twice := [key for key in dict.fromkeys(keys) if keys.count(key) > 1]:
-            raise yaml.YAMLError(f"{', '.join(twice)} stands twice")
+            raise yaml.YAMLError(f"{', '.join(twice)} occurs twice")
     return value
 
 
 class _Loader(Composer, _Parser, SafeConstructor, Resolver):
-    """Composes nodes itself, so that each can be looked at before anything is made of it."""
+    """Composes nodes itself, so that each is checked before anything is constructed from it."""
 
-    yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's own way to say it
-        first: [(tag, pattern) for tag, pattern in known if tag != "tag:yaml.org,2002:bool"]
-        for first, known in Resolver.yaml_implicit_resolvers.items()
+    yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML requires it
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+        for first, resolvers in Resolver.yaml_implicit_resolvers.items()
     }
 
     def __init__(self, text: str | bytes):
@@ -140,9 +140,9 @@ class _Loader(Composer, _Parser, SafeConstructor, Resolver):
         if not is_alias:
             node.size, node.depth = _extent(node)
         elif not hasattr(node, "size"):
-            raise yaml.composer.ComposerError(None, None, "an alias stands for what it is part of", place)
+            raise yaml.composer.ComposerError(None, None, "an alias refers to a node that contains it", place)
         if node.size > CHARACTERS or node.depth > DEPTH:
-            raise yaml.composer.ComposerError(None, None, "aliases stand for more than settings ever are", place)
+            raise yaml.composer.ComposerError(None, None, "aliases expand to more than settings can be", place)
         if named and not isinstance(node, yaml.MappingNode):
             self.lines.setdefault(".".join(self._path[1:]), []).append(index.start_mark.line + 1)
         self._depth -= 1
@@ -159,8 +159,8 @@ class _Loader(Composer, _Parser, SafeConstructor, Resolver):
         for name, places in lines.items():
             if len(places) > 1:
                 where = ".".join([*self._path[1:], str(name)])
-                hint = "; one can merge several: <<: [*one, *other]" if name == "<<" else ""
-                self.twice.append(f"{where} stands twice, in {lines_of(places)}{hint}")
+                hint = "; to merge several, write <<: [*one, *other]" if name == "<<" else ""
+                self.twice.append(f"{where} occurs twice, in {lines_of(places)}{hint}")
         return node
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
@@ -176,7 +176,7 @@ _Loader.add_implicit_resolver(
 
 
 def _extent(node: yaml.Node) -> tuple[int, int]:
-    """How many characters a node stands for, and how deep it is, with every alias written out."""
+    """The number of characters and the depth of a node with all its aliases expanded."""
     if isinstance(node, yaml.ScalarNode):
         return 1 + len(node.value), 1
     parts = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value

@@ -42,6 +42,13 @@ def test_run_folders_keep_their_names(name):
         assert run_folder(load_cfg(f"configs/{name}.yaml", pairs)).path.name == expected
 
 
+def test_the_keys_of_the_machine_are_those_that_they_were():
+    """Another one would change the folders of runs that set it."""
+    data = ("NUM_WORKERS", "CACHE", "CACHE_DIR", "CACHE_GB", "CACHE_PLACE", "CACHE_FEATURES", "CACHE_FEATURES_GB")
+    others = ("OUTPUT_DIR", "DEVICE", "WANDB", "MLFLOW", "MODEL.MODEL_ROOT", "MODEL.SAVE_CKPT", "SOLVER.SAVE_EVERY")
+    assert {*keys_of(MACHINE)} == {*others, *(f"DATA.{key}" for key in data)}
+
+
 def test_what_belongs_to_the_machine_does_not_change_the_name():
     cfg = load_cfg("", DIGITS)
     for name in keys_of(MACHINE):

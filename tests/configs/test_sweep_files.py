@@ -43,7 +43,7 @@ def test_every_combination_of_settings_can_run_and_is_previewed_without_data(pat
     *unknown, time = lines[lines.index(total) + 1 :]
     if path.stem == "photos":  # a user's own
         assert unknown == [
-            "time unknown of folder: only the data can tell how many images there are, and they are not here"
+            "time unknown of folder: the number of images is unknown without the data, which were not found"
         ]
         assert time == "estimated time: unknown"
         return

@@ -171,7 +171,7 @@ def test_a_set_that_uses_a_part_of_the_range_is_noted(tmp_path, white, noted):
 )
 def test_values_out_of_range_are_an_error_until_the_key_says_what_is_white(values, white):
     raw = deep(values, "TIFF")
-    with pytest.raises(BadImage, match=r"its (float|integer) pixels go from 0 to .*DATA\.WHITE"):
+    with pytest.raises(BadImage, match=r"its (float|integer) pixels range from 0 to .*DATA\.WHITE"):
         decode(raw)
     np.testing.assert_array_equal(decode(raw, white=white), RGB)
     np.testing.assert_array_equal(decode(deep(values / 2, "TIFF"), white=white), np.round(RGB / 2))  # on the same scale
@@ -181,7 +181,7 @@ def test_values_out_of_range_are_an_error_until_the_key_says_what_is_white(value
 def test_negative_values_and_what_is_no_number_are_errors(value):
     values = GREY.astype(np.float32) / 255
     values[3, 3] = value
-    with pytest.raises(BadImage, match="its float pixels go from"):
+    with pytest.raises(BadImage, match="its float pixels range from"):
         decode(deep(values, "TIFF"))
 
 
@@ -190,14 +190,14 @@ def test_negative_values_and_what_is_no_number_are_errors(value):
 
 NO_IMAGES = {
     b"": "it is empty",
-    bytes(100): "nothing but zeros",
+    bytes(100): "it holds only zeros",
     b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 1\n": "git lfs pull",
     b"\xef\xbb\xbf\n<!DOCTYPE html><html><body>404</body></html>": "an HTML page",
     b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>': "XML",
     b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n": "PostScript",
     b"PK\x03\x04rest": "zip",
     b"\0\0\0\x18ftypheic\0\0\0\0mif1heic": "HEIC",
-    b"hello": "no image in a format that is read (JPEG, PNG",
+    b"hello": "not in a supported format (JPEG, PNG",
 }
 
 
@@ -301,7 +301,7 @@ def test_sizes_are_looked_at_before_memory_is_taken(kind, decoder):
     with memory_limit(GIB), pytest.raises(BadImage) as found:
         decode(OVERSIZED[kind], decoder)
     if kind != "webp":  # of which Pillow makes room for a frame when it opens the file
-        assert "more than DATA.MAX_PIXELS, 134,217,728, allows" in str(found.value)
+        assert "more than DATA.MAX_PIXELS (134,217,728) allows" in str(found.value)
 
 
 @DECODERS
@@ -309,10 +309,10 @@ def test_the_limit_is_a_key(decoder):
     size = Image.open(io.BytesIO(JPEG)).size
     count = size[0] * size[1]
     assert decode(JPEG, decoder, count).shape == (*size[::-1], 3)
-    with pytest.raises(BadImage, match=rf"{size[0]} x {size[1]} pixels, more than DATA.MAX_PIXELS, {count - 1:,}"):
+    with pytest.raises(BadImage, match=rf"{size[0]} x {size[1]} pixels, more than DATA.MAX_PIXELS \({count - 1:,}\)"):
         decode(JPEG, decoder, count - 1)
     pixels = build_pixels(make_cfg(DATA__MAX_PIXELS=10, DATA__FEATURE="vit_micro_glyphs"), "vtab")
-    with pytest.raises(BadImage, match="MAX_PIXELS, 10,"):
+    with pytest.raises(BadImage, match=r"MAX_PIXELS \(10\)"):
         pixels.prepare(JPEG)
     with pytest.raises(ConfigError, match="MAX_PIXELS"):
         load_cfg("configs/digits.yaml", ["DATA.MAX_PIXELS", "0"])

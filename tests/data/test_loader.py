@@ -303,7 +303,7 @@ def test_broken_files_are_listed_and_stay_known(tmp_path):
     for _ in range(2):
         known = open_split(tmp_path / "cache", split, make_pixels())
         assert len(known.left_out) == 1
-        assert known.left_out[0].startswith("1.png: it is no image in a format that is read")
+        assert known.left_out[0].startswith("1.png: it is truncated or not in a supported format")
         assert known.split.keys == ["0.png", "2.png", "3.png", "4.png"]
         assert len(known.store.array) == len(known.hashes) == 4
         assert torch.equal(known.store.image(1), make_pixels().prepare(split.read(2)))

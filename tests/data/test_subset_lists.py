@@ -84,9 +84,9 @@ def test_lists_by_name_choose_from_a_tfds_directory(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("class00/class00_777.jpg 44", r"1 images of .* cannot be found by name .*class00_777.jpg is no image"),
-        ("class01/class00_001.jpg 44", r"class01/class00_001.jpg is no image"),
-        ("class01/class01_002.jpg 44", r"label 44 is that of class00 and of class01"),
+        ("class00/class00_777.jpg 44", r"1 images of .* cannot be found by name .*class00_777.jpg is not an image"),
+        ("class01/class00_001.jpg 44", r"class01/class00_001.jpg is not an image"),
+        ("class01/class01_002.jpg 44", r"label 44 stands for both class00 and class01"),
         ("class00/class00_001.jpg 44", r"names 1 images more than once"),
         ("class00/class00_003.jpg x", r"line 46: expected '<image> <label>'"),
     ],
@@ -145,7 +145,7 @@ def test_index_files_of_the_study_choose_cifars_images(cifar):
     assert splits["train"].labels.tolist() == [2, 0, 1, 0]
     assert splits["val"].keys == ["train/7"]
     assert splits["test"].keys == [f"test/{i}" for i in range(5)]
-    with pytest.raises(DataError, match=r"val.npy has 3 splits in its rows, but DATA.SPLIT_SEED is 3"):
+    with pytest.raises(DataError, match=r"val.npy has 3 rows \(one per split\), but DATA.SPLIT_SEED is 3"):
         opened("cifar100-500", cifar, "torchvision", seed=3, **lists)
 
 
@@ -166,7 +166,7 @@ BAD_ARRAYS = {
     "too large": (np.array([3, 12]), "expected indices below 12, found 12"),
     "above int64": (np.array([2**64 - 1], np.uint64), "expected indices below 12"),
     "twice": (np.array([3, 4, 3]), "names 1 images more than once"),
-    "objects": (np.array([{}, {}], object), "is no .npy file of indices"),
+    "objects": (np.array([{}, {}], object), "is not an .npy file of indices"),
 }
 
 
@@ -182,5 +182,5 @@ def test_an_array_that_promises_more_than_it_holds_takes_no_memory(cifar):
     with open(cifar / "odd.npy", "wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "<i8", "fortran_order": False, "shape": (10**12,)})
         file.write(bytes(80))
-    with pytest.raises(DataError, match=r"is no .npy file of indices"):
+    with pytest.raises(DataError, match=r"is not an .npy file of indices"):
         opened("cifar100-500", cifar, "torchvision", train=str(cifar / "odd.npy"))

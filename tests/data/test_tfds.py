@@ -126,7 +126,7 @@ def test_every_task_is_what_tfds_says(name, tiny):
         assert len(set(sources[0].splits[split].keys)) == len(expected)
     assert len(sources[0].class_names) == find_task(name).num_classes
     assert sources[0].version.endswith("array_record" if version.name.startswith(layout.pin[0]) else layout.pin) or (
-        "ask for" in sources[0].version
+        "require" in sources[0].version
     )
     assert version.name in sources[0].version
 
@@ -147,7 +147,7 @@ def test_a_run_reads_it_and_says_what_it_read(tiny, tmp_path):
     data = open_data(make_cfg(DATA__NAME="vtab-cifar(num_classes=100)", **keys))
     assert (data.layout, data.version) == ("tfds", "TFDS cifar100/3.0.2, tfrecord")
     assert {name: len(split) for name, split in data.splits.items()} == {"train": 1000, "test": 100}
-    assert any("test has 100 images; the benchmark's has 10,000" in note for note in data.notes)
+    assert any("test has 100 images; the benchmark has 10,000" in note for note in data.notes)
     loaders, corrupt = data.loaders(make_cfg(DATA__NAME="cifar100", DATA__BATCH_SIZE=64, **keys), "cpu")
     images, labels = next(iter(loaders["train"]))
     assert images.shape == (64, 3, 32, 32)
@@ -177,9 +177,9 @@ def test_the_version_that_peers_use_is_preferred(tmp_path):
     assert source.version == "TFDS oxford_iiit_pet/3.2.0, array_record"
     assert source.notes == []
     source = open_task("pets", tmp_path, version="4.0.0")
-    assert source.version == "TFDS oxford_iiit_pet/4.0.0, array_record; VPT and FreqFiT ask for 3.*.*"
+    assert source.version == "TFDS oxford_iiit_pet/4.0.0, array_record; VPT and FreqFiT require 3.*.*"
     assert source.notes == ["12 images of Oxford-IIIT Pet are re-encoded in version 4"]
-    with pytest.raises(DataError, match=r"DATA.VERSION 9.9.9 .* there: 3.1.0, 3.2.0, 4.0.0"):
+    with pytest.raises(DataError, match=r"DATA.VERSION 9.9.9 .* available: 3.1.0, 3.2.0, 4.0.0"):
         open_task("pets", tmp_path, version="9.9.9")
     for version in ("3.1.0", "3.2.0"):
         shutil.rmtree(here / version)
@@ -219,7 +219,7 @@ def test_missing_and_damaged_files_are_named(tmp_path, file_format):
         open_task("dtd", tmp_path)
     if file_format == "tfrecord":
         shards[1].write_bytes(whole[:-30])
-        with pytest.raises(DataError, match="cut off or damaged"):
+        with pytest.raises(DataError, match="truncated or damaged"):
             open_task("dtd", tmp_path)
         changed = bytearray(whole)
         changed[len(whole) // 2] ^= 4
@@ -234,10 +234,10 @@ def test_missing_and_damaged_files_are_named(tmp_path, file_format):
             open_task("dtd", tmp_path)
     shards[1].write_bytes(whole)
     (folder / "features.json").write_text("{")
-    with pytest.raises(DataError, match=r"dtd.3\.0\.1 is no TFDS directory that can be read.*prepare it again"):
+    with pytest.raises(DataError, match=r"dtd.3\.0\.1 is not a readable TFDS directory.*prepare it again"):
         open_task("dtd", tmp_path)
     (folder / "features.json").unlink()
-    with pytest.raises(DataError, match="no TFDS directory that can be read"):
+    with pytest.raises(DataError, match="is not a readable TFDS directory"):
         open_task("dtd", tmp_path)
 
 
@@ -289,7 +289,7 @@ def test_overlapping_parts_of_a_small_set_are_warned_of(tmp_path, caplog):
     cfg = make_cfg(DATA__TRAIN_SPLIT="train", **keys)
     with caplog.at_level(logging.WARNING):
         open_data(cfg).loaders(cfg, "cpu")
-    assert "images of val are also among those that train" in caplog.text
+    assert "images of val are byte for byte also among the training images" in caplog.text
 
 
 def test_tensorflow_is_never_imported(tiny, tmp_path):

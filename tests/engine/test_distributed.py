@@ -130,7 +130,7 @@ def test_when_one_dies_the_other_ends_with_a_reason(tmp_path):
     processes[1].kill()
     (status, _, errors), _ = finish(processes)
     assert status == 1
-    assert errors.strip().splitlines()[-1].startswith("error: process 0 of 2: another process of this run ended")
+    assert errors.strip().splitlines()[-1].startswith("error: process 0 of 2: another process of this run has ended")
     assert "Traceback" not in errors
     assert torch.load(folder / "last.ckpt", weights_only=True)["progress"]["rows"]
 
@@ -138,7 +138,8 @@ def test_when_one_dies_the_other_ends_with_a_reason(tmp_path):
 def test_torchrun_starts_it(tmp_path):
     """The door: torchrun, as the README says."""
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "train.py"]
-    settings = [*SETTINGS, "--run-dir", str(tmp_path / "run"), "SOLVER.TOTAL_EPOCH", "1", "SOLVER.WARMUP_EPOCH", "0"]
+    settings = [*SETTINGS, *TESTED, "--run-dir", tmp_path / "run", "SOLVER.TOTAL_EPOCH", "1"]
+    settings += ["SOLVER.WARMUP_EPOCH", "0"]
     done = run_program(*command, *settings)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().splitlines()[-1].startswith("result: test top-1")

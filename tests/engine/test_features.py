@@ -298,7 +298,7 @@ def test_what_takes_too_much_is_said_before_anything_is_computed(tmp_path, caplo
         (network, *_), model, _ = reused(tmp_path, "DATA.CACHE_FEATURES_GB", "0.00001")
     assert network is model
     size = (18 + 9) * 17 * 32 * 4 / 2**30
-    assert f"they take {size:.3g} GiB, and DATA.CACHE_FEATURES_GB is 1e-05" in caplog.text
+    assert f"they take {size:.3g} GiB and DATA.CACHE_FEATURES_GB is 1e-05" in caplog.text
 
 
 # --- on disk
@@ -371,7 +371,7 @@ def test_damage_is_noticed_and_repaired(tmp_path, caplog):
         caplog.clear()
         with caplog.at_level(logging.INFO):
             (_, again, _), *_ = reused(tmp_path, model=model)
-        assert f"{path} is damaged and is made again" in caplog.text
+        assert f"{path} is damaged and will be recreated" in caplog.text
         assert torch.equal(again.records, records)
         assert path.read_bytes() == content
     path.with_suffix(".json").write_text("{")

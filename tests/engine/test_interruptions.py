@@ -111,7 +111,7 @@ def before(request):
 def test_a_second_interrupt_does_not_wait(before):
     with StopSignals() as stop, stop.deferred():
         os.kill(os.getpid(), signal.SIGINT)
-        assert stop.asked == "SIGINT"
+        assert stop.received == "SIGINT"
         with pytest.raises(Interrupted):
             os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
@@ -130,7 +130,7 @@ def test_every_tool_that_trains_can_be_asked_to_stop_at_any_time(tmp_path, monke
     file = ["--config-file", "configs/sweeps/digits.yaml"] if tool is tune else []
     assert tool.main([*file, "OUTPUT_DIR", str(tmp_path), *(QUICK if tool is runs else [])]) == REQUEUE
     assert sent == [signal.SIGTERM]
-    assert "stopped by SIGTERM; the same command goes on from there" in capsys.readouterr().err
+    assert "stopped by SIGTERM; run the same command again to continue" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -178,7 +178,7 @@ def test_a_full_disk_ends_with_the_checkpoint_before_intact(whole, tmp_path):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(trainer.Training, "save", epoch_done)
             with pytest.raises(
-                WriteError, match=r"last\.ckpt cannot be written: File too large; what it held before is"
+                WriteError, match=r"last\.ckpt cannot be written: File too large; its previous content is"
             ):
                 run(load_cfg("", SETTINGS), folder)
     finally:
@@ -274,6 +274,6 @@ def test_an_interrupted_run_that_goes_on_with_other_images_says_so(tmp_path, mon
     Image.new("RGB", (16, 16), (7, 7, 7)).save(next((tmp_path / "photos/test/dog").iterdir()))  # same name
     assert train.main([*settings, "--run-dir", str(folder.path), "--resume"]) == 0
     notes = folder.read_result()["data"]["notes"]
-    assert "the test images are not those with which the run began: 4 then, 4 now" in notes
+    assert "the test images are not those that the run began with: 4 then, 4 now" in notes
     assert not any("train images are not those" in note for note in notes)
     assert not folder.data.exists()

@@ -455,7 +455,7 @@ def test_non_finite_loss_says_where(tmp_path):
         (["DEVICE", "mps"], 1, "not supported"),
         (["DATA.NAME", "folder"], 1, "DATA.DATAPATH is not set"),
         (["MODEL.MLP_NUM", "1", "DATA.BATCH_SIZE", "1"], 2, "at least 2"),
-        (["DATA.NAME", "folder", "DATA.DATAPATH", "nowhere"], 1, "nowhere is no folder"),
+        (["DATA.NAME", "folder", "DATA.DATAPATH", "nowhere"], 1, "nowhere is not a folder"),
         (["DEVICE", "tpu9"], 1, "DEVICE"),
         (["MODEL.TRANSFER_TYPE", "partial-9"], 1, "4 blocks"),
         (["MODEL.WEIGHT_PATH", "README.md"], 1, "README.md"),

@@ -173,8 +173,9 @@ def test_a_tracker_that_fails_is_warned_of_once_and_the_run_goes_on(tmp_path, ca
     with caplog.at_level(logging.WARNING):
         result = run(load_cfg("", [*SETTINGS, "WANDB", "vitune"]), RunFolder(tmp_path / "run"))
     assert result["epochs"] == 3
-    said = [record.message for record in caplog.records if "told no more" in record.message]
-    assert said == ["note: WeightsAndBiases is told no more: ConnectionError: the network is gone"]
+    said = [record.message for record in caplog.records if "logging to" in record.message]
+    reason = "ConnectionError: the network is gone"
+    assert said == [f"note: logging to WeightsAndBiases stopped ({reason}); the run continues"]
     (rows,) = wandb.rows.values()
     assert [step for step, _ in rows] == [1]
 

@@ -205,14 +205,14 @@ def test_names_are_put_into_plain_words(file, caplog):
     assert spoken_names(cfg, names) == plain
     assert not caplog.records
     assert spoken_names(cfg, ["0", "1", "2"]) == ["0", "1", "2"]
-    assert "MODEL.HEAD_CLASS_NAMES gives them names" in caplog.text
+    assert "set MODEL.HEAD_CLASS_NAMES to name them" in caplog.text
 
 
 def test_names_from_a_file(file, tmp_path):
     (tmp_path / "names.txt").write_text("nought\n\none\r\ntwo words_here \n", encoding="utf-8-sig")
     cfg = config(file, "MODEL.HEAD_CLASS_NAMES", str(tmp_path / "names.txt"))
     assert spoken_names(cfg, ["0", "1", "2"]) == ["nought", "one", "two words_here"]
-    with pytest.raises(ValueError, match=r"names\.txt has 3 names, and there are 4 classes"):
+    with pytest.raises(ValueError, match=r"names\.txt has 3 names for 4 classes"):
         spoken_names(cfg, ["0", "1", "2", "3"])
 
 
@@ -250,8 +250,8 @@ def test_settings_that_do_not_go_together(file, pairs, said):
             "a photo of a is missing; it may also be imagenet, or a text",
         ),
         (TEXTS, ["MODEL.HEAD_CLASS_NAMES", "nowhere.txt"], "MODEL.HEAD_CLASS_NAMES nowhere.txt is missing"),
-        (TEXTS, ["MODEL.HEAD_CLASS_NAMES", "README.md"], "names, and there are 10 classes"),
-        (TEXTS, ["MODEL.HEAD_CLASS_NAMES", "docs/pages/pictures/digits.png"], "is no text in UTF-8"),
+        (TEXTS, ["MODEL.HEAD_CLASS_NAMES", "README.md"], "names for 10 classes"),
+        (TEXTS, ["MODEL.HEAD_CLASS_NAMES", "docs/pages/pictures/digits.png"], "is not UTF-8 text"),
     ],
 )
 def test_files_that_do_not_fit_stop_a_run_before_its_data(file, monkeypatch, content, pairs, said):
@@ -270,7 +270,8 @@ def test_weights_without_a_text_tower_stop_a_run_before_its_data(file, monkeypat
     if not kept:
         file.write_bytes(b"PK nothing")
     cfg = config(file)
-    with pytest.raises(ValueError, match=r"tiny\.pt (has not all of CLIP|is broken, or no file of OpenAI's CLIP)"):
+    reason = "is not a complete CLIP|is broken, or not a file of OpenAI's CLIP"
+    with pytest.raises(ValueError, match=rf"tiny\.pt ({reason})"):
         run(cfg, run_folder(cfg))
 
 

@@ -468,7 +468,7 @@ DAMAGE = {
         setting("DATA.CROPSIZE", 4 * 10**5)(metadata, tensors),
         pixels(size=[4 * 10**5, 4 * 10**5])(metadata, tensors),
     ),
-    "class names are no JSON": put("class_names", "[cat"),
+    "class names are not JSON": put("class_names", "[cat"),
     "class names are numbers": put("class_names", "[1, 2, 3]"),
     "class names are one text": put("class_names", '"cat"'),
     "too few class names": put("class_names", '["cat"]'),
@@ -531,7 +531,7 @@ def test_what_changed_on_disk_is_noticed(saved, tmp_path):
     for content in (weight, whole.replace(b"ALPHA: 8", b"ALPHA: 9"), whole.replace(b"cat", b"bat")):
         assert content != whole
         path.write_bytes(content)
-        with pytest.raises(CheckpointError, match=r"tuned\.safetensors is damaged: it is not as it was written"):
+        with pytest.raises(CheckpointError, match=r"tuned\.safetensors is damaged: its checksum does not match"):
             load_tuned(path)
 
 

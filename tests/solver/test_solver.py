@@ -305,7 +305,7 @@ def test_stopping_early_needs_measurements_however_epochs_are_counted(tmp_path):
 def test_an_average_that_is_mostly_the_start_is_noted(decay, steps, said, tmp_path, caplog):
     cfg = solver_cfg(MAX_STEPS=steps, EMA=decay, PATIENCE=10**6)
     Training(cfg, make_model("linear"), {"train": Numbers(16, 4)}, RunFolder(tmp_path))
-    assert [f"in the end {said}" in record.getMessage() for record in caplog.records] == [True] * bool(said)
+    assert [f"still make up {said}" in record.getMessage() for record in caplog.records] == [True] * bool(said)
 
 
 # --- who decays

@@ -99,7 +99,7 @@ def test_every_format_is_loaded_where_this_project_is_not(finished, tmp_path, ma
     assert {p.name for p in (tmp_path / "whole").iterdir()} == {"README.md", "config.json", hub.ONNX, hub.TUNED}
     assert (tmp_path / "folded" / "peft" / "adapter_config.json").is_file()
     card = (tmp_path / "whole" / "README.md").read_text()
-    assert "Not known: there is no result.json" in card
+    assert "Unknown: there is no result.json" in card
     assert "onnxruntime.InferenceSession('model.onnx')" in card
 
 
@@ -153,7 +153,7 @@ def test_what_does_not_fold_is_no_timm_model(tmp_path, main):
 def test_a_file_with_other_logits_is_refused(finished, wrong):
     made = network.network_of(load_tuned(finished))
     assert network.check(made, made.module, "it") <= 1e-5
-    with pytest.raises(ValueError, match=r"it (is not written: its logits differ|gives \(1, 10\) for 2 images)"):
+    with pytest.raises(ValueError, match=r"it (was not written: its logits differ|gives \(1, 10\) for 2 images)"):
         network.check(made, lambda images: wrong(made.module(images)), "it")
 
 

@@ -206,8 +206,8 @@ def test_old_images_get_the_runs_mean_and_their_own_tasks_resize(tmp_path, strip
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
-        (["--on", "nothing=/nowhere"], 2, "/nowhere is no folder"),
-        (["--on", "cifar10x"], 2, "no folder, and"),
+        (["--on", "nothing=/nowhere"], 2, "/nowhere is not a folder"),
+        (["--on", "cifar10x"], 2, "not a folder, and"),
         (["--on", "imagenet-a=."], 1, "imagenet-a"),
         (["--on", "digits", "--k", "0 5"], 2, "--k '0 5'"),
         (["--on", "digits", "--k", "many"], 2, "whole numbers"),

@@ -64,7 +64,7 @@ def test_plain_timm_loads_what_was_merged(finished, tmp_path, main, out, images)
 def test_it_is_a_command(finished, tmp_path):
     command = ["-m", "src.tools.merge"]
     shown = run_program(*command, "--help").stdout
-    assert "python -m src.tools.merge output/" in shown
+    assert "vitune merge RUN_DIR merged/digits" in shown
     done = run_program(*command, finished, tmp_path / "out.pth")
     assert (done.returncode, done.stderr) == (0, "")
 

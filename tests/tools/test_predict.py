@@ -139,7 +139,7 @@ def test_a_missing_path_is_named_and_the_others_are_predicted(run, photos, tmp_p
     done = main(run, photos / "nowhere.png", good, photos / "*.tiff")
     assert done.returncode == 1
     assert [row["file"] for row in rows(done.stdout)] == [str(good)]
-    assert f"nothing is predicted for {photos / 'nowhere.png'}, {photos / '*.tiff'}" in done.stderr
+    assert f"no predictions for {photos / 'nowhere.png'}, {photos / '*.tiff'}" in done.stderr
     assert main(run, photos / "nowhere.png", good, "--to", tmp_path / "x.json").returncode == 1
     content = json.loads((tmp_path / "x.json").read_text())
     assert [one["file"] for one in content["predictions"]] == [str(good)]

@@ -70,7 +70,7 @@ def test_records_survive_the_way_to_array_record_and_back(tmp_path):
 
 def test_converting_to_the_same_format_or_over_something_is_refused(tmp_path):
     here = make_tfds(tmp_path / "vtab_x" / "1.0.0")
-    with pytest.raises(DataError, match="in format tfrecord already"):
+    with pytest.raises(DataError, match="already in format tfrecord"):
         convert_records(here, tmp_path / "b", "tfrecord")
     (tmp_path / "b").mkdir()
     with pytest.raises(FileExistsError, match="not overwritten"):
@@ -212,7 +212,7 @@ def test_labels_are_counted_and_checked():
     source = make_source()
     findings = check_labels(source, 6)
     assert not findings.damage
-    assert findings.notes[0] == "train800: 30 images, 6 to 6 of a class (6 6 6 6 6 0); 1 of 6 classes have none: 5"
+    assert findings.notes[0] == "train800: 30 images, 6 to 6 per class (6 6 6 6 6 0); 1 of 6 classes have none: 5"
     assert check_labels(source, 4).damage[0] == "train800 has labels 0..4, not 0..3"
 
 
@@ -286,7 +286,7 @@ def test_an_interrupted_tfds_directory_goes_on(tmp_path):
 def test_what_cannot_be_converted_says_why(tmp_path):
     source = make_source()
     source.splits["val"].read = lambda i: b"<html>404"
-    with pytest.raises(DataError, match=r"1000/0.img is no image of a known kind"):
+    with pytest.raises(DataError, match=r"1000/0.img is not an image of a known kind"):
         write_folder(source, tmp_path / "a")
     with pytest.raises(DataError, match=r"labels outside 0\.\.3"):
         write_tfds(folder_splits(make_source()), tmp_path / "vtab_x" / "1.0.0", "vtab_x", 4, "tfrecord", "made up")
@@ -344,7 +344,7 @@ def test_what_is_not_there_is_prepared_once_and_checked(tmp_path, capsys):
     out, err = capsys.readouterr()
     assert "a stand-in" in err
     assert "  train has 810 images, 1,880 are published" in out
-    assert "train800: 800 images, 17 to 18 of a class" in out
+    assert "train800: 800 images, 17 to 18 per class" in out
     assert (tmp_path / "data" / "dtd" / "3.0.1" / CHECKSUMS).is_file()
     assert "prepared  dtd/3.0.1" in out
     assert out.endswith("1 of 1 tasks ready\n")
@@ -385,7 +385,7 @@ FAILURES = {
         "torchvision.datasets.EuroSAT",
     ),
     "dtd": ("NonMatchingChecksumError: Artifact https://a.b/c.tgz, has wrong checksum", "newer\ntensorflow-datasets"),
-    "caltech101": ("DownloadError: Failed to get url https://a.b/c.zip. HTTP code: 404.", "no longer gives the file"),
+    "caltech101": ("DownloadError: Failed to get url https://a.b/c.zip. HTTP code: 404.", "no longer at this address"),
     "svhn": ("ModuleNotFoundError: No module named 'importlib_resources'", "pip install 'vitune[prepare]'"),
     "kitti": (
         "AssertionError: Dataset kitti cannot be loaded at version 3.2.0, only: 3.3.0.",
@@ -393,7 +393,7 @@ FAILURES = {
     ),
     "clevr-count": ("OSError: [Errno 28] No space left on device", "The disk is full"),
     "flowers": ("requests.exceptions.ConnectionError: Max retries exceeded", "Run the same command again"),
-    "dmlab": ("Segmentation fault", "in what it printed last"),
+    "dmlab": ("Segmentation fault", "the end of its output"),
 }
 
 
@@ -405,12 +405,12 @@ def test_failures_are_explained_and_the_rest_is_still_tried(tmp_path, capsys):
     data = tmp_path / "data"
     assert main([*FAILURES, "--data-dir", str(data), "--python", python]) == 1
     out, err = capsys.readouterr()
-    assert f"{remains} is left from a preparation that was killed" in out
+    assert f"{remains} is left from a killed preparation" in out
     for name, (message, meaning) in FAILURES.items():
         assert message in err
         assert meaning in err
         assert any(line.split()[:2] == [name, "failed"] for line in out.splitlines())
-    assert f"What was downloaded stays in {data / 'downloads'}" in err
+    assert f"Downloads are kept in {data / 'downloads'}" in err
 
 
 RECIPES_OF = {task.name: task.layouts[0].builder for task in vtab_tasks(["vtab"])}
@@ -436,7 +436,7 @@ def test_what_has_to_be_fetched_by_hand_is_said_before_anything_starts(tmp_path,
     assert main([*tasks, "--manual-dir", str(by_hand)]) == 1
     out = capsys.readouterr().out
     assert "NWPU-RESISC45/*/*.jpg: 1 of 31,500 files" in out
-    assert "SUN397.tar.gz has 0 bytes, should have 39,077,296,924" in out
+    assert "SUN397.tar.gz has 0 bytes instead of 39,077,296,924" in out
     assert f"{by_hand / 'Partitions.zip'} is missing" in out
     assert "train/*.jpeg: 0 of 35,126 files" in out
     assert "kaggle.com" in out

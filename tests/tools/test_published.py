@@ -20,7 +20,7 @@ STUDY = {
         "task": "cifar100",
         "layout": "noah",
         "version": "VTAB-1k folder cifar, JPEG",
-        "notes": ["images are those of a VTAB-1k folder, re-encoded as JPEG: not the original pixels"],
+        "notes": ["images come from a VTAB-1k folder re-encoded as JPEG: not the original pixels"],
     },
     "pixels": dict(
         size=[224, 224], augment="none", mean=[0.0] * 3, std=[1.0] * 3, resize="squash", interpolation="bicubic",
@@ -40,7 +40,7 @@ STUDY = {
 
 
 def rows(name):
-    with open(published.HERE / f"{name}.csv", encoding="utf-8") as file:
+    with open(published.FOLDER / f"{name}.csv", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 

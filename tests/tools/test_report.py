@@ -443,7 +443,7 @@ def test_few_shot_tables_are_one_per_number_of_shots_and_zero_means_sixteen(tmp_
     for task, shots, split in itertools.product(FEW_SHOT, (0, 4), (0, 1)):
         make_run(tmp_path, 0.5 + shots / 100, DATA__NAME=task, DATA__SHOTS=shots, DATA__SPLIT_SEED=split)
     made, _ = report(tmp_path)
-    assert [t.title for t in made.main] == ["few-shot, 4 of each class", "few-shot, 16 of each class"]
+    assert [t.title for t in made.main] == ["few-shot, 4 per class", "few-shot, 16 per class"]
     assert column(made, made.main[0].title, "mean of 5 tasks")["linear"].text == "54.00 ± 0.00"
     assert column(made, made.main[1].title, "mean of 5 tasks")["linear"].summary.n == 2
 
@@ -546,7 +546,7 @@ def test_the_command_writes_everything_and_csv_has_every_run(tmp_path, capsys):
         (["{runs}", "--baseline", "lorra"], "not a row of the tables", 2),
         (["{runs}", "--tasks", "cifar1000"], "did you mean", 2),
         (["{runs}", "--ablation", "MODEL.LORA.RNK"], "MODEL.LORA.RANK", 2),
-        (["{runs}/nowhere"], "is no folder", 1),
+        (["{runs}/nowhere"], "is not a folder", 1),
         (["{empty}"], "there are no runs", 1),
     ],
 )

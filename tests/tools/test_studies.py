@@ -139,7 +139,7 @@ def test_a_set_with_some_classes_is_scored_among_those(runs, tmp_path):
     save_digits(tmp_path / "some", keys, lambda image: image, {1: "One", 7: "seven", 9: "nine"})
     mapping = tmp_path / "names.json"
     mapping.write_text(json.dumps({"one": "1", "seven": "7", "nine": None}))
-    with pytest.raises(ValueError, match=r"some has 3 classes that .* does not know: One, nine, seven"):
+    with pytest.raises(ValueError, match=r"some has 3 classes that .* does not have: One, nine, seven"):
         open_sets(finished, parse_sets([str(tmp_path / "some")], []))
     own, some = open_sets(finished, parse_sets([f"odd={tmp_path / 'some'}"], []), read_mapping(str(mapping)))
     assert some.name == "odd"
@@ -194,9 +194,9 @@ def test_what_cannot_be_asked_is_refused_before_anything_is_read(tmp_path, capsy
             [str(tmp_path / "nowhere"), "digits=" + str(tmp_path), "imagenet-r=" + str(tmp_path / "x")], ["nois"]
         )
     assert all(
-        said in str(error.value) for said in ("is no folder", "give your set another name", "unknown shift 'nois'")
+        said in str(error.value) for said in ("is not a folder", "give your set another name", "unknown shift 'nois'")
     )
-    with pytest.raises(ConfigError, match="named twice"):
+    with pytest.raises(ConfigError, match="given twice"):
         parse_sets([], ["noise=0.2", "noise"])
     with pytest.raises(ValueError, match="a number from 0"):
         parse_shift("noise=-1")

@@ -153,10 +153,10 @@ def test_a_value_on_the_command_line_takes_the_place_of_an_axis(sweep):
         ("\n  OVER: {MODEL.LORA.RANKS: [1]}\n", "did you mean MODEL.LORA.RANK"),
         ("\n  TUNE: {SOLVER.BASE_LR: []}\n", "SWEEP.TUNE SOLVER.BASE_LR is empty"),
         ("\n  TUNE: {SOLVER.BASE_LR: 0.1}\n", "must be a list of values"),
-        ("\n  TUNE: {SOLVER.BASE_LR: [0.1, 1e-1]}\n", "the same run|has 0.1 twice"),
+        ("\n  TUNE: {SOLVER.BASE_LR: [0.1, 1e-1]}\n", "are identical|has 0.1 twice"),
         ("\n  TUNE: {SOLVER.BASE_LR: [0.1, 1.0e-1]}\n", "has 0.1 twice"),
-        ("\n  TUNE: {DATA.NUM_WORKERS: [1, 2]}\n", "are the same run, in the same folder"),
-        ("\n  OVER: {way: {a: {}, b: {}}}\n", "are the same run, in the same folder"),
+        ("\n  TUNE: {DATA.NUM_WORKERS: [1, 2]}\n", "are identical .folder"),
+        ("\n  OVER: {way: {a: {}, b: {}}}\n", "are identical .folder"),
         ("\n  TUNE: {SOLVER.BASE_LR: [a, 2]}\n", "SOLVER.BASE_LR in SWEEP.TUNE is 'a'; it must be a number"),
         ("\n  TUNE: {SOLVER.BASE_LR: {log_uniform: [0, 1]}}\n", "must be \\[lowest, highest\\] above 0"),
         ("\n  TUNE: {SOLVER.BASE_LR: {uniform: [0, 1]}}\n", "a range needs SWEEP.SEARCH random or asha"),
@@ -166,7 +166,7 @@ def test_a_value_on_the_command_line_takes_the_place_of_an_axis(sweep):
         ("\n  SEEDS: [1, 1]\n", "SWEEP.SEEDS has 1 twice"),
         ("\n  SEEDS: [x]\n", "SWEEP.SEEDS has 'x'"),
         ("\n  SEDS: [1]\n", "unknown key SWEEP.SEDS; did you mean SWEEP.SEEDS"),
-        ("\n  OVER: {DATA.NAME: [vtab-2k]}\n", "no known task"),
+        ("\n  OVER: {DATA.NAME: [vtab-2k]}\n", "which is unknown"),
         ("\n  OVER: {SOLVER.BASE_LR: [1]}\n  TUNE: {SOLVER.BASE_LR: [1]}\n", "axis of both SWEEP.OVER and SWEEP.TUNE"),
         ("\n  TUNING: {DATA.NO_TEST: False}\n  TUNE: {SOLVER.BASE_LR: [1, 2]}\n", "would read the test set"),
         ("\n  TUNING: {DATA.TRAIN_SPLIT: trainval}\n  TUNE: {SOLVER.BASE_LR: [1, 2]}\n", "would train on trainval"),
@@ -315,7 +315,7 @@ def test_failed_and_diverged_runs_do_not_stop_the_others(sweep, tmp_path, capsys
     assert main(sweep(section)) == 1
     said = capsys.readouterr()
     assert "failed: folder, BASE_LR 0.05: DATA.DATAPATH" in said.err
-    assert "is no folder" in said.err
+    assert "is not a folder" in said.err
     assert "diverged digits, BASE_LR 1e+30: the loss is" in said.out
     assert "nothing chosen for folder: none of its tuning runs was finished" in said.err
     (final,) = results(tmp_path / "out", "final").values()
@@ -453,7 +453,7 @@ def test_workers_that_are_killed_lose_nothing(sweep, start, tmp_path):
     wait_for(lambda: "its process died (1 of 3 times)" in log.read_text())
     process.send_signal(signal.SIGTERM)
     assert process.wait(120) == 75, log.read_text()
-    assert "the same command goes on from there" in log.read_text()
+    assert "run the same command again to continue" in log.read_text()
     assert main(arguments) == 0
     alone = [word.replace(str(root), str(tmp_path / "alone")) for word in arguments]
     assert main(alone) == 0

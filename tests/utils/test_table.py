@@ -51,6 +51,16 @@ def test_several_cells_below_a_row_share_its_lines():
     assert table.text(20).splitlines()[2:] == ["key", "    What it means;", "    v: 1, 2"]
 
 
+def test_name_that_makes_a_column_wide_is_cut():
+    table = Table(("name", "on a backbone with a long name", "what"), [("a", "12", "it is long")], "lrl", {"what": ""})
+    assert table.text(20).splitlines() == [
+        "name  on a backbone…",
+        "----  --------------",
+        "a                 12",
+        "    it is long",
+    ]
+
+
 def test_markdown_keeps_backticks_and_alignment():
     assert TABLE.markdown().splitlines()[:3] == [
         "| name | size | what it is |",

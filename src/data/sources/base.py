@@ -1,4 +1,4 @@
-"""What a data source is: splits of encoded or raw images with labels and names, read one at a time and in any order."""
+"""Data sources: splits of encoded or raw images with labels and names, read one at a time and in any order."""
 
 import os
 from abc import ABC, abstractmethod
@@ -9,10 +9,10 @@ from typing import ClassVar
 
 import numpy as np
 
-# An encoded image file as it is on disk, or pixels: uint8, (H, W) or (H, W, 1) grey or (H, W, 3) RGB.
+# An encoded image file as on disk, or pixels: uint8, grey (H, W) or (H, W, 1), or RGB (H, W, 3).
 RawImage = bytes | np.ndarray
 
-# What photographs come in, by Pillow's names, and how such files' names end; no other format is ever tried.
+# Photo formats by Pillow's names, with the endings of their file names; other formats are never tried.
 IMAGE_FORMATS = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".mpo"),
     "PNG": (".png", ".apng"),
@@ -28,14 +28,14 @@ IMAGE_ENDINGS = tuple(ending for endings in IMAGE_FORMATS.values() for ending in
 
 
 class DataError(ValueError):
-    """Data that is missing or cannot be used; the message says what, where and what to do."""
+    """Data that are missing or cannot be used; the message says what, where and what to do."""
 
 
 @dataclass
 class Split:
-    """Images ``read(i)`` with integer ``labels[i]`` and names ``keys[i]``; threads may read at the same time.
+    """Images ``read(i)`` with integer ``labels[i]`` and names ``keys[i]``; reading is thread-safe.
 
-    ``stamp(i)`` says which bytes ``read(i)`` gives: it changes when the file that holds them does.
+    ``stamp(i)`` identifies the bytes that ``read(i)`` returns: it changes when their file does.
     """
 
     read: Callable[[int], RawImage]
@@ -47,7 +47,7 @@ class Split:
         return len(self.keys)
 
     def take(self, chosen: np.ndarray) -> "Split":
-        """The split of these indices, in this order."""
+        """The split with these indices, in this order."""
         return Split(
             lambda i: self.read(int(chosen[i])),
             self.labels[chosen],
@@ -70,9 +70,9 @@ class Source:
     """An opened data set: class names in label order, and the splits "train", "val" and "test"; any may be absent.
 
     Attributes:
-        version: what exactly was read; it goes into the result.
-        class_mask: where the set has some of the classes only (ImageNet-R and -A), the sorted labels of those.
-        notes: what a reader of the result must know of these images.
+        version: what exactly was read; recorded in the result.
+        class_mask: the sorted labels of the classes present, if these are not all (ImageNet-R and -A).
+        notes: what a reader of the result must know about the images.
     """
 
     class_names: list[str]
@@ -84,15 +84,15 @@ class Source:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the config asks of a data set, where there is a choice.
+    """The config's choices for a data set.
 
     Attributes:
-        val_fraction: of the training images, where the set has no validation images of its own.
-        test_fraction: of all images, where class folders come without a split.
-        shots: training images of each class, 0 for all.
-        split_seed: which of several published splits, or the seed that draws one.
-        version: of a TFDS directory that holds several; "" for the best.
-        lists: list files to use instead of the set's own: split -> path.
+        val_fraction: of the training images, if the set has no validation images of its own.
+        test_fraction: of all images, for class folders without a split.
+        shots: training images per class, 0 for all.
+        split_seed: the index of a published split, or the seed for drawing one.
+        version: of a TFDS directory with several; "" for the best.
+        lists: list files that replace the set's own: split -> path.
     """
 
     val_fraction: float = 0.2
@@ -104,44 +104,44 @@ class Wanted:
 
 
 class Layout(ABC):
-    """One way in which a data set lies on disk. A task names the layouts that it can be read from, the best first."""
+    """One way to store a data set on disk. A task names the layouts that it can be read from, the best first."""
 
-    kind: ClassVar[str]  # the name by which DATA.SOURCE chooses it
-    takes: ClassVar[tuple[str, ...]] = ()  # the choices in ``Wanted`` that it knows, by their keys under DATA
+    kind: ClassVar[str]  # its name in DATA.SOURCE
+    takes: ClassVar[tuple[str, ...]] = ()  # the DATA keys of the choices in ``Wanted`` that it supports
 
     @abstractmethod
     def find(self, root: Path) -> Path | None:
-        """Where the data set is, given DATA.DATAPATH; None if it is not there in this layout."""
+        """The data set's folder below DATA.DATAPATH; None if it is not there in this layout."""
 
     @abstractmethod
-    def open(self, here: Path, wanted: Wanted) -> Source:
-        """Read labels and names, no image.
+    def open(self, folder: Path, wanted: Wanted) -> Source:
+        """Read labels and names, but no images.
 
         Raises:
-            DataError: files that are missing, broken or contradict each other.
+            DataError: files are missing, broken or contradict each other.
         """
 
-    def fits(self, here: Path, num_classes: int) -> bool:
-        """Whether what is at ``here`` can be this task, as far as a quick look tells."""
+    def fits(self, folder: Path, num_classes: int) -> bool:
+        """Whether the data at ``folder`` can be this task's; only a quick check."""
         return True
 
     def hint(self, root: Path) -> str:
-        """Why ``find`` found nothing, where there is something to say; "" otherwise."""
+        """A possible reason why ``find`` returned None; "" if there is none to give."""
         return ""
 
     @abstractmethod
     def expects(self) -> str:
-        """What must be where below DATA.DATAPATH and how to get it, in a sentence."""
+        """What must be where below DATA.DATAPATH, and how to get it, in one sentence."""
 
 
-MOST_CLASSES = 100_000  # beyond, there must be an image for each class
+MOST_CLASSES = 100_000  # with more, there must be at least as many images
 
 
 def count_classes(splits: dict[str, Split], where: str) -> int:
-    """One more than the largest label; ``where`` says whose, for people.
+    """One more than the largest label; ``where`` names the data set in messages.
 
     Raises:
-        DataError: a label that is absurd for so many images; nothing of its size is allocated.
+        DataError: a label is absurdly large for the number of images; nothing of that size is allocated.
     """
     most = max(MOST_CLASSES, sum(map(len, splits.values())))
     for name, split in splits.items():
@@ -155,7 +155,7 @@ def count_classes(splits: dict[str, Split], where: str) -> int:
 
 
 class FileSplit(Split):
-    """Image files: (path below ``root``, label) each."""
+    """Image files, given as (path below ``root``, label)."""
 
     def __init__(self, root: Path, items: list[tuple[str, int]]):
         paths = [path for path, _ in items]
@@ -170,10 +170,10 @@ class FileSplit(Split):
 
 
 def require_files(root: Path, items: list[tuple[str, int]], listed_in: str) -> None:
-    """Every file of a list is there.
+    """Check that every file of a list exists.
 
     Raises:
-        DataError: some are not; the message counts them all and names the first.
+        DataError: some are missing; the message has their number and the first names.
     """
     if missing := [path for path, _ in items if not os.path.isfile(os.path.join(root, path))]:
         some = ", ".join(map(shown, missing[:5])) + (", ..." if len(missing) > 5 else "")
@@ -185,35 +185,35 @@ def require_files(root: Path, items: list[tuple[str, int]], listed_in: str) -> N
 
 
 def backslash_hint(paths: list[str]) -> str:
-    """What to do where paths were written on Windows; "" where they were not."""
+    """How to fix paths written on Windows; "" if these were not."""
     windows = any("\\" in path for path in paths)
-    return " (the names have backslashes: write / instead, sed 's|\\\\|/|g' does)" if windows else ""
+    return " (the names have backslashes: replace them with /, for example with sed 's|\\\\|/|g')" if windows else ""
 
 
 def shown(text: str) -> str:
-    """The beginning of what someone else wrote, for a message."""
+    """The beginning of someone else's text, for a message."""
     return printable(text if len(text) <= 200 else f"{text[:200]}...")
 
 
 def printable(name: str) -> str:
-    r"""A name as it can be printed and stored: bytes that are not UTF-8, which file names may hold, as "\xe9"."""
+    r"""A name that can be printed and stored: bytes that are not UTF-8, allowed in file names, become "\xe9"."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def stratified(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Sorted indices of ``count`` items, each class in proportion (largest remainder), the same for the same seed.
+    """Sorted indices of ``count`` items, each class in proportion (largest remainder), reproducible for a seed.
 
-    One item of every class stays behind as long as there is another class to take from.
+    One item of each class is left as long as other classes can supply the rest.
     """
     sizes = np.unique(labels, return_counts=True)[1]
     return _pick(labels, _shares(sizes, count), seed)
 
 
 def cut(labels: np.ndarray, fraction: float, seed: int, least: int = 0) -> np.ndarray:
-    """Sorted indices of about that fraction of the items, each class in proportion, never the last one of a class.
+    """Sorted indices of about ``fraction`` of the items, each class in proportion, never all items of a class.
 
     Args:
-        least: items of every class that has more than so many.
+        least: the minimum number of items per class, for classes that have more than that.
     """
     sizes = np.unique(labels, return_counts=True)[1]
     shares = np.maximum(_shares(sizes, round(fraction * len(labels))), least)
@@ -221,7 +221,7 @@ def cut(labels: np.ndarray, fraction: float, seed: int, least: int = 0) -> np.nd
 
 
 def _shares(sizes: np.ndarray, count: int) -> np.ndarray:
-    """How many of each class, ``count`` in all, by largest remainder; the last of a class when nothing else is left."""
+    """Items per class, ``count`` in all, by largest remainder; a class's last item only if nothing else is left."""
     exact = sizes * count / sizes.sum()
     shares = np.floor(exact).astype(int)
     by_remainder = np.argsort(shares - exact, kind="stable")

@@ -1,7 +1,7 @@
-"""The demo's data: 1,797 real handwritten digits, 8x8 pixels, which ship inside scikit-learn (UCI, Alpaydin 1998).
+"""The demo's data: 1,797 real handwritten digits, 8x8 pixels, included in scikit-learn (UCI, Alpaydin 1998).
 
-Split as VTAB-1k splits: train800, val200, both together, and the other 797 as test; stratified over the ten classes,
-drawn once with seed 0 and the same for ever.
+Split as in VTAB-1k: train800, val200, both together, and the other 797 as test; stratified over the ten classes, drawn
+once with seed 0.
 """
 
 from dataclasses import dataclass
@@ -24,19 +24,19 @@ class Digits(Layout):
     def find(self, root: Path) -> Path:
         return root
 
-    def open(self, here: Path, wanted: Wanted) -> Source:
-        from sklearn.datasets import load_digits  # here: importing it takes as long as a short run
+    def open(self, folder: Path, wanted: Wanted) -> Source:
+        from sklearn.datasets import load_digits  # imported here: it takes as long as a short run
 
         digits = load_digits()
         images = np.round(digits.images * (255 / 16)).astype(np.uint8)  # 0..16 -> 0..255
         names = [f"digits/{i}" for i in range(len(images))]
         everything = Split(lambda i: images[i], digits.target.astype(int), names, lambda i: "load_digits")
-        known = stratified(everything.labels, NUM_TRAIN + NUM_VAL, seed=0)
-        train = known[stratified(everything.labels[known], NUM_TRAIN, seed=0)]
+        trainval = stratified(everything.labels, NUM_TRAIN + NUM_VAL, seed=0)
+        train = trainval[stratified(everything.labels[trainval], NUM_TRAIN, seed=0)]
         splits = {
             "train": train,
-            "val": np.setdiff1d(known, train),
-            "test": np.setdiff1d(np.arange(len(images)), known),
+            "val": np.setdiff1d(trainval, train),
+            "test": np.setdiff1d(np.arange(len(images)), trainval),
         }
         return Source(
             class_names=[str(c) for c in range(10)],
@@ -45,4 +45,4 @@ class Digits(Layout):
         )
 
     def expects(self) -> str:
-        return "nothing: it comes with scikit-learn"
+        return "nothing: it is included in scikit-learn"

@@ -1,7 +1,7 @@
 """Fine-grained data sets with VPT's splits: ``train.json``, ``val.json``, ``test.json`` beside the images.
 
-Each file is one object {image name: class id}. VPT numbers the ids of each file on its own, so that a file which
-lacks a class shifts labels silently; here the ids of train.json count, and an unknown one is an error.
+Each file is one object {image name: class id}. VPT numbers the ids of each file separately, so a file that
+lacks a class silently shifts labels. Here train.json defines the ids, and an unknown id is an error.
 """
 
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ class FGVC(Layout):
     """CUB, NABirds, Flowers, Dogs or Cars.
 
     Attributes:
-        images: the folder from which image names start.
-        folders: names that its folder may have below DATA.DATAPATH; DATA.DATAPATH may also be that folder.
+        images: the folder that image names are relative to.
+        folders: possible names of its folder below DATA.DATAPATH; DATA.DATAPATH may also be that folder.
     """
 
     images: str
@@ -30,23 +30,23 @@ class FGVC(Layout):
 
     def find(self, root: Path) -> Path | None:
         places = [root, *(root / name for name in self.folders)]
-        return next((here for here in places if any((here / f"{name}.json").is_file() for name in SPLITS)), None)
+        return next((folder for folder in places if any((folder / f"{name}.json").is_file() for name in SPLITS)), None)
 
-    def fits(self, here: Path, num_classes: int) -> bool:
-        return len(set(_read(here / "train.json").values())) == num_classes
+    def fits(self, folder: Path, num_classes: int) -> bool:
+        return len(set(_read(folder / "train.json").values())) == num_classes
 
-    def open(self, here: Path, wanted: Wanted) -> Source:
-        content = {name: _read(here / f"{name}.json") for name in SPLITS}
+    def open(self, folder: Path, wanted: Wanted) -> Source:
+        content = {name: _read(folder / f"{name}.json") for name in SPLITS}
         ids = sorted(set(content["train"].values()))
         index, splits = {class_id: i for i, class_id in enumerate(ids)}, {}
         for name, labels in content.items():
             if unknown := sorted(set(labels.values()) - set(ids), key=str):
-                said = str(unknown[:10])[:300]
-                raise DataError(f"{here / name}.json has class ids that train.json does not have: {said}")
+                some = str(unknown[:10])[:300]
+                raise DataError(f"{folder / name}.json has class ids that train.json does not have: {some}")
             items = [(image, index[class_id]) for image, class_id in labels.items()]
-            require_files(here / self.images, items, f"{name}.json")
-            splits[name] = FileSplit(here / self.images, items)
-        names = [check_name(str(i), str(here / "train.json")) for i in ids]
+            require_files(folder / self.images, items, f"{name}.json")
+            splits[name] = FileSplit(folder / self.images, items)
+        names = [check_name(str(i), str(folder / "train.json")) for i in ids]
         return Source(names, splits, "VPT's JSON splits")
 
     def expects(self) -> str:
@@ -69,6 +69,6 @@ def _read(path: Path) -> dict[str, int | str]:
         image = next(image for image, class_id in content.items() if type(class_id) in kinds)
         raise DataError(
             f"{path}: the class id of {printable(image)!r} is {str(content[image])[:100]!r}; "
-            "ids must be whole numbers, or all text"
+            "ids must be all integers or all strings"
         )
     return content

@@ -1,6 +1,6 @@
-"""How a label follows from what TFDS stores of an example: the rules of VTAB-1k (Zhai et al., 2019, arXiv:1910.04867).
+"""How labels are derived from TFDS examples: the rules of VTAB-1k (Zhai et al., 2019, arXiv:1910.04867).
 
-A rule reads fields of a tf.train.Example, whose nested features are flat lists: ``objects/location`` of three objects
+A rule reads fields of a tf.train.Example, whose nested features are flat lists: for three objects, ``objects/location``
 has nine numbers.
 """
 
@@ -15,8 +15,8 @@ class Rule:
     """``label(values of the fields) -> label``.
 
     Attributes:
-        fields: what of an example is read.
-        names: of the classes; empty where TFDS names them.
+        fields: the fields of an example that are read.
+        names: of the classes; empty if TFDS names them.
     """
 
     fields: tuple[str, ...]
@@ -25,7 +25,7 @@ class Rule:
 
 
 def field(name: str = "label", names: Sequence[str] = ()) -> Rule:
-    """The label is a field as it is."""
+    """The label is the value of a field."""
     return Rule((name,), lambda values: int(values[0]), tuple(names))
 
 
@@ -38,8 +38,8 @@ def interval(value: float, thresholds: Sequence[float]) -> int:
 
 
 CLEVR_DISTANCES = (0.0, 8.0, 8.5, 9.0, 9.5, 10.0, 100.0)  # of the closest object, in CLEVR's units of depth
-KITTI_DISTANCES = (-100.0, 8.0, 20.0, 999.0)  # of the closest vehicle, in metres; 1000 stands for none
-KITTI_VEHICLES = 3  # types below: car, van, truck
+KITTI_DISTANCES = (-100.0, 8.0, 20.0, 999.0)  # of the closest vehicle, in metres; 1000 means none
+KITTI_VEHICLES = 3  # types below this: car, van, truck
 
 
 def _clevr_distance(coords: Sequence[float]) -> int:
@@ -54,7 +54,7 @@ def _kitti_distance(types: Sequence[int], locations: Sequence[float]) -> int:
 
 
 def binned(name: str, values: int, classes: int = 16) -> Rule:
-    """``values`` different ones in ``classes`` classes, rounded down in float32: classes of 40 in 16 are not alike."""
+    """``values`` values in ``classes`` bins, rounded down in float32: 40 values in 16 bins make unequal bins."""
     width = np.float32(values / classes)
     return Rule((name,), lambda value: int(np.float32(value[0]) // width), tuple(map(str, range(classes))))
 

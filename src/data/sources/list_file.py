@@ -1,4 +1,4 @@
-"""List files: lines "<image> <label>", or indices into a training set, in text or as numpy stores them."""
+"""List files: lines "<image> <label>", or indices into a training set, as text or in numpy's format."""
 
 from pathlib import Path
 
@@ -8,26 +8,26 @@ from .base import DataError, shown
 from .text import read_lines
 
 NPY = b"\x93NUMPY"
-MOST_DIGITS = 18  # of a label: int64 holds them
+MOST_DIGITS = 18  # of a label: fits an int64
 
 
-def find_list(path: str, here: Path) -> Path:
-    """A list file that the config names, from the current folder or from the data set's.
+def find_list(path: str, folder: Path) -> Path:
+    """A list file named in the config, relative to the current folder or to the data set's.
 
     Raises:
-        DataError: it is in neither.
+        DataError: it is in neither folder.
     """
-    for place in (Path(path).expanduser(), here / path, here / "annotations" / path):
+    for place in (Path(path).expanduser(), folder / path, folder / "annotations" / path):
         if place.is_file():
             return place
-    raise DataError(f"list file {path} is neither below {Path.cwd()} nor below {here.absolute()}")
+    raise DataError(f"list file {path} is neither in {Path.cwd()} nor in {folder.absolute()}")
 
 
 def read_list(path: Path) -> list[tuple[str, int]]:
-    """The lines "<image> <label>" of a file; names may contain spaces.
+    """Read lines "<image> <label>"; names may contain spaces.
 
     Raises:
-        DataError: no such file, no line, or one that cannot be read.
+        DataError: the file is missing, empty, or has a malformed line.
     """
     items = []
     for number, line in read_lines(path):
@@ -39,36 +39,36 @@ def read_list(path: Path) -> list[tuple[str, int]]:
 
 
 def is_number(text: str) -> bool:
-    """Whether a text is a label or an index: decimal digits that an int64 holds."""
+    """Whether a text is a label or an index: decimal digits that fit an int64."""
     return text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS
 
 
 def is_index_list(path: Path) -> bool:
-    """Whether a list holds indices: numpy's file, or a first line that is a number.
+    """Whether a list holds indices: a numpy file, or a first line that is a number.
 
     Raises:
-        DataError: no such file, or no line.
+        DataError: the file is missing or empty.
     """
     return _is_npy(path) or read_lines(path)[0][1].isdecimal()
 
 
 def read_indices(path: Path, count: int, row: int = 0) -> np.ndarray:
-    """The indices in a file, one a line, or in a one-dimensional ``.npy`` file, each below ``count``.
+    """The indices in a file, one per line, or in a one-dimensional ``.npy`` file, each below ``count``.
 
     Args:
-        row: of a two-dimensional ``.npy`` file, whose rows are several splits (the unifying study's CIFAR-100-500).
+        row: of a two-dimensional ``.npy`` file with one split per row (the unifying study's CIFAR-100-500).
 
     Raises:
-        DataError: no such file, nothing in it, or something that is no index.
+        DataError: the file is missing, empty, or holds something other than indices.
     """
     if _is_npy(path):
         return _read_npy(path, count, row)
-    found = []
+    indices = []
     for number, line in read_lines(path):
         if not is_number(line) or int(line) >= count:
             raise DataError(f"{path}, line {number}: expected an index below {count:,}, found {shown(line)!r}")
-        found.append(int(line))
-    return np.array(found, int)
+        indices.append(int(line))
+    return np.array(indices, int)
 
 
 def _is_npy(path: Path) -> bool:
@@ -80,16 +80,18 @@ def _is_npy(path: Path) -> bool:
 
 
 def _read_npy(path: Path, count: int, row: int) -> np.ndarray:
-    """Mapped, never unpickled: a header that promises more than the file holds takes no memory."""
+    """Memory-mapped and never unpickled: a header that promises more than the file holds allocates nothing."""
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # numpy parses the header as Python: ValueError, SyntaxError, TypeError, OverflowError
-        raise DataError(f"{path} is no .npy file of indices ({type(error).__name__}: {str(error)[:200]})") from error
+        raise DataError(
+            f"{path} is not an .npy file of indices ({type(error).__name__}: {str(error)[:200]})"
+        ) from error
     if array.dtype.kind not in "iu" or array.ndim not in (1, 2):
         raise DataError(f"{path} holds {array.dtype} of shape {array.shape}: expected integers, (N,) or (splits, N)")
     if array.ndim == 2:
         if not 0 <= row < len(array):
-            raise DataError(f"{path} has {len(array)} splits in its rows, but DATA.SPLIT_SEED is {row}")
+            raise DataError(f"{path} has {len(array)} rows (one per split), but DATA.SPLIT_SEED is {row}")
         array = array[row]
     if not len(array):
         raise DataError(f"{path} is empty")

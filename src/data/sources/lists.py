@@ -1,4 +1,4 @@
-"""Lists of images: NOAH's few-shot splits, the ImageNet variants with the classes they have, and the user's own lists.
+"""Lists of images: NOAH's few-shot splits, the ImageNet variants, and the user's own lists.
 
 Few-shot (Zhang et al., 2022, arXiv:2206.04673): ``<set>/annotations/train_meta.list.num_shot_<k>.seed_<s>``,
 ``val_meta.list`` and ``test_meta.list``, lines "<image> <label>", images below ``<set>/images`` or ``<set>``.
@@ -32,7 +32,7 @@ from .text import read_names
 
 logger = logging.getLogger(__name__)
 
-ROOTS = ("images", "", "train", "val", "..", "../images")  # where a list's paths may start, from its data set's folder
+ROOTS = ("images", "", "train", "val", "..", "../images")  # folders, in the data set's, that paths may be relative to
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ class FewShotLists(Layout):
     """A few-shot set: DATA.SHOTS images of each class from list DATA.SPLIT_SEED, one of 0, 1 and 2.
 
     Attributes:
-        folders: the names that its folder goes by.
-        images: folders from which its lists' paths may start, beside those that are usual.
-        shots: what DATA.SHOTS 0 means.
-        test: a folder of class folders with WordNet ids, which is the test set where there is no list of one.
+        folders: possible names of its folder.
+        images: folders that the lists' paths may be relative to, in addition to ROOTS.
+        shots: the meaning of DATA.SHOTS 0.
+        test: a folder of class folders named by WordNet ids, the test set if there is no test list.
     """
 
     folders: tuple[str, ...]
@@ -55,27 +55,27 @@ class FewShotLists(Layout):
 
     def find(self, root: Path) -> Path | None:
         places = [root / name for name in self.folders] + [root] * (root.name in self.folders)
-        return next((here for here in places if (here / "annotations").is_dir()), None)
+        return next((folder for folder in places if (folder / "annotations").is_dir()), None)
 
-    def open(self, here: Path, wanted: Wanted) -> Source:
-        lists = here / "annotations"
+    def open(self, folder: Path, wanted: Wanted) -> Source:
+        lists = folder / "annotations"
         shots = wanted.shots or self.shots
         train = lists / f"train_meta.list.num_shot_{shots}.seed_{wanted.split_seed}"
         paths = {"train": train, "val": lists / "val_meta.list", "test": lists / "test_meta.list"}
-        given = {name: find_list(path, here) for name, path in wanted.lists.items()}
+        given = {name: find_list(path, folder) for name, path in wanted.lists.items()}
         if not train.is_file() and "train" not in given:
-            known = sorted(set(re.findall(r"num_shot_(\d+)\.seed_(\d+)", " ".join(os.listdir(lists)))))
-            there = ", ".join(f"{k} shots with seed {s}" for k, s in sorted(known, key=lambda x: tuple(map(int, x))))
+            pairs = sorted(set(re.findall(r"num_shot_(\d+)\.seed_(\d+)", " ".join(os.listdir(lists)))))
+            choices = ", ".join(f"{k} shots with seed {s}" for k, s in sorted(pairs, key=lambda x: tuple(map(int, x))))
             raise DataError(
-                f"{train.absolute()} is missing (DATA.SHOTS {shots}, DATA.SPLIT_SEED {wanted.split_seed}); there: "
-                + (there or "no list of that kind")
+                f"{train.absolute()} is missing (DATA.SHOTS {shots}, DATA.SPLIT_SEED {wanted.split_seed}); available: "
+                + (choices or "no such list")
             )
-        found = {name: path for name, path in (paths | given).items() if name in given or path.is_file()}
-        said = f"few-shot lists {here.name}, {shots} shots, seed {wanted.split_seed}"
-        source = _open_lists(here, found, self.images, said)
-        if self.test and "test" not in found and (here / self.test).is_dir():
-            items, notes = images_below(here, self.test, list(imagenet_synsets()), "ImageNet")
-            source.splits["test"] = FileSplit(here, items)
+        existing = {name: path for name, path in (paths | given).items() if name in given or path.is_file()}
+        version = f"few-shot lists {folder.name}, {shots} shots, seed {wanted.split_seed}"
+        source = _open_lists(folder, existing, self.images, version)
+        if self.test and "test" not in existing and (folder / self.test).is_dir():
+            items, notes = images_below(folder, self.test, list(imagenet_synsets()), "ImageNet")
+            source.splits["test"] = FileSplit(folder, items)
             source.notes += notes
         return source
 
@@ -88,10 +88,10 @@ class FewShotLists(Layout):
 
 @dataclass(frozen=True)
 class OwnLists(Layout):
-    """Whatever DATA.TRAIN_LIST, DATA.VAL_LIST and DATA.TEST_LIST say; paths start from DATA.DATAPATH.
+    """The lists in DATA.TRAIN_LIST, DATA.VAL_LIST and DATA.TEST_LIST; paths are relative to DATA.DATAPATH.
 
     Class names are the lines of classes.txt beside the training list, if there is one. A list in another folder may
-    count classes in another order, if a classes.txt there says so.
+    number classes differently, given its own classes.txt.
     """
 
     kind: ClassVar[str] = "lists"
@@ -100,14 +100,14 @@ class OwnLists(Layout):
     def find(self, root: Path) -> Path:
         return root
 
-    def fits(self, here: Path, num_classes: int) -> bool:
-        return False  # nobody knows before a list is named
+    def fits(self, folder: Path, num_classes: int) -> bool:
+        return False  # unknown until a list is named
 
-    def open(self, here: Path, wanted: Wanted) -> Source:
+    def open(self, folder: Path, wanted: Wanted) -> Source:
         if "train" not in wanted.lists:
             raise DataError("DATA.TRAIN_LIST is not set: it must name a file with lines '<image> <label>'")
-        paths = {name: find_list(path, here) for name, path in wanted.lists.items()}
-        source = _open_lists(here, paths, (), "lists " + ", ".join(path.name for path in paths.values()))
+        paths = {name: find_list(path, folder) for name, path in wanted.lists.items()}
+        source = _open_lists(folder, paths, (), "lists " + ", ".join(path.name for path in paths.values()))
         named = {name: path.parent / "classes.txt" for name, path in paths.items()}
         if named["train"].is_file():
             source.class_names = read_names(named["train"])
@@ -117,19 +117,19 @@ class OwnLists(Layout):
         return source
 
     def expects(self) -> str:
-        return "the images that the files named by DATA.TRAIN_LIST, DATA.VAL_LIST and DATA.TEST_LIST list"
+        return "the images in the files named by DATA.TRAIN_LIST, DATA.VAL_LIST and DATA.TEST_LIST"
 
 
 @dataclass(frozen=True)
 class ImageNetVariant(Layout):
     """A test set with ImageNet's classes, or some of them: ImageNet-V2, -R, -A and -Sketch.
 
-    Class folders, or a list ``annotations/val_meta*.list``. Labels are ImageNet's, 0..999, also where a list counts
-    only the classes that there are; which these are is in ``class_mask``.
+    Class folders, or a list ``annotations/val_meta*.list``. Labels are ImageNet's, 0..999, even if a list numbers only
+    the classes that occur; ``class_mask`` says which these are.
 
     Attributes:
-        folders: the names that its folder goes by.
-        numbered: class folders are named by the label, not by the WordNet id.
+        folders: possible names of its folder.
+        numbered: class folders are named by label, not by WordNet id.
     """
 
     folders: tuple[str, ...]
@@ -139,43 +139,43 @@ class ImageNetVariant(Layout):
 
     def find(self, root: Path) -> Path | None:
         places = [root / name for name in self.folders] + [root] * (root.name in self.folders)
-        return next((here for here in places if here.is_dir()), None)
+        return next((folder for folder in places if folder.is_dir()), None)
 
-    def open(self, here: Path, wanted: Wanted) -> Source:
+    def open(self, folder: Path, wanted: Wanted) -> Source:
         synsets = imagenet_synsets()
-        listed = sorted((here / "annotations").glob("val_meta*")) if (here / "annotations").is_dir() else []
+        listed = sorted((folder / "annotations").glob("val_meta*")) if (folder / "annotations").is_dir() else []
         notes: list[str] = []
-        path = find_list(wanted.lists["test"], here) if "test" in wanted.lists else next(iter(listed), None)
+        path = find_list(wanted.lists["test"], folder) if "test" in wanted.lists else next(iter(listed), None)
         if path is not None:
             items = read_list(path)
-            root = _root_of(here, items, (), str(path))
-            items, said = _original_labels(items, synsets, path), f"list {path.name}"
+            root = _root_of(folder, items, (), str(path))
+            items, listed_in = _original_labels(items, synsets, path), f"list {path.name}"
         else:
-            root, folders = here, class_folders(here)
+            root, folders = folder, class_folders(folder)
             numbered = {name: int(name) for name in folders if is_number(name)}
             label = {name: (numbered if self.numbered else synsets).get(name, -1) for name in folders}
             if unknown := [name for name, number in label.items() if not 0 <= number < len(synsets)]:
-                raise DataError(f"{here} has folders that are no ImageNet class: {', '.join(unknown[:5])}")
-            images, notes = images_below(here, "", folders)
+                raise DataError(f"{folder} has folders that are not ImageNet classes: {', '.join(unknown[:5])}")
+            images, notes = images_below(folder, "", folders)
             items = [(image, label[folders[i]]) for image, i in images]
-            said = "class folders"
-        require_files(root, items, said)
+            listed_in = "class folders"
+        require_files(root, items, listed_in)
         test = FileSplit(root, items)
         present = np.unique(test.labels)
         mask = None if len(present) == len(synsets) else present
         names = list(imagenet_names())
-        return Source(names, {"test": test}, f"{here.name}, {said}, {len(present)} classes", mask, notes)
+        return Source(names, {"test": test}, f"{folder.name}, {listed_in}, {len(present)} classes", mask, notes)
 
     def expects(self) -> str:
         inside = "<label>" if self.numbered else "<WordNet id>"
-        return f"{self.folders[0]}/{inside}/<image>, or {self.folders[0]}/annotations/val_meta.list and what it lists"
+        return f"{self.folders[0]}/{inside}/<image>, or {self.folders[0]}/annotations/val_meta.list and its images"
 
 
 def _relabel(split: Split, names: list[str], classes: list[str], file: Path) -> None:
-    """Give a split, whose list counts ``names``, the labels of ``classes``.
+    """Convert the labels of a split, which index ``names``, to indices into ``classes``.
 
     Raises:
-        DataError: one of its classes is not among them.
+        DataError: one of its classes is not in ``classes``.
     """
     if len(wrong := np.flatnonzero(split.labels >= len(names))):
         raise DataError(f"{file} names {len(names)} classes, but {split.keys[wrong[0]]} has {split.labels[wrong[0]]}")
@@ -193,7 +193,7 @@ def imagenet_synsets() -> dict[str, int]:
 
 
 def imagenet_names() -> list[str]:
-    """ImageNet's 1000 class names, in the order of labels."""
+    """ImageNet's 1000 class names in label order."""
     from timm.data import ImageNetInfo
 
     info = ImageNetInfo("imagenet-1k")
@@ -201,9 +201,9 @@ def imagenet_names() -> list[str]:
 
 
 def _original_labels(items: list[tuple[str, int]], synsets: dict[str, int], path: Path) -> list[tuple[str, int]]:
-    """The list with ImageNet's labels, wherever the WordNet ids in its paths tell."""
+    """The list with ImageNet's labels, if the paths contain WordNet ids."""
     original = [next((synsets[part] for part in image.split("/") if part in synsets), None) for image, _ in items]
-    if None in original:  # nothing to compare with
+    if None in original:  # no ids to compare with
         return items
     projected = {label: i for i, label in enumerate(sorted(set(original)))}
     for numbers in (lambda label: label, projected.get):
@@ -211,19 +211,19 @@ def _original_labels(items: list[tuple[str, int]], synsets: dict[str, int], path
             return [(image, true) for (image, _), true in zip(items, original, strict=True)]
     wrong = next(i for i, (_, label) in enumerate(items) if label not in (original[i], projected[original[i]]))
     raise DataError(
-        f"{path}: labels are neither ImageNet's nor counted among the classes that occur, for example that of image "
+        f"{path}: labels are neither ImageNet's nor indices into the classes that occur, for example image "
         f"{wrong + 1}, {items[wrong][0]} {items[wrong][1]}, which is class {original[wrong]}"
     )
 
 
-def _open_lists(here: Path, paths: dict[str, Path], images: tuple[str, ...], version: str) -> Source:
+def _open_lists(folder: Path, paths: dict[str, Path], images: tuple[str, ...], version: str) -> Source:
     splits, notes = {}, []
     for name, path in paths.items():
         items = read_list(path)
         once = list(dict.fromkeys(items))
         if len(once) < len(items):
             notes.append(f"{path.name} lists {len(items) - len(once)} images more than once; each is used once")
-        root = _root_of(here, once, images, str(path))
+        root = _root_of(folder, once, images, str(path))
         require_files(root, once, str(path))
         splits[name] = FileSplit(root, once)
     return Source(
@@ -234,13 +234,13 @@ def _open_lists(here: Path, paths: dict[str, Path], images: tuple[str, ...], ver
     )
 
 
-def _root_of(here: Path, items: list[tuple[str, int]], images: tuple[str, ...], listed_in: str) -> Path:
-    """The folder from which a list's paths start: the one that has most of the first ones."""
-    roots = [here / name for name in dict.fromkeys((*images, *ROOTS))]
+def _root_of(folder: Path, items: list[tuple[str, int]], images: tuple[str, ...], listed_in: str) -> Path:
+    """The folder that a list's paths are relative to: the one with most of a sample of them."""
+    roots = [folder / name for name in dict.fromkeys((*images, *ROOTS))]
     some = items[:: max(1, len(items) // 50)]
-    there = [sum(os.path.isfile(root / image) for image, _ in some) for root in roots]
-    if not any(there):
+    counts = [sum(os.path.isfile(root / image) for image, _ in some) for root in roots]
+    if not any(counts):
         tried = ", ".join(str(root) for root in roots)
         first = shown(items[0][0]) + backslash_hint([items[0][0]])
         raise DataError(f"no image listed in {listed_in}, such as {first}, is below any of {tried}")
-    return roots[int(np.argmax(there))]
+    return roots[int(np.argmax(counts))]

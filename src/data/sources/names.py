@@ -1,4 +1,4 @@
-"""Which of their names is which of ours: class folders of two splits, shards that number classes on their own."""
+"""Matching two sets of class names: class folders of two splits, or shards that number their classes differently."""
 
 import difflib
 from collections import defaultdict
@@ -11,66 +11,68 @@ Spelling = Callable[[str], str]
 
 
 def plain(name: str) -> str:
-    """A class name without what spellings differ in: capitals, "_", "-" and spaces."""
+    """A class name without differences of spelling: case, "_", "-" and spaces."""
     return " ".join(composed(name).lower().replace("_", " ").replace("-", " ").split())
 
 
 def match(
     theirs: Sequence[str], ours: Sequence[str], where: str, spellings: Sequence[Spelling] = (composed,)
 ) -> list[int | None]:
-    """For each of their names the index of the same one of ours, None where there is none.
+    """For each name of ``theirs``, the index of the same name in ``ours``, None if there is none.
 
-    The very name counts first, then the same in each of ``spellings``.
+    Identical names match first, then names that agree after each of ``spellings``.
 
     Raises:
-        DataError: a name is like several of ours, or several are like one of ours and one of them is not the very same.
+        DataError: a match is ambiguous: a name fits several of ``ours``, or several names fit one of ``ours``.
     """
-    found = list(range(len(ours))) if list(theirs) == list(ours) else _matched(theirs, ours, where, spellings)
+    indices = list(range(len(ours))) if list(theirs) == list(ours) else _matched(theirs, ours, where, spellings)
     by_ours = defaultdict(set)
-    for name, index in zip(theirs, found, strict=True):
+    for name, index in zip(theirs, indices, strict=True):
         by_ours[index].add(name)
     for index, names in by_ours.items():
         if index is not None and len(names) > 1:
-            raise DataError(f"{where} has {_said(sorted(names))}, which are all like {ours[index]!r}: which is it?")
-    return found
+            raise DataError(f"{where} has {_quoted(sorted(names))}, which all match {ours[index]!r}: keep one")
+    return indices
 
 
 def _matched(theirs: Sequence[str], ours: Sequence[str], where: str, spellings: Sequence[Spelling]) -> list[int | None]:
-    found: list[int | None] = [None] * len(theirs)
+    indices: list[int | None] = [None] * len(theirs)
     for spelling in (str, *spellings):
-        known = defaultdict(list)
+        spelled = defaultdict(list)
         for index, name in enumerate(ours):
-            known[spelling(name)].append(index)
+            spelled[spelling(name)].append(index)
         for i, name in enumerate(theirs):
-            same = known.get(spelling(name), []) if found[i] is None else []
+            same = spelled.get(spelling(name), []) if indices[i] is None else []
             if len(same) > 1:
-                raise DataError(f"{where} has {name!r}, which is like {_said([ours[index] for index in same])}")
-            found[i] = same[0] if same else found[i]
-    return found
+                raise DataError(
+                    f"{where} has {name!r}, which matches several: {_quoted([ours[index] for index in same])}"
+                )
+            indices[i] = same[0] if same else indices[i]
+    return indices
 
 
 def require_match(theirs: Sequence[str], ours: Sequence[str], where: str, whose: str) -> list[int]:
-    """``match``, where each of their names must be one of ours.
+    """``match``, but every name of ``theirs`` must be in ``ours``.
 
     Raises:
         DataError: some are not.
     """
-    found = match(theirs, ours, where)
-    if unknown := [name for name, index in zip(theirs, found, strict=True) if index is None]:
+    indices = match(theirs, ours, where)
+    if unknown := [name for name, index in zip(theirs, indices, strict=True) if index is None]:
         near = difflib.get_close_matches(plain(unknown[0]), [plain(name) for name in ours], 1)
         meant = next((f" (did you mean {name!r}?)" for name in ours if near and plain(name) == near[0]), "")
-        raise DataError(f"{where} has classes that {whose} does not have: {_said(unknown[:5])}{meant}")
-    return found
+        raise DataError(f"{where} has classes that {whose} does not have: {_quoted(unknown[:5])}{meant}")
+    return indices
 
 
 def require_different(names: Sequence[str], where: str) -> None:
-    """Raises DataError: two names look the same, such as one with an accent written in another way."""
+    """Raises DataError: two names look the same, for example an accent encoded in two ways."""
     seen = {}
     for name in names:
         if (other := seen.setdefault(composed(name), name)) != name:
-            raise DataError(f"{where} has {other!a} and {name!a}, which look alike: make them one")
+            raise DataError(f"{where} has {other!a} and {name!a}, which look alike: merge them")
 
 
-def _said(names: Sequence[str]) -> str:
-    """Names with quotes, so that spaces at their ends are seen."""
+def _quoted(names: Sequence[str]) -> str:
+    """Quoted names, so that leading and trailing spaces are visible."""
     return ", ".join(map(repr, names))

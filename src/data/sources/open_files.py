@@ -1,4 +1,4 @@
-"""Large files that are read at many places: a few of them open at a time, however many there are."""
+"""Random access to many large files, with only a few of them open at a time."""
 
 import os
 from collections.abc import Sequence
@@ -7,15 +7,15 @@ from pathlib import Path
 
 from .base import DataError
 
-MOST_OPEN = 16  # of one split: there are several, and the usual limit of a process is 1,024
+MOST_OPEN = 16  # per split; a process may usually open 1,024 files
 
 
 class OpenFiles:
-    """``read`` any bytes of any of the files; threads may read at the same time.
+    """``read`` any bytes of any of the files; thread-safe.
 
     Attributes:
-        sizes: bytes of each.
-        stamps: they change when the file does.
+        sizes: in bytes.
+        stamps: strings that change when the file does.
     """
 
     def __init__(self, paths: Sequence[Path | str]):
@@ -26,7 +26,7 @@ class OpenFiles:
         self._open = lru_cache(MOST_OPEN)(_OpenFile)
 
     def read(self, number: int, start: int, size: int) -> bytes:
-        """``size`` bytes of file ``number``, fewer at its end.
+        """``size`` bytes of file ``number``, fewer at the end.
 
         Raises:
             DataError: the file cannot be opened or read any more.
@@ -39,7 +39,7 @@ class OpenFiles:
 
 
 class _OpenFile:
-    """Open for as long as somebody holds it: a thread that reads does, when another one pushes it out."""
+    """Closed when the last reference goes: a thread may still be reading a file that the cache has dropped."""
 
     def __init__(self, path: Path | str):
         self.number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

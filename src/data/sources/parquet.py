@@ -1,6 +1,6 @@
-"""Hugging Face's parquet files: an image in each row, and its label, a number or a name.
+"""Hugging Face's parquet files: one image per row with its label, a number or a name.
 
-Each file may number its classes in its own order. Where names are known, labels are matched by name.
+Files may number their classes differently. If names are known, labels are matched by name.
 """
 
 import threading
@@ -21,14 +21,14 @@ from .names import require_match
 from .open_files import MOST_OPEN
 from .text import check_name, parse_json
 
-ROW_GROUPS = 4  # that stay in memory
-MOST_EXPANDED = 100  # bytes of a row group for each byte in its file: images are compressed already
-ALWAYS_FINE = 2**26  # bytes of a row group
+ROW_GROUPS = 4  # kept in memory
+MOST_EXPANDED = 100  # bytes of a row group per byte of its file: images are already compressed
+ALWAYS_FINE = 2**26  # bytes of a row group that are never suspicious
 
 
 @dataclass
 class _Labels:
-    """One file's: numbers, and the names that they stand for, if it tells."""
+    """One file's labels: numbers, and the names they stand for, if the file has them."""
 
     path: Path
     values: np.ndarray
@@ -36,16 +36,17 @@ class _Labels:
 
 
 def parquet_splits(files: dict[str, list[Path]]) -> tuple[dict[str, Split], list[str], list[str]]:
-    """The splits, class names in the order of labels, [] where no file tells them, and notes.
+    """The splits, the class names in label order ([] if no file has them), and notes.
 
     Raises:
-        DataError: a file that cannot be read, or whose columns or labels are not as they should be.
+        DataError: a file cannot be read, or its columns or labels are not as expected.
     """
     labels = {split: [_labels(path) for path in paths] for split, paths in files.items()}
     names, notes = _unify(labels), []
     nameless = [some.path.name for its in labels.values() for some in its if not some.names]
     if names and nameless:
-        notes.append(f"{', '.join(nameless[:5])} do not name classes: labels are taken in the order of the others")
+        message = "do not name their classes: their labels are assumed to follow the order of the others"
+        notes.append(f"{', '.join(nameless[:5])} {message}")
     splits = {
         split: _split(paths, np.concatenate([some.values for some in labels[split]])) for split, paths in files.items()
     }
@@ -57,22 +58,22 @@ def parquet_splits(files: dict[str, list[Path]]) -> tuple[dict[str, Split], list
 
 
 def _open(path: Path, text: Sequence[str] = ()) -> parquet.ParquetFile:
-    """The file; text in the columns ``text`` is read once for each word.
+    """Open a file; each distinct string in the columns ``text`` is stored once.
 
     Raises:
-        DataError: it is no parquet file.
+        DataError: it is not a parquet file.
     """
     try:
         return parquet.ParquetFile(path, read_dictionary=list(text), page_checksum_verification=True)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise DataError(f"{path} is no parquet file that can be read: {str(error)[:300]}") from error
+        raise DataError(f"{path} is not a readable parquet file: {str(error)[:300]}") from error
 
 
 def _checked(path: Path) -> parquet.ParquetFile:
-    """A file that has an image and a label in each row.
+    """A file with an image and a label in each row.
 
     Raises:
-        DataError: it has not.
+        DataError: a column is missing or of the wrong type.
     """
     file = _open(path)
     schema, size = file.schema_arrow, path.stat().st_size
@@ -82,9 +83,9 @@ def _checked(path: Path) -> parquet.ParquetFile:
     if pa.types.is_struct(kind):
         kind = next((kind.field(i).type for i in range(kind.num_fields) if kind.field(i).name == "bytes"), kind)
     if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
-        raise DataError(f"{path}: column image holds {kind}; expected the bytes of image files")
+        raise DataError(f"{path}: column image holds {kind}; expected encoded image files")
     if not 0 <= file.metadata.num_rows <= size:
-        raise DataError(f"{path} says that it has {file.metadata.num_rows:,} rows, in {size:,} bytes: it is damaged")
+        raise DataError(f"{path} claims {file.metadata.num_rows:,} rows in {size:,} bytes: it is damaged")
     kind = schema.field("label").type
     text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
     return _open(path, ["label"]) if text else file
@@ -92,14 +93,14 @@ def _checked(path: Path) -> parquet.ParquetFile:
 
 def _named(path: Path, schema: pa.Schema) -> list[str]:
     text = (schema.metadata or {}).get(b"huggingface", b"{}")
-    found = parse_json(text.decode("utf-8", "replace"), f"{path}, metadata huggingface")
+    names = parse_json(text.decode("utf-8", "replace"), f"{path}, metadata huggingface")
     for key in ("info", "features", "label", "names"):
-        found = found.get(key) if isinstance(found, dict) else None
-    if found is None:
+        names = names.get(key) if isinstance(names, dict) else None
+    if names is None:
         return []
-    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
-        raise DataError(f"{path}, metadata huggingface: the names of label are no list of text")
-    return [check_name(name, str(path)) for name in found]
+    if not isinstance(names, list) or not all(isinstance(text, str) for text in names):
+        raise DataError(f"{path}, metadata huggingface: the names of label are not a list of strings")
+    return [check_name(name, str(path)) for name in names]
 
 
 def _labels(path: Path) -> _Labels:
@@ -124,44 +125,44 @@ def _labels(path: Path) -> _Labels:
     values = column.to_numpy(zero_copy_only=False)
     if values.dtype.kind == "f" and not np.array_equal(values, np.floor(values)):
         row = int(np.flatnonzero(~(values == np.floor(values)))[0])
-        raise DataError(f"{where}, row {row}: {values[row]} is no class")
+        raise DataError(f"{where}, row {row}: {values[row]} is not a class")
     most = len(names) or 2**31
     if len(wrong := np.flatnonzero((values < 0) | (values >= most))):
-        raise DataError(f"{where}, row {wrong[0]}: there is no class {values[wrong[0]]}" + _of(names))
+        raise DataError(f"{where}, row {wrong[0]}: class {values[wrong[0]]} does not exist" + _of(names))
     return _Labels(path, values.astype(int), names)
 
 
 def _text_labels(path: Path, column: pa.DictionaryArray, names: list[str], where: str) -> _Labels:
     texts, codes = column.dictionary.to_pylist(), column.indices.to_numpy()
     used = {texts[code] for code in np.unique(codes).tolist()}
-    known = names or sorted(used)
-    index = {check_name(name, where): label for label, name in enumerate(known)}
+    classes = names or sorted(used)
+    index = {check_name(name, where): label for label, name in enumerate(classes)}
     if unknown := sorted(used - index.keys()):
-        raise DataError(f"{where}: {unknown[0]!r} is none of the classes that the file's metadata names")
-    return _Labels(path, np.array([index.get(text, -1) for text in texts], int)[codes], known)
+        raise DataError(f"{where}: {unknown[0]!r} is not one of the classes in the file's metadata")
+    return _Labels(path, np.array([index.get(text, -1) for text in texts], int)[codes], classes)
 
 
 def _of(names: list[str]) -> str:
-    return f"; the file names {len(names)}" if names else ""
+    return f"; the file has {len(names)} classes" if names else ""
 
 
 def _unify(labels: dict[str, list[_Labels]]) -> list[str]:
-    """Number the classes of all files alike, as the first training file does, and those that only later ones have."""
+    """Number the classes of all files alike: those of the first training file, then those that only later ones have."""
     lists = [some.names for its in labels.values() for some in its if some.names]
     if all(names == lists[0] for names in lists):
         return lists[0] if lists else []
     if twice := next((names for names in lists if len(set(names)) < len(names)), None):
         name = next(name for name in twice if twice.count(name) > 1)
-        raise DataError(f"parquet files number classes in different orders, and {name!r} is the name of two")
+        raise DataError(f"parquet files number classes differently, and two classes are named {name!r}")
     train = [some for some in labels["train"] if some.names]
     if all(sorted(some.names) == some.names for some in train):
-        names = sorted({name for some in train for name in some.names})  # labels that are text, numbered by us
+        names = sorted({name for some in train for name in some.names})  # text labels, numbered by us
     else:
         names = list(dict.fromkeys(name for some in train for name in some.names))
     for split, its in labels.items():
         for some in its:
             if some.names and not names:
-                raise DataError(f"{some.path} names classes, but no training file does: which label is which?")
+                raise DataError(f"{some.path} names its classes, but no training file does: cannot match labels")
             if some.names:
                 used = np.unique(some.values)
                 occurring = [some.names[label] for label in used]
@@ -172,7 +173,7 @@ def _unify(labels: dict[str, list[_Labels]]) -> list[str]:
 
 
 def _split(paths: list[Path], labels: np.ndarray) -> Split:
-    """The images of a split's files; a few files are open and a few row groups in memory at a time."""
+    """The images of a split's files; only a few files are open, and a few row groups in memory, at a time."""
     groups, stamps = [], []  # (path, group, rows)
     for path in paths:
         about, facts = _open(path).metadata, path.stat()
@@ -180,7 +181,7 @@ def _split(paths: list[Path], labels: np.ndarray) -> Split:
         stamps += [f"{facts.st_size} {facts.st_mtime_ns} {group}" for group in range(about.num_row_groups)]
     ends = list(accumulate(rows for _, _, rows in groups))
     if (ends[-1] if ends else 0) != len(labels):
-        raise DataError(f"{paths[0].parent}: the row groups of parquet files do not add up to their rows: damaged")
+        raise DataError(f"{paths[0].parent}: the row groups of the parquet files do not add up to their rows: damaged")
     recent: OrderedDict[int, pa.ChunkedArray] = OrderedDict()
     lock, opened = threading.Lock(), lru_cache(MOST_OPEN)(_open)
 
@@ -195,7 +196,7 @@ def _split(paths: list[Path], labels: np.ndarray) -> Split:
             value = recent[number][i - ends[number] + rows].as_py()
         value = value.get("bytes") if isinstance(value, dict) else value
         if not value:
-            raise DataError(f"{path}, row group {group}, row {i - ends[number] + rows}: there are no bytes of an image")
+            raise DataError(f"{path}, row group {group}, row {i - ends[number] + rows}: no image bytes")
         return value
 
     keys = [f"{path.name}/{group}/{row}" for path, group, rows in groups for row in range(rows)]
@@ -205,7 +206,10 @@ def _split(paths: list[Path], labels: np.ndarray) -> Split:
 def _images(file: parquet.ParquetFile, path: Path, group: int) -> pa.ChunkedArray:
     about = file.metadata.row_group(group)
     if about.total_byte_size > max(ALWAYS_FINE, MOST_EXPANDED * path.stat().st_size):
-        raise DataError(f"{path}, row group {group}: {about.total_byte_size:,} bytes in so small a file: it is damaged")
+        size = path.stat().st_size
+        raise DataError(
+            f"{path}, row group {group}: {about.total_byte_size:,} bytes in a file of {size:,}: it is damaged"
+        )
     try:
         return file.read_row_group(group, ["image"])["image"]
     except (pa.ArrowException, OSError, ValueError) as error:

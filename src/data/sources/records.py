@@ -1,4 +1,4 @@
-"""Raw records of a prepared TFDS directory, in tfrecord or ArrayRecord format: any of them, without TensorFlow."""
+"""Random access to raw records of a prepared TFDS directory, in tfrecord or ArrayRecord format, without TensorFlow."""
 
 import os
 import struct
@@ -20,10 +20,10 @@ HEADER, FOOTER = 12, 4  # a TFRecord: length (8 bytes), its checksum (4), the da
 
 
 def open_records(info: DatasetInfo, instruction: str) -> "Records":
-    """The records of a split, or of a part of one, such as "train[:800]": serialised tf.train.Example messages.
+    """The records, serialised tf.train.Example messages, of a split or a part of one, such as "train[:800]".
 
     Raises:
-        DataError: an unknown split, or a shard that is missing or cut off.
+        DataError: the split is unknown, or a shard is missing or truncated.
     """
     try:
         shards = info.splits[instruction].file_instructions
@@ -31,21 +31,21 @@ def open_records(info: DatasetInfo, instruction: str) -> "Records":
         raise DataError(
             f"{info.full_name} has no {instruction!r} (splits: {shown(', '.join(info.splits))}): {shown(str(error))}"
         ) from None
-    known = {"tfrecord": TFRecords, "array_record": ArrayRecords}
+    readers = {"tfrecord": TFRecords, "array_record": ArrayRecords}
     usual = info.file_format.value
     for name in (usual, *(other.value for other in info.alternative_file_formats or ())):
         renamed = [shard.replace(filename=shard.filename.replace(f".{usual}-", f".{name}-")) for shard in shards]
-        if name in known and all(Path(shard.filename).is_file() for shard in renamed):
-            return known[name](renamed)
-    if usual not in known:
-        raise DataError(f"{info.full_name} is in format {usual}; known: {', '.join(known)}")
+        if name in readers and all(Path(shard.filename).is_file() for shard in renamed):
+            return readers[name](renamed)
+    if usual not in readers:
+        raise DataError(f"{info.full_name} is in format {usual}; known: {', '.join(readers)}")
     missing = [shard.filename for shard in shards if not Path(shard.filename).is_file()]
     some = ", ".join(missing[:3])
     raise DataError(f"{len(missing)} of {len(shards)} files of {info.full_name} are missing: {some}")
 
 
 class Records:
-    """``file_format``, len(records), records[i] -> bytes, records.stamp(i); threads may read at the same time."""
+    """``file_format``, len(records), records[i] -> bytes, records.stamp(i); thread-safe."""
 
     def __init__(self, shards: Sequence[FileInstruction]):
         self.shards = shards
@@ -59,12 +59,12 @@ class Records:
         raise NotImplementedError
 
     def stamp(self, i: int) -> str:
-        """Changes when the shard that holds record ``i`` does."""
+        """A string that changes when the shard of record ``i`` does."""
         shard, position = self._locate(i)
         return f"{Path(self.shards[shard].filename).name} {self.files.stamps[shard]} {position}"
 
     def _locate(self, i: int) -> tuple[int, int]:
-        """The shard of record ``i``, and its position there."""
+        """The shard of record ``i`` and its position in it."""
         if not 0 <= i < len(self):
             raise IndexError(i)
         shard = bisect_right(self.ends, i)
@@ -78,7 +78,7 @@ class ArrayRecords(Records):
     def __init__(self, shards: Sequence[FileInstruction]):
         super().__init__(shards)
         self.open = lru_cache(MOST_OPEN)(_ArrayRecordFile)
-        self.lock = threading.Lock()  # a reader keeps its place in the file
+        self.lock = threading.Lock()  # a reader has a position in the file
 
     def __getitem__(self, i: int) -> bytes:
         shard, position = self._locate(i)
@@ -90,7 +90,7 @@ class ArrayRecords(Records):
 
 
 class _ArrayRecordFile:
-    """One file, open until nobody holds it any more."""
+    """One file, closed when the last reference goes."""
 
     def __init__(self, path: str):
         from array_record.python.array_record_data_source import ArrayRecordDataSource
@@ -103,7 +103,7 @@ class _ArrayRecordFile:
 
 
 class TFRecords(Records):
-    """Checksums are verified, as TensorFlow does."""
+    """Checksums are verified, as in TensorFlow."""
 
     file_format = "tfrecord"
 
@@ -133,7 +133,7 @@ def _spans(path: Path, count: int) -> np.ndarray:
             header = file.read(HEADER)
             length = int.from_bytes(header[:8], "little")
             if len(header) < HEADER or _checksum(header[:8]) != header[8:] or at + HEADER + length + FOOTER > size:
-                raise DataError(f"{path} is cut off or damaged at record {i} of {count}: prepare it again")
+                raise DataError(f"{path} is truncated or damaged at record {i} of {count}: prepare it again")
             spans[i] = at + HEADER, length
             file.seek(length + FOOTER, os.SEEK_CUR)
     return spans
@@ -147,7 +147,7 @@ def write_tfrecord(file, record: bytes) -> None:
 
 def _checksum(data: bytes) -> bytes:
     """TFRecord's masked CRC-32C."""
-    import google_crc32c  # here: only this format needs it
+    import google_crc32c  # imported here: only this format needs it
 
     value = google_crc32c.value(data)
     return struct.pack("<I", (((value >> 15) | (value << 17)) + 0xA282EAD8) & 0xFFFFFFFF)

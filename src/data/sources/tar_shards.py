@@ -1,4 +1,4 @@
-"""Images in uncompressed tar files, read where they lie: webdataset's convention, without webdataset."""
+"""Images in uncompressed tar files, read in place, in webdataset's format, without webdataset."""
 
 import os
 import tarfile
@@ -17,32 +17,35 @@ BLOCK = tarfile.BLOCKSIZE
 
 
 def tar_split(paths: list[Path], notes: list[str]) -> Split:
-    """The images of tar files, read where they lie; the members of one key must be in the same file.
+    """The images of tar files, read in place; all members of a key must be in the same file.
 
     Args:
-        notes: what else is in the files is told there.
+        notes: gets a note about other members of the files.
 
     Raises:
-        DataError: a broken file, or an image without a label or a label without an image.
+        DataError: a file is broken, or an image has no label, or a label no image.
     """
-    places, labels, keys, others = [], [], [], Counter()
+    places = []
+    labels = []
+    keys = []
+    others = Counter()
     files = OpenFiles(paths)
     for shard, path in enumerate(paths):
-        found = _members(path, files.sizes[shard])
-        found.leave_out_more_images()
-        if odd := sorted(found.images.keys() ^ found.labels.keys()):
+        members = _members(path, files.sizes[shard])
+        members.leave_out_more_images()
+        if odd := sorted(members.images.keys() ^ members.labels.keys()):
             some = ", ".join(map(printable, odd[:5]))
             raise DataError(f"{path}: {len(odd)} keys lack the image or the .cls: {some}")
-        for key, (start, size) in found.images.items():
+        for key, (start, size) in members.images.items():
             places.append((shard, start, size))
-            labels.append(found.labels[key])
+            labels.append(members.labels[key])
             keys.append(f"{path.name}/{printable(key)}")
-        others += found.others
+        others += members.others
     if not keys:
         raise DataError(f"{', '.join(path.name for path in paths)} in {paths[0].parent} hold no images")
     if others:
-        said = ", ".join(f"{count:,} {kind}" for kind, count in others.most_common(10))
-        notes.append(f"{', '.join(path.name for path in paths[:3])}{', ...' * (len(paths) > 3)}: left out are {said}")
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in others.most_common(10))
+        notes.append(f"{', '.join(path.name for path in paths[:3])}{', ...' * (len(paths) > 3)}: left out are {kinds}")
     at = np.array(places, np.int64)
 
     def read(i: int) -> bytes:
@@ -53,15 +56,15 @@ def tar_split(paths: list[Path], notes: list[str]) -> Split:
 
 
 @dataclass
-class _Found:
-    """(start, size) of each key's image, each key's label, and what else there is: how many of each ending."""
+class _Members:
+    """(start, size) of each key's image, each key's label, and the number of other members per ending."""
 
     images: dict[str, tuple[int, int]] = field(default_factory=dict)
     labels: dict[str, int] = field(default_factory=dict)
     others: Counter = field(default_factory=Counter)
 
     def leave_out_more_images(self) -> None:
-        """Of a sample with more than its image, such as a.jpg, a.cls and a mask a.seg.png, take only the image."""
+        """Keep only the image of a sample with further images, such as a mask: a.jpg, a.cls and a.seg.png."""
         for key in self.images.keys() - self.labels.keys():
             base = os.path.join(os.path.dirname(key), os.path.basename(key).partition(".")[0])
             if base in self.images and base in self.labels:
@@ -69,44 +72,44 @@ class _Found:
                 self.others["further images of a key"] += 1
 
 
-def _members(path: Path, size: int) -> _Found:
-    found = _Found()
+def _members(path: Path, size: int) -> _Members:
+    members = _Members()
     try:
         with tarfile.open(path, "r:") as tar:
             for member in tar:
-                tar.members = []  # it would keep them all
+                tar.members = []  # tarfile would keep them all
                 if not member.isfile() or member.issparse():
                     if not member.isdir():
-                        found.others["links and the like"] += 1
+                        members.others["links and the like"] += 1
                     continue
                 if member.offset_data + member.size > size:
-                    raise DataError(f"{path} is cut off: {printable(member.name)} is not whole")
-                _add(found, tar, member, path)
+                    raise DataError(f"{path} is truncated: {printable(member.name)} is incomplete")
+                _add(members, tar, member, path)
             _require_end(tar, path, size)
     except DataError:
         raise
     except (tarfile.TarError, ValueError, OverflowError, OSError, EOFError) as error:
-        raise DataError(f"{path} is no readable tar file: {error}") from error
-    return found
+        raise DataError(f"{path} is not a readable tar file: {error}") from error
+    return members
 
 
-def _add(found: _Found, tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
+def _add(members: _Members, tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
     key, ending = _key(member.name)
     hidden = os.path.basename(member.name).startswith(".") or SYSTEM_FOLDERS & set(member.name.lower().split("/"))
     if ending == "cls" and not hidden:
-        if key in found.labels:
+        if key in members.labels:
             raise DataError(f"{path} has more than one label for key {printable(key)}")
-        found.labels[key] = _label(tar, member, path)
+        members.labels[key] = _label(tar, member, path)
     elif f".{ending}" in IMAGE_ENDINGS and not hidden:
-        if key in found.images:
+        if key in members.images:
             raise DataError(f"{path} has more than one image for key {printable(key)}")
-        found.images[key] = (member.offset_data, member.size)
+        members.images[key] = (member.offset_data, member.size)
     else:
-        found.others["hidden files" if hidden else f".{printable(ending)[:20]} files"] += 1
+        members.others["hidden files" if hidden else f".{printable(ending)[:20]} files"] += 1
 
 
 def _key(name: str) -> tuple[str, str]:
-    """What a member belongs to, and its ending: img003.v2.png is the image of img003.v2, its label img003.v2.cls."""
+    """The key of a member, and its ending: img003.v2.png is the image of img003.v2, its label img003.v2.cls."""
     base, _, ending = os.path.basename(name).rpartition(".")
     return os.path.join(os.path.dirname(name), base), ending.lower()
 
@@ -114,23 +117,23 @@ def _key(name: str) -> tuple[str, str]:
 def _label(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> int:
     tar.fileobj.seek(member.offset_data)
     text = tar.fileobj.read(min(member.size, 2 * MOST_DIGITS)).strip()
-    said = text.decode("utf-8", "backslashreplace").removeprefix("\ufeff")
-    if not is_number(said):
+    label = text.decode("utf-8", "backslashreplace").removeprefix("\ufeff")
+    if not is_number(label):
         raise DataError(
-            f"{path}: {printable(member.name)} holds {said!r} ({member.size:,} bytes); expected a label, 0 ..."
+            f"{path}: {printable(member.name)} holds {label!r} ({member.size:,} bytes); expected a label, 0 ..."
         )
-    return int(said)
+    return int(label)
 
 
 def _require_end(tar: tarfile.TarFile, path: Path, size: int) -> None:
-    """Raises DataError: Python's tarfile stopped before the end mark, as it does silently at a damaged header."""
+    """Raises DataError: tarfile stopped before the end mark, as it silently does at a damaged header."""
     with open(path, "rb") as file:
         file.seek(tar.offset)
         block = file.read(BLOCK)
         after = file.read(20 * BLOCK)
     if len(block) < BLOCK:
-        raise DataError(f"{path} is cut off: it has no end mark, so images may be missing")
+        raise DataError(f"{path} is truncated: it has no end mark, so images may be missing")
     if block.strip(b"\0"):
-        raise DataError(f"{path} is damaged at byte {tar.offset:,} of {size:,}: what follows cannot be read")
+        raise DataError(f"{path} is damaged at byte {tar.offset:,} of {size:,}: the rest cannot be read")
     if after.strip(b"\0"):
-        raise DataError(f"{path} goes on after its end mark: what follows would not be read (are these files joined?)")
+        raise DataError(f"{path} continues after its end mark, where it would not be read (are these joined files?)")

@@ -1,7 +1,7 @@
-"""Directories that TensorFlow Datasets has prepared, in tfrecord or ArrayRecord format, read without TensorFlow.
+"""Directories prepared by TensorFlow Datasets, in tfrecord or ArrayRecord format, read without TensorFlow.
 
-``DATAPATH/<builder>[/<config>]/<version>/``, as ``tfds.builder(...).download_and_prepare()`` leaves it. The images are
-the original data set's, byte for byte, and so are VTAB-1k's splits: positions in the order in which TFDS wrote them.
+``DATAPATH/<builder>[/<config>]/<version>/``, as ``tfds.builder(...).download_and_prepare()`` writes it. Images are
+byte for byte those of the original data set, and VTAB-1k's splits are positions in the order in which TFDS wrote them.
 """
 
 import re
@@ -19,13 +19,13 @@ from .base import DataError, Layout, RawImage, Source, Split, Wanted, printable,
 from .labels import Rule
 from .subsets import DRAWN, draw
 
-Counts = dict[str, int]  # images of each TFDS split
-KEYS = ("file_name", "image/file_name", "filename", "name", "id")  # features that name an example
+Counts = dict[str, int]  # number of images per TFDS split
+KEYS = ("file_name", "image/file_name", "filename", "name", "id")  # features that hold an example's name
 VERSION = re.compile(r"\d+\.\d+\.\d+$")
 
 
 def train_part(percent: int, test: str = "test") -> Callable[[Counts], dict[str, str]]:
-    """VTAB's split of a set without validation images: 200 of them from ``percent`` % of train on."""
+    """VTAB's split of a set without validation images: 200 of them, starting at ``percent`` % of train."""
 
     def splits(counts: Counts) -> dict[str, str]:
         start = counts["train"] * percent // 100
@@ -35,7 +35,7 @@ def train_part(percent: int, test: str = "test") -> Callable[[Counts], dict[str,
 
 
 def train_only(percent: int, val_percent: int) -> Callable[[Counts], dict[str, str]]:
-    """VTAB's split of a set that is all train: what follows train and val, of these shares, is the test set."""
+    """VTAB's split of a set that has only train: the test set is what follows the shares of train and val."""
 
     def splits(counts: Counts) -> dict[str, str]:
         total = counts["train"]
@@ -46,7 +46,7 @@ def train_only(percent: int, val_percent: int) -> Callable[[Counts], dict[str, s
 
 
 def fixed(**expressions: str) -> Callable[[Counts], dict[str, str]]:
-    """The same expressions whatever the counts."""
+    """The same expressions, independent of the counts."""
     return lambda counts: expressions
 
 
@@ -59,13 +59,13 @@ class TFDS(Layout):
 
     Attributes:
         builder: TFDS's name, with its config.
-        pin: the versions that VPT and FreqFiT ask for.
+        pin: the versions that VPT and FreqFiT require.
         splits: counts -> TFDS expressions of train, val and test.
-        image: what is done to the encoded image.
-        made_by: what src.tools.prepare is asked for.
-        get: how to get the data where preparing it is not enough.
+        image: a function of the encoded image.
+        made_by: the arguments of src.tools.prepare that make it.
+        get: how to get the data, if preparing it is not enough.
         notes: version pattern -> what a reader of the result must know.
-        subset, val_size: see ``subsets.draw``; 0 and None leave the splits alone.
+        subset, val_size: see ``subsets.draw``; 0 and None leave the splits as they are.
     """
 
     builder: str
@@ -90,7 +90,7 @@ class TFDS(Layout):
 
     def hint(self, root: Path) -> str:
         left = [f"{place}/{name}" for place in self._places(root) for name in _unfinished(place)]
-        return f"{', '.join(left)} is unfinished, preparing it was interrupted: prepare it again" if left else ""
+        return f"{', '.join(left)} is unfinished because preparing it was interrupted: prepare it again" if left else ""
 
     def _places(self, root: Path) -> list[Path]:
         """The folders that may hold versions."""
@@ -102,12 +102,12 @@ class TFDS(Layout):
             places.append(root)
         return places
 
-    def open(self, here: Path, wanted: Wanted) -> Source:
-        import tensorflow_datasets as tfds  # here: only who reads such directories waits for it
+    def open(self, place: Path, wanted: Wanted) -> Source:
+        import tensorflow_datasets as tfds  # imported here: slow, and needed only for such directories
 
         from .records import open_records
 
-        folder = self.version_folder(here, wanted.version)
+        folder = self.version_folder(place, wanted.version)
         info = read_info(tfds, folder)
         counts = {name: split.num_examples for name, split in info.splits.items()}
         field = self.label.fields[0].split("/")[0]
@@ -119,7 +119,7 @@ class TFDS(Layout):
         expressions = self.splits(counts)
         names = list(self.label.names) or list(getattr(info.features[field], "names", None) or ())
         if not names:
-            raise DataError(f"{folder.absolute()} does not say which classes its feature {field} has")
+            raise DataError(f"{folder.absolute()} does not name the classes of its feature {field}")
         opened = {name: open_records(info, expression) for name, expression in expressions.items()}
         splits = {
             name: self._split(records, f"{info.full_name} {expressions[name]}", len(names))
@@ -128,67 +128,69 @@ class TFDS(Layout):
         if self.val_size is not None or wanted.shots or wanted.lists:
             order = _original_order(splits["train"].keys)
             splits = draw(splits, wanted, names, folder, self.subset, self.val_size, order)
-        pinned = "" if self._fits(folder.name) else f"; VPT and FreqFiT ask for {self.pin}"
+        pinned = "" if self._fits(folder.name) else f"; VPT and FreqFiT require {self.pin}"
         notes = [text for pattern, text in self.notes if fnmatch(folder.name, pattern)]
         return Source(names, splits, f"TFDS {info.full_name}, {opened['train'].file_format}{pinned}", notes=notes)
 
     def expects(self) -> str:
-        said = f"{self.builder}/<version>/, made by TensorFlow Datasets (python -m src.tools.prepare {self.made_by})"
-        return said + (f". {self.get}" if self.get else "")
+        path = f"{self.builder}/<version>/, made by TensorFlow Datasets (python -m src.tools.prepare {self.made_by})"
+        return path + (f". {self.get}" if self.get else "")
 
     def _fits(self, version: str) -> bool:
         return fnmatch(version, self.pin)
 
-    def version_folder(self, here: Path, wanted: str = "") -> Path:
-        """The version's folder: the one that is asked for, else the newest that peers use, else the newest.
+    def version_folder(self, place: Path, wanted: str = "") -> Path:
+        """The version's folder: the one required, else the newest that other repositories use, else the newest.
 
         Raises:
-            DataError: the one that is asked for is not there.
+            DataError: the required version is not there.
         """
-        if VERSION.match(here.name):
-            return here
-        known = _versions(here)
-        if wanted and wanted not in [folder.name for folder in known]:
-            there = ", ".join(folder.name for folder in known)
-            raise DataError(f"DATA.VERSION {wanted} of {self.builder} is not in {here.absolute()}; there: {there}")
-        fitting = [folder for folder in known if (folder.name == wanted if wanted else self._fits(folder.name))]
-        return (fitting or known)[-1]
+        if VERSION.match(place.name):
+            return place
+        versions = _versions(place)
+        if wanted and wanted not in [folder.name for folder in versions]:
+            names = ", ".join(folder.name for folder in versions)
+            raise DataError(f"DATA.VERSION {wanted} of {self.builder} is not in {place.absolute()}; available: {names}")
+        fitting = [folder for folder in versions if (folder.name == wanted if wanted else self._fits(folder.name))]
+        return (fitting or versions)[-1]
 
-    def _split(self, records, said: str, num_classes: int) -> Split:
+    def _split(self, records, description: str, num_classes: int) -> Split:
         from google.protobuf.message import DecodeError
         from tensorflow_datasets.core.example_parser import tf_example_pb2
 
         def features(i: int):
             return tf_example_pb2.Example.FromString(records[i]).features.feature
 
-        found, keys = np.empty(len(records), int), []
-        for i in tqdm(range(len(records)), f"labels of {said}", unit="img", delay=1, leave=False):
+        numbers, keys = np.empty(len(records), int), []
+        for i in tqdm(range(len(records)), f"labels of {description}", unit="img", delay=1, leave=False):
             try:
                 example = features(i)
-                found[i] = self.label.label(*(_values(example[name]) for name in self.label.fields))
+                numbers[i] = self.label.label(*(_values(example[name]) for name in self.label.fields))
                 name = next((_text(example[key]) for key in KEYS if key in example), str(i))
             except (IndexError, ValueError, TypeError, OverflowError, DecodeError) as error:
                 if isinstance(error, DataError):
                     raise
-                raise DataError(f"{said}, record {i}: no label in {', '.join(self.label.fields)} ({error})") from error
-            keys.append(f"{said.split('/')[0]} {said.split(' ')[-1].split('[')[0]}/{name}")
-            if not 0 <= found[i] < num_classes:
-                raise DataError(f"{said}, {keys[-1]}: label {found[i]} is not in 0..{num_classes - 1}")
+                raise DataError(
+                    f"{description}, record {i}: no label in {', '.join(self.label.fields)} ({error})"
+                ) from error
+            keys.append(f"{description.split('/')[0]} {description.split(' ')[-1].split('[')[0]}/{name}")
+            if not 0 <= numbers[i] < num_classes:
+                raise DataError(f"{description}, {keys[-1]}: label {numbers[i]} is not in 0..{num_classes - 1}")
         image = self.image
 
         def read(i: int) -> RawImage:
             values = features(i)["image"].bytes_list.value
             if not values:
-                raise DataError(f"{said}, {keys[i]}: there are no bytes of an image")
+                raise DataError(f"{description}, {keys[i]}: no image bytes")
             return image(values[0])
 
-        return Split(read, found, keys, records.stamp)
+        return Split(read, numbers, keys, records.stamp)
 
 
 def _original_order(keys: list[str]) -> np.ndarray | None:
-    """Positions of the images as the original data set counts them, where their names tell.
+    """The original data set's order of the images, if their names tell.
 
-    TFDS shuffles what it writes; an image of CIFAR is called by its original number, such as train_00012.
+    TFDS shuffles examples; a CIFAR image is named by its original number, such as train_00012.
     """
     numbers = [re.search(r"_(\d{1,9})$", key) for key in keys]
     if None in numbers:
@@ -199,7 +201,7 @@ def _original_order(keys: list[str]) -> np.ndarray | None:
 
 
 def _text(feature) -> str:
-    """The first value of a feature that names an example."""
+    """The first value of a feature that holds a name."""
     value = _values(feature)[0]
     return printable(value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value))
 
@@ -212,8 +214,8 @@ def _versions(folder: Path) -> list[Path]:
     """Finished versions, oldest first."""
     if not folder.is_dir():
         return []
-    known = [p for p in folder.iterdir() if VERSION.match(p.name) and (p / "dataset_info.json").is_file()]
-    return sorted(known, key=lambda path: tuple(map(int, path.name.split("."))))
+    versions = [p for p in folder.iterdir() if VERSION.match(p.name) and (p / "dataset_info.json").is_file()]
+    return sorted(versions, key=lambda path: tuple(map(int, path.name.split("."))))
 
 
 def _unfinished(folder: Path) -> list[str]:
@@ -221,16 +223,16 @@ def _unfinished(folder: Path) -> list[str]:
 
 
 def read_info(tfds, folder: Path):
-    """What TFDS knows of a version's folder.
+    """TFDS's information about a version's folder.
 
     Raises:
-        DataError: TFDS cannot make sense of it.
+        DataError: TFDS cannot read it.
     """
     try:
         info = tfds.builder_from_directory(folder).info
     except Exception as error:  # whatever TFDS raises for broken JSON and missing files
         raise DataError(
-            f"{folder.absolute()} is no TFDS directory that can be read ({type(error).__name__}: {shown(str(error))}): "
+            f"{folder.absolute()} is not a readable TFDS directory ({type(error).__name__}: {shown(str(error))}): "
             "prepare it again"
         ) from error
     if not info.splits:
@@ -245,15 +247,15 @@ def _times_255(encoded: bytes) -> np.ndarray:
     return decode(encoded)[..., :1] * np.uint8(255)
 
 
-MANUAL = "It has to be downloaded by hand"
+MANUAL = "It must be downloaded by hand"
 
-# VTAB-1k's tasks, by NOAH's names of their folders.
+# VTAB-1k's tasks, by NOAH's folder names.
 VTAB_TFDS = {
     "caltech101": TFDS(
         "caltech101",
         "3.*.*",
         train_part(90),
-        notes=(("*", "which images train depends on the order of files on the machine that prepared Caltech101"),),
+        notes=(("*", "which images are in train depends on the file order on the machine that prepared Caltech101"),),
     ),
     "cifar": TFDS("cifar100", "3.*.*", train_part(90)),
     "dtd": TFDS("dtd", "3.*.*", OWN_VALIDATION),
@@ -262,7 +264,7 @@ VTAB_TFDS = {
         "oxford_iiit_pet",
         "3.*.*",
         train_part(80),
-        get="Versions 3.x and 4.0.0 are both read; today only 4.0.0 can be prepared",
+        get="Versions 3.x and 4.0.0 are both read; only 4.0.0 can still be prepared",
         notes=(("4.*", "12 images of Oxford-IIIT Pet are re-encoded in version 4"),),
     ),
     "svhn": TFDS("svhn_cropped", "3.*.*", train_part(90)),
@@ -299,7 +301,7 @@ VTAB_TFDS = {
         "3.2.0",
         OWN_VALIDATION,
         labels.KITTI_DISTANCE,
-        get="Versions 3.1.0 to 3.3.0 are read; today only 3.3.0 can be prepared",
+        get="Versions 3.1.0 to 3.3.0 are read; only 3.3.0 can still be prepared",
     ),
     "dsprites_loc": TFDS("dsprites", "2.*.*", train_only(80, 10), labels.DSPRITES_LOCATION, _times_255),
     "dsprites_ori": TFDS("dsprites", "2.*.*", train_only(80, 10), labels.DSPRITES_ORIENTATION, _times_255),

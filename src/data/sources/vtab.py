@@ -1,7 +1,7 @@
-"""VTAB-1k as folders with list files, the layout that NOAH, SPT, RLRR and the unifying study share.
+"""VTAB-1k as folders with list files, the layout of NOAH, SPT, RLRR and the unifying study.
 
 ``DATAPATH/<task>/{train800,val200,test}.txt`` with lines ``images/<split>/<file> <label>``. The copy that circulates
-was re-encoded as JPEG: its pixels are not those of the original data sets, and the result says so.
+was re-encoded as JPEG: its pixels differ from the original data sets', which the result notes.
 """
 
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ from .list_file import read_list
 from .text import read_json
 
 LISTS = {"train": "train800.txt", "val": "val200.txt", "test": "test.txt"}
-ALSO = {"cifar": "cifar100", "oxford_iiit_pet": "oxford_pet"}  # what NOAH's scripts call two of the folders
-ORIGIN = "vitune.json"  # in a folder that src.tools.prepare made: what it was converted from
+ALSO = {"cifar": "cifar100", "oxford_iiit_pet": "oxford_pet"}  # names of two folders in NOAH's scripts
+ORIGIN = "vitune.json"  # in folders made by src.tools.prepare: what they were converted from
 KINDS = {b"\xff\xd8\xff": "JPEG", b"\x89PN": "PNG"}
 
 
@@ -29,32 +29,32 @@ class VTABFolder(Layout):
         places = [root / self.folder, root / ALSO.get(self.folder, self.folder)]
         if root.name in (self.folder, ALSO.get(self.folder)):
             places.append(root)
-        return next((here for here in places if any((here / name).is_file() for name in LISTS.values())), None)
+        return next((folder for folder in places if any((folder / name).is_file() for name in LISTS.values())), None)
 
-    def open(self, here: Path, wanted: Wanted) -> Source:
-        if missing := [name for name in LISTS.values() if not (here / name).is_file()]:
-            raise DataError(f"{here.absolute()} has no {', '.join(missing)} (see VTAB_SETUP.md)")
-        items = {name: read_list(here / file) for name, file in LISTS.items()}
+    def open(self, folder: Path, wanted: Wanted) -> Source:
+        if missing := [name for name in LISTS.values() if not (folder / name).is_file()]:
+            raise DataError(f"{folder.absolute()} has no {', '.join(missing)} (see VTAB_SETUP.md)")
+        items = {name: read_list(folder / file) for name, file in LISTS.items()}
         for name, some in items.items():
-            require_files(here, some, str(here / LISTS[name]))
-        splits = {name: FileSplit(here, some) for name, some in items.items()}
-        with open(here / items["train"][0][0], "rb") as file:
+            require_files(folder, some, str(folder / LISTS[name]))
+        splits = {name: FileSplit(folder, some) for name, some in items.items()}
+        with open(folder / items["train"][0][0], "rb") as file:
             encoding = KINDS.get(file.read(3), "other files")
-        notes, origin = [], here / ORIGIN
-        said = f"VTAB-1k folder {here.name}, {encoding}"
+        notes, origin = [], folder / ORIGIN
+        version = f"VTAB-1k folder {folder.name}, {encoding}"
         if origin.is_file():
             made_from = read_json(origin)
             if not isinstance(made_from, dict) or not isinstance(made_from.get("notes", []), list):
-                raise DataError(f"{origin} is not what src.tools.prepare writes: convert the folder again")
-            said += f", original files of {made_from.get('version', 'unknown')}"
+                raise DataError(f"{origin} was not written by src.tools.prepare: convert the folder again")
+            version += f", original files of {made_from.get('version', 'unknown')}"
             notes += map(str, made_from.get("notes", []))
         elif encoding == "JPEG":
-            notes.append("images are those of a VTAB-1k folder, re-encoded as JPEG: not the original pixels")
-        both = here / "train800val200.txt"
+            notes.append("images come from a VTAB-1k folder re-encoded as JPEG: not the original pixels")
+        both = folder / "train800val200.txt"
         if both.is_file() and sorted(read_list(both), key=_last) != sorted(items["train"] + items["val"], key=_last):
-            notes.append(f"{both.name} is not train800.txt and val200.txt together; those two are used")
-        names = [str(i) for i in range(count_classes(splits, str(here)))]
-        return Source(names, splits, said, notes=notes)
+            notes.append(f"{both.name} is not the union of train800.txt and val200.txt; those two are used")
+        names = [str(i) for i in range(count_classes(splits, str(folder)))]
+        return Source(names, splits, version, notes=notes)
 
     def expects(self) -> str:
         return f"{self.folder}/{{{','.join(LISTS.values())}}} and the images they list (see VTAB_SETUP.md)"

@@ -1,7 +1,7 @@
 """What a ViT's blocks attend to, and attention rollout (Abnar & Zuidema, 2020, arXiv:2005.00928).
 
-Rollout follows attention only, averaged over heads, with half of each token passing by: what FreqFit or Convpass move
-between patches is not in it. Prompts are no part of the image: what is read from fresh ones is lost to the map.
+Rollout follows only attention, averaged over heads, with half of each token passing by; what FreqFit or Convpass move
+between patches is not included. Prompts are not part of the image: what is read from fresh prompts is lost.
 """
 
 from collections.abc import Iterator
@@ -21,12 +21,12 @@ from ...models.methods.prompt import Insert
 
 @dataclass(frozen=True)
 class Attention:
-    """One block's, of one image, averaged over heads.
+    """The attention of one block for one image, averaged over heads.
 
     Attributes:
         name: of the block, "blocks.3".
-        weights: (N, N); row i says what token i reads: prefix, prompts, patches, in that order; rows sum to one.
-        fresh: whether the prompts that enter this block were put there just before it.
+        weights: (N, N); row i is what token i reads from prefix, prompts and patches, in this order; rows sum to one.
+        fresh: whether this block's prompts were inserted just before it.
     """
 
     name: str
@@ -36,12 +36,12 @@ class Attention:
 
 @dataclass(frozen=True)
 class Maps:
-    """What the reader, the pooled token or the mean of the pooled tokens, takes from the image.
+    """What the reader (the pooled token, or the mean of the pooled tokens) takes from the image.
 
     Attributes:
         reader: "class token" or "patches".
-        blocks: name -> (rows, cols), the shares of patches; they sum to one less what other tokens get.
-        others: name -> the shares of "class token", "registers" and "prompts", of those that there are.
+        blocks: name -> (rows, cols), the patches' shares; they sum to one minus the share of other tokens.
+        others: name -> the shares of "class token", "registers" and "prompts", where they exist.
         rollout: (rows, cols), likewise.
     """
 
@@ -57,15 +57,15 @@ class Maps:
 
     @staticmethod
     def relative(shares: Tensor) -> np.ndarray:
-        """In multiples of an even share."""
+        """Shares as multiples of an even share."""
         return (shares * shares.numel()).numpy()
 
 
 def maps_of(vit: nn.Module, methods: nn.ModuleDict, image: Tensor) -> Maps:
-    """Of one image (1, 3, H, W), by a ViT with the taps of ``methods``, or with none.
+    """The maps of one image (1, 3, H, W), for a ViT with the taps of ``methods``, or without any.
 
     Raises:
-        ValueError: another kind of network, or attention that keeps its weights to itself.
+        ValueError: the network is of another kind, or its attention weights cannot be read.
     """
     tokens = tokens_of(vit)
     if tokens is None:
@@ -83,7 +83,7 @@ def maps_of(vit: nn.Module, methods: nn.ModuleDict, image: Tensor) -> Maps:
 
 
 def reads(vit: nn.Module, tokens: Tokens) -> str:
-    """Whose reading counts: the "class token" if it is what is pooled, else the "patches"."""
+    """The reader: "class token" if that is pooled, else "patches"."""
     return "class token" if vit.global_pool == "token" and tokens.prefix else "patches"
 
 
@@ -104,28 +104,28 @@ def _others(vit: nn.Module, tokens: Tokens, row: Tensor) -> dict[str, float]:
 
 @torch.inference_mode()
 def attention_of(vit: nn.Module, methods: nn.ModuleDict, image: Tensor) -> list[Attention]:
-    """Of every block in the order in which they run, those that Block Expansion put between them included."""
+    """The attention of all blocks in execution order, including those that Block Expansion inserted."""
     with listening(vit, methods) as (names, weights):
         vit.forward_features(image)
     if len(names) != len(weights) or not names:
-        raise ValueError("the attention of this ViT's blocks cannot be read: they do not compute it as timm's do")
+        raise ValueError("the attention of this ViT's blocks cannot be read: they do not compute it as timm does")
     before = [(site, tap) for _, site, verb, tap in wires(methods) if verb == "before"]
     fresh = {site for site, tap in before if isinstance(tap, Insert)}
-    return [Attention(name, found, name in fresh) for name, found in zip(names, weights, strict=True)]
+    return [Attention(name, matrix, name in fresh) for name, matrix in zip(names, weights, strict=True)]
 
 
 @contextmanager
 def listening(vit: nn.Module, methods: nn.ModuleDict) -> Iterator[tuple[list[str], list[Tensor]]]:
-    """Inside, every block that runs leaves its name and its attention (N, N), of the first image.
+    """Inside, every executed block records its name and its attention (N, N) for the first image.
 
-    It is computed step by step meanwhile, so that its weights are there to be read.
+    Fused attention is off meanwhile, so that the weights exist.
     """
     names: list[str] = []
     weights: list[Tensor] = []
     hooks, fused = [], []
 
-    def read(module: nn.Module, args: tuple, found: Tensor) -> None:
-        weights.append(found[0].mean(0).float().cpu())
+    def read(module: nn.Module, args: tuple, attn: Tensor) -> None:
+        weights.append(attn[0].mean(0).float().cpu())
 
     try:
         for name, block in _blocks(vit, methods):
@@ -145,17 +145,17 @@ def listening(vit: nn.Module, methods: nn.ModuleDict) -> Iterator[tuple[list[str
 
 
 def _blocks(vit: nn.Module, methods: nn.ModuleDict) -> Iterator[tuple[str, nn.Module]]:
-    """Every block with its name, and the new ones that are taps."""
+    """All blocks with their names, including new ones that are taps."""
     yield from ((f"blocks.{i}", block) for i, block in enumerate(vit.blocks))
     for _, site, verb, tap in wires(methods):
         if isinstance(tap, Block) and verb == "after":
-            yield f"new behind {site}", tap
+            yield f"new after {site}", tap
 
 
 def rollout(attentions: list[Attention], tokens: Tokens) -> Tensor:
-    """(N, prefix + patches): how much of each token at the end comes from each token of the image at the start.
+    """(N, prefix + patches): the share of each output token that comes from each input token of the image.
 
-    Each block passes on half of a token and half of what it reads. Fresh prompts bring nothing of the image.
+    Each block passes on half of a token and half of what it reads. Fresh prompts carry nothing of the image.
     """
     patches = tokens.rows * tokens.cols
     flow = torch.eye(tokens.prefix + patches)

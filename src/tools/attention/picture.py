@@ -1,4 +1,4 @@
-"""The picture of attention maps: overlays on one image, a line for each model, a column for each block and rollout."""
+"""The picture of attention maps: overlays on one image, one row per model, one column per block and for rollout."""
 
 from pathlib import Path
 
@@ -18,8 +18,8 @@ def draw_attention(
 
     Args:
         image: (H, W, 3) in [0, 1].
-        rows: name of a model -> name of a column -> (rows, cols), 1 for an even share; each column has its own scale.
-        captions: what to say below the image in each model's row.
+        rows: model -> column -> (rows, cols), 1 for an even share; each column has its own scale.
+        captions: the text below the image in each model's row.
     """
     names = list(next(iter(rows.values())))
     tall = image.shape[0] / image.shape[1]
@@ -58,5 +58,5 @@ def _bare(axes: Axes) -> None:
 
 
 def _plain(text: str) -> str:
-    """Text that matplotlib does not take for mathematics."""
+    """Text escaped so that matplotlib does not read it as mathematics."""
     return text.replace("$", r"\$")

@@ -1,4 +1,4 @@
-"""What the benchmarks share: options, rounds in which all contenders take turns, a network with random weights."""
+"""Shared by the benchmarks: options, rounds in which all contenders take turns, a network with random weights."""
 
 import argparse
 import math
@@ -20,7 +20,7 @@ from ...models.vit_backbones.build import architecture
 from ...utils.progress import tqdm
 
 CLASSES = 100
-# A turn lasts at least this long, so that a clock tick or a kernel launch is nothing to it.
+# A turn lasts at least this long, so that clock ticks and kernel launches are negligible.
 TURN_SECONDS = 0.2
 
 Work = Callable[[], object]
@@ -28,7 +28,7 @@ Work = Callable[[], object]
 
 @dataclass(frozen=True)
 class Report:
-    """What a benchmark found: a Markdown table with its notes, the figures for the JSON file, and a picture."""
+    """The results of a benchmark: a Markdown table with notes, the values for the JSON file, and a picture."""
 
     text: str
     values: dict
@@ -37,9 +37,9 @@ class Report:
 
 @dataclass
 class Timing:
-    """Seconds of one call, the median of each round's turn; ``first`` is the very first call, with compilation.
+    """Seconds per call in each round; ``first`` is the very first call, including compilation.
 
-    ``peak`` is what the contender adds to the GPU's memory, in bytes: what it holds and what a call needs on top.
+    ``peak`` is the GPU memory, in bytes, that the contender holds plus what a call needs on top.
     """
 
     first: float = 0.0
@@ -60,7 +60,7 @@ class Timing:
 
 
 def use(args: argparse.Namespace) -> torch.device:
-    """The device of ``--device``, with ``--threads`` set and the same random numbers as in every run."""
+    """The device of ``--device``; also sets ``--threads`` and a fixed seed."""
     if args.threads > 0:
         torch.set_num_threads(args.threads)
     torch.manual_seed(0)
@@ -68,7 +68,7 @@ def use(args: argparse.Namespace) -> torch.device:
 
 
 def config(args: argparse.Namespace, defaults: list[str], forced: tuple[str, ...] = ()) -> CfgNode:
-    """A config from ``defaults``, then the command line's KEY VALUE pairs, then what makes a contender what it is."""
+    """A config from ``defaults``, the command line's KEY VALUE pairs, and the contender's ``forced`` settings."""
     named = [
         "DATA.NAME", "digits", "DATA.FEATURE", args.backbone, "SOLVER.OPTIMIZER", "adamw", "SOLVER.BASE_LR", "1e-3"
     ]  # fmt: skip
@@ -79,7 +79,7 @@ def random_vit(cfg: CfgNode, num_classes: int = 0) -> nn.Module:
     """The backbone of ``DATA.FEATURE`` with random weights; nothing is downloaded.
 
     Raises:
-        ValueError: unknown name, or an image size that does not fit.
+        ValueError: the name is unknown, or the image size does not fit.
     """
     vit = architecture(cfg.DATA.FEATURE, image_size(cfg))
     vit.reset_classifier(num_classes)
@@ -92,11 +92,13 @@ def image_batch(cfg: CfgNode, count: int, device: torch.device) -> tuple[torch.T
 
 
 def take_turns(contenders: dict[str, Callable[[], Work]], rounds: int, device: torch.device) -> dict[str, Timing]:
-    """Time every contender in every round; ``contenders`` make what is timed, one after the other.
+    """Time every contender in every round; ``contenders`` create the timed functions, one after another.
 
-    Odd rounds go backwards, so that nobody always follows the same neighbour.
+    Odd rounds go backwards, so that no contender always follows the same one.
     """
-    timings, works, calls = {name: Timing() for name in contenders}, {}, {}
+    timings = {name: Timing() for name in contenders}
+    works = {}
+    calls = {}
     with tqdm(total=len(contenders) * (rounds + 1), unit="turn", leave=False, dynamic_ncols=True) as bar:
         for name, make in contenders.items():
             bar.set_description(f"{name}: first calls")
@@ -120,7 +122,7 @@ def take_turns(contenders: dict[str, Callable[[], Work]], rounds: int, device: t
 
 
 def _timed(work: Work, calls: int, device: torch.device) -> float:
-    """Seconds of one of ``calls`` calls, all of their GPU work done."""
+    """Seconds per call, averaged over ``calls`` calls, including all their GPU work."""
     clock = time.process_time if _alone(device) else time.perf_counter
     _synchronize(device)
     start = clock()
@@ -131,7 +133,7 @@ def _timed(work: Work, calls: int, device: torch.device) -> float:
 
 
 def _alone(device: torch.device) -> bool:
-    """Whether one thread does all the work, so that its processor time is what it takes on an idle machine."""
+    """Whether one thread does all the work, so that its CPU time equals the time on an idle machine."""
     return device.type == "cpu" and torch.get_num_threads() == 1
 
 
@@ -145,39 +147,39 @@ def _allocated(device: torch.device) -> int:
 
 
 def times_as_fast(timings: dict[str, Timing], name: str, reference: str) -> float:
-    """The median over the rounds of how many times as fast as ``reference`` a contender was in the same round."""
+    """How many times as fast as ``reference`` a contender is: the median of the rounds' ratios."""
     return median(_ratios(timings, name, reference))
 
 
 def compared(timings: dict[str, Timing], name: str, reference: str) -> dict:
-    """The same, with the lowest and highest of the rounds."""
-    found = _ratios(timings, name, reference)
-    spread = {"times_as_fast_lowest": min(found), "times_as_fast_highest": max(found)}
-    return {"reference": reference, "times_as_fast": median(found), **spread}
+    """The same, with the lowest and highest ratio."""
+    ratios = _ratios(timings, name, reference)
+    spread = {"times_as_fast_lowest": min(ratios), "times_as_fast_highest": max(ratios)}
+    return {"reference": reference, "times_as_fast": median(ratios), **spread}
 
 
 def _ratios(timings: dict[str, Timing], name: str, reference: str) -> list[float]:
     return [other / own for own, other in zip(timings[name].rounds, timings[reference].rounds, strict=True)]
 
 
-def said(row: dict) -> str:
-    """What ``compared`` found, for a table: "1.20 (1.10-1.31)"."""
+def ratio_text(row: dict) -> str:
+    """The result of ``compared`` for a table: "1.20 (1.10-1.31)"."""
     lowest, highest = row["times_as_fast_lowest"], row["times_as_fast_highest"]
     return f"{row['times_as_fast']:.2f}" + (f" ({lowest:.2f}-{highest:.2f})" if lowest < highest else "")
 
 
 def markdown(header: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table; the first column is text, the others numbers."""
+    """A Markdown table; the first column is text, the others are numbers."""
     lines = [header, ["---", *["--:"] * (len(header) - 1)], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def conditions(args: argparse.Namespace, device: torch.device) -> str:
-    """The line below a table: what was measured on what."""
+    """The line below a table: hardware, software and settings of the measurement."""
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     where = "CPU, processor time of 1 thread" if _alone(device) else where
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     return (
         f"{where}, torch {torch.__version__}, batches of {args.batch}, medians of {args.rounds} rounds in which all "
-        f"take turns; the process, with all contenders in it, used at most {peak:.2f} GiB of main memory (ru_maxrss)"
+        f"contenders take turns; the process, with all contenders in it, peaked at {peak:.2f} GiB of memory (ru_maxrss)"
     )

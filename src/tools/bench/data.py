@@ -23,7 +23,9 @@ from ...utils.plots import bar_chart
 from ...utils.progress import tqdm
 from .common import Report
 
-SIDE, SIZE, BATCH = (500, 375), (224, 224), 64
+SIDE = (500, 375)
+SIZE = (224, 224)
+BATCH = 64
 TARGETS = {"first pass, vpt": 700, "cached batches, uint8": 20_000}
 
 PIPELINES = {
@@ -48,26 +50,26 @@ def write_photos(folder: Path, count: int) -> FileSplit:
 
 
 def contenders(split: FileSplit, folder: Path) -> dict[str, Callable[[], int]]:
-    """What is measured: name -> work that says how many images it did."""
-    found = {}
+    """The contenders: name -> function that returns the number of processed images."""
+    works = {}
     for name, parts in PIPELINES.items():
         pixels = Pixels(**(dict(size=SIZE, augment="none", mean=IMAGENET[0], std=IMAGENET[1]) | parts))
-        found[f"first pass, {name}"] = lambda pixels=pixels: _decode(split, pixels)
+        works[f"first pass, {name}"] = lambda pixels=pixels: _decode(split, pixels)
         if name in ("vpt", "fgvc"):
-            known = Cache(folder, 1e12, 2).open(split, pixels, True, f"bench {name}", True)
-            images = Images(known, pixels, True, 2)
+            scanned = Cache(folder, 1e12, 2).open(split, pixels, True, f"bench {name}", True)
+            images = Images(scanned, pixels, True, 2)
             loader = Loader(images, BATCH, torch.device("cpu"))
-            found[f"cached epoch, {name}, float32 on the CPU"] = lambda loader=loader: _go(loader.epoch(0))
+            works[f"cached epoch, {name}, float32 on the CPU"] = lambda loader=loader: _go(loader.epoch(0))
         if name == "vpt":
             order = list(torch.randperm(len(split)).split(BATCH))
-            found["cached batches, uint8"] = lambda images=images, order=order: sum(
+            works["cached batches, uint8"] = lambda images=images, order=order: sum(
                 sum(len(batch) for batch in images.stacked(order)) for _ in range(20)
             )
     own = tv.Compose([tv.Resize(SIZE), tv.ToTensor(), tv.Normalize(*IMAGENET)])
-    found["Pillow + torchvision, every epoch"] = lambda: sum(
+    works["Pillow + torchvision, every epoch"] = lambda: sum(
         bool(len(own(Image.open(io.BytesIO(split.read(i))).convert("RGB")))) for i in range(len(split))
     )
-    return found
+    return works
 
 
 def _decode(split: FileSplit, pixels: Pixels) -> int:
@@ -81,7 +83,7 @@ def _go(batches) -> int:
 
 
 def measure(work: dict[str, Callable[[], int]], rounds: int) -> dict[str, float]:
-    """Images per second of processor time on one core; the median of rounds in which all take turns."""
+    """Images per second of CPU time on one core; the median of rounds in which all take turns."""
     torch.set_num_threads(1)
     rates = {name: [] for name in work}
     for _ in tqdm(range(rounds), "rounds", leave=False):

@@ -18,11 +18,12 @@ PRECISIONS = {"fp32": ("SOLVER.AMP", "off"), "bf16": ("SOLVER.AMP", "bf16")}
 
 
 class Batches(list):
-    """(images, labels), all on the device; what ``predict`` wants of a loader."""
+    """(images, labels), all on the device, with what ``predict`` needs of a loader."""
 
     def __init__(self, cfg: CfgNode, count: int, batch_size: int, device: torch.device):
         super().__init__(common.image_batch(cfg, batch_size, device) for _ in range(count))
-        self.batch_size, self.device = batch_size, device
+        self.batch_size = batch_size
+        self.device = device
 
     def in_order(self, part: tuple[int, int]) -> "Batches":
         return self
@@ -56,7 +57,7 @@ def run(args: argparse.Namespace) -> Report:
     lines = [
         [
             name,
-            common.said(row),
+            common.ratio_text(row),
             f"{row['images_per_second']:,.4g}",
             "" if row["peak_memory_bytes"] is None else f"{row['peak_memory_bytes'] / 2**30:.2f}",
             "" if row["compile_seconds"] is None else f"{row['compile_seconds']:.0f}",
@@ -80,14 +81,14 @@ def _plain_loop(cfg: CfgNode, batches: Batches) -> Work:
     vit = common.random_vit(cfg, CLASSES).to(device)
 
     @torch.no_grad()
-    def right_answers() -> int:
+    def count_correct() -> int:
         right = 0
         for images, labels in batches:
             with autocast(cfg, device):
                 right += (vit(images).argmax(1) == labels).sum().item()
         return right
 
-    return right_answers
+    return count_correct
 
 
 def _ours(cfg: CfgNode, batches: Batches) -> Work:

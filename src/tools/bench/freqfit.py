@@ -15,7 +15,7 @@ from . import common
 from .common import Report, Work
 
 GRIDS = [(side, side) for side in (7, 8, 14, 16, 24, 32, 37)]
-SEQUENCES = [(196,), (247,)]  # the patches of 14x14, and with 50 prompts and the class token an odd number
+SEQUENCES = [(196,), (247,)]  # 14x14 patches; with 50 prompts and the class token, an odd number
 PRECISIONS = ("fp32", "bf16")
 FORMS = ("matrices", "FFT")
 
@@ -23,12 +23,14 @@ FORMS = ("matrices", "FFT")
 def run(args: argparse.Namespace) -> Report:
     device = common.use(args)
     shapes = [shape for shape in GRIDS + SEQUENCES if math.prod(shape) <= args.largest]
-    makers, wrong, cases = {}, {}, {}
+    makers = {}
+    wrong = {}
+    cases = {}
     for shape in shapes:
         for form in FORMS:
             fourier = Forced(shape, form).to(device)
             for precision in PRECISIONS:
-                name = f"{_said(shape)}, {precision}, {form}"
+                name = f"{_shape_text(shape)}, {precision}, {form}"
                 cases[shape, precision, form] = name
                 makers[name] = partial(_make, fourier, precision, args, device)
                 wrong[name] = errors(fourier, precision, args.dim, device)
@@ -62,15 +64,15 @@ def run(args: argparse.Namespace) -> Report:
     )
 
 
-def _said(shape: tuple[int, ...]) -> str:
+def _shape_text(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape))
 
 
 class Forced(Fourier):
-    """The matrices, or the FFTs, whatever the number of tokens."""
+    """Matrices or FFTs, regardless of the number of tokens."""
 
     def __init__(self, shape: tuple[int, ...], form: str):
-        with patch.dict(MATRIX_LIMIT, cpu=math.prod(shape)):  # or long sequences would have no matrices
+        with patch.dict(MATRIX_LIMIT, cpu=math.prod(shape)):  # otherwise long sequences would have no matrices
             super().__init__(0, shape)
         self.form = form
 
@@ -86,19 +88,19 @@ def _make(fourier: Forced, precision: str, args: argparse.Namespace, device: tor
 
 
 def _both_ways(tap: SpectralFilter, precision: str, tokens: Tensor, upstream: Tensor) -> dict[str, Tensor]:
-    """What is added to the tokens, and the gradient of the tokens and of every parameter.
+    """The output, and the gradients of the tokens and of every parameter.
 
-    Tokens are float32 in bf16 too: so they come from the block before, which added to them what autocast computed.
+    Tokens are float32 with bf16 too, as they are after the residual additions of the block before.
     """
     with torch.autocast(tokens.device.type, torch.bfloat16, enabled=precision == "bf16"):
         out = tap(tokens)
     named = {"tokens": tokens, **dict(tap.named_parameters())}
     gradients = torch.autograd.grad(out, named.values(), upstream)
-    return {"output": out} | {f"gradient of {name}": one for name, one in zip(named, gradients, strict=True)}
+    return {"output": out} | {f"gradient of {name}": gradient for name, gradient in zip(named, gradients, strict=True)}
 
 
 def errors(fourier: Forced, precision: str, dim: int, device: torch.device) -> dict[str, dict]:
-    """Of what is added and every gradient: the largest difference from float64 FFTs, also over the largest value."""
+    """The largest difference from float64 FFTs of the output and every gradient, absolute and relative."""
     torch.manual_seed(0)
     tap = SpectralFilter(fourier, dim)
     tokens, upstream = torch.randn(2, 2, fourier.size, dim)
@@ -107,14 +109,14 @@ def errors(fourier: Forced, precision: str, dim: int, device: torch.device) -> d
     right = oracle(fourier.shape, **exact)
     gradients = torch.autograd.grad(right, exact.values(), upstream.double())
     expected = {"output": right.detach() - tokens}
-    expected |= {f"gradient of {name}": one for name, one in zip(exact, gradients, strict=True)}
-    found = _both_ways(tap.to(device), precision, tokens.to(device).requires_grad_(), upstream.to(device))
-    found["output"] = found["output"].detach() - tokens.to(device)
-    return {name: _difference(found[name], expected[name]) for name in expected}
+    expected |= {f"gradient of {name}": gradient for name, gradient in zip(exact, gradients, strict=True)}
+    actual = _both_ways(tap.to(device), precision, tokens.to(device).requires_grad_(), upstream.to(device))
+    actual["output"] = actual["output"].detach() - tokens.to(device)
+    return {name: _difference(actual[name], expected[name]) for name in expected}
 
 
 def oracle(shape: tuple[int, ...], tokens: Tensor, filter: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """tokens + irfft(rfft(tokens) * filter) * scale + shift, in the precision that comes in."""
+    """tokens + irfft(rfft(tokens) * filter) * scale + shift, in the input's precision."""
     axes = tuple(range(1, 1 + len(shape)))
     spectrum = torch.fft.rfftn(tokens.unflatten(1, shape), dim=axes, norm="ortho") * torch.view_as_complex(filter)
     filtered = torch.fft.irfftn(spectrum, s=shape, dim=axes, norm="ortho").flatten(1, -2)
@@ -127,10 +129,10 @@ def _difference(got: Tensor, want: Tensor) -> dict[str, float]:
 
 
 def crossover(rows: list[dict], precision: str) -> float | None:
-    """At how many tokens of a square grid the FFTs first win, between two sizes by a straight line in logarithms.
+    """The number of tokens of a square grid from which FFTs win, log-linearly interpolated between two sizes.
 
-    None: at none of the sizes; the smallest, if they win there. Beyond it the matrices may win again: FFTs like powers
-    of two and dislike primes.
+    None: at none of the sizes; the smallest size if they win there. Beyond it the matrices may win again: FFTs favour
+    powers of two over primes.
     """
     grids = [row for row in rows if row["precision"] == precision and len(row["shape"]) == 2]
     first = next((i for i, row in enumerate(grids) if row["fft_over_matrices"] < 1), None)
@@ -151,7 +153,7 @@ def _text(rows: list[dict], crossovers: dict[str, float | None], limit: int, con
     header += [f"{what} error, {form}" for what in ("output", "gradient") for form in FORMS]
     lines = [
         [
-            _said(row["shape"]),
+            _shape_text(row["shape"]),
             row["precision"],
             f"{row['fft_over_matrices']:.2f}",
             *(f"{1000 * row[form]['seconds']:.3g}" for form in FORMS),
@@ -160,18 +162,18 @@ def _text(rows: list[dict], crossovers: dict[str, float | None], limit: int, con
         ]
         for row in rows
     ]
-    said = "; ".join(f"{precision}: {_winning(rows, precision, tokens)}" for precision, tokens in crossovers.items())
+    winners = "; ".join(f"{precision}: {_winning(rows, precision, tokens)}" for precision, tokens in crossovers.items())
     return (
-        f"{common.markdown(header, lines)}\n\nThe FFTs are faster here: {said}; the model changes over behind "
+        f"{common.markdown(header, lines)}\n\nThe FFTs are faster for: {winners}; the model switches above "
         f"{limit}. bf16 is autocast. Errors: the largest difference from float64 FFTs over the largest value, "
-        f"output being what is added to the tokens; of the gradients the worst. {conditions}.\n"
+        f"where the output is what is added to the tokens; the worst of the gradients. {conditions}.\n"
     )
 
 
 def _winning(rows: list[dict], precision: str, tokens: float | None) -> str:
-    won = [_said(row["shape"]) for row in rows if row["precision"] == precision and row["fft_over_matrices"] < 1]
+    won = [_shape_text(row["shape"]) for row in rows if row["precision"] == precision and row["fft_over_matrices"] < 1]
     return f"{', '.join(won)} (from about {tokens:.0f} tokens)" if tokens else ", ".join(won) or "nowhere"
 
 
 def _largest_gradient_error(errors: dict[str, dict]) -> float:
-    return max(found["relative"] for name, found in errors.items() if name != "output")
+    return max(error["relative"] for name, error in errors.items() if name != "output")

@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> Report:
 
 
 def write_images(folder: Path, count: int, side: int) -> None:
-    """Images of noise in class folders: ``count`` to train on, and as few to test as a data set must have."""
+    """Images of noise in class folders: ``count`` to train on, and one test image per class."""
     rng = np.random.RandomState(0)
     for i in range(count):
         _write(folder / "train" / str(i // PER_CLASS) / f"{i}.jpg", rng, side)
@@ -96,10 +96,10 @@ def one_pass(cfg, model: TunedViT, loader: Loader) -> None:
 
 
 def probe(cfg, model: TunedViT, loaders: dict[str, Loader], first: bool) -> None:
-    """A training from the start, in a folder of its own: an interrupted one would be gone on with.
+    """Train from the start, in a folder of its own, so that an interrupted training is not resumed.
 
     Args:
-        first: computes the activations, which later ones find on disk.
+        first: compute the activations, which later calls find on disk.
     """
     for path in Path(cfg.DATA.CACHE_DIR).glob("*-features-*") if first else ():
         path.unlink()
@@ -109,7 +109,7 @@ def probe(cfg, model: TunedViT, loaders: dict[str, Loader], first: bool) -> None
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without a line for every epoch of every round."""
+    """Suppress the log lines of every epoch."""
     before = logging.root.level
     logging.root.setLevel(logging.WARNING)
     try:

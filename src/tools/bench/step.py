@@ -31,7 +31,7 @@ PEAK = "a square matrix product, "
 
 @dataclass(frozen=True)
 class Contender:
-    """What is measured: a kind of network (which has one count of work), its precision, and what it is held against."""
+    """A contender: a kind of network (which determines the work), its precision, and its reference."""
 
     kind: str
     forced: tuple[str, ...] = ()
@@ -44,7 +44,9 @@ class Contender:
 
 
 OURS = "LoRA + FreqFit"
-BF16, COMPILED, ALONE = ("SOLVER.AMP", "bf16"), ("MODEL.COMPILE", "True"), ("FREQFIT", "")
+BF16 = ("SOLVER.AMP", "bf16")
+COMPILED = ("MODEL.COMPILE", "True")
+ALONE = ("FREQFIT", "")
 CONTENDERS = {
     PEFT: Contender("peft LoRA", reference=PEFT),
     PEFT_FREQFIT: Contender("peft LoRA + FFT hooks"),
@@ -61,15 +63,18 @@ def run(args: argparse.Namespace) -> Report:
     cfg = common.config(args, DEFAULTS)
     set_backends(cfg, device)
     images, labels = common.image_batch(cfg, args.batch, device)
-    chosen = {name: one for name, one in CONTENDERS.items() if not (one.compiled and args.no_compile)}
-    cfgs = {name: common.config(args, DEFAULTS, one.forced) for name, one in chosen.items()}
-    of_kind = {one.kind: cfgs[name] for name, one in chosen.items()}
-    work = {kind: _count(kind, one, images[:1], labels[:1]) for kind, one in of_kind.items()}
-    makers = {name: partial(_make, one, cfgs[name], images, labels) for name, one in chosen.items()}
+    chosen = {name: contender for name, contender in CONTENDERS.items() if not (contender.compiled and args.no_compile)}
+    cfgs = {name: common.config(args, DEFAULTS, contender.forced) for name, contender in chosen.items()}
+    of_kind = {contender.kind: cfgs[name] for name, contender in chosen.items()}
+    work = {kind: _count(kind, contender, images[:1], labels[:1]) for kind, contender in of_kind.items()}
+    makers = {name: partial(_make, contender, cfgs[name], images, labels) for name, contender in chosen.items()}
     products = {f"{PEAK}{name}": partial(_product, dtype, device) for name, dtype in DTYPES.items()}
     timings = common.take_turns(makers | products, args.rounds, device)
     peaks = {name: 2 * _side(device) ** 3 / timings[f"{PEAK}{name}"].seconds for name in DTYPES}
-    rows = {name: _row(name, one, timings, work[one.kind], peaks, args.batch) for name, one in chosen.items()}
+    rows = {
+        name: _row(name, contender, timings, work[contender.kind], peaks, args.batch)
+        for name, contender in chosen.items()
+    }
     ratios = {name: row["times_as_fast"] for name, row in rows.items()}
     return Report(
         _text(rows, peaks, common.conditions(args, device)),
@@ -90,9 +95,9 @@ def run(args: argparse.Namespace) -> Report:
 # --- the contenders
 
 
-def _make(one: Contender, cfg: CfgNode, images: Tensor, labels: Tensor) -> Work:
-    model = build(one.kind, cfg).to(images.device)
-    if one.kind.startswith("peft"):
+def _make(contender: Contender, cfg: CfgNode, images: Tensor, labels: Tensor) -> Work:
+    model = build(contender.kind, cfg).to(images.device)
+    if contender.kind.startswith("peft"):
         return _plain_step(model, cfg, images, labels)
     return _our_step(model, cfg, images, labels)
 
@@ -102,7 +107,7 @@ def build(kind: str, cfg: CfgNode) -> nn.Module:
     if not kind.startswith("peft"):
         methods = parse(cfg.MODEL.TRANSFER_TYPE, cfg.FREQFIT)
         return TunedViT(common.random_vit(cfg), methods, cfg.MODEL, CLASSES, drop_path=cfg.SOLVER.DROP_PATH)
-    from peft import LoraConfig, get_peft_model  # here: it brings transformers along
+    from peft import LoraConfig, get_peft_model  # imported here: it imports transformers
 
     vit = common.random_vit(cfg, CLASSES)
     lora = LoraConfig(r=RANK, lora_alpha=RANK, target_modules=["qkv"], modules_to_save=["head"])
@@ -113,11 +118,12 @@ def build(kind: str, cfg: CfgNode) -> nn.Module:
 
 
 class OriginalFilter(nn.Module):
-    """x + scale * irfft2(rfft2(x) * filter) + shift over the patches, as FreqFit's code has it: (B, N, D), float32."""
+    """x + scale * irfft2(rfft2(x) * filter) + shift over the patches, as in FreqFit's code: (B, N, D), float32."""
 
     def __init__(self, prefix: int, grid: tuple[int, int], dim: int):
         super().__init__()
-        self.prefix, self.grid = prefix, grid
+        self.prefix = prefix
+        self.grid = grid
         self.filter = nn.Parameter(0.02 * torch.randn(grid[0], grid[1] // 2 + 1, dim, 2))
         self.scale = nn.Parameter(1 + 0.02 * torch.randn(dim))
         self.shift = nn.Parameter(0.02 * torch.randn(dim))
@@ -134,13 +140,13 @@ def add_fft_hooks(vit: nn.Module) -> None:
     """A filter before every block and one after the last, each called by a forward hook."""
     sizes = (vit.num_prefix_tokens, vit.patch_embed.grid_size, vit.embed_dim)
     vit.filters = nn.ModuleList(OriginalFilter(*sizes) for _ in range(len(vit.blocks) + 1))
-    for block, one in zip(vit.blocks, vit.filters, strict=False):
-        block.register_forward_pre_hook(lambda _, inputs, one=one: one(inputs[0]))
+    for block, spectral in zip(vit.blocks, vit.filters, strict=False):
+        block.register_forward_pre_hook(lambda _, inputs, spectral=spectral: spectral(inputs[0]))
     vit.blocks[-1].register_forward_hook(lambda _, inputs, output: vit.filters[-1](output))
 
 
 def _plain_step(model: nn.Module, cfg: CfgNode, images: Tensor, labels: Tensor) -> Work:
-    """The loop that one would write."""
+    """A plain training loop."""
     trained = [param for param in model.parameters() if param.requires_grad]
     optimizer = torch.optim.AdamW(trained, cfg.SOLVER.BASE_LR, weight_decay=cfg.SOLVER.WEIGHT_DECAY)
 
@@ -160,7 +166,7 @@ def _our_step(model: TunedViT, cfg: CfgNode, images: Tensor, labels: Tensor) -> 
     return lambda: step(images, labels)
 
 
-# --- what a machine could do
+# --- the machine's peak
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -174,11 +180,11 @@ def _product(dtype: torch.dtype, device: torch.device) -> Work:
     return lambda: square @ square
 
 
-# --- what is said of it
+# --- results
 
 
 def _count(kind: str, cfg: CfgNode, image: Tensor, label: Tensor) -> dict:
-    """Trained parameters and the work of one image, of an eager network of this kind in float32."""
+    """Trained parameters and the work per image of an eager network of this kind in float32."""
     model = build(kind, cfg).to(image.device)
     return {
         "trained_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
@@ -190,8 +196,8 @@ def _count(kind: str, cfg: CfgNode, image: Tensor, label: Tensor) -> dict:
 def step_operations(model: nn.Module, images: Tensor, labels: Tensor) -> int:
     """Operations (a multiply-add is two) of one forward and backward, as torch dispatches them.
 
-    So frozen weights cost no gradient of their own, while the gradients of activations that pass them are paid for.
-    Matrix products and convolutions only; attention as its products, so without what a fused kernel computes twice.
+    So frozen weights cost no gradient of their own, but gradients of activations that pass through them count. Only
+    matrix products and convolutions; attention counts as its products, without what a fused kernel recomputes.
     """
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         nn.functional.cross_entropy(model(images), labels).backward()
@@ -199,15 +205,15 @@ def step_operations(model: nn.Module, images: Tensor, labels: Tensor) -> int:
     return counter.get_total_flops()
 
 
-def _row(name: str, one: Contender, timings: dict[str, Timing], work: dict, peaks: dict, batch: int) -> dict:
+def _row(name: str, contender: Contender, timings: dict[str, Timing], work: dict, peaks: dict, batch: int) -> dict:
     timing = timings[name]
     return {
-        **common.compared(timings, name, one.reference),
+        **common.compared(timings, name, contender.reference),
         "images_per_second": batch / timing.seconds,
         **timing.as_dict(),
-        "compile_seconds": timing.compile_seconds if one.compiled else None,
+        "compile_seconds": timing.compile_seconds if contender.compiled else None,
         **work,
-        "of_matrix_peak": work["step_operations"] * batch / timing.seconds / peaks[one.precision],
+        "of_matrix_peak": work["step_operations"] * batch / timing.seconds / peaks[contender.precision],
         "peak_memory_bytes": timing.peak,
     }
 
@@ -218,7 +224,7 @@ def _text(rows: dict[str, dict], peaks: dict[str, float], conditions: str) -> st
     lines = [
         [
             name,
-            common.said(row),
+            common.ratio_text(row),
             f"{row['seconds']:.4g}",
             f"{row['images_per_second']:,.4g}",
             f"{row['trained_parameters']:,}",

@@ -1,4 +1,4 @@
-"""Ensembles of finished runs' answers, and the control: as many seeds of one method."""
+"""Ensembles of finished runs, and their control: the same number of seeds of one method."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,16 +8,16 @@ import numpy as np
 
 from .agreement import Answers
 
-MOST = 50  # sets of seeds that are averaged over, at most: there are 252 of 5 among 10
+MOST = 50  # maximum sets of seeds to average over: 5 of 10 seeds make 252 sets
 
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Accuracies (fractions) of answers that are joined, and of their members; means where several sets were tried.
+    """Accuracies (fractions) of combined answers and of their members; means over several sets.
 
     Attributes:
-        of: what is joined, for people.
-        size: members of each set; ``sets``: how many sets.
+        of: what is combined, for tables.
+        size: members per set; ``sets``: number of sets.
     """
 
     of: str
@@ -32,30 +32,30 @@ class Ensemble:
 
 
 def ensembles(answers: dict[str, list[Answers]], logits: dict[str, list[np.ndarray]]) -> list[Ensemble]:
-    """One of all groups, a run of each, and as controls as many runs of a single group where it has so many.
+    """Ensembles of one run of each group, and as controls as many runs of a single group, if it has enough.
 
-    Where no group has as many runs as there are groups, smaller ensembles of different groups are compared with all
-    runs of one.
+    If no group has as many runs as there are groups, smaller ensembles of different groups are compared with all runs
+    of one group.
 
     Args:
-        answers: group (runs that differ in their seed alone) -> its runs' answers; ``logits`` (N, C) of the same.
+        answers: group (runs that differ only in the seed) -> its runs' answers; ``logits``: their logits (N, C).
     """
     most = max(map(len, answers.values()))
     sizes = [len(answers)] + ([most] if 1 < most < len(answers) else [])
-    found = []
+    results = []
     for size in sizes if len(answers) > 1 else ():
-        found.append(_mean("different methods", _across(answers, logits, size)))
+        results.append(_mean("different methods", _across(answers, logits, size)))
     for size in sizes if len(answers) > 1 else [most]:
         for group, some in answers.items():
             if 1 < size <= len(some):
                 chosen = islice(combinations(range(len(some)), size), MOST)
                 sets = [([some[i] for i in which], [logits[group][i] for i in which]) for which in chosen]
-                found.append(_mean(f"seeds of {group}", sets))
-    return found
+                results.append(_mean(f"seeds of {group}", sets))
+    return results
 
 
 def _across(answers: dict, logits: dict, size: int) -> list[tuple[list[Answers], list[np.ndarray]]]:
-    """Of every ``size`` groups the first runs, the second ones, ..., as far as each of them has one."""
+    """For every ``size`` groups: their first runs, their second runs, ..., as long as each has one."""
     sets = [
         ([answers[group][i] for group in some], [logits[group][i] for group in some])
         for some in combinations(answers, size)
@@ -65,7 +65,7 @@ def _across(answers: dict, logits: dict, size: int) -> list[tuple[list[Answers],
 
 
 def _mean(of: str, sets: Sequence[tuple[list[Answers], list[np.ndarray]]]) -> Ensemble:
-    every = np.array([_measure(*one) for one in sets])
+    every = np.array([_measure(*members) for members in sets])
     return Ensemble(of, len(sets[0][0]), len(sets), *every.mean(0).tolist())
 
 
@@ -84,7 +84,7 @@ def _measure(members: list[Answers], logits: list[np.ndarray]) -> tuple[float, .
 
 
 def vote(members: Sequence[Answers]) -> np.ndarray:
-    """(N,) the class that most members answer; of equally many, the one with the higher mean probability."""
+    """(N,) the class that most members choose; ties go to the higher mean probability."""
     shape = members[0].probabilities.shape
     votes, rows = np.zeros(shape), np.arange(shape[0])
     for member in members:

@@ -8,11 +8,11 @@ from matplotlib.figure import Figure
 from ...utils.plots import percent, save_png
 from .agreement import Answers, agreement, calibration_error, error_overlap, pairwise, reliability
 
-NUMBERED = 20  # rows of a heat map whose cells have their numbers
+NUMBERED = 20  # maximum rows of a heat map with numbers in its cells
 
 
 def draw_agreement(models: list[Answers], path: Path) -> None:
-    """Two heat maps: how often runs agree, and which share of their errors they have in common."""
+    """Two heat maps: how often runs agree, and the share of errors that they have in common."""
     side = min(16, max(3.4, 0.62 * len(models)))
     figure = Figure(figsize=(2 * side + 3.2, side + 1.4), layout="constrained")
     for axes, title, measure in zip(
@@ -35,16 +35,16 @@ def draw_agreement(models: list[Answers], path: Path) -> None:
 
 
 def draw_calibration(models: list[Answers], path: Path) -> None:
-    """Accuracy against confidence, points as large as they stand for images, and how many images have which."""
+    """Accuracy against confidence, with point sizes by number of images, and a histogram of confidence."""
     figure = Figure(figsize=(12.5, max(4.2, 0.6 + 0.19 * len(models))), layout="constrained")
     curve, histogram = figure.subplots(1, 2)
     curve.plot([0, 100], [0, 100], ":", color="grey", lw=1)
     for i, model in enumerate(models):
-        bins = [one for one in reliability(model) if one.count]
+        bins = [interval for interval in reliability(model) if interval.count]
         label = f"{model.name} (error {100 * calibration_error(bins):.1f} %)"
-        x, y = percent([one.confidence for one in bins]), percent([one.accuracy for one in bins])
+        x, y = percent([interval.confidence for interval in bins]), percent([interval.accuracy for interval in bins])
         curve.plot(x, y, "-", lw=1.2, color=f"C{i % 10}", label=label)
-        sizes = [6 + 160 * one.count / len(model.labels) for one in bins]
+        sizes = [6 + 160 * interval.count / len(model.labels) for interval in bins]
         curve.scatter(x, y, sizes, color=f"C{i % 10}", alpha=0.7)
         edges = np.linspace(0, 100, 16)
         histogram.hist(100 * model.confidence, edges, histtype="step", lw=1.5, color=f"C{i % 10}")

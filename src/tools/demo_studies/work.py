@@ -18,7 +18,7 @@ from ..robustness import __main__ as robustness
 from ..runs.work import report, run_all
 from ..wise import __main__ as wise
 
-# Validated on images that they do not train on, so that alpha can be chosen.
+# Validated on images that are not trained on, so that alpha can be chosen.
 HELD_OUT = ["DATA.TRAIN_SPLIT", "train"]
 METHODS = {
     "linear": ["MODEL.TRANSFER_TYPE", "linear", "SOLVER.BASE_LR", "0.01", "SOLVER.TOTAL_EPOCH", "100"],
@@ -43,8 +43,8 @@ def some_digits(folder: Path) -> list[Path]:
     return paths
 
 
-def ask(tool: Callable[[list[str]], int], *arguments: object) -> int:
-    """One tool's ``main``, with a line that says how to call it."""
+def call_tool(tool: Callable[[list[str]], int], *arguments: object) -> int:
+    """Call a tool's ``main`` and print the command for it."""
     command = [str(argument) for argument in arguments]
     name = tool.__module__.split(".")[-2]
     print(f"\nvitune {name} {' '.join(command)}\n", flush=True)
@@ -68,13 +68,13 @@ def perform(args: argparse.Namespace) -> int:
     images = some_digits(out / "images")
     filtered = runs["lora + freqfit"][0]
     return max(
-        ask(forgetting.main, *every, "--on", f"letters={out / 'letters'}", "--to", out / "forgetting"),
-        ask(robustness.main, *every, "--shift", *SHIFTS, "--to", out / "robustness"),
-        ask(
+        call_tool(forgetting.main, *every, "--on", f"letters={out / 'letters'}", "--to", out / "forgetting"),
+        call_tool(robustness.main, *every, "--shift", *SHIFTS, "--to", out / "robustness"),
+        call_tool(
             wise.main, runs["ssf"][0], runs["lora"][0], "--start", runs["linear"][0], "--shift", *SHIFTS,
             "--to", out / "wise",
         ),
-        ask(compare.main, *every, "--to", out / "compare"),
-        ask(filters.main, filtered, *images, "--to", out / "filters"),
-        ask(attention.main, filtered, *images, "--to", out / "attention"),
+        call_tool(compare.main, *every, "--to", out / "compare"),
+        call_tool(filters.main, filtered, *images, "--to", out / "filters"),
+        call_tool(attention.main, filtered, *images, "--to", out / "attention"),
     )  # fmt: skip

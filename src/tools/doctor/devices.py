@@ -23,21 +23,19 @@ def devices(name: str) -> Section:
 
     from ...utils.hardware import cpu_has_bfloat16
 
-    fast = cpu_has_bfloat16()
-    section.facts["CPU"] = f"{torch.backends.cpu.get_cpu_capability()}, {'' if fast else 'no '}bfloat16 instructions"
-    section.facts["threads"] = (
-        f"{torch.get_num_threads()} within an operation, {torch.get_num_interop_threads()} between operations"
-    )
-    built = (
-        f"CUDA {torch.version.cuda}" if torch.version.cuda else f"ROCm {hip}" if (hip := torch.version.hip) else "CPU"
-    )
-    section.facts["torch is for"] = built + (" only" if built == "CPU" else "")
-    driver = _driver()
-    section.facts["NVIDIA driver"] = driver or "none"
+    capability, bfloat16 = torch.backends.cpu.get_cpu_capability(), "" if cpu_has_bfloat16() else "no "
+    within, between = torch.get_num_threads(), torch.get_num_interop_threads()
+    cuda, rocm, driver = torch.version.cuda, torch.version.hip, _driver()
+    section.facts |= {
+        "CPU": f"{capability}, {bfloat16}bfloat16 instructions",
+        "threads": f"{within} within an operation, {between} between operations",
+        "torch is for": f"CUDA {cuda}" if cuda else f"ROCm {rocm}" if rocm else "CPU only",
+        "NVIDIA driver": driver or "none",
+    }
     if torch.cuda.is_available():
         _gpus(section)
     else:
-        section.warnings += [_why_no_gpu(bool(torch.version.cuda or torch.version.hip), driver)]
+        section.warnings.append(_why_no_gpu(bool(cuda or rocm), driver))
     _computes(section, name)
     return section
 
@@ -85,9 +83,9 @@ def _gpus(section: Section) -> None:
             f"{facts.name}, {size(free)} free of {size(total)}, sm_{facts.major}{facts.minor}, {bfloat16}"
         )
         if torch.version.cuda and not has_kernels(kernels, facts.major, facts.minor):
-            section.errors.append(
+            section.warnings.append(
                 f"torch {torch.__version__} has no kernels for cuda:{i} (sm_{facts.major}{facts.minor}, it has "
-                f"{', '.join(kernels)}): install another build from {GET_TORCH}, or run with DEVICE cpu"
+                f"{', '.join(kernels)}): install another build from {GET_TORCH}, or run on another DEVICE"
             )
         if free < total / 10:
             section.warnings.append(

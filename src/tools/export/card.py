@@ -1,4 +1,4 @@
-"""A model card: what a run's network is, how it was made, how good it is, and what its licence depends on."""
+"""A model card: what a run's network is, how it was made, its accuracy, and what its licence depends on."""
 
 import html
 import re
@@ -17,7 +17,7 @@ from ..report.stats import wilson
 from .from_files import timm_prepares
 from .network import Network
 
-SOME = 40  # class names that a card lists
+SOME = 40  # maximum class names on a card
 RESIZES = {
     "squash": "resized to it, whatever their proportions",
     "crop": "the shorter side resized to {2}, the middle cut out",
@@ -29,9 +29,9 @@ def write_card(network: Network, result: dict | None, how_to_load: Sequence[str]
     """The text of README.md.
 
     Args:
-        result: the run's result.json; None where there is none.
+        result: the run's result.json, or None.
         how_to_load: lines of Python.
-        adapters: folders with adapters in peft's own format.
+        adapters: folders with adapters in peft's format.
     """
     cfg, names = network.tuned.cfg, network.tuned.class_names
     data, methods = data_name(cfg), methods_of(cfg)
@@ -61,7 +61,7 @@ def write_card(network: Network, result: dict | None, how_to_load: Sequence[str]
 
 
 def plain(text: str) -> str:
-    """A name that users chose as Markdown shows it: on one line, no HTML, no link, no emphasis."""
+    """A user's name escaped for Markdown: one line, no HTML, links or emphasis."""
     return re.sub(r"([\\`*\[\]])", r"\\\1", html.escape(" ".join(text.split()), quote=False)).replace("|", "&#124;")
 
 
@@ -74,22 +74,22 @@ def data_name(cfg: CfgNode) -> str:
 
 def _front_matter(network: Network, result: dict | None, title: str) -> str:
     cfg, plain = network.tuned.cfg, network.plain is not None
-    known = licence(cfg.DATA.FEATURE)
+    terms = licence(cfg.DATA.FEATURE)
     tags = ["image-classification", *(["timm"] if plain else ["onnx"]), "vitune", *network.tuned.model.methods]
-    said: dict = {
+    content: dict = {
         "library_name": "timm" if plain else "onnxruntime",
         "pipeline_tag": "image-classification",
-        "license": known or "other",
+        "license": terms or "other",
         "tags": tags,
     }
     if cfg.DATA.FEATURE.startswith("timm:"):
-        said["base_model"] = f"timm/{cfg.DATA.FEATURE[len('timm:') :]}"
+        content["base_model"] = f"timm/{cfg.DATA.FEATURE[len('timm:') :]}"
     if result and result["test"]:
         measured = {"type": "accuracy", "name": "test top-1", "value": round(result["test"]["top1"], 6)}
         where = {"name": data_name(cfg), "type": result["data"]["task"], "split": "test"}
-        found = {"task": {"type": "image-classification"}, "dataset": where, "metrics": [measured]}
-        said["model-index"] = [{"name": title, "results": [found]}]
-    return "---\n" + yaml.safe_dump(said, sort_keys=False, allow_unicode=True) + "---"
+        entry = {"task": {"type": "image-classification"}, "dataset": where, "metrics": [measured]}
+        content["model-index"] = [{"name": title, "results": [entry]}]
+    return "---\n" + yaml.safe_dump(content, sort_keys=False, allow_unicode=True) + "---"
 
 
 def _form(network: Network) -> str:
@@ -114,9 +114,9 @@ def _adapter(cfg: CfgNode, adapters: Sequence[str]) -> str:
 
 
 def _accuracy(result: dict | None) -> str:
-    """A table of what was measured, with Wilson's interval, or why there is none."""
+    """A table of the measured accuracies with Wilson's interval, or why there is none."""
     if result is None:
-        return "Not known: there is no result.json beside the weights."
+        return "Unknown: there is no result.json beside the weights."
     lines = ["| images | number | top-1 | 95 % interval | top-5 | mean per class |", "|---|---:|---:|---:|---:|---:|"]
     for name in ("test", "val"):
         if measured := result[name]:
@@ -126,23 +126,23 @@ def _accuracy(result: dict | None) -> str:
             lines.append(f"| {name} | {measured['images']:,} | {percent[0]} | {interval} | {' | '.join(percent[1:])} |")
     after = (
         "\n\nThe interval is Wilson's for the images of this one run; another seed or other images differ by more. "
-        "The test images were looked at once, after training."
+        "The test images were used once, after training."
     )
     notes = "".join(f"\n- {plain(note)}" for note in result["data"]["notes"])
-    return "\n".join(lines) + after + (f"\n\nOf the data:\n{notes}" if notes else "")
+    return "\n".join(lines) + after + (f"\n\nNotes on the data:\n{notes}" if notes else "")
 
 
-def _pixels(said: Pixels, timm: bool) -> str:
+def _pixels(pixels: Pixels, timm: bool) -> str:
     """How an image file becomes an input."""
-    height, width = said.size
-    how = RESIZES[said.resize].format(*said.enlarged, min(said.enlarged))
-    smooth = "with" if said.antialias else "without"
+    height, width = pixels.size
+    how = RESIZES[pixels.resize].format(*pixels.enlarged, min(pixels.enlarged))
+    smooth = "with" if pixels.antialias else "without"
     text = (
-        f"RGB images, {height} pixels high and {width} wide: {how}, {said.interpolation}, {smooth} antialiasing. "
-        f"Values in [0, 1], minus mean {list(said.mean)}, divided by standard deviation {list(said.std)}."
+        f"RGB images, {height} pixels high and {width} wide: {how}, {pixels.interpolation}, {smooth} antialiasing. "
+        f"Values in [0, 1], minus mean {list(pixels.mean)}, divided by standard deviation {list(pixels.std)}."
     )
-    if timm and not timm_prepares(said):
-        text += " timm's own transform makes other pixels, and so other logits: use the lines above."
+    if timm and not timm_prepares(pixels):
+        text += " timm's own transform gives other pixels and therefore other logits: use the lines above."
     return text
 
 
@@ -151,10 +151,10 @@ def _made(network: Network, result: dict | None) -> str:
     solver = cfg.SOLVER
     rows = [("pre-trained ViT", f"`{cfg.DATA.FEATURE}`{_from(cfg.DATA.FEATURE)}")]
     for name, implied in parse(cfg.MODEL.TRANSFER_TYPE, cfg.FREQFIT).items():
-        files = model.methods[name].without_files  # whose values are paths on the machine that trained
+        files = model.methods[name].without_files  # these values are paths on the training machine
         keys = {k: v for k, v in method_keys(cfg.MODEL, name, implied).items() if k not in files}
-        said = f"; {', '.join(f'{key} {value}' for key, value in keys.items())}" if keys else ""
-        rows.append((f"method `{name}`", f"{METHODS[name].paper or 'every weight trains'}{said}"))
+        settings = f"; {', '.join(f'{key} {value}' for key, value in keys.items())}" if keys else ""
+        rows.append((f"method `{name}`", f"{METHODS[name].paper or 'every weight trains'}{settings}"))
     trained = model.num_trained()
     count, head = sum(trained.values()) - trained["head"], trained["head"]
     rows.append(("trained parameters", f"{count:,}, and {head:,} in the head"))
@@ -180,7 +180,9 @@ def _made(network: Network, result: dict | None) -> str:
         rows.append(
             ("software", ", ".join(f"{name} {versions[name]}" for name in ("torch", "timm") if name in versions))
         )
-    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {said.replace('|', '&#124;')} |" for name, said in rows)])
+    return "\n".join(
+        ["| | |", "|---|---|", *(f"| {name} | {settings.replace('|', '&#124;')} |" for name, settings in rows)]
+    )
 
 
 def _from(feature: str) -> str:
@@ -189,13 +191,13 @@ def _from(feature: str) -> str:
 
 
 def _augmentation(network: Network) -> str:
-    said = network.tuned.pixels
-    return ", ".join([said.augment, *(f"{name} {value}" for name in RANDOM if (value := getattr(said, name)))])
+    pixels = network.tuned.pixels
+    return ", ".join([pixels.augment, *(f"{name} {value}" for name in RANDOM if (value := getattr(pixels, name)))])
 
 
 def _licence(cfg: CfgNode) -> str:
-    known = licence(cfg.DATA.FEATURE)
-    terms = f"{known}, as far as we know: see their publisher" if known else "their publisher's: see there"
+    name = licence(cfg.DATA.FEATURE)
+    terms = f"{name}, as far as we know: see their publisher" if name else "their publisher's"
     return (
         f"These weights derive from those of `{cfg.DATA.FEATURE}`, whose licence is {terms}. What was learned also "
         "depends on the images it was learned from; their licence may restrict its use. ViTune itself is Apache-2.0."

@@ -1,4 +1,4 @@
-"""The Python that computes a file's logits for an image file where nothing of this project is known, and its check."""
+"""Python code that computes an exported file's logits for an image without ViTune, and a check of that code."""
 
 import io
 import shutil
@@ -14,14 +14,14 @@ from ...data.pixels import Pixels
 from ...data.resize import TF1
 from ...engine.checkpoint import Tuned
 
-PHOTO = "photo.jpg"  # the image file that the printed lines name
-TOLERANCE = 1e-4  # of the logits' size, or of 1 where they are smaller
-LEVELS = 1.01, 0.1  # of 255, by which pixels may differ: at most, and on average (rounding)
+PHOTO = "photo.jpg"  # the image file in the printed code
+TOLERANCE = 1e-4  # relative to the largest logit, or to 1 if that is smaller
+LEVELS = 1.01, 0.1  # of 255: maximum and mean difference of pixels (rounding)
 
 
 @dataclass(frozen=True)
 class Code:
-    """Lines of Python: ``load`` once, then ``use`` for each image file, which leaves ``images`` and ``logits``."""
+    """Lines of Python: ``load`` once, then ``use`` per image file, which sets ``images`` and ``logits``."""
 
     load: list[str]
     use: list[str]
@@ -32,28 +32,28 @@ class Code:
 
 
 def timm_prepares(pixels: Pixels) -> bool:
-    """Whether a transform of timm's gives these very pixels: it is Pillow's decoder and resize, and crops squares."""
+    """Whether a timm transform gives exactly these pixels: it uses Pillow's decoder and resize, and crops squares."""
     plain = pixels.decoder == "pil" and not pixels.jpeg_quality and pixels.antialias and pixels.dtype == "uint8"
     fits = tuple(int(side / crop_pct(pixels)) for side in pixels.size) == pixels.enlarged
     return plain and fits and (pixels.resize != "crop" or pixels.size[0] == pixels.size[1])
 
 
 def crop_pct(pixels: Pixels) -> float:
-    """The number by which timm divides an input's height and width, and rounds down, to get ``pixels.enlarged``."""
+    """timm's crop_pct: it divides the input's height and width by this and rounds down, to get ``pixels.enlarged``."""
     pairs = list(zip(pixels.size, pixels.enlarged, strict=True))
     for fraction in (1.0, 0.875, *(side / (larger + 0.5) for side, larger in pairs)):
         if all(int(side / fraction) == larger for side, larger in pairs):
             return fraction
-    return 0.875  # of runs of earlier versions on images that are not square
+    return 0.875  # runs of earlier versions on images that are not square
 
 
 def crop_mode(pixels: Pixels) -> str:
-    """timm's word for ``pixels.resize``."""
+    """timm's name for ``pixels.resize``."""
     return "center" if pixels.resize == "crop" else "squash"
 
 
 def with_pillow(pixels: Pixels) -> Code:
-    """Lines that make ``images``, a float32 array (1, 3, H, W), of PHOTO, with Pillow and numpy."""
+    """Code that reads PHOTO into ``images``, a float32 array (1, 3, H, W), with Pillow and numpy."""
     height, width = pixels.size
     load, use = _decoded(pixels)
     use += _size(pixels)
@@ -102,7 +102,7 @@ def _size(pixels: Pixels) -> list[str]:
 
 
 def _resized(pixels: Pixels) -> tuple[list[str], list[str]]:
-    """Imports, and lines that make ``images``, a float32 array (*size, 3) in 0..255."""
+    """Imports, and lines that compute ``images``, a float32 array (*size, 3) in 0..255."""
     if pixels.antialias and pixels.dtype == "uint8":
         how = f"Image.Resampling.{pixels.interpolation.upper()}"
         return [], [f'images = numpy.asarray(image.resize(size[::-1], {how}), "float32")']
@@ -133,7 +133,7 @@ def _resized(pixels: Pixels) -> tuple[list[str], list[str]]:
 
 
 def check(code: Code, tuned: Tuned, out: Path) -> None:
-    """Remove ``out``, the file or folder that ``code`` loads, unless it gives what the run computes, from image files.
+    """Check on image files that ``code`` computes what the run does; otherwise remove ``out``, which it loads.
 
     Raises:
         ValueError: pixels or logits differ.
@@ -157,21 +157,23 @@ def _check(code: Code, tuned: Tuned, what: Path) -> None:
             images, logits = (torch.as_tensor(names[name]) for name in ("images", "logits"))
             differ = (images - tuned.pixels.input(raw)).abs() * 255 * torch.tensor(tuned.pixels.std).view(3, 1, 1)
             if not (differ.max() <= LEVELS[0] and differ.mean() <= LEVELS[1]):
-                raise ValueError(f"{what} does not stay: its pixels differ from the run's by {differ.max():.1f} of 255")
+                raise ValueError(f"{what} was removed: its pixels differ from the run's by {differ.max():.1f} of 255")
             wanted = tuned.model(images)
             error = (logits - wanted).abs().max().item() / max(wanted.abs().max().item(), 1.0)
             if not error <= TOLERANCE:
-                raise ValueError(f"{what} does not stay: its logits differ from the run's by {error:.1e} of their size")
+                raise ValueError(f"{what} was removed: its logits differ from the run's by {error:.1e} of their size")
 
 
 def _photos(size: tuple[int, int]) -> list[bytes]:
-    """Image files: of the size itself, larger, smaller, wide and tall; PNG and JPEG."""
-    rng, (height, width), found = np.random.RandomState(0), size, []
+    """Image files of the input size, larger, smaller, wide and tall; PNG and JPEG."""
+    rng = np.random.RandomState(0)
+    height, width = size
+    files = []
     for i, side in enumerate(((width, height), (3 * width + 1, 2 * height + 5), (width + 7, 4 * height + 2), (31, 20))):
         small = Image.fromarray(rng.randint(0, 256, (9, 9, 3), dtype=np.uint8)).resize(side, Image.Resampling.BICUBIC)
         noise = rng.randint(-20, 21, (side[1], side[0], 3))
         file = io.BytesIO()
         noisy = Image.fromarray((np.asarray(small) + noise).clip(0, 255).astype(np.uint8))
         noisy.save(file, "JPEG" if i % 2 else "PNG")
-        found.append(file.getvalue())
-    return found
+        files.append(file.getvalue())
+    return files

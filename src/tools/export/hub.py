@@ -1,4 +1,4 @@
-"""A folder as the Hugging Face Hub wants it: weights, config.json, and a model card written from the run."""
+"""A folder for the Hugging Face Hub: weights, config.json, and a model card written from the run."""
 
 from pathlib import Path
 
@@ -10,18 +10,20 @@ from .network import Network, about
 from .onnx_file import how_to_load_onnx, require_onnx, write_onnx
 from .plain import FOLDER, how_to_load, write_folder
 
-CARD, ONNX, TUNED = "README.md", "model.onnx", "tuned.safetensors"
-KNOWN = {*FOLDER, CARD, ONNX, f"{ONNX}.data", TUNED, *METHODS}  # what may be in it; adapters are called by their method
+CARD = "README.md"
+ONNX = "model.onnx"
+TUNED = "tuned.safetensors"
+KNOWN = {*FOLDER, CARD, ONNX, f"{ONNX}.data", TUNED, *METHODS}  # allowed files; adapters have their method's name
 
 
 def write_hub(network: Network, tuned_file: Path, result: dict | None, out: Path) -> float:
-    """Write the folder ``out``; how much the logits of its network differ from the run's, as a fraction of their size.
+    """Write the folder ``out``; returns the largest difference of its logits from the run's, relative to their size.
 
-    What folds is a timm model. Otherwise the whole network is there as ONNX, and what was learned for ViTune.
+    If everything folds, it is a timm model; otherwise the whole network as ONNX, and the learned weights for ViTune.
 
     Args:
         tuned_file: the run's tuned.safetensors.
-        result: its result.json; None where there is none.
+        result: its result.json, or None.
     """
     errors = []
     if network.plain is None:
@@ -46,7 +48,7 @@ def write_hub(network: Network, tuned_file: Path, result: dict | None, out: Path
 
 
 def how_to_load_hub(network: Network, folder: Path) -> Code:
-    """The Python that loads the folder and gives it an image file."""
+    """Python code that loads the folder and applies it to an image file."""
     if network.plain is not None:
         return how_to_load(network.plain, folder)
     return how_to_load_onnx(folder / ONNX, network.tuned.pixels)

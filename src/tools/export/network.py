@@ -1,4 +1,4 @@
-"""The network that a run exports where timm's format is not asked for, and what a file says about it."""
+"""The network that a run exports in formats other than timm's, and the metadata of the file."""
 
 import dataclasses
 from collections.abc import Callable
@@ -13,8 +13,8 @@ from ...engine.evaluator import BrokenModel, require_numbers
 from ..finished.run import methods_of
 from .plain import Plain, merge
 
-TOLERANCE = 1e-4  # of the logits' size, or of 1 where they are smaller: probabilities then differ by less
-BATCHES = (1, 2, 5)  # the sizes a file is tried with; it was traced with another
+TOLERANCE = 1e-4  # relative to the largest logit, or to 1 if that is smaller; probabilities differ by less
+BATCHES = (1, 2, 5)  # batch sizes to check; the network was traced with another
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ class Network:
     """Images (B, 3, H, W), float32 and normalised -> logits (B, classes), on the CPU, in eval mode.
 
     Attributes:
-        module: the plain timm model where what was learned folds, else the tuned ViT with its taps.
-        plain: that timm model; None where ``why_not`` says why there is none.
+        module: the plain timm model if everything folds, else the tuned ViT with its taps.
+        plain: that timm model; None, with the reason in ``why_not``, if there is none.
     """
 
     module: nn.Module
@@ -33,7 +33,7 @@ class Network:
 
     @property
     def example(self) -> Tensor:
-        """Images to trace it with."""
+        """Images for tracing."""
         return self.images(3)
 
     def images(self, count: int) -> Tensor:
@@ -41,10 +41,10 @@ class Network:
 
 
 def network_of(tuned: Tuned) -> Network:
-    """Merged where it folds.
+    """The network of a run, merged if possible.
 
     Raises:
-        BrokenModel: its logits are no numbers.
+        BrokenModel: its logits are NaN or infinite.
     """
     try:
         plain, why_not = merge(tuned), ""
@@ -52,7 +52,7 @@ def network_of(tuned: Tuned) -> Network:
         raise
     except ValueError as error:
         plain, why_not = None, str(error)
-    tuned.model.float()  # as it was before it was merged
+    tuned.model.float()  # as before merging
     module: nn.Module = tuned.model
     if plain is not None:
         module = timm.create_model(plain.architecture, num_classes=len(tuned.class_names), **plain.arguments)
@@ -62,26 +62,26 @@ def network_of(tuned: Tuned) -> Network:
 
 @torch.inference_mode()
 def check(network: Network, again: Callable[[Tensor], Tensor], what: str) -> float:
-    """The largest difference between the tuned model's logits and those of a file, ``again``, measured as TOLERANCE is.
+    """The largest difference of a file's logits (``again``) from the tuned model's, relative as in TOLERANCE.
 
     Raises:
-        ValueError: it is more than TOLERANCE, or the file does not take batches of every size.
+        ValueError: it exceeds TOLERANCE, or the file does not accept every batch size.
     """
     largest = 0.0
     for count in BATCHES:
         images = network.images(count)
-        wanted, found = require_numbers(network.tuned.model(images), "random images"), again(images)
-        if found.shape != wanted.shape:
-            raise ValueError(f"{what} gives {tuple(found.shape)} for {count} images, not {tuple(wanted.shape)}")
-        error = (found - wanted).abs().max().item() / max(wanted.abs().max().item(), 1.0)
+        expected, logits = require_numbers(network.tuned.model(images), "random images"), again(images)
+        if logits.shape != expected.shape:
+            raise ValueError(f"{what} gives {tuple(logits.shape)} for {count} images, not {tuple(expected.shape)}")
+        error = (logits - expected).abs().max().item() / max(expected.abs().max().item(), 1.0)
         largest = max(largest, error) if error == error else error
     if not largest <= TOLERANCE:
-        raise ValueError(f"{what} is not written: its logits differ from the run's by {largest:.1e} of their size")
+        raise ValueError(f"{what} was not written: its logits differ from the run's by {largest:.1e} of their size")
     return largest
 
 
 def about(tuned: Tuned) -> dict:
-    """What whoever has only the file must know."""
+    """Metadata needed to use the file on its own."""
     pixels, cfg = tuned.pixels, tuned.cfg
     return {
         "made_by": "ViTune",

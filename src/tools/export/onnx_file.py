@@ -1,4 +1,4 @@
-"""A run's network as an ONNX file, which onnxruntime computes without Python's help; checked by onnxruntime itself."""
+"""A run's network as an ONNX file, checked with onnxruntime."""
 
 import importlib.util
 import tempfile
@@ -18,17 +18,17 @@ ONE_FILE = 1_900_000_000  # bytes of weights; protobuf's limit is 2 GiB
 
 
 def require_onnx() -> None:
-    """Raises ValueError unless the packages are there."""
+    """Raises ValueError unless the packages are installed."""
     wanted = ("onnx", "onnxscript", "onnxruntime")
     if missing := [name for name in wanted if importlib.util.find_spec(name) is None]:
         raise ValueError(f"--to onnx needs {', '.join(missing)}: pip install 'vitune[onnx]'")
 
 
 def write_onnx(network: Network, path: Path) -> float:
-    """Write ``path``, and beside it ``<path>.data`` where weights do not fit into one file; how much logits differ.
+    """Write ``path``, and ``<path>.data`` if weights do not fit in one file; returns how much the logits differ.
 
     Raises:
-        ValueError: a tap that ONNX cannot express, or a file whose logits are others.
+        ValueError: ONNX cannot express a tap, or the file's logits differ.
     """
     program = _traced(network)
     for name, value in about(network.tuned).items():
@@ -45,7 +45,7 @@ def write_onnx(network: Network, path: Path) -> float:
 
 def _traced(network: Network) -> torch.onnx.ONNXProgram:
     batch = torch.export.Dim("batch")
-    with warnings.catch_warnings(action="ignore"):  # torch's exporter of what is deprecated in torch
+    with warnings.catch_warnings(action="ignore"):  # deprecations inside torch's exporter
         try:
             return torch.onnx.export(
                 network.module,
@@ -66,7 +66,7 @@ def _last_line(error: Exception) -> str:
 
 def runner(path: Path):
     """images -> logits, by onnxruntime on the CPU."""
-    import onnxruntime  # here: it takes a second, and nothing else needs it
+    import onnxruntime  # imported here: it takes a second, and nothing else needs it
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
@@ -77,7 +77,7 @@ def runner(path: Path):
 
 
 def how_to_load_onnx(path: Path, pixels: Pixels) -> Code:
-    """The Python that loads ``path`` and gives it an image file."""
+    """Python code that loads ``path`` and applies it to an image file."""
     made = with_pillow(pixels)
     return Code(
         [*made.load, "import onnxruntime", f"session = onnxruntime.InferenceSession({str(path)!r})"],

@@ -1,4 +1,4 @@
-"""A tuned model as a plain timm one: what was learned folded into its ViT, checked, written, loaded again."""
+"""A tuned model as a plain timm model: the learned weights folded into its ViT, checked, written, reloaded."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -20,27 +20,27 @@ from ...utils.io import replace_folder, write_atomic, write_json
 from .from_files import PHOTO, Code, crop_mode, crop_pct, timm_prepares, with_pillow
 
 FILES = (".safetensors", ".pth", ".pt")
-FOLDER = ("config.json", "model.safetensors")  # timm's names for what is in a model's folder
+FOLDER = ("config.json", "model.safetensors")  # timm's file names in a model's folder
 
-TOLERANCE = 1e-5  # of the logits' size
+TOLERANCE = 1e-5  # relative to the largest logit
 
 
 @dataclass(frozen=True)
 class Plain:
-    """A merged model as timm knows it: the architecture's name, arguments that differ from its own, and weights."""
+    """A merged model for timm: architecture name, arguments that differ from its defaults, and weights."""
 
     architecture: str
     arguments: dict
     state: dict[str, Tensor]
     config: dict  # config.json
-    error: float  # largest difference of a logit, as a fraction of the largest logit
+    error: float  # largest difference of a logit, relative to the largest logit
     pixels: Pixels
 
 
 def merge(tuned: Tuned) -> Plain:
-    """The plain timm model that gives the logits of ``tuned``, whose model is left in double precision.
+    """The plain timm model with the same logits as ``tuned``, whose model is left in double precision.
 
-    In double precision, because that tells rounding, which both models have, from folding gone wrong.
+    Double precision distinguishes rounding, which affects both models, from wrong folding.
 
     Raises:
         ValueError: a method or the head cannot be folded, or the merged model's logits differ; the message says why.
@@ -75,13 +75,13 @@ def count_blocks(state: dict[str, Tensor]) -> int:
 
 
 @torch.no_grad()
-def difference(one: nn.Module, other: nn.Module, size: tuple[int, int]) -> float:
-    """The largest difference between two models' logits on random images, as a fraction of the largest logit."""
+def difference(model: nn.Module, other: nn.Module, size: tuple[int, int]) -> float:
+    """The largest difference between two models' logits on random images, relative to the largest logit."""
     images = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0)).double()
     wanted = other(images)
     require_numbers(wanted.float(), "random images")
     largest = wanted.abs().max().item()
-    return (one(images) - wanted).abs().max().item() / (largest or 1.0)
+    return (model(images) - wanted).abs().max().item() / (largest or 1.0)
 
 
 def describe(tuned: Tuned, architecture: str, arguments: dict, plain: nn.Module) -> dict:
@@ -110,25 +110,25 @@ def describe(tuned: Tuned, architecture: str, arguments: dict, plain: nn.Module)
     }
 
 
-def check_free(out: Path, force: bool, is_file: bool, known: Collection[str] = FOLDER) -> None:
+def check_free(out: Path, force: bool, is_file: bool, allowed: Collection[str] = FOLDER) -> None:
     """Raises FileExistsError unless ``out`` may be written.
 
     Args:
-        force: overwrite an earlier one of the same kind: a file, or a folder with nothing but ``known`` in it.
+        force: overwrite an earlier export of the same kind: a file, or a folder that contains only ``allowed``.
     """
     if not out.exists():
         return
     if not force:
         raise FileExistsError(f"{out} exists and is not overwritten: choose another place, or add --force")
-    if is_file != out.is_file() or (not is_file and (other := {p.name for p in out.iterdir()} - set(known))):
-        found = (
+    if is_file != out.is_file() or (not is_file and (other := {p.name for p in out.iterdir()} - set(allowed))):
+        kind = (
             "a file" if out.is_file() else "a folder" if is_file else f"a folder with {', '.join(sorted(other))} in it"
         )
-        raise FileExistsError(f"{out} is {found}, no earlier model: --force does not overwrite it")
+        raise FileExistsError(f"{out} is {kind}, not an earlier model: --force does not overwrite it")
 
 
 def write(plain: Plain, out: Path) -> None:
-    """Write ``out``, a file or a folder by its name, whole or not at all."""
+    """Write ``out``, a file or a folder depending on its name, completely or not at all."""
     if out.suffix == ".safetensors":
         _write_tensors(plain, out)
     elif out.suffix in FILES:
@@ -138,7 +138,7 @@ def write(plain: Plain, out: Path) -> None:
 
 
 def write_folder(plain: Plain, folder: Path) -> None:
-    """What timm loads as ``local-dir:<folder>``, into a folder that is there."""
+    """Write the files that timm loads as ``local-dir:<folder>`` into an existing folder."""
     write_json(folder / FOLDER[0], plain.config)
     _write_tensors(plain, folder / FOLDER[1])
 
@@ -148,7 +148,7 @@ def _write_tensors(plain: Plain, path: Path) -> None:
 
 
 def how_to_load(plain: Plain, out: Path) -> Code:
-    """The Python that loads ``out`` and gives it an image file."""
+    """Python code that loads ``out`` and applies it to an image file."""
     pixels = plain.pixels
     options = dict(interpolation=pixels.interpolation, mean=pixels.mean, std=pixels.std)
     options |= dict(crop_pct=crop_pct(pixels), crop_mode=crop_mode(pixels))

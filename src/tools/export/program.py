@@ -1,4 +1,4 @@
-"""A run's network as a torch.export program, which torch alone loads and computes, on any device and for any batch."""
+"""A run's network as a torch.export program, which only torch needs to load and run, on any device and batch size."""
 
 import io
 import warnings
@@ -16,14 +16,14 @@ ABOUT = "about.json"
 
 
 def write_program(network: Network, path: Path) -> float:
-    """Write ``path``; how much the logits of the file differ from the run's.
+    """Write ``path``; returns how much the file's logits differ from the run's.
 
     Raises:
-        ValueError: a tap that cannot be traced, or a file whose logits are others.
+        ValueError: a tap cannot be traced, or the file's logits differ.
     """
     batch = torch.export.Dim("batch")
     buffer = io.BytesIO()
-    with warnings.catch_warnings(action="ignore"):  # torch's own: of buffers that it makes, and of what it deprecates
+    with warnings.catch_warnings(action="ignore"):  # torch's own warnings
         try:
             program = torch.export.export(network.module, (network.example,), dynamic_shapes=({0: batch},))
         except torch._dynamo.exc.UserError as error:
@@ -37,7 +37,7 @@ def write_program(network: Network, path: Path) -> float:
 
 
 def how_to_load_program(path: Path, pixels: Pixels) -> Code:
-    """The Python that loads ``path`` and gives it an image file."""
+    """Python code that loads ``path`` and applies it to an image file."""
     made = with_pillow(pixels)
     return Code(
         [*dict.fromkeys([*made.load, "import torch"]), f"model = torch.export.load({str(path)!r}).module()"],

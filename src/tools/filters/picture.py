@@ -16,18 +16,23 @@ MOST = 13  # filters in a picture: a ViT-B's
 
 
 def shown(count: int) -> list[int]:
-    """Which of ``count`` filters a picture has room for: the first, the last, and some between."""
+    """The indices of ``count`` filters that fit in a picture: the first, the last and some in between."""
     return sorted({round(i * (count - 1) / (MOST - 1)) for i in range(MOST)})
 
 
-def draw_filters(found: Sequence[Response], title: str, path: Path) -> None:
-    """A column for each filter: its magnitude, what it multiplies each frequency by, and its answer to an impulse."""
-    some = [found[i] for i in shown(len(found))]
+def draw_filters(responses: Sequence[Response], title: str, path: Path) -> None:
+    """One column per filter: its magnitude, its gain per frequency, and its impulse response."""
+    some = [responses[i] for i in shown(len(responses))]
     lines = {
-        "magnitude\n|T|": ([one.added.numpy() for one in some], "viridis", _from_zero, "frequency"),
-        "gain of each frequency\n|1 + T|": ([one.gain.numpy() for one in some], "RdBu_r", _around_one, "frequency"),
+        "magnitude\n|T|": ([response.added.numpy() for response in some], "viridis", _from_zero, "frequency"),
+        "gain of each frequency\n|1 + T|": (
+            [response.gain.numpy() for response in some],
+            "RdBu_r",
+            _around_one,
+            "frequency",
+        ),
         "answer to an impulse\n(of its highest)": (
-            [_of_highest(one.field) for one in some],
+            [_of_highest(response.field) for response in some],
             "magma",
             _from_zero,
             "offset",
@@ -44,14 +49,14 @@ def draw_filters(found: Sequence[Response], title: str, path: Path) -> None:
         line[0].set_ylabel(name, fontsize=8)
         if not flat:
             figure.colorbar(image, ax=line.tolist(), aspect=12, pad=0.01).ax.tick_params(labelsize=7)
-    for axes, one in zip(grid[0], some, strict=True):
-        axes.set_title(label(one.site), fontsize=8)
+    for axes, response in zip(grid[0], some, strict=True):
+        axes.set_title(label(response.site), fontsize=8)
     figure.suptitle(title, fontsize=10)
     save_png(figure, path, dpi=140)
 
 
 def _panel(axes: Axes, values: np.ndarray, colours: str, scale: Normalize, x: str):
-    """A map, or of a sequence a line; the image that its colours come from."""
+    """Draw a map, or a line for a sequence; returns the image for the colour bar."""
     if values.ndim == 1:
         at = np.arange(len(values)) - len(values) // 2
         axes.plot(at / (len(values) if x == "frequency" else 1), values, linewidth=0.8)
@@ -82,9 +87,9 @@ def label(site: str) -> str:
     return f"block {int(block) + 1}" if verb == "before" else f"after {int(block) + 1}"
 
 
-def draw_spectra(found: Sequence[Response], spectra: Sequence[Spectrum], title: str, path: Path) -> None:
-    """A column for each filter: the power of token maps by frequency before it, and what it multiplies that by."""
-    some = shown(len(found))
+def draw_spectra(responses: Sequence[Response], spectra: Sequence[Spectrum], title: str, path: Path) -> None:
+    """One column per filter: the power of token maps by frequency before it, and the factor by which it changes."""
+    some = shown(len(responses))
     figure = Figure(figsize=(max(1.25 * len(some), 1.9 * min(len(some), 5)) + 0.8, 4.0), layout="constrained")
     powers, ratios = figure.subplots(2, len(some), squeeze=False, sharex=True, sharey="row")
     for above, below, i in zip(powers, ratios, some, strict=True):
@@ -95,7 +100,7 @@ def draw_spectra(found: Sequence[Response], spectra: Sequence[Spectrum], title: 
         below.plot(
             x, [b / a for a, b in zip(before, after, strict=True)], "o-", color="C0", linewidth=1.2, markersize=3
         )
-        above.set_title(label(found[i].site), fontsize=8)
+        above.set_title(label(responses[i].site), fontsize=8)
         for axes in (above, below):
             axes.grid(alpha=0.3)
             axes.tick_params(labelsize=7)

@@ -1,9 +1,9 @@
-"""What FreqFit's filters do, measured: their answer to an impulse, what becomes of each frequency, of images' tokens.
+"""Measuring FreqFit's filters: impulse responses, gains per frequency, and the spectra of images' tokens.
 
-A filter adds a circular convolution to the tokens, channel by channel, and a shift. Its kernel is its answer to an
-impulse; the kernel's Fourier transform T is what the filter does, scale included, to each frequency: the token map's
-spectrum is multiplied by 1 + T. This is what the learned numbers come to: of those for frequencies that a real map has
-twice, only a part has an effect.
+A filter adds a circular convolution and a shift to the tokens, channel by channel. Its kernel is its impulse response;
+the kernel's Fourier transform T, including scale, is its effect per frequency: the token map's spectrum is multiplied
+by 1 + T. This is the effect of the learned numbers: for frequencies that a real map has twice, only a part of them
+matters.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,11 +20,11 @@ from ...models.vit_models import TunedViT
 
 @dataclass(frozen=True)
 class Response:
-    """One filter's, over the patch grid (rows, cols) or the sequence (N,), ``shape``; zero in the middle of each axis.
+    """One filter's response over the patch grid (rows, cols) or sequence (N,), ``shape``; zero is in the middle.
 
     Attributes:
         site: "before blocks.3".
-        kernel: (*shape, D), what an impulse in the middle of one channel adds to it.
+        kernel: (*shape, D), what an impulse in the middle of a channel adds to that channel.
         transfer: (*shape, D), complex: T at each frequency.
     """
 
@@ -43,17 +43,17 @@ class Response:
 
     @property
     def gain(self) -> Tensor:
-        """|1 + T|, mean over channels: what each frequency is multiplied by."""
+        """|1 + T|, mean over channels: the factor per frequency."""
         return (1 + self.transfer).abs().mean(-1)
 
     @property
     def field(self) -> Tensor:
-        """Root mean square of the kernel over channels: how much each offset counts."""
+        """Root mean square of the kernel over channels: the weight of each offset."""
         return self.kernel.square().mean(-1).sqrt()
 
     @property
     def reach(self) -> Tensor:
-        """Of the kernel's energy, the share within a distance (in patches, straight) of 0, 1, 2, ...; the last is 1."""
+        """The share of the kernel's energy within a distance (in patches, Euclidean) of 0, 1, 2, ...; the last is 1."""
         energy = self.kernel.square().mean(-1)
         distance = radius(self.shape)
         rings = torch.arange(int(distance.max()) + 2)
@@ -62,14 +62,14 @@ class Response:
 
 
 def filters_of(model: TunedViT) -> list[tuple[str, SpectralFilter]]:
-    """Every filter and where it is, in the order in which they run; none where the run has no FreqFit."""
-    found = [(f"{verb} {site}", tap) for _, site, verb, tap in wires(model.methods)]
-    return [(where, tap) for where, tap in found if isinstance(tap, SpectralFilter)]
+    """All filters with their places, in execution order; none if the run has no FreqFit."""
+    taps = [(f"{verb} {site}", tap) for _, site, verb, tap in wires(model.methods)]
+    return [(where, tap) for where, tap in taps if isinstance(tap, SpectralFilter)]
 
 
 @torch.no_grad()
 def response(where: str, tap: SpectralFilter) -> Response:
-    """Measured in float32 with an impulse in all channels at once: channels do not mix."""
+    """Measure a filter in float32, with an impulse in all channels at once, since channels do not mix."""
     shape = tap.fourier.shape
     middle = tuple(length // 2 for length in shape)
     impulse = torch.zeros(1, *shape, tap.scale.numel(), device=tap.scale.device)
@@ -87,13 +87,13 @@ def _with_prefix(tap: SpectralFilter, image: Tensor) -> Tensor:
 
 
 def frequencies(shape: tuple[int, ...]) -> Tensor:
-    """Distance of every frequency from zero, in cycles per patch along an axis: (*shape,)."""
+    """The magnitude of every frequency, in cycles per patch: (*shape,)."""
     axes = [torch.fft.fftshift(torch.fft.fftfreq(length)) for length in shape]
     return torch.stack(torch.meshgrid(*axes, indexing="ij")).square().sum(0).sqrt()
 
 
 def radius(shape: tuple[int, ...]) -> Tensor:
-    """Distance of every offset from the middle, in patches: (*shape,)."""
+    """The distance of every offset from the middle, in patches: (*shape,)."""
     axes = [torch.arange(length) - length // 2 for length in shape]
     return torch.stack(torch.meshgrid(*axes, indexing="ij")).double().square().sum(0).sqrt()
 
@@ -108,7 +108,7 @@ class Spectrum:
 
 @torch.inference_mode()
 def spectra(model: TunedViT, batches: Iterator[Tensor]) -> list[Spectrum]:
-    """Of every filter, over batches of images (B, 3, H, W) on the model's device."""
+    """The spectra around every filter, over batches of images (B, 3, H, W) on the model's device."""
     taps = filters_of(model)
     sums: list[list[Tensor]] = [[torch.zeros(tap.fourier.shape) for _ in range(2)] for _, tap in taps]
     count = 0
@@ -121,7 +121,7 @@ def spectra(model: TunedViT, batches: Iterator[Tensor]) -> list[Spectrum]:
 
 @contextmanager
 def _watching(taps: list[SpectralFilter], see: Callable[[int, Tensor, Tensor], None]) -> Iterator[None]:
-    """Inside, ``see(i, x, y)`` is called whenever filter i makes y of x."""
+    """Inside, ``see(i, x, y)`` is called whenever filter i maps x to y."""
     hooks = [tap.register_forward_hook(lambda module, args, y, i=i: see(i, args[0], y)) for i, tap in enumerate(taps)]
     try:
         yield
@@ -143,7 +143,7 @@ def power(tokens: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 def by_distance(values: Tensor) -> tuple[list[float], list[float]]:
-    """Means of ``values`` (*shape,) over rings of frequencies: where they are, in cycles per patch, and the means."""
+    """Means of ``values`` (*shape,) over rings of frequencies: (frequencies in cycles per patch, means)."""
     distance = frequencies(tuple(values.shape)).flatten()
     rings = max(2, min(24, max(values.shape) // 2))  # up to half a cycle per patch
     where = (distance / 0.5 * rings).round().long()

@@ -1,4 +1,4 @@
-"""Chosen images as a run's model sees them: files, or some of the run's own test images."""
+"""Selected images as a run's model sees them: files, or some of the run's own test images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,16 +24,16 @@ class Chosen:
 
 
 def chosen_images(run: FinishedRun, names: Sequence[str], count: int) -> Chosen:
-    """The images that ``names`` mean (files, folders, patterns), or ``count`` of the run's own test images.
+    """The images that ``names`` refer to (files, folders, patterns), or ``count`` of the run's own test images.
 
     Raises:
-        DataError: files that are missing or broken, or a run whose test images are not there.
+        DataError: files are missing or broken, or the run's test images were not found.
     """
     if names:
-        found = list(read_images(find_images(names), run.tuned.pixels, run.cfg.DATA.NUM_WORKERS))
-        if broken := [f"{name}: {image}" for name, image in found if isinstance(image, str)]:
+        files = list(read_images(find_images(names), run.tuned.pixels, run.cfg.DATA.NUM_WORKERS))
+        if broken := [f"{name}: {image}" for name, image in files if isinstance(image, str)]:
             raise DataError("these files are broken:\n" + "\n".join(broken))
-        keys, images = [name for name, _ in found], [image for _, image in found]
+        keys, images = [name for name, _ in files], [image for _, image in files]
     else:
         loader = own_set(run, "test").loader
         some = spread(loader.images.split.labels, count)

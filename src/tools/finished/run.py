@@ -1,4 +1,4 @@
-"""A finished run, opened by the tools that ask more of it."""
+"""A finished run, opened for further use."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -28,9 +28,9 @@ class FinishedRun:
     """A run read back, its model on its device.
 
     Attributes:
-        label: what tells it from the others that are looked at.
-        weights: a hash of all of the model's values.
-        result: result.json; None where there is only a tuned.safetensors.
+        label: distinguishes it from the other runs of a command.
+        weights: a hash of all values of the model.
+        result: result.json; None if there is only a tuned.safetensors.
     """
 
     folder: RunFolder
@@ -53,9 +53,9 @@ class FinishedRun:
         return self.tuned.class_names
 
     def logits(self, loader: Loader | ShiftedLoader, name: str) -> Tensor:
-        """Float32 (N, classes) of a split called ``name``; kept for the next time."""
-        found = outputs(self.cfg, f"logits of {name}", self.model, len(self.class_names), loader, self.facts)
-        return require_numbers(found, name)
+        """Float32 logits (N, classes) of the split ``name``; cached."""
+        values = outputs(self.cfg, f"logits of {name}", self.model, len(self.class_names), loader, self.facts)
+        return require_numbers(values, name)
 
     def best_classes(
         self,
@@ -65,11 +65,11 @@ class FinishedRun:
         facts: dict | None = None,
         network: nn.Module | None = None,
     ) -> Tensor:
-        """(N, 5) labels, see ``evaluator.best_classes``; kept for the next time, in much less room than logits.
+        """(N, 5) labels, see ``evaluator.best_classes``; cached, in much less space than logits.
 
         Args:
-            facts: what is done to the model beside what is in its folder.
-            network: what answers in place of the model, made of it as ``facts`` say.
+            facts: changes to the model beyond what is in its folder.
+            network: used in place of the model; made from it as ``facts`` say.
         """
         network = network or self.model
         count = min(5, len(self.class_names) if classes is None else len(classes))
@@ -82,7 +82,7 @@ class FinishedRun:
         return outputs(self.cfg, f"answers to {name}", best, count, loader, facts).long()
 
     def pre_trained(self) -> nn.Module:
-        """The timm network that the run tuned, as it was before, on the run's device."""
+        """The pre-trained timm network that the run tuned, on the run's device."""
         own, size = self.cfg.MODEL, self.tuned.pixels.size
         where = (own.MODEL_ROOT, size, own.WEIGHT_PATH, own.POS_EMBED_RESIZE)
         vit = build_backbone(self.cfg.DATA.FEATURE, *where)
@@ -91,7 +91,7 @@ class FinishedRun:
 
     @property
     def facts(self) -> dict:
-        """All that decides what the model gives, for ``outputs``."""
+        """Everything that determines the model's outputs, for ``outputs``."""
         return {"weights": self.weights, "config": self.cfg.MODEL.dump() + self.cfg.FREQFIT}
 
 
@@ -99,10 +99,10 @@ def open_run(path: str | Path, changes: Sequence[str] = ()) -> FinishedRun:
     """Read a run's folder, or its tuned.safetensors.
 
     Args:
-        changes: KEY VALUE pairs to use instead of the run's, such as DEVICE or DATA.DATAPATH.
+        changes: KEY VALUE pairs that override the run's, such as DEVICE or DATA.DATAPATH.
 
     Raises:
-        FileNotFoundError, ValueError: no finished run, or one that does not fit its backbone's weights.
+        FileNotFoundError, ValueError: it is not a finished run, or does not fit its backbone's weights.
     """
     tuned = load_tuned(path, changes)
     folder = RunFolder(Path(path) if Path(path).is_dir() else Path(path).parent)
@@ -114,10 +114,10 @@ def open_run(path: str | Path, changes: Sequence[str] = ()) -> FinishedRun:
 
 
 def open_runs(paths: Sequence[str | Path], changes: Sequence[str] = ()) -> list[FinishedRun]:
-    """Several, with labels that tell them apart.
+    """Read several runs, with distinct labels.
 
     Raises:
-        ValueError: the same folder twice, and as ``open_run``.
+        ValueError: a folder is given twice, or as in ``open_run``.
     """
     if len({Path(path).resolve() for path in paths}) < len(paths):
         raise ValueError("the same run is named twice")
@@ -126,7 +126,7 @@ def open_runs(paths: Sequence[str | Path], changes: Sequence[str] = ()) -> list[
 
 
 def labels(runs: Sequence[FinishedRun]) -> list[str]:
-    """Methods, and what else is needed to tell runs apart: backbone, seed, at last the folder's name."""
+    """Labels: methods, and as needed to distinguish runs also backbone, seed and folder name."""
     parts = [
         [methods_of(run.cfg) for run in runs],
         [run.cfg.DATA.FEATURE for run in runs],
@@ -139,19 +139,19 @@ def labels(runs: Sequence[FinishedRun]) -> list[str]:
             break
         if len(set(part)) > 1:
             used.append(part)
-    names = [", ".join(said) for said in zip(*used, strict=True)]
+    names = [", ".join(words) for words in zip(*used, strict=True)]
     return [name if names.count(name) == 1 else f"{name} ({i + 1})" for i, name in enumerate(names)]
 
 
 def groups(runs: Sequence[FinishedRun]) -> dict[str, list[FinishedRun]]:
-    """Runs that differ in nothing but SEED, together, under a label without it."""
-    found: dict[str, list[FinishedRun]] = {}
+    """Runs grouped if they differ only in SEED, under a label without the seed."""
+    grouped: dict[str, list[FinishedRun]] = {}
     aside = ("SEED", *may_move())
     for run in runs:
-        known = flatten(run.cfg)
-        found.setdefault(repr({k: v for k, v in known.items() if k not in aside}), []).append(run)
-    names = labels([replace(some[0], label="") for some in found.values()])
-    return dict(zip(names, found.values(), strict=True))
+        settings = flatten(run.cfg)
+        grouped.setdefault(repr({k: v for k, v in settings.items() if k not in aside}), []).append(run)
+    names = labels([replace(some[0], label="") for some in grouped.values()])
+    return dict(zip(names, grouped.values(), strict=True))
 
 
 def methods_of(cfg: CfgNode) -> str:

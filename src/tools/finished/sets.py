@@ -27,7 +27,7 @@ SPELLINGS = (composed, plain)
 
 @dataclass(frozen=True)
 class Wanted:
-    """One test set as it was asked for: a task, or a folder of class folders (``task`` is ""), or a shift."""
+    """A requested test set: a task, a folder of class folders (``task`` is ""), or a shift."""
 
     name: str
     task: str = ""
@@ -37,12 +37,12 @@ class Wanted:
 
 @dataclass(frozen=True)
 class TestSet:
-    """Images with labels that are the run's.
+    """Images with the run's labels.
 
     Attributes:
-        classes: sorted labels of the only classes that occur by design; None: all of them.
+        classes: sorted labels of the classes that occur by design; None: all of them.
         keys: the images' names.
-        about: where it is, which version, how many images and classes, what was left out.
+        about: source, version, number of images and classes, what was left out.
     """
 
     name: str
@@ -51,32 +51,32 @@ class TestSet:
     keys: list[str]
     about: dict
 
-    __test__ = False  # pytest shall not take it for a test
+    __test__ = False  # not a test for pytest
 
 
 def parse_sets(on: Sequence[str], shifts: Sequence[str]) -> list[Wanted]:
-    """What ``--on`` and ``--shift`` ask for, before anything is read.
+    """The test sets of ``--on`` and ``--shift``; nothing is read yet.
 
     Raises:
-        ConfigError: a set that is neither a task nor a folder, an unknown shift, or a name twice.
+        ConfigError: a set is neither a task nor a folder, a shift is unknown, or a name occurs twice.
     """
-    found, problems = [], []
+    sets, problems = [], []
     for text in on:
         try:
-            found.append(_parse_set(text))
+            sets.append(_parse_set(text))
         except ValueError as error:
             problems.append(f"--on {text}: {error}")
     for text in shifts:
         try:
             shift = parse_shift(text)
-            found.append(Wanted(shift.name, shift=shift))
+            sets.append(Wanted(shift.name, shift=shift))
         except ValueError as error:
             problems.append(f"--shift: {error}")
-    names = [one.name for one in found]
-    problems += [f"{name} is named twice" for name in dict.fromkeys(names) if names.count(name) > 1]
+    names = [entry.name for entry in sets]
+    problems += [f"{name} is given twice" for name in dict.fromkeys(names) if names.count(name) > 1]
     if problems:
         raise ConfigError("the test sets have problems:\n" + "\n".join(f"  - {problem}" for problem in problems))
-    return found
+    return sets
 
 
 def _parse_set(text: str) -> Wanted:
@@ -85,41 +85,39 @@ def _parse_set(text: str) -> Wanted:
     name, given, path = text.partition("=")
     path = str(Path(path).expanduser()) if path else ""
     if given and not Path(path).is_dir():
-        raise ValueError(f"{path or 'nothing'} is no folder")
+        raise ValueError(f"{path or 'nothing'} is not a folder")
     try:
         task = find_task(name)
     except ValueError as error:
         if path:
             return Wanted(name, path=path)
-        raise ValueError(f"this is no folder, and {error}") from error
+        raise ValueError(f"this is not a folder, and {error}") from error
     if task.name == "folder" and path:
         return Wanted(Path(path).resolve().name, path=path)
     if path and task.layouts[0].kind == "digits":
-        raise ValueError(
-            f"{task.name} comes with scikit-learn and is not read from a folder: give your set another name"
-        )
+        raise ValueError(f"{task.name} is part of scikit-learn and not read from a folder: give your set another name")
     return Wanted(task.name, task.name, path)
 
 
 def open_sets(
     run: FinishedRun, wanted: Sequence[Wanted], mapping: dict[str, str | None] | None = None
 ) -> list[TestSet]:
-    """The run's own test set, then the others; labels, class by class, are those of the run.
+    """The run's own test set, then the others, with labels mapped to the run's.
 
     Args:
-        mapping: names of their classes -> names of the run's, None to leave a class out.
+        mapping: their class name -> the run's, None to leave a class out.
 
     Raises:
-        DataError: data that is missing, or classes that the run does not know.
+        DataError: data are missing, or have classes that the run does not have.
     """
     own = own_set(run, "test")
     sets, classes = [own], Classes(run, mapping or {})
-    for one in wanted:
-        if one.shift is not None:
-            about = own.about | {"shift": one.shift.name}
-            sets.append(replace(own, name=one.name, loader=ShiftedLoader(own.loader, one.shift), about=about))
+    for entry in wanted:
+        if entry.shift is not None:
+            about = own.about | {"shift": entry.shift.name}
+            sets.append(replace(own, name=entry.name, loader=ShiftedLoader(own.loader, entry.shift), about=about))
         else:
-            sets.append(_open_task(run, one, classes) if one.task else _open_folder(run, one, classes))
+            sets.append(_open_task(run, entry, classes) if entry.task else _open_folder(run, entry, classes))
     classes.require_used()
     return sets
 
@@ -127,22 +125,22 @@ def open_sets(
 def open_sets_of(
     runs: Sequence[FinishedRun], wanted: Sequence[Wanted], mapping: dict[str, str | None] | None = None
 ) -> list[list[TestSet]]:
-    """``open_sets`` of every run; runs with the same images share them."""
-    known: dict[str, list[TestSet]] = {}
-    found = []
+    """``open_sets`` for every run; runs with the same images share them."""
+    opened: dict[str, list[TestSet]] = {}
+    sets = []
     for run in runs:
         images = repr((run.cfg.DATA, run.cfg.DEVICE, run.tuned.pixels, run.class_names))
-        if images not in known:
-            known[images] = open_sets(run, wanted, mapping)
-        found.append(known[images])
-    return found
+        if images not in opened:
+            opened[images] = open_sets(run, wanted, mapping)
+        sets.append(opened[images])
+    return sets
 
 
 def own_set(run: FinishedRun, split: str) -> TestSet:
     """The run's own "test" or "val" images.
 
     Raises:
-        DataError: it has none that it did not train on, or the data is not what the run had.
+        DataError: it has none that it did not train on, or the data are not the run's.
     """
     data = open_data(for_evaluation(run.cfg))
     if data.class_names != run.class_names:
@@ -153,7 +151,7 @@ def own_set(run: FinishedRun, split: str) -> TestSet:
 
 
 def other_data(cfg: CfgNode, task: str, path: str, changes: Sequence[str] = ()) -> CfgNode:
-    """A run's config for the images of another task; what chose among the run's own images is at its default.
+    """A run's config for the images of another task; keys that select among the run's own images are reset.
 
     Args:
         changes: KEY VALUE pairs of ``DATA`` for the other task.
@@ -164,14 +162,15 @@ def other_data(cfg: CfgNode, task: str, path: str, changes: Sequence[str] = ()) 
         if key.startswith("DATA."):
             last = key.removeprefix("DATA.")
             other.DATA[last] = default.DATA[last]
-    other.DATA.NAME, other.DATA.DATAPATH = task, path
+    other.DATA.NAME = task
+    other.DATA.DATAPATH = path
     other.merge_from_list(list(changes))
     other.freeze()
     return other
 
 
 def for_evaluation(cfg: CfgNode) -> CfgNode:
-    """The config with decoded test images kept as well: a study reads them again and again."""
+    """The config with decoded test images cached too: these tools read them repeatedly."""
     cfg = cfg.clone()
     cfg.defrost()
     if cfg.DATA.CACHE == "train":
@@ -184,36 +183,38 @@ def read_mapping(path: str) -> dict[str, str | None]:
     """``--classes``: a JSON object {their class: the run's, or null}, or a CSV file with two columns.
 
     Raises:
-        ConfigError: no such file, or another content.
+        ConfigError: the file is missing or malformed.
     """
     if not path:
         return {}
     try:
         if path.endswith(".json"):
-            found = read_json(Path(path))
-            if not isinstance(found, dict) or not all(isinstance(v, str | None) for v in found.values()):
-                raise ValueError("this is no object of class names")
-            return found
+            mapping = read_json(Path(path))
+            if not isinstance(mapping, dict) or not all(isinstance(v, str | None) for v in mapping.values()):
+                raise ValueError("this is not an object of class names")
+            return mapping
         lines = [line for line in csv.reader(read_text(Path(path)).splitlines()) if line]
         if wrong := [line for line in lines if len(line) != 2]:
             raise ValueError(f"a line has {len(wrong[0])} columns, not 2: {str(wrong[0])[:200]}")
         names = [theirs.strip() for theirs, _ in lines]
         if twice := [name for name, count in Counter(names).items() if count > 1]:
-            raise ValueError(f"{twice[0]!r} stands there twice")
+            raise ValueError(f"{twice[0]!r} occurs twice")
         return {name: ours.strip() or None for name, (_, ours) in zip(names, lines, strict=True)}
     except (OSError, ValueError, csv.Error) as error:
         raise ConfigError(f"--classes {path}: {error}") from error
 
 
 class Classes:
-    """Which class of a foreign set is which of the run: by its very name, as ``--classes`` says, or by its spelling.
+    """Maps classes of another set to the run's: by identical name, by ``--classes``, or by similar spelling.
 
     Args:
-        mapping: names of their classes -> names of the run's, None to leave a class out.
+        mapping: their class name -> the run's, None to leave a class out.
     """
 
     def __init__(self, run: FinishedRun, mapping: dict[str, str | None]):
-        self.run, self.mapping, self.used = run, mapping, set()
+        self.run = run
+        self.mapping = mapping
+        self.used = set()
         self.targets = self._targets()
 
     def _targets(self) -> dict[str, int]:
@@ -225,38 +226,38 @@ class Classes:
         """The run's label of each name.
 
         Raises:
-            DataError: the run does not know some.
+            DataError: the run does not have some of them.
         """
-        found = match(names, self.run.class_names, of, SPELLINGS)
-        known = self.run.class_names
-        if unknown := [name for name, label in zip(names, found, strict=True) if label is None]:
+        labels = match(names, self.run.class_names, of, SPELLINGS)
+        own = self.run.class_names
+        if unknown := [name for name, label in zip(names, labels, strict=True) if label is None]:
             some = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
             raise DataError(
-                f"{of} has {len(unknown)} classes that {self.run.folder.path} does not know: {some}. Its own are "
-                f"{', '.join(known[:5])}{', ...' if len(known) > 5 else ''}: say which is which in a file for "
+                f"{of} has {len(unknown)} classes that {self.run.folder.path} does not have: {some}. Its own are "
+                f"{', '.join(own[:5])}{', ...' if len(own) > 5 else ''}: map them in a file for "
                 '--classes, {"their class": "class of the run", "another": null}'
             )
-        return dict(zip(names, found, strict=True))
+        return dict(zip(names, labels, strict=True))
 
     def numbers(self, names: list[str], of: str) -> np.ndarray:
-        """The run's label of each class of the set ``of``, -1 for those that are left out.
+        """The run's label of each class of the set ``of``, -1 for classes left out.
 
         Raises:
-            DataError: the run does not know some, or a name may mean several.
+            DataError: the run does not have some of them, or a name is ambiguous.
         """
         entries = match(list(self.mapping), names, "--classes", SPELLINGS)
-        said = {index: theirs for theirs, index in zip(self.mapping, entries, strict=True) if index is not None}
-        self.used |= set(said.values())
-        if not said and names == self.run.class_names:
+        mapped = {index: theirs for theirs, index in zip(self.mapping, entries, strict=True) if index is not None}
+        self.used |= set(mapped.values())
+        if not mapped and names == self.run.class_names:
             return np.arange(len(names))  # also where several classes have one name
-        rest = self._ours([name for i, name in enumerate(names) if i not in said], of)
-        return np.array([self.targets[said[i]] if i in said else rest[name] for i, name in enumerate(names)])
+        rest = self._ours([name for i, name in enumerate(names) if i not in mapped], of)
+        return np.array([self.targets[mapped[i]] if i in mapped else rest[name] for i, name in enumerate(names)])
 
     def require_used(self) -> None:
-        """Raises DataError: an entry of ``--classes`` is for no class of any set."""
+        """Raises DataError: an entry of ``--classes`` does not match a class of any set."""
         if useless := [name for name in self.mapping if name not in self.used]:
             some = ", ".join(map(repr, useless[:5])) + (", ..." if len(useless) > 5 else "")
-            raise DataError(f"--classes: {len(useless)} entries are for no class of the test sets: {some}")
+            raise DataError(f"--classes: {len(useless)} entries match no class of the test sets: {some}")
 
 
 def _open_task(run: FinishedRun, wanted: Wanted, classes: Classes) -> TestSet:
@@ -289,14 +290,14 @@ def _open_folder(run: FinishedRun, wanted: Wanted, classes: Classes) -> TestSet:
 
 
 def _mapped(run: FinishedRun, data: Data, number: np.ndarray, present: np.ndarray, name: str) -> TestSet:
-    """``data`` with its labels replaced by the run's, without the classes that have none there."""
+    """``data`` with the run's labels, without classes that the run does not have."""
     split, left_out = data.splits["test"], 0
     labels = number[split.labels]
     if (kept := np.flatnonzero(labels >= 0)).size < len(labels):
         left_out = len(labels) - kept.size
         split, labels = split.take(kept), labels[kept]
     if not len(labels):
-        raise DataError(f"no image of {name} is left: every class of it is left out")
+        raise DataError(f"no images of {name} are left: all of its classes are left out")
     classes = np.unique(number[present])
     classes = classes[classes >= 0]
     splits = {"test": Split(split.read, labels, split.keys, split.stamp)}

@@ -16,7 +16,7 @@ def write_study(
 
     Args:
         pictures: files in ``folder``, drawn already.
-        numbers: everything behind tables and pictures; versions, machine and the command are added.
+        numbers: the data of tables and pictures; versions, machine and the command are added.
     """
     shown = "".join(f"\n![{path.stem}]({path.name})\n" for path in pictures)
     write_json(folder / f"{name}.json", numbers | {"environment": environment()})

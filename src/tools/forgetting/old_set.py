@@ -1,4 +1,4 @@
-"""What an encoder still knows of an old data set: k-NN and a linear probe on its pooled features."""
+"""What an encoder retains of an old data set: k-NN and a linear probe on its pooled features."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -18,20 +18,20 @@ from ...engine.probe import linear_probe
 from ..finished.run import FinishedRun
 from ..finished.sets import Wanted, other_data
 
-# Keys that decide what a run makes of its own images: the old set's task says that for its images.
+# Keys for the processing of a run's own images; for the old set's images, its own task decides.
 OF_ONE_SET = ("RESIZE", "AUGMENT", "JPEG_QUALITY", "NORMALIZE", "MEAN", "STD")
 COLOURS = {"DATA.PIXELS", "DATA.NORMALIZE", "DATA.MEAN", "DATA.STD"}
-# Keys that belong to the encoder, or that --on says.
+# Keys that belong to the encoder or are given by --on.
 FIXED = {"DATA.FEATURE", "DATA.CROPSIZE", "DATA.IMAGE_SIZE", "DATA.NAME", "DATA.DATAPATH", "DATA.NO_TEST"}
 
 
 @dataclass(frozen=True)
 class OldSet:
-    """The data set of before, as a run's encoder sees it.
+    """The old data set, as a run's encoder sees it.
 
     Attributes:
-        bank: its training images, as evaluation sees them.
-        about: which data these are, and how many.
+        bank: its training images, processed as in evaluation.
+        about: a description of the data, with the number of images.
     """
 
     name: str
@@ -43,16 +43,16 @@ class OldSet:
 
 
 def check_settings(pairs: Sequence[str]) -> tuple[list[str], list[str]]:
-    """KEY VALUE pairs of the old set's images, and those of the runs.
+    """KEY VALUE pairs for the old set's images, and those for the runs.
 
     Raises:
-        ConfigError: a key that cannot change here.
+        ConfigError: a key cannot be changed here.
     """
     if len(pairs) % 2:
         raise ConfigError(f"{pairs[-1]} has no value: settings are KEY VALUE pairs")
     both = list(zip(pairs[::2], pairs[1::2], strict=True))
     if fixed := [key for key, _ in both if key in FIXED]:
-        raise ConfigError(f"{', '.join(fixed)} cannot change: the encoder is the run's, and --on names the old set")
+        raise ConfigError(f"{', '.join(fixed)} cannot be changed: the encoder is the run's, and --on names the old set")
     theirs = [text for pair in both if pair[0].startswith("DATA.") for text in pair]
     return theirs, [text for pair in both if not pair[0].startswith("DATA.") for text in pair]
 
@@ -61,7 +61,7 @@ def old_config(run: FinishedRun, wanted: Wanted, changes: Sequence[str]) -> CfgN
     """The run's config for the old set's images; ``changes`` are KEY VALUE pairs of ``DATA``.
 
     Raises:
-        ConfigError: keys or values that cannot be.
+        ConfigError: keys or values are invalid.
     """
     cfg, default = other_data(run.cfg, wanted.task or "folder", wanted.path), get_cfg()
     cfg.defrost()
@@ -71,10 +71,10 @@ def old_config(run: FinishedRun, wanted: Wanted, changes: Sequence[str]) -> CfgN
 
 
 def open_old(run: FinishedRun, wanted: Wanted, changes: Sequence[str] = ()) -> OldSet:
-    """The old set with the run's size and, unless ``changes`` say otherwise, its mean and standard deviation.
+    """The old set with the run's image size and, unless ``changes`` override them, its mean and standard deviation.
 
     Raises:
-        ConfigError, DataError: data that is missing, has no test images, or contradicts the settings.
+        ConfigError, DataError: data are missing, have no test images, or contradict the settings.
     """
     cfg = old_config(run, wanted, changes)
     data = open_data(cfg)
@@ -101,7 +101,7 @@ def open_old(run: FinishedRun, wanted: Wanted, changes: Sequence[str] = ()) -> O
 
 @dataclass(frozen=True)
 class Encoder:
-    """images (B, 3, H, W) -> pooled features (B, width), and all that decides these."""
+    """images (B, 3, H, W) -> pooled features (B, width), with everything that determines these."""
 
     network: Callable[[Tensor], Tensor]
     width: int
@@ -109,12 +109,12 @@ class Encoder:
 
 
 def tuned_encoder(run: FinishedRun) -> Encoder:
-    """The run's ViT with its methods, up to the final norm and pooling: never the head, nor what VQT puts beside."""
+    """The run's ViT with its methods, up to the final norm and pooling: without the head and without VQT's features."""
     return Encoder(run.model.pooled, run.model.vit.num_features, run.facts)
 
 
 def frozen_encoder(run: FinishedRun) -> Encoder:
-    """The backbone as it was before the run."""
+    """The pre-trained backbone."""
     vit = run.pre_trained()
     facts = {
         "weights": hash_of(vit.state_dict()),
@@ -134,7 +134,7 @@ def remembered(encoder: Encoder, old: OldSet, ks: Sequence[int], temperature: fl
     """{"knn": {k: {"top1", "top5"}}, "probe": {"top1", "top5", ...} or None} of an encoder on the old set.
 
     Raises:
-        ValueError: features that are infinite or no numbers.
+        ValueError: features are infinite or NaN.
     """
     bank, test = (
         outputs(old.cfg, f"features of {old.name} {split}", encoder.network, encoder.width, loader, encoder.facts)
@@ -143,7 +143,7 @@ def remembered(encoder: Encoder, old: OldSet, ks: Sequence[int], temperature: fl
     device = old.bank.device
     bank, test = bank.to(device), test.to(device)
     if not (torch.isfinite(bank).all() and torch.isfinite(test).all()):
-        raise ValueError(f"features of {old.name} are infinite or no numbers: SOLVER.AMP off computes them in float32")
+        raise ValueError(f"features of {old.name} are infinite or NaN: compute them in float32 with SOLVER.AMP off")
     labels = old.bank.labels.to(device), old.test.labels.to(device)
     knn = knn_accuracies(bank, labels[0], test, labels[1], old.num_classes, ks, temperature)
     fitted = linear_probe(bank, labels[0], test, labels[1], old.num_classes) if probe else None

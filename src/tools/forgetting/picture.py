@@ -1,4 +1,4 @@
-"""The picture of forgetting: what was gained on the new task against what is left of the old one."""
+"""The picture of forgetting: accuracy on the new task against what is left on the old one."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ MARKERS = "os^DvPX*<>"
 
 @dataclass(frozen=True)
 class Point:
-    """A run: its label, what its colour stands for, and top-1 as fractions; ``new`` is None where nobody measured it.
+    """A run: its label, its group (shown by colour), and top-1 as fractions; ``new`` is None if not measured.
 
     ``knn`` and ``frozen`` are k -> top-1 on the old set, after and before tuning.
     """
@@ -29,7 +29,7 @@ class Point:
 
 
 def draw_forgetting(points: list[Point], k: int, old: str, new: str, path: Path) -> None:
-    """A PNG: new against old accuracy at ``k`` with lines of equal mean, and old accuracy over k; before is dashed."""
+    """A PNG: new against old accuracy at ``k`` with lines of equal mean; old accuracy over k. Dashed: before tuning."""
     measured = [point for point in points if point.new is not None]
     several = len({k for point in points for k in point.knn}) > 1
     count = bool(measured) + (several or not measured)
@@ -44,10 +44,10 @@ def draw_forgetting(points: list[Point], k: int, old: str, new: str, path: Path)
     if len(axes) > bool(measured):
         _draw_ks(axes[-1], points, style)
         axes[-1].set_ylabel(f"{old}: k-NN top-1, %")
-    for one in axes:
-        one.grid(alpha=0.25)
-        one.set_axisbelow(True)
-        one.spines[["top", "right"]].set_visible(False)
+    for panel in axes:
+        panel.grid(alpha=0.25)
+        panel.set_axisbelow(True)
+        panel.spines[["top", "right"]].set_visible(False)
     handles, names = axes[0].get_legend_handles_labels()
     unique = dict(zip(names, handles, strict=True))
     figure.legend(unique.values(), unique.keys(), loc="outside lower center", ncols=min(4, len(unique)), fontsize=8)
@@ -71,14 +71,14 @@ def _draw_trade(axes: Axes, points: list[Point], style: dict, k: int) -> None:
 
 
 def _around(fractions: list[float]) -> tuple[float, float]:
-    """Ends of an axis in percent, with room beside the points but next to nothing beyond 100."""
+    """Limits of an axis in percent, with a margin around the points but hardly any beyond 100."""
     low, high = 100 * min(fractions), 100 * max(fractions)
     room = max(0.15 * (high - low), 0.5)
     return low - room, min(high + room, 100.3)
 
 
 def _draw_equal_mean(axes: Axes, mean: float, x: tuple[float, float], y: tuple[float, float]) -> None:
-    """The part of (x + y) / 2 = mean inside, with its number where it comes in from the left or the top."""
+    """The part of (x + y) / 2 = mean inside the axes, labelled where it enters from the left or the top."""
     first = max(x[0], 2 * mean - y[1])
     last = min(x[1], 2 * mean - y[0])
     axes.plot([first, last], [2 * mean - first, 2 * mean - last], color="#bbbbbb", lw=0.8, zorder=0)

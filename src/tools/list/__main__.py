@@ -19,9 +19,11 @@ nothing has in its name.
 """
 
 import argparse
+import logging
 import shutil
 import sys
 
+from ...utils.logging import setup_logging
 from .. import command
 
 WHAT = ("methods", "tasks", "backbones", "recipes", "configs", "keys")
@@ -57,6 +59,7 @@ def work(args: argparse.Namespace) -> int:
     from ...utils.text import put_out
     from .work import LISTINGS
 
+    setup_logging(logging.ERROR, stderr=True)  # notes about a run's settings mean nothing here
     table = LISTINGS[args.what](args)
     if args.format == "text":
         return put_out(table.text(shutil.get_terminal_size().columns if sys.stdout.isatty() else 0))
@@ -64,7 +67,7 @@ def work(args: argparse.Namespace) -> int:
 
 
 def main(argv: list[str]) -> int:
-    return command.run("list", __doc__, add_options, work, argv, stderr=lambda args: True)
+    return command.run("list", __doc__, add_options, work, argv, log=False)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Prediction:
-    """Of one file: the probability of every class (C,), float64, and the labels of the likeliest, best first."""
+    """One file's probabilities of all classes (C,), float64, and the labels of the most likely ones, best first."""
 
     file: str
     probabilities: Tensor
@@ -39,18 +39,18 @@ class Prediction:
 def predictions(
     run: FinishedRun, files: Sequence[str], top: int, batch_size: int, broken: dict[str, str]
 ) -> Iterator[Prediction]:
-    """One after the other; files that cannot be decoded go into ``broken``, with the reason."""
+    """Yield predictions file by file; files that cannot be decoded go into ``broken`` with the reason."""
     bar = tqdm(desc="predicting", total=len(files), unit="img", leave=False)
     with bar:
         for names, images in _batches(run, files, batch_size, broken, bar):
-            for name, found in zip(names, probabilities(run, images, names), strict=True):
-                yield Prediction(name, found, found.topk(top).indices.tolist())
+            for name, row in zip(names, probabilities(run, images, names), strict=True):
+                yield Prediction(name, row, row.topk(top).indices.tolist())
 
 
 def _batches(
     run: FinishedRun, files: Sequence[str], batch_size: int, broken: dict[str, str], bar: tqdm
 ) -> Iterator[tuple[list[str], Tensor]]:
-    """Names and images (B, 3, H, W) in 0..255, on the run's device; the last batch is as small as it comes."""
+    """Names and images (B, 3, H, W) in 0..255, on the run's device; the last batch may be smaller."""
     names, images = [], []
     for name, image in read_images(files, run.tuned.pixels, run.cfg.DATA.NUM_WORKERS):
         bar.update()
@@ -72,7 +72,7 @@ def probabilities(run: FinishedRun, images: Tensor, names: Sequence[str]) -> Ten
     """Images (B, 3, H, W) in 0..255 -> float64 (B, classes) on the CPU.
 
     Raises:
-        BrokenModel: the model gives NaN or infinity for one of these files, which is named.
+        BrokenModel: the model outputs NaN or infinity for a file, which is named.
     """
     mean, std = (
         torch.tensor(v, device=run.device).view(3, 1, 1) for v in (run.tuned.pixels.mean, run.tuned.pixels.std)
@@ -80,36 +80,36 @@ def probabilities(run: FinishedRun, images: Tensor, names: Sequence[str]) -> Ten
     with autocast(run.cfg, run.device):
         logits = run.model(normalise(images, mean, std))
     logits = logits.double().cpu()
-    for name, found in zip(names, logits, strict=True):
-        require_numbers(found, name)
+    for name, row in zip(names, logits, strict=True):
+        require_numbers(row, name)
     return logits.sigmoid() if run.cfg.SOLVER.LOSS == "sigmoid" else logits.softmax(dim=1)
 
 
 def write_csv(
     file: TextIO,
-    found: Iterator[Prediction],
+    results: Iterator[Prediction],
     class_names: list[str],
     top: int,
     every: bool,
     cell: Callable[[str], str] = str,
 ) -> None:
-    """One line per file: name, class, probability, the next likeliest, and if ``every`` a column for every class.
+    """One line per file: name, class, probability, the next most likely, and with ``every`` a column per class.
 
     Args:
-        cell: what becomes of a text that users chose, a file's name or a class's.
+        cell: converts a user's text (a file name or class name) for a cell.
     """
     class_names = [cell(name) for name in class_names]
     head = ["file", "class", "probability"]
     head += [f"{what}_{rank}" for rank in range(2, top + 1) for what in ("class", "probability")]
     lines = csv.writer(file, lineterminator="\n")
     lines.writerow(head + ([f"p({name})" for name in class_names] if every else []))
-    for one in found:
-        ranked = [value for i in one.top for value in (class_names[i], _number(one.probabilities[i]))]
-        lines.writerow([cell(one.file), *ranked, *(map(_number, one.probabilities) if every else ())])
+    for prediction in results:
+        ranked = [value for i in prediction.top for value in (class_names[i], _number(prediction.probabilities[i]))]
+        lines.writerow([cell(prediction.file), *ranked, *(map(_number, prediction.probabilities) if every else ())])
 
 
 def spreadsheet_cell(text: str) -> str:
-    """``text`` behind an apostrophe where a spreadsheet would take it for a formula."""
+    """``text``, after an apostrophe if a spreadsheet would take it for a formula."""
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
 
 
@@ -119,15 +119,17 @@ def _number(probability: Tensor) -> str:
 
 
 def write_json(
-    file: TextIO, found: Iterator[Prediction], run: FinishedRun, every: bool, broken: dict[str, str]
+    file: TextIO, results: Iterator[Prediction], run: FinishedRun, every: bool, broken: dict[str, str]
 ) -> None:
-    """The classes, what was found of every file, and the files that are broken."""
+    """Write the classes, the predictions, and the broken files."""
     names = run.class_names
     listed = []
-    for one in found:
-        ranked = [{"class": names[i], "label": i, "probability": one.probabilities[i].item()} for i in one.top]
-        entry = {"file": one.file, **ranked[0], "top": ranked}
-        listed.append(entry | ({"probabilities": one.probabilities.tolist()} if every else {}))
+    for prediction in results:
+        ranked = [
+            {"class": names[i], "label": i, "probability": prediction.probabilities[i].item()} for i in prediction.top
+        ]
+        entry = {"file": prediction.file, **ranked[0], "top": ranked}
+        listed.append(entry | ({"probabilities": prediction.probabilities.tolist()} if every else {}))
     content = {
         "run": str(run.folder.path),
         "backbone": run.cfg.DATA.FEATURE,
@@ -144,7 +146,7 @@ def perform(args: argparse.Namespace) -> int:
     """Predict, and report what could not be; the exit status."""
     (run_dir, *images), settings = paths_and_settings(args.paths)
     if not images:
-        raise ConfigError("no IMAGES are given: name files, folders or patterns behind RUN_DIR")
+        raise ConfigError("no IMAGES are given: name files, folders or patterns after RUN_DIR")
     if args.batch < 0 or args.top < 1:
         raise ConfigError(f"--batch {args.batch} --top {args.top}: both must be at least 1")
     missing: dict[str, str] = {}
@@ -155,14 +157,14 @@ def perform(args: argparse.Namespace) -> int:
     top = min(args.top, len(run.class_names))
     size = args.batch or run.cfg.DATA.EVAL_BATCH_SIZE or run.cfg.DATA.BATCH_SIZE
     broken = dict(missing)
-    found = predictions(run, files, top, size, broken)
+    results = predictions(run, files, top, size, broken)
 
     def write(file: TextIO) -> None:
         if args.to and args.to.suffix == ".json":
-            write_json(file, found, run, args.probabilities, broken)
+            write_json(file, results, run, args.probabilities, broken)
         else:
             cell = spreadsheet_cell if args.for_spreadsheets else str
-            write_csv(file, found, run.class_names, top, args.probabilities, cell)
+            write_csv(file, results, run.class_names, top, args.probabilities, cell)
 
     def write_file(temporary: Path) -> None:
         with open(temporary, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
@@ -177,8 +179,8 @@ def perform(args: argparse.Namespace) -> int:
     done = len(files) - len(unreadable)
     logger.info(f"{done:,} of {len(files):,} images predicted" + (f": {args.to}" if args.to else ""))
     if unreadable:
-        said = f"{len(unreadable):,} of {len(files):,} files are broken: {', '.join(unreadable)}"
-        print(f"error: {said}", file=sys.stderr)
+        message = f"{len(unreadable):,} of {len(files):,} files are broken: {', '.join(unreadable)}"
+        print(f"error: {message}", file=sys.stderr)
     if missing:
-        print(f"error: nothing is predicted for {', '.join(missing)}", file=sys.stderr)
+        print(f"error: no predictions for {', '.join(missing)}", file=sys.stderr)
     return 1 if broken else 0

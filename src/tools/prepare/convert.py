@@ -1,8 +1,8 @@
-"""Data sets in other formats, without TensorFlow: tfrecord and ArrayRecord, VTAB folders and TFDS directories.
+"""Converting data sets without TensorFlow: tfrecord and ArrayRecord, VTAB folders and TFDS directories.
 
-Images keep the bytes they have; only arrays are encoded, as PNG. What is written grows in ``.<name>.partial`` beside
-its place, is compared with what it was made from, and then renamed: a conversion that was killed leaves nothing that
-looks finished, and goes on where it was when it is started again.
+Images keep their bytes; only arrays are encoded, as PNG. Output is written to ``.<name>.partial`` next to its
+destination, compared with the input, and then renamed: a killed conversion leaves nothing that looks finished, and
+continues when it is started again.
 """
 
 import io
@@ -32,10 +32,10 @@ from .recipes import FORMATS
 
 READERS = dict(zip(FORMATS, (TFRecords, ArrayRecords), strict=True))
 
-FOLDER_SPLITS = {"train": "train800", "val": "val200", "test": "test"}  # our names and those of the VTAB folders
-PER_SHARD = 4096  # records in a shard of a TFDS directory made here
+FOLDER_SPLITS = {"train": "train800", "val": "val200", "test": "test"}  # our names -> names in VTAB folders
+PER_SHARD = 4096  # records per shard of TFDS directories that we write
 
-# How image files begin, for those endings that data sets have.
+# How image files begin, for the formats in data sets.
 _BEGINNINGS = {
     b"\xff\xd8\xff": ".jpg",
     b"\x89PNG\r\n\x1a\n": ".png",
@@ -49,16 +49,16 @@ _BEGINNINGS = {
 
 @contextmanager
 def unfinished(place: Path, origin: str) -> Iterator[Path]:
-    """A folder that becomes ``place`` when the block ends without an error, and stays for the next try when not.
+    """A folder that becomes ``place`` if the block ends without an error, and otherwise stays for the next attempt.
 
     Args:
-        origin: what is being converted; the remains of a try with another origin are removed.
+        origin: what is being converted; the remains of an attempt with another origin are removed.
 
     Raises:
         FileExistsError: ``place`` exists, or another process is writing it.
     """
     if place.exists():
-        raise FileExistsError(f"{place} exists and is not overwritten: choose another place, or remove it")
+        raise FileExistsError(f"{place} exists and is not overwritten: choose another destination, or remove it")
     folder = place.parent / f".{place.name}{PARTIAL}"
     lock, note = place.parent / f".{place.name}.lock", folder / ".origin"
     with exclusive(lock):
@@ -79,7 +79,7 @@ def unfinished(place: Path, origin: str) -> Iterator[Path]:
 
 @dataclass(frozen=True)
 class Shard:
-    """One file with records of a TFDS directory."""
+    """One file of a TFDS directory, with its records."""
 
     path: Path
     split: str
@@ -90,7 +90,7 @@ class Shard:
         """Its records, in order.
 
         Raises:
-            DataError: the file is missing, cut off or damaged.
+            DataError: the file is missing, truncated or damaged.
         """
         if not self.path.is_file():
             raise DataError(f"{self.path} is missing")
@@ -103,11 +103,11 @@ class Shard:
                 yield records[i]
         except DataError:
             raise
-        except (OSError, ValueError, RuntimeError, IndexError) as error:  # what ArrayRecord raises for broken files
+        except (OSError, ValueError, RuntimeError, IndexError) as error:  # raised by ArrayRecord for broken files
             raise DataError(f"{self.path} is damaged: {error}") from error
 
     def write(self, records: Iterable[bytes]) -> None:
-        """Write the file, whole or not at all."""
+        """Write the file, completely or not at all."""
         write_atomic(self.path, lambda path: _WRITERS[self.file_format](path, records))
 
 
@@ -120,7 +120,7 @@ def _write_tfrecords(path: Path, records: Iterable[bytes]) -> None:
 def _write_array_records(path: Path, records: Iterable[bytes]) -> None:
     from array_record.python.array_record_module import ArrayRecordWriter
 
-    writer = ArrayRecordWriter(str(path), "group_size:1")  # as TFDS writes them: any record is read by itself
+    writer = ArrayRecordWriter(str(path), "group_size:1")  # as in TFDS: each record can be read separately
     try:
         for record in records:
             writer.write(record)
@@ -131,17 +131,17 @@ def _write_array_records(path: Path, records: Iterable[bytes]) -> None:
 _WRITERS = {"tfrecord": _write_tfrecords, "array_record": _write_array_records}
 
 
-def open_info(here: Path) -> DatasetInfo:
-    """What TFDS knows of a prepared version directory.
+def open_info(folder: Path) -> DatasetInfo:
+    """TFDS's information about a prepared version directory.
 
     Raises:
-        DataError: it is none, or is in a format that cannot be read here.
+        DataError: it is not one, or is in an unsupported format.
     """
-    if not (here / "dataset_info.json").is_file():
-        raise DataError(f"{here} is no prepared TFDS version directory: it has no dataset_info.json")
-    info = read_info(tfds, here)
+    if not (folder / "dataset_info.json").is_file():
+        raise DataError(f"{folder} is not a prepared TFDS version directory: it has no dataset_info.json")
+    info = read_info(tfds, folder)
     if info.file_format.value not in FORMATS:
-        raise DataError(f"{here} is in format {info.file_format.value}; known: {', '.join(FORMATS)}")
+        raise DataError(f"{folder} is in format {info.file_format.value}; known: {', '.join(FORMATS)}")
     return info
 
 
@@ -155,7 +155,7 @@ def shards_of(info: DatasetInfo) -> list[Shard]:
 
 
 def feed(checksum, record: bytes) -> None:
-    """Add a record to a hash object, with its length, so that moving bytes between records is seen."""
+    """Add a record with its length to a hash object; the length detects bytes moved between records."""
     checksum.update(len(record).to_bytes(8, "little"))
     checksum.update(record)
 
@@ -163,23 +163,23 @@ def feed(checksum, record: bytes) -> None:
 # ---- tfrecord <-> ArrayRecord ----
 
 
-def convert_records(here: Path, place: Path, to: str) -> DatasetInfo:
-    """Copy a prepared TFDS version directory into the other file format, records untouched.
+def convert_records(source: Path, place: Path, to: str) -> DatasetInfo:
+    """Copy a prepared TFDS version directory into the other file format, with identical records.
 
     Args:
         to: "array_record" or "tfrecord".
 
     Raises:
-        DataError: ``here`` is damaged, in that format already, or what was written does not read back as the same.
+        DataError: ``source`` is damaged or already in that format, or the output does not read back identically.
         FileExistsError: ``place`` exists.
     """
-    info = open_info(here)
+    info = open_info(source)
     if info.file_format.value == to:
-        raise DataError(f"{here} is in format {to} already")
+        raise DataError(f"{source} is already in format {to}")
     shards = shards_of(info)
     sizes = [f"{shard.path.name} {shard.path.stat().st_size}" for shard in shards if shard.path.is_file()]
-    with unfinished(place, "\n".join([str(here.absolute()), to, *sizes])) as folder:
-        _copy_metadata(here, folder, to)
+    with unfinished(place, "\n".join([str(source.absolute()), to, *sizes])) as folder:
+        _copy_metadata(source, folder, to)
         copies = shards_of(open_info(folder))
         total = sum(shard.count for shard in shards)
         with progress(f"writing {to}", total) as bar:
@@ -192,14 +192,14 @@ def convert_records(here: Path, place: Path, to: str) -> DatasetInfo:
             for shard, copy in zip(shards, copies, strict=True):
                 if _checksum(counted(shard.read(), bar)) != _checksum(copy.read()):
                     copy.path.unlink()
-                    raise DataError(f"{copy.path} does not read back as {shard.path}: it was removed; start again")
+                    raise DataError(f"{copy.path} does not read back like {shard.path} and was removed: start again")
     return open_info(place)
 
 
-def _copy_metadata(here: Path, folder: Path, to: str) -> None:
-    """All but the shards; dataset_info.json says the new format."""
-    for path in sorted(here.iterdir()):
-        if path.is_file() and not any(f".{known}-" in path.name for known in FORMATS):
+def _copy_metadata(source: Path, folder: Path, to: str) -> None:
+    """Copy everything but the shards; dataset_info.json gets the new format."""
+    for path in sorted(source.iterdir()):
+        if path.is_file() and not any(f".{name}-" in path.name for name in FORMATS):
             write_atomic(folder / path.name, lambda temporary, path=path: shutil.copyfile(path, temporary))
     facts = read_json(folder / "dataset_info.json")
     old = facts.get("fileFormat", "tfrecord")
@@ -222,12 +222,12 @@ def _checksum(records: Iterable[bytes]) -> str:
 
 
 def write_folder(source: Source, place: Path) -> None:
-    """One VTAB task as the folder that NOAH, SPT and others read: images/<split>/<number>.<ending> and list files.
+    """Write a VTAB task as the folder used by NOAH, SPT and others: images/<split>/<number>.<ending> and list files.
 
-    ``vitune.json`` says what the images are, so that nobody takes them for those that were encoded as JPEG again.
+    ``vitune.json`` records the origin of the images, to distinguish them from the re-encoded JPEG files.
 
     Raises:
-        DataError: an image of an unknown kind, or a file that does not read back as it should.
+        DataError: an image is of an unknown kind, or a file does not read back correctly.
         FileExistsError: ``place`` exists.
     """
     with unfinished(place, f"folder of {source.version}") as folder:
@@ -252,7 +252,7 @@ def folder_splits(source: Source) -> dict[str, Split]:
     """The splits by their names in VTAB folders.
 
     Raises:
-        DataError: one of the three is not there.
+        DataError: one of the three is missing.
     """
     if missing := [name for name in FOLDER_SPLITS if name not in source.splits]:
         raise DataError(f"{source.version} has no {' and no '.join(missing)} images")
@@ -260,7 +260,7 @@ def folder_splits(source: Source) -> dict[str, Split]:
 
 
 def _write_once(path: Path, data: bytes) -> None:
-    """Write a file unless it is there with this content: the folder it is in is not yet at its place."""
+    """Write a file unless it exists with this content; not atomic, since its folder is still temporary."""
     if not path.is_file() or path.read_bytes() != data:
         path.write_bytes(data)
 
@@ -280,7 +280,7 @@ def _compare_folder(source: Source, folder: Path) -> None:
 
 
 def encoded(raw: RawImage, name: str) -> bytes:
-    """The file's own bytes, or an array, uint8 (H, W), (H, W, 1) or (H, W, 3), as a PNG file."""
+    """The file's bytes as they are, or an array, uint8 (H, W), (H, W, 1) or (H, W, 3), as PNG."""
     if isinstance(raw, bytes):
         return raw
     if raw.dtype != np.uint8:
@@ -291,15 +291,15 @@ def encoded(raw: RawImage, name: str) -> bytes:
 
 
 def ending(data: bytes, name: str) -> str:
-    """The file name ending that fits an encoded image.
+    """The file name ending for an encoded image.
 
     Raises:
-        DataError: it does not begin as an image of a known kind does.
+        DataError: it does not begin like an image of a known kind.
     """
     for beginning, suffix in _BEGINNINGS.items():
         if data.startswith(beginning):
             return suffix
-    raise DataError(f"{name} is no image of a known kind: it begins with {data[:8]!r}")
+    raise DataError(f"{name} is not an image of a known kind: it begins with {data[:8]!r}")
 
 
 def _pixels(data: bytes) -> np.ndarray:
@@ -313,16 +313,16 @@ def _pixels(data: bytes) -> np.ndarray:
 def write_tfds(
     splits: dict[str, Split], place: Path, name: str, num_classes: int, file_format: str, origin: str
 ) -> DatasetInfo:
-    """Splits as a TFDS version directory that plain ``tfds.builder_from_directory(place)`` reads.
+    """Write splits as a TFDS version directory for ``tfds.builder_from_directory(place)``.
 
     Its features are image, label and file_name (the split's keys); its version is the name of the folder ``place``.
 
     Args:
         name: the data set's name for TFDS: lower case letters, digits and "_".
-        origin: what was converted; it becomes the data set's description.
+        origin: what was converted; used as the data set's description.
 
     Raises:
-        DataError: an image of an unknown kind, a label out of range, or a record that does not read back as it should.
+        DataError: an image is of an unknown kind, a label is out of range, or a record does not read back correctly.
         FileExistsError: ``place`` exists.
     """
     for split, its in splits.items():
@@ -353,7 +353,7 @@ def write_tfds(
             split_infos=infos,
             version=place.name,
             description=f"Converted from: {origin}",
-            check_data=False,  # it would import TensorFlow; every record was compared above
+            check_data=False,  # it would import TensorFlow; all records were compared above
         )
     return open_info(place)
 
@@ -386,7 +386,7 @@ def _plan(template: tfds.core.ShardedFileTemplate, count: int) -> list[tuple[int
 
 
 def _write_shard(split: Split, features, shard: Shard, first: int, bar: tqdm) -> int:
-    """Write a shard unless it is there, and compare it with the split; returns the bytes of its records."""
+    """Write a shard unless it exists, and compare it with the split; returns the number of bytes of its records."""
 
     def record(i: int) -> bytes:
         image = io.BytesIO(encoded(split.read(i), split.keys[i]))
@@ -400,10 +400,10 @@ def _write_shard(split: Split, features, shard: Shard, first: int, bar: tqdm) ->
     raw, size = {"image": tfds.decode.SkipDecoding()}, 0
     for i, data in enumerate(counted(shard.read(), bar), start=first):
         example = features.deserialize_example_np(data, decoders=raw)
-        found = example["image"], int(example["label"]), example["file_name"].decode()
-        if found != (encoded(split.read(i), split.keys[i]), int(split.labels[i]), split.keys[i]):
+        actual = example["image"], int(example["label"]), example["file_name"].decode()
+        if actual != (encoded(split.read(i), split.keys[i]), int(split.labels[i]), split.keys[i]):
             shard.path.unlink()
-            raise DataError(f"{shard.path}: record {i - first} does not read back as {split.keys[i]}; start again")
+            raise DataError(f"{shard.path}: record {i - first} does not read back as {split.keys[i]}: start again")
         size += len(data)
     return size
 
@@ -412,7 +412,7 @@ def _write_shard(split: Split, features, shard: Shard, first: int, bar: tqdm) ->
 
 
 def progress(what: str, total: int) -> tqdm:
-    """A bar on a terminal, a line every half minute in a log file."""
+    """A bar in a terminal, a line every half minute in a log file."""
     interval = 0.2 if sys.stderr.isatty() else 30
     return tqdm(desc=what, total=total, unit=" records", delay=1, mininterval=interval, miniters=1, leave=False)
 

@@ -1,7 +1,7 @@
-"""Where the TFDS data sets behind VTAB-1k come from: versions, sizes, what has to be fetched by hand, what goes wrong.
+"""Where VTAB-1k's TFDS data sets come from: versions, sizes, manual downloads and known failures.
 
-Sizes and addresses are those that tensorflow-datasets 4.9.10 has registered. TFDS compares the SHA-256 of every file,
-also of those in --manual-dir, with the registered one.
+Sizes and addresses are those registered in tensorflow-datasets 4.9.10. TFDS compares the SHA-256 of every file,
+including those in --manual-dir, with the registered one.
 """
 
 import re
@@ -16,24 +16,24 @@ FORMATS = ("tfrecord", "array_record")
 
 @dataclass(frozen=True)
 class Needed:
-    """Files that have to be below --manual-dir: how many there are to be, or of what size a single one is."""
+    """Files required below --manual-dir: their number, or the size of a single one."""
 
-    pattern: str  # as Path.glob takes it
+    pattern: str  # for Path.glob
     count: int = 1
     size: int = 0  # bytes, 0 for any
 
     def missing(self, manual_dir: Path) -> str:
-        """What is wrong, in a sentence; "" if all is there."""
-        found = sorted(manual_dir.glob(self.pattern))
-        if len(found) < self.count:
+        """What is missing, in a sentence; "" if nothing is."""
+        files = sorted(manual_dir.glob(self.pattern))
+        if len(files) < self.count:
             return (
-                f"{manual_dir / self.pattern}: {len(found):,} of {self.count:,} files"
-                if found or self.count > 1
+                f"{manual_dir / self.pattern}: {len(files):,} of {self.count:,} files"
+                if files or self.count > 1
                 else (f"{manual_dir / self.pattern} is missing")
             )
-        if self.size and found[0].stat().st_size != self.size:
+        if self.size and files[0].stat().st_size != self.size:
             return (
-                f"{found[0]} has {found[0].stat().st_size:,} bytes, should have {self.size:,}: the download was cut off"
+                f"{files[0]} has {files[0].stat().st_size:,} bytes instead of {self.size:,}: the download is incomplete"
             )
         return ""
 
@@ -44,12 +44,12 @@ class Recipe:
 
     Attributes:
         builder: TFDS's name, with the config.
-        makes: the version that TFDS 4.9.10 makes.
-        download: bytes that are downloaded, 0 if all is fetched by hand.
-        counts: images by TFDS split; other versions may have a few more or less.
-        by_hand: how to get what TFDS cannot download, "" if it can.
-        needed: what then has to be in --manual-dir.
-        warnings: what is worth knowing before and after.
+        makes: the version that TFDS 4.9.10 prepares.
+        download: bytes to download, 0 if everything is downloaded manually.
+        counts: images per TFDS split; other versions may differ slightly.
+        by_hand: how to get what TFDS cannot download; "" if it can.
+        needed: what must then be in --manual-dir.
+        warnings: notes to print before and after.
     """
 
     builder: str
@@ -61,17 +61,17 @@ class Recipe:
     warnings: tuple[str, ...] = ()
 
     def missing(self, manual_dir: Path) -> list[str]:
-        """What is not in ``manual_dir``, a sentence each."""
-        return [said for needed in self.needed if (said := needed.missing(manual_dir))]
+        """What is missing in ``manual_dir``, one sentence each."""
+        return [problem for needed in self.needed if (problem := needed.missing(manual_dir))]
 
 
 _SUN397 = """\
-SUN397's official address answers 404, so TFDS cannot download it (github.com/pytorch/vision/issues/9348).
-Get the original archives from somebody who has them, and put them, not unpacked, into the manual folder:
+SUN397's official address returns 404, so TFDS cannot download it (github.com/pytorch/vision/issues/9348).
+Get the original archives from someone who has them, and put them into the manual folder without unpacking:
     SUN397.tar.gz    39,077,296,924 bytes  SHA-256 f404130965a7ad77bed5ececc71e720ab50f3cc1e1bb257257610d38f3b928ec
     Partitions.zip       18,293,705 bytes  SHA-256 e3311ea5f812d4cc6faef194688343d1111f6cd6f70f2c62f393c2b8d6ba1ec9
 They were https://vision.princeton.edu/projects/2010/SUN/SUN397.tar.gz and .../SUN/download/Partitions.zip.
-TFDS compares their SHA-256. The VTAB folders that circulate are the other way to have this task."""
+TFDS compares their SHA-256. Alternatively, use one of the VTAB-1k folders in circulation."""
 
 _RESISC45 = """\
 NWPU-RESISC45 is a .rar file on OneDrive: https://1drv.ms/u/s!AmgKYzARBl5ca3HNaHIlzp_IXjs
@@ -84,7 +84,7 @@ Diabetic retinopathy needs a Kaggle account that has accepted the competition's 
 Download all parts of train.zip and test.zip, sample.zip and trainLabels.csv.zip, join the parts
 (cat train.zip.* > train.zip) and unpack everything, so that the manual folder holds
     train/*.jpeg  35,126 images      test/*.jpeg  53,576 images      sample/*.jpeg  10 images      trainLabels.csv
-A part that was left out or cut off shows in the number of images. Preparing takes hours: every image is resized."""
+A missing or incomplete part shows in the number of images. Preparing takes hours: every image is resized."""
 
 RECIPES: dict[str, Recipe] = {
     recipe.builder: recipe
@@ -95,7 +95,7 @@ RECIPES: dict[str, Recipe] = {
             137_414_764,
             {"train": 3060, "test": 6084},
             warnings=(
-                "which images are train and test depends on the order in which the disk lists folders: two machines "
+                "the split into train and test depends on the order in which the disk lists folders: two machines "
                 "may get different splits; compare checksums",
             ),
         ),
@@ -113,8 +113,8 @@ RECIPES: dict[str, Recipe] = {
             811_092_049,
             {"train": 3680, "test": 3669},
             warnings=(
-                "VPT asked for 3.*.*, which TFDS no longer makes; 4.0.0 encodes 12 broken files anew. A 3.x that is "
-                "on disk is read",
+                "VPT requires 3.*.*, which TFDS no longer prepares; 4.0.0 re-encodes 12 broken files. An existing 3.x "
+                "is also read",
             ),
         ),
         Recipe(
@@ -122,7 +122,7 @@ RECIPES: dict[str, Recipe] = {
             "3.1.0",
             1_575_594_880,
             {"train": 73257, "test": 26032, "extra": 531131},
-            warnings=("1.3 GB of the download are the split extra, which is not used",),
+            warnings=("1.3 GB of the download are the unused split extra",),
         ),
         Recipe(
             "sun397/tfds",
@@ -139,7 +139,7 @@ RECIPES: dict[str, Recipe] = {
             "2.0.0",
             94_280_567,
             {"train": 27000},
-            warnings=("the host is often down or has an expired certificate: put EuroSAT.zip into --manual-dir then",),
+            warnings=("if the host is down or its certificate has expired, put EuroSAT.zip into --manual-dir",),
         ),
         Recipe("resisc45", "3.0.0", 0, {"train": 31500}, _RESISC45, (Needed("NWPU-RESISC45/*/*.jpg", 31500),)),
         Recipe(
@@ -162,35 +162,35 @@ RECIPES: dict[str, Recipe] = {
             "3.3.0",
             12_575_610_564,
             {"train": 6347, "validation": 423, "test": 711},
-            warnings=("VPT asked for 3.2.0, which TFDS no longer makes; a 3.2.0 or 3.1.0 that is on disk is read",),
+            warnings=("VPT requires 3.2.0, which TFDS no longer prepares; an existing 3.2.0 or 3.1.0 is also read",),
         ),
         Recipe("dsprites", "2.0.0", 28_024_106, {"train": 737280}),
         Recipe("smallnorb", "2.0.0", 262_778_180, {"train": 24300, "test": 24300}),
     ]
 }
 
-# (builder or "" for any, what its output has, what that means and what to do); the first that fits is said.
+# (builder or "" for any, pattern in its output, explanation); the first match is printed.
 _KNOWN_FAILURES = [
     ("sun397/tfds", r"HTTP code: 404|vision\.princeton\.edu", _SUN397),
     (
         "eurosat/rgb",
         r"(?i)certificate|SSL|ConnectionError|Max retries|madm\.dfki\.de",
         "EuroSAT's host is down or its certificate has expired (github.com/phelber/EuroSAT/issues/10). Get\n"
-        "EuroSAT.zip from the mirror that torchvision.datasets.EuroSAT uses, put it into a folder and give that as\n"
+        "EuroSAT.zip from the mirror that torchvision.datasets.EuroSAT uses, put it into a folder and pass it as\n"
         "--manual-dir: 94,280,567 bytes, SHA-256 8ebea626349354c5328b142b96d0430e647051f26efc2dc974c843f25ecf70bd.",
     ),
     (
         "",
         r"NonMatchingChecksumError|wrong checksum",
-        "A downloaded file is not the one that TFDS knows: it was cut off, or the server answered with an error page\n"
-        "or another file. Look at the file that is named above, remove it and run again. If it is whole, a newer\n"
+        "A downloaded file is not the registered one: it is incomplete, or the server returned an error page\n"
+        "or another file. Check the file named above, remove it and run again. If it is complete, a newer\n"
         "tensorflow-datasets may know it.",
     ),
     (
         "",
         r"cannot be loaded at version|can only be (generated|prepared)|cannot be generated",
-        "This tensorflow-datasets cannot make that version: install the one that 'vitune[prepare]' requires, which\n"
-        "makes versions that ViTune reads (oxford_iiit_pet 4.0.0, kitti 3.3.0).",
+        "This tensorflow-datasets cannot prepare that version: install the one that 'vitune[prepare]' requires, which\n"
+        "prepares versions that ViTune reads (oxford_iiit_pet 4.0.0, kitti 3.3.0).",
     ),
     (
         "",
@@ -200,24 +200,24 @@ _KNOWN_FAILURES = [
     (
         "",
         r"(?i)no space left|not enough disk space",
-        "The disk is full: TFDS needs room for the download and the data.",
+        "The disk is full: TFDS needs space for the download and the data.",
     ),
     (
         "",
         r"HTTP code: 4\d\d|\b40[34] Client Error",
-        "The address no longer gives the file. If you find the original elsewhere, put it, under the name it has in\n"
-        "the address, into a folder and give that as --manual-dir: TFDS compares its checksum.",
+        "The file is no longer at this address. If you find the original elsewhere, put it, under its name in the\n"
+        "address, into a folder and pass that as --manual-dir: TFDS compares its checksum.",
     ),
     (
         "",
         r"(?i)connectionerror|max retries|timed? ?out|name resolution|name or service|unreachable|IncompleteRead",
-        "The network or the server failed. Run the same command again: what was downloaded whole is kept.",
+        "The network or the server failed. Run the same command again: complete downloads are kept.",
     ),
 ]
 
 
 def explain_failure(builder: str, output: str) -> str:
-    """What is known about a failure with this output, "" if nothing is."""
+    """The explanation of a failure with this output; "" if none is known."""
     for its, pattern, meaning in _KNOWN_FAILURES:
         if its in ("", builder) and re.search(pattern, output):
             return meaning

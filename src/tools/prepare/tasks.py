@@ -1,4 +1,4 @@
-"""What src.tools.prepare does for a task: find it, get it with TFDS in another process, check it, say how it went."""
+"""Preparing tasks: find one, get it with TFDS in another process, check it, and report."""
 
 import argparse
 import os
@@ -21,12 +21,12 @@ from .verify import CHECKSUMS, Findings, check_images, check_labels, check_recor
 VTAB = ("Natural", "Specialized", "Structured")
 BUILD = Path(__file__).with_name("tfds_build.py")
 NO_TENSORFLOW = 3  # its exit status
-OUTPUT_KEPT = 100_000  # bytes of what it printed last, to find the cause of a failure
+OUTPUT_KEPT = 100_000  # last bytes of its output, to find the cause of a failure
 
 
 @dataclass
 class Outcome:
-    """What became of a data set: state is "ready", "prepared", "missing", "damaged" or "failed"."""
+    """The outcome for a data set; state is "ready", "prepared", "missing", "damaged" or "failed"."""
 
     state: str
     where: Path | None = None
@@ -41,7 +41,7 @@ class Outcome:
 
 
 def named_tasks(names: list[str]) -> list[Task]:
-    """The rows of these names or aliases, each once; "vtab" stands for its 19.
+    """The tasks with these names or aliases, each once; "vtab" stands for its 19 tasks.
 
     Raises:
         ConfigError: an unknown name.
@@ -55,14 +55,14 @@ def named_tasks(names: list[str]) -> list[Task]:
 
 
 def vtab_tasks(names: list[str]) -> list[Task]:
-    """The same, of VTAB-1k only.
+    """The same, for VTAB-1k only.
 
     Raises:
-        ConfigError: an unknown name, or a task that is not one of VTAB-1k.
+        ConfigError: an unknown name, or a task that is not part of VTAB-1k.
     """
     chosen = named_tasks(names)
     if other := [task.name for task in chosen if task.group not in VTAB]:
-        raise ConfigError(f"{', '.join(other)}: only VTAB-1k's tasks are converted")
+        raise ConfigError(f"{', '.join(other)}: only VTAB-1k's tasks can be converted")
     return chosen
 
 
@@ -77,45 +77,45 @@ def layout_of(task: Task, kind: str) -> Layout:
 
 
 def recipe_of(task: Task) -> Recipe:
-    """How to get a task; tasks that differ in labels only share one."""
+    """How to get a task; tasks that differ only in labels share one recipe."""
     return RECIPES[layout_of(task, "tfds").builder]
 
 
 def open_task(task: Task, kind: str, root: Path) -> Source:
-    """A task from what is below ``root``, TFDS directories or VTAB folders.
+    """Open a task from the TFDS directories or VTAB folders below ``root``.
 
     Raises:
-        DataError: it is not there, or broken.
+        DataError: it is missing or broken.
     """
     layout = layout_of(task, kind)
-    if not (here := layout.find(root)):
+    if not (folder := layout.find(root)):
         raise DataError(f"{task.name} is not in {root}: {layout.expects()}")
-    return layout.open(here, Wanted())
+    return layout.open(folder, Wanted())
 
 
 def find_version(layout: TFDS, data_dir: Path) -> Path | None:
-    """The version directory that runs read: the newest that VPT asks for, else the newest; None if none is finished."""
-    here = layout.find(data_dir)
-    return here and layout.version_folder(here)
+    """The version directory that runs use: the newest that VPT accepts, else the newest; None if none is finished."""
+    folder = layout.find(data_dir)
+    return folder and layout.version_folder(folder)
 
 
 # ---- prepare ----
 
 
 def prepare(tasks: list[Task], args: argparse.Namespace) -> bool:
-    """Prepare and check what the tasks need; print what is missing first, and a table last.
+    """Prepare and check what the tasks need; prints what is missing first, and a table last.
 
-    Returns whether all of it is ready now.
+    Returns whether everything is ready.
     """
     by_builder: dict[str, list[Task]] = {}
     for task in (task for task in tasks if by_tfds(task)):
         by_builder.setdefault(recipe_of(task).builder, []).append(task)
     outcomes = {task.name: get_other(task, args) for task in tasks if not by_tfds(task)}
     for builder, its in by_builder.items():
-        recipe, here = RECIPES[builder], find_version(layout_of(its[0], "tfds"), args.data_dir)
-        if not here and args.verify:
+        recipe, folder = RECIPES[builder], find_version(layout_of(its[0], "tfds"), args.data_dir)
+        if not folder and args.verify:
             outcomes |= {task.name: check_folder(task, args.data_dir) for task in its}
-        elif not here and not say_what_is_missing(recipe, args.manual_dir):
+        elif not folder and not report_missing(recipe, args.manual_dir):
             outcomes |= {task.name: Outcome("missing") for task in its}
     for builder, its in by_builder.items():
         if its[0].name not in outcomes:
@@ -126,7 +126,7 @@ def prepare(tasks: list[Task], args: argparse.Namespace) -> bool:
 
 
 def get_other(task: Task, args: argparse.Namespace) -> Outcome:
-    """A task that TFDS does not prepare: found, downloaded by torchvision, or said how to get."""
+    """A task that TFDS does not prepare: find it, download it with torchvision, or print how to get it."""
     sets = [layout for layout in task.layouts if isinstance(layout, TorchvisionSet)]
     state = "ready"
     if sets and sets[0].downloads and not args.verify and sets[0].find(args.data_dir) is None:
@@ -139,50 +139,50 @@ def get_other(task: Task, args: argparse.Namespace) -> Outcome:
             return Outcome("failed")
         state = "prepared"
     for layout in task.layouts:
-        if (here := layout.find(args.data_dir)) is not None and layout.fits(here, task.num_classes):
+        if (folder := layout.find(args.data_dir)) is not None and layout.fits(folder, task.num_classes):
             try:
-                source = layout.open(here, Wanted())
+                source = layout.open(folder, Wanted())
             except DataError as error:
-                report(str(here), Findings(damage=[str(error)]))
-                return Outcome("damaged", here)
-            return Outcome(state, here, {name: len(split) for name, split in source.splits.items()})
-    print(f"{task.name} is not in {args.data_dir}. It is read from any of:")
+                report(str(folder), Findings(damage=[str(error)]))
+                return Outcome("damaged", folder)
+            return Outcome(state, folder, {name: len(split) for name, split in source.splits.items()})
+    print(f"{task.name} is not in {args.data_dir}. It can be read from any of:")
     print("\n".join(f"    {layout.kind}: {layout.expects()}" for layout in task.layouts), end="\n\n", flush=True)
     return Outcome("missing")
 
 
-def say_what_is_missing(recipe: Recipe, manual_dir: Path | None) -> bool:
-    """Print how to get what has to be fetched by hand, and what of it is not there. Returns whether all is there."""
+def report_missing(recipe: Recipe, manual_dir: Path | None) -> bool:
+    """Print how to get manual downloads, and which are missing; returns whether all are there."""
     if not recipe.by_hand:
         return True
     missing = recipe.missing(manual_dir) if manual_dir else ["no --manual-dir was given"]
     if missing:
         print(f"{recipe.builder} cannot be downloaded by TFDS.\n{recipe.by_hand}\nMissing:")
-        print("\n".join(f"    {said}" for said in missing), end="\n\n", flush=True)
+        print("\n".join(f"    {line}" for line in missing), end="\n\n", flush=True)
     return not missing
 
 
 def prepare_one(recipe: Recipe, tasks: list[Task], args: argparse.Namespace) -> Outcome:
-    """Download and prepare one data set unless it is there, then check it."""
+    """Download and prepare one data set unless it exists, then check it."""
     layout, state = layout_of(tasks[0], "tfds"), "ready"
-    if not (here := find_version(layout, args.data_dir)):
+    if not (folder := find_version(layout, args.data_dir)):
         state = "prepared"
         if not build(recipe, args):
             return Outcome("failed")
-        if not (here := find_version(layout, args.data_dir)):
+        if not (folder := find_version(layout, args.data_dir)):
             print(f"error: {args.data_dir / recipe.builder} has no finished version", file=sys.stderr)
             return Outcome("failed")
-    return check(here, state, recipe, tasks, args)
+    return check(folder, state, recipe, tasks, args)
 
 
 def build(recipe: Recipe, args: argparse.Namespace) -> bool:
-    """Run TFDS in a process of its own, show what it prints, and explain a failure. Returns whether it succeeded."""
+    """Run TFDS in a separate process, show its output, and explain a failure; returns whether it succeeded."""
     size = f", {size_text(recipe.download)} to download" if recipe.download else ""
     print(f"preparing {recipe.builder} in {args.data_dir}{size}", flush=True)
     for warning in recipe.warnings:
         print(f"  note: {warning}", flush=True)
     for remains in sorted((args.data_dir / recipe.builder).glob("*incomplete*")):
-        print(f"  note: {remains} is left from a preparation that was killed, and can be removed", flush=True)
+        print(f"  note: {remains} is left from a killed preparation and can be removed", flush=True)
     args.data_dir.mkdir(parents=True, exist_ok=True)
     if shutil.disk_usage(args.data_dir).free < 2 * recipe.download:
         print(f"  note: the disk may be too small: {size_text(shutil.disk_usage(args.data_dir).free)} are free")
@@ -190,8 +190,8 @@ def build(recipe: Recipe, args: argparse.Namespace) -> bool:
     status, output = show_and_keep(command + ([str(args.manual_dir)] if args.manual_dir else []))
     if status == NO_TENSORFLOW:
         raise DataError(
-            f"{args.python} has no TensorFlow, which downloading and preparing needs. Give it an environment of its "
-            "own, once:\n\n"
+            f"{args.python} has no TensorFlow, which is needed for downloading and preparing. Create a separate "
+            "environment for it once:\n\n"
             f"    python -m venv prepare-env && prepare-env/bin/pip install '{project()}[prepare]'\n\n"
             "and run the same command with --python prepare-env/bin/python"
         )
@@ -199,8 +199,8 @@ def build(recipe: Recipe, args: argparse.Namespace) -> bool:
         meaning = explain_failure(recipe.builder, output)
         print(
             f"\nerror: {recipe.builder} could not be prepared: the process ended with status {status}.\n"
-            f"{meaning or 'The cause is in what it printed last.'}\n"
-            f"What was downloaded stays in {args.data_dir / 'downloads'}; the same command goes on from there.",
+            f"{meaning or 'See the end of its output for the cause.'}\n"
+            f"Downloads are kept in {args.data_dir / 'downloads'}; run the same command again to continue.",
             file=sys.stderr,
             flush=True,
         )
@@ -208,7 +208,7 @@ def build(recipe: Recipe, args: argparse.Namespace) -> bool:
 
 
 def show_and_keep(command: list[str]) -> tuple[int, str]:
-    """Run a command and pass on what it prints as it comes; returns its exit status and the end of what it printed."""
+    """Run a command and forward its output as it comes; returns its exit status and the end of the output."""
     kept = b""
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         while data := os.read(process.stdout.fileno(), 65536):
@@ -218,14 +218,14 @@ def show_and_keep(command: list[str]) -> tuple[int, str]:
     return process.returncode, kept.decode(errors="replace")
 
 
-def check(here: Path, state: str, recipe: Recipe, tasks: list[Task], args: argparse.Namespace) -> Outcome:
-    """Read every record, unless that was done and --verify does not ask for it again, and look at the labels."""
-    info = open_info(here)
+def check(folder: Path, state: str, recipe: Recipe, tasks: list[Task], args: argparse.Namespace) -> Outcome:
+    """Read every record, unless that was done before and --verify is not set, and check the labels."""
+    info = open_info(folder)
     counts = {name: split.num_examples for name, split in info.splits.items()}
-    if was_checked(here) and not args.verify:
-        return Outcome(state, here, counts)
-    findings = check_records(here, recipe.counts)
-    report(str(here), findings)
+    if was_checked(folder) and not args.verify:
+        return Outcome(state, folder, counts)
+    findings = check_records(folder, recipe.counts)
+    report(str(folder), findings)
     for split, checksum in findings.checksums.items():
         print(f"  {split}: {counts[split]:,} records, BLAKE2b {checksum}")
     damaged = bool(findings.damage)
@@ -237,24 +237,24 @@ def check(here: Path, state: str, recipe: Recipe, tasks: list[Task], args: argpa
         report(task.name, labels)
         if labels.damage:
             damaged = True
-            (here / CHECKSUMS).unlink(missing_ok=True)  # so that the next call looks at the labels again
-    return Outcome("damaged" if damaged else state, here, counts)
+            (folder / CHECKSUMS).unlink(missing_ok=True)  # so that the next call checks the labels again
+    return Outcome("damaged" if damaged else state, folder, counts)
 
 
 def check_folder(task: Task, data_dir: Path) -> Outcome:
-    """Decode every image of a task's VTAB folder, and look at its labels; "missing" if it has none."""
-    if not (here := layout_of(task, "noah").find(data_dir)):
+    """Decode every image of a task's VTAB folder and check its labels; "missing" if there is no folder."""
+    if not (folder := layout_of(task, "noah").find(data_dir)):
         return Outcome("missing")
     try:
         source = open_task(task, "noah", data_dir)
         labels, images = check_labels(source, task.num_classes), check_images(source)
     except DataError as error:
-        report(str(here), Findings(damage=[str(error)]))
-        return Outcome("damaged", here)
-    report(str(here), Findings(labels.damage + images.damage, source.notes + labels.notes))
+        report(str(folder), Findings(damage=[str(error)]))
+        return Outcome("damaged", folder)
+    report(str(folder), Findings(labels.damage + images.damage, source.notes + labels.notes))
     for split, checksum in images.checksums.items():
         print(f"  {split}: {labels.counts[split]:,} files, BLAKE2b {checksum}")
-    return Outcome("damaged" if labels.damage or images.damage else "ready", here, labels.counts)
+    return Outcome("damaged" if labels.damage or images.damage else "ready", folder, labels.counts)
 
 
 def report(what: str, findings: Findings) -> None:
@@ -264,7 +264,7 @@ def report(what: str, findings: Findings) -> None:
     for damage in findings.damage:
         print(f"  DAMAGED: {damage}")
     if findings.damage:
-        print("  remove it and get it again, or copy the damaged files anew", flush=True)
+        print("  remove it and get it again, or copy the damaged files again", flush=True)
 
 
 def print_table(tasks: list[Task], outcomes: dict[str, Outcome], data_dir: Path) -> None:

@@ -1,8 +1,8 @@
-"""TFDS's own download_and_prepare, in an environment that has TensorFlow. Started by src.tools.prepare; uses no ViTune.
+"""TFDS's download_and_prepare, in an environment with TensorFlow. Started by src.tools.prepare; does not use ViTune.
 
     python src/tools/tfds_build.py cifar100 data/tfds array_record [MANUAL_DIR]
 
-Exit status: 0 when the data set is prepared, 3 if TensorFlow or TFDS is not installed here, 1 for anything else.
+Exit status: 0 when the data set is prepared, 3 if TensorFlow or TFDS is not installed, 1 for anything else.
 """
 
 import sys

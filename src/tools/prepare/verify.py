@@ -1,4 +1,4 @@
-"""Is a data set whole? Every record or image is read; counts, labels and checksums are looked at."""
+"""Verifying a data set: every record or image is read, and counts, labels and checksums are checked."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -18,12 +18,12 @@ CHECKSUMS = "checksums.json"
 
 @dataclass
 class Findings:
-    """What a look at a data set found.
+    """The results of verifying a data set.
 
     Attributes:
-        damage: what makes it unusable.
+        damage: problems that make it unusable.
         notes: what a reader of results should know.
-        counts: images by split.
+        counts: images per split.
         checksums: BLAKE2b over lengths and bytes of a split's records, in order; the same in both file formats.
     """
 
@@ -33,17 +33,17 @@ class Findings:
     checksums: dict[str, str] = field(default_factory=dict)
 
 
-def check_records(here: Path, expected: dict[str, int] | None = None) -> Findings:
-    """Read every record of a TFDS version directory, and compare with, or write, its ``checksums.json``.
+def check_records(folder: Path, expected: dict[str, int] | None = None) -> Findings:
+    """Read every record of a TFDS version directory; compare its ``checksums.json``, or write it.
 
     Args:
-        expected: images by split as published; differences are notes, since versions differ.
+        expected: published images per split; differences are only noted, since versions differ.
 
     Raises:
-        DataError: ``here`` is no TFDS version directory.
+        DataError: ``folder`` is not a TFDS version directory.
     """
-    findings, shards = Findings(), shards_of(open_info(here))
-    with progress(f"reading {here.parent.name}", sum(shard.count for shard in shards)) as shown:
+    findings, shards = Findings(), shards_of(open_info(folder))
+    with progress(f"reading {folder.parent.name}", sum(shard.count for shard in shards)) as shown:
         for split in dict.fromkeys(shard.split for shard in shards):
             its = [shard for shard in shards if shard.split == split]
             findings.counts[split] = sum(shard.count for shard in its)
@@ -60,61 +60,62 @@ def check_records(here: Path, expected: dict[str, int] | None = None) -> Finding
     for split, count in (expected or {}).items():
         if findings.counts.get(split) != count:
             findings.notes.append(f"{split} has {findings.counts.get(split, 0):,} images, {count:,} are published")
-    _compare_recorded(here, shards, findings)
+    _compare_recorded(folder, shards, findings)
     return findings
 
 
-def _compare_recorded(here: Path, shards: list[Shard], findings: Findings) -> None:
-    """Compare with what was recorded beside the data; record it if nothing was."""
-    if (here / CHECKSUMS).is_file():
-        recorded = _recorded(here)
+def _compare_recorded(folder: Path, shards: list[Shard], findings: Findings) -> None:
+    """Compare with the checksums recorded beside the data; record them if there are none."""
+    if (folder / CHECKSUMS).is_file():
+        recorded = _recorded(folder)
         findings.damage += [
-            f"{here}: the records of {split} are not those that {CHECKSUMS} recorded"
-            for split, found in findings.checksums.items()
-            if split in recorded and recorded[split] != found
+            f"{folder}: the records of {split} do not match {CHECKSUMS}"
+            for split, checksum in findings.checksums.items()
+            if split in recorded and recorded[split] != checksum
         ]
     if findings.damage:
         return
     content = {
         "splits": {
-            split: {"records": findings.counts[split], "blake2b": found} for split, found in findings.checksums.items()
+            split: {"records": findings.counts[split], "blake2b": checksum}
+            for split, checksum in findings.checksums.items()
         },
         "bytes": _sizes(shards),
     }
     try:
-        write_json(here / CHECKSUMS, content)
+        write_json(folder / CHECKSUMS, content)
     except PermissionError:
-        findings.notes.append(f"{here} is read-only: checksums were not written there")
+        findings.notes.append(f"{folder} is read-only: checksums were not written")
 
 
-def _recorded(here: Path) -> dict[str, str]:
-    """The checksum of each split that was recorded.
+def _recorded(folder: Path) -> dict[str, str]:
+    """The recorded checksum of each split.
 
     Raises:
         DataError: the file is damaged.
     """
     try:
-        return {split: facts["blake2b"] for split, facts in read_json(here / CHECKSUMS)["splits"].items()}
+        return {split: facts["blake2b"] for split, facts in read_json(folder / CHECKSUMS)["splits"].items()}
     except (KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{here / CHECKSUMS} is damaged: remove it, and verify again") from error
+        raise DataError(f"{folder / CHECKSUMS} is damaged: remove it and verify again") from error
 
 
 def _sizes(shards: Iterable[Shard]) -> dict[str, int]:
     return {shard.path.name: shard.path.stat().st_size for shard in shards}
 
 
-def was_checked(here: Path) -> bool:
-    """Whether all records were read once, and the files have had the same sizes since; no record is read."""
-    if not (here / CHECKSUMS).is_file():
+def was_checked(folder: Path) -> bool:
+    """Whether all records were verified before and the files' sizes are unchanged; reads no records."""
+    if not (folder / CHECKSUMS).is_file():
         return False
-    shards = shards_of(open_info(here))
-    recorded = read_json(here / CHECKSUMS)
+    shards = shards_of(open_info(folder))
+    recorded = read_json(folder / CHECKSUMS)
     sizes = recorded.get("bytes") if isinstance(recorded, dict) else None
     return all(shard.path.is_file() for shard in shards) and sizes == _sizes(shards)
 
 
 def check_labels(source: Source, num_classes: int) -> Findings:
-    """Labels of the task's own splits: in range, how many of each class, which classes have none."""
+    """Check the labels of the task's splits: range, number per class, classes without images."""
     findings = Findings()
     for name, folder_name in FOLDER_SPLITS.items():
         labels = source.splits[name].labels
@@ -127,20 +128,20 @@ def check_labels(source: Source, num_classes: int) -> Findings:
             continue
         histogram = np.bincount(labels, minlength=num_classes)
         absent = np.flatnonzero(histogram == 0)
-        said = (
-            f"{folder_name}: {len(labels):,} images, {histogram[histogram > 0].min()} to {histogram.max()} of a class"
+        summary = (
+            f"{folder_name}: {len(labels):,} images, {histogram[histogram > 0].min()} to {histogram.max()} per class"
         )
         if num_classes <= 20:
-            said += f" ({' '.join(map(str, histogram))})"
+            summary += f" ({' '.join(map(str, histogram))})"
         if len(absent):
             some = " ".join(map(str, absent[:10])) + (" ..." if len(absent) > 10 else "")
-            said += f"; {len(absent)} of {num_classes} classes have none: {some}"
-        findings.notes.append(said)
+            summary += f"; {len(absent)} of {num_classes} classes have none: {some}"
+        findings.notes.append(summary)
     return findings
 
 
 def check_images(source: Source) -> Findings:
-    """Decode every image of the task's own splits."""
+    """Decode every image of the task's splits."""
     findings, splits = Findings(), folder_splits(source)
     with progress("decoding", sum(map(len, splits.values()))) as bar:
         for name, split in splits.items():

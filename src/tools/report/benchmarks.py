@@ -1,4 +1,4 @@
-"""Which tables there are, which tasks are their columns, and which means over tasks papers print."""
+"""The tables of the report, the tasks that are their columns, and the means over tasks that papers print."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ class Benchmark:
 
     Attributes:
         kind: "vtab-1k", "fgvc", "few-shot", "many-shot" or "".
-        places: its columns, in their order.
-        means: name of a mean over tasks -> the weight of each; {} where nobody prints one.
-        alike: whether all of its tasks have the same pixels by its protocol.
+        places: its columns, in order.
+        means: name of a mean over tasks -> the weight of each task; {} if papers print none.
+        alike: whether its protocol has the same pixels for all tasks.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Benchmark:
 
     @property
     def headline(self) -> dict[str, dict[Place, float]]:
-        """What stands for the whole table: its mean over all tasks, or each task by itself."""
+        """The summary of the table: its mean over all tasks, or each task by itself."""
         whole = {name: weights for name, weights in self.means.items() if len(weights) == len(self.places)}
         return dict(list(whole.items())[-1:]) or self.columns
 
@@ -47,7 +47,7 @@ class Benchmark:
 
 
 def benchmarks(rows: list[Row], wanted: frozenset[str] = frozenset()) -> list[Benchmark]:
-    """The tables for which there are results; ``wanted``: only these tasks, {} for all."""
+    """The tables that have results; ``wanted``: only these tasks, or all if empty."""
     present = {place for row in rows for place in row.cells if not wanted or place.task in wanted}
     names: dict[str, set[Place]] = {}
     for place in present:
@@ -60,10 +60,10 @@ def benchmarks(rows: list[Row], wanted: frozenset[str] = frozenset()) -> list[Be
 
 
 def tasks_named(names: Iterable[str]) -> frozenset[str]:
-    """Tasks and groups of tasks by name; names that are no task's of ours stay: own folders have them.
+    """Task names, with groups of tasks expanded; names of the user's own folders and lists are kept.
 
     Raises:
-        ConfigError: no such task; the message names the nearest.
+        ConfigError: an unknown task; the message suggests the nearest.
     """
     chosen = set()
     for name in names:
@@ -84,12 +84,12 @@ def _task_named(name: str) -> str:
 def _table_of(place: Place) -> str:
     name = TABLES.get(TASKS[place.task].group, OTHER) if place.task in TASKS else OTHER
     if name == "few-shot":
-        return f"few-shot, {place.shots} of each class"
+        return f"few-shot, {place.shots} per class"
     return OTHER if place.shots else name
 
 
 def _benchmark(name: str, kind: str, present: set[Place], wanted: frozenset[str]) -> Benchmark:
-    if kind in ("vtab-1k", "fgvc", "few-shot"):  # all of its tasks belong to it, also those without results
+    if kind in ("vtab-1k", "fgvc", "few-shot"):  # includes tasks without results
         shots = next(iter(present)).shots
         tasks = [task for task in TASKS.values() if task.group in GROUPS[kind]]
         places = tuple(Place(task.name, shots) for task in tasks if not wanted or task.name in wanted)
@@ -100,7 +100,7 @@ def _benchmark(name: str, kind: str, present: set[Place], wanted: frozenset[str]
 
 
 def _means(places: tuple[Place, ...]) -> dict[str, dict[Place, float]]:
-    """The means of whole groups that are all there."""
+    """The means over complete groups."""
     means, shots = {}, places[0].shots
     groups: dict[str, list[Place]] = {}
     for group in dict.fromkeys(TASKS[place.task].group for place in places):

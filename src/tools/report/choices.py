@@ -1,19 +1,19 @@
-"""What sweeps chose on the validation images, from how many candidates, with how many ties."""
+"""What sweeps chose on validation images, from how many candidates and with how many ties."""
 
 from .rows import Row, short, text
 from .tables import GAP, Cell, Table, plain
 
 
 def choices_table(rows: list[Row]) -> Table | None:
-    """One line per row, task and choice; None where no run was chosen by a sweep."""
+    """One line per row, task and choice; None if no settings were chosen by a sweep."""
     lines, rules = [], {}
     for row in rows:
         for place, cell in row.cells.items():
-            said = {}
+            choices = {}
             for run in cell.values():
                 if selection := run.sweep.get("selection"):
-                    said.setdefault(repr(run.sweep["tuned"]), (run, selection, []))[2].append(run.seed)
-            for run, selection, seeds in said.values():
+                    choices.setdefault(repr(run.sweep["tuned"]), (run, selection, []))[2].append(run.seed)
+            for run, selection, seeds in choices.values():
                 rules[selection.get("rule", "")] = None
                 lines.append([row.name, str(place), *_chosen(run.sweep["tuned"], selection), ", ".join(seeds)])
     head = [
@@ -32,7 +32,7 @@ def choices_table(rows: list[Row]) -> Table | None:
 
 def _chosen(tuned: dict, selection: dict) -> list:
     candidates = selection.get("candidates", [])
-    val = next((one.get("val") for one in candidates if one.get("tuned") == tuned), None)
+    val = next((candidate.get("val") for candidate in candidates if candidate.get("tuned") == tuned), None)
     settings = ", ".join(f"{short(key, tuned)} {text(value)}" for key, value in tuned.items())
     return [
         settings,

@@ -1,4 +1,4 @@
-"""Rows against each other: paired tests over tasks, average ranks, and what one axis changes when all else is equal."""
+"""Comparing rows: paired tests over tasks, average ranks, and the effect of one axis with all else equal."""
 
 import difflib
 from collections.abc import Callable, Iterable
@@ -16,23 +16,23 @@ Scores = dict[Any, dict[str, float]]  # task -> seed -> accuracy
 
 
 def paired_tests(benchmark: Benchmark, rows: list[Row], baseline: str) -> Table | None:
-    """Wilcoxon's signed-rank test of each pair of rows, or of each row with the baseline, over the tasks both have."""
+    """Wilcoxon's signed-rank test for each pair of rows, or each row against the baseline, over their common tasks."""
     pairs = _pairs(rows, baseline)
-    found = [(one, other, test) for one, other in pairs if (test := _compare(benchmark, one, other))]
-    if not found:
+    tests = [(row, other, test) for row, other in pairs if (test := _compare(benchmark, row, other))]
+    if not tests:
         return None
-    corrected = holm([test.p for _, _, test in found])
+    corrected = holm([test.p for _, _, test in tests])
     lines = [
-        [called(one, rows), called(other, rows), *_test_cells(test), p_value(p)]
-        for (one, other, test), p in zip(found, corrected, strict=True)
+        [called(row, rows), called(other, rows), *_test_cells(test), p_value(p)]
+        for (row, other, test), p in zip(tests, corrected, strict=True)
     ]
     head = ["row", "compared with", *TEST_HEAD, "p, Holm"]
-    said = (
+    description = (
         "Differences are the row's mean over seeds minus the other's, task by task, in points of accuracy. p: "
-        f"Wilcoxon's signed-rank test over tasks, two-sided, corrected by Holm's method for {len(found)} comparisons. "
+        f"Wilcoxon's signed-rank test over tasks, two-sided, corrected by Holm's method for {len(tests)} comparisons. "
         f"Fewer than {FEWEST_TASKS} tasks cannot be significant at 5 %, and are not tested."
     )
-    return plain(f"{benchmark.name}: paired tests over tasks", head, lines, said)
+    return plain(f"{benchmark.name}: paired tests over tasks", head, lines, description)
 
 
 TEST_HEAD = ["tasks", "better", "worse", "mean difference", "95 % interval", "median difference", "p"]
@@ -52,7 +52,7 @@ def _test_cells(test: Test) -> list:
 
 
 def _pairs(rows: list[Row], baseline: str) -> list[tuple[Row, Row]]:
-    """With several backbones a baseline stands for its row on each of them, if it has several."""
+    """The pairs to test; a baseline with several backbones is compared within each of them."""
     bases = [row for row in rows if baseline.lower() in (row.label.lower(), row.name.lower())]
     if not baseline:
         return list(combinations(rows, 2))
@@ -65,21 +65,21 @@ def _pairs(rows: list[Row], baseline: str) -> list[tuple[Row, Row]]:
 
 
 def require_row(rows: list[Row], baseline: str) -> None:
-    """Raises ConfigError for a baseline that is not a row; the message has the nearest."""
+    """Raises ConfigError for a baseline that is not a row; the message suggests the nearest."""
     names = [name for row in rows for name in (row.label, row.name)]
     if baseline.lower() not in [name.lower() for name in names]:
         near = difflib.get_close_matches(baseline, names, 3, cutoff=0.4) or names[::2]
         raise ConfigError(f"--baseline {baseline!r} is not a row of the tables; rows: {', '.join(near)}")
 
 
-def _compare(benchmark: Benchmark, one: Row, other: Row) -> Test | None:
-    shared = [place for place in benchmark.places if place in one.cells and place in other.cells]
-    differences = [one.summary({place: 1.0}).mean - other.summary({place: 1.0}).mean for place in shared]
+def _compare(benchmark: Benchmark, row: Row, other: Row) -> Test | None:
+    shared = [place for place in benchmark.places if place in row.cells and place in other.cells]
+    differences = [row.summary({place: 1.0}).mean - other.summary({place: 1.0}).mean for place in shared]
     return paired_test(differences) if differences else None
 
 
 def ranks_table(benchmark: Benchmark, rows: list[Row]) -> Table | None:
-    """Average ranks of the rows that have every task."""
+    """Average ranks of the rows with results on every task."""
     whole = [row for row in rows if all(place in row.cells for place in benchmark.places)]
     if len(whole) < 2:
         return None
@@ -87,47 +87,49 @@ def ranks_table(benchmark: Benchmark, rows: list[Row]) -> Table | None:
     ranked = sorted(zip(average_ranks(scores), whole, strict=True), key=lambda pair: pair[0])
     lines = [[called(row, rows), Cell(f"{rank:.2f}", rank)] for rank, row in ranked]
     without = [called(row, rows) for row in rows if row not in whole]
-    said = f"Mean over {len(benchmark.places)} tasks of the rank on each (1 is the best, ties share their mean rank)."
+    description = (
+        f"Mean over {len(benchmark.places)} tasks of the rank on each (1 is the best, ties share their mean rank)."
+    )
     if without:
-        said += f" Not ranked, as tasks are missing: {', '.join(without)}."
-    return plain(f"{benchmark.name}: average ranks", ["row", "average rank"], lines, said)
+        description += f" Not ranked because tasks are missing: {', '.join(without)}."
+    return plain(f"{benchmark.name}: average ranks", ["row", "average rank"], lines, description)
 
 
 # --- one axis, all else equal
 
 
 def families(rows: list[Row], key: str) -> dict[str, list[Row]]:
-    """Rows that are the same but for ``key``, under what they share."""
+    """Groups of rows that differ only in ``key``, by a name for what they share."""
     explained = {row.name: _unexplained(row, rows, key) for row in rows}
-    found: dict[tuple, list[Row]] = {}
+    grouped: dict[tuple, list[Row]] = {}
     for row in rows:
-        found.setdefault((row.sweep, *explained[row.name]), []).append(row)
+        grouped.setdefault((row.sweep, *explained[row.name]), []).append(row)
     named: dict[str, list[Row]] = {}
-    for (sweep, *parts), some in found.items():
-        name = ", ".join(_said(key, value) for key, value in parts if value not in ("", None)) or "all"
+    for (sweep, *parts), some in grouped.items():
+        name = ", ".join(_setting_text(key, value) for key, value in parts if value not in ("", None)) or "all"
         named.setdefault(f"{name} [sweep {sweep}]" if name in named else name, some)
     return named
 
 
-def _said(key: str, value: Any) -> str:
+def _setting_text(key: str, value: Any) -> str:
     return text(value) if key in METHOD_KEYS or "." not in key else f"{short(key, ())} {text(value)}"
 
 
 def _unexplained(row: Row, rows: list[Row], key: str) -> tuple:
-    """The row's identity without ``key`` and without what other parts of it tell already.
+    """The row's identity without ``key`` and without parts that others imply.
 
-    Methods and backbone tell the label of a sweep's own axis that only names them; where such an axis is the key, its
-    label tells the methods.
+    Methods and backbone imply the label on a sweep's own axis that only names them; if such an axis is the key, its
+    label implies the methods.
     """
     alike = [other for other in rows if other.sweep == row.sweep]
     names = dict.fromkeys(name for other in alike for name in other.identity)
     own = {name for name in names if name not in row.runs[0].config}
     by = {name: (key,) if key in own else METHOD_KEYS for name in names if key in own or name in own}
-    told = {key, *(name for name in by if _told(name, by[name], alike))}
-    return tuple((name, _hashable(row.value(name))) for name in names if name not in told)
+    implied = {key, *(name for name in by if _implied(name, by[name], alike))}
+    return tuple((name, _hashable(row.value(name))) for name in names if name not in implied)
 
 
-def _told(name: str, by: tuple[str, ...], rows: list[Row]) -> bool:
+def _implied(name: str, by: tuple[str, ...], rows: list[Row]) -> bool:
     """Whether ``name`` has several values, and only one for each combination of ``by``."""
     values: dict[tuple, set] = {}
     for row in rows:
@@ -136,8 +138,8 @@ def _told(name: str, by: tuple[str, ...], rows: list[Row]) -> bool:
 
 
 def scores_by_value(runs: Iterable[Run], key: str) -> dict[Any, Scores]:
-    """Value of ``key`` -> task -> seed -> accuracy; the number of shots is part of the task unless it is the key."""
-    found: dict[Any, Scores] = {}
+    """Value of ``key`` -> task -> seed -> accuracy; shots are part of the task unless they are the key."""
+    scores: dict[Any, Scores] = {}
     for run in runs:
         value = run.value(key)
         if value is None:
@@ -145,8 +147,8 @@ def scores_by_value(runs: Iterable[Run], key: str) -> dict[Any, Scores]:
         value = _hashable(value)
         place = Place(run.task, 0 if key == "DATA.SHOTS" else run.shots)
         value = run.shots if key == "DATA.SHOTS" else value
-        found.setdefault(value, {}).setdefault(place, {})[run.seed] = run.accuracy
-    return dict(sorted(found.items(), key=lambda item: _order(item[0])))
+        scores.setdefault(value, {}).setdefault(place, {})[run.seed] = run.accuracy
+    return dict(sorted(scores.items(), key=lambda item: _order(item[0])))
 
 
 def _hashable(value: Any) -> Any:
@@ -164,7 +166,7 @@ def shared_tasks(by_value: dict[Any, Scores]) -> list[Place]:
 
 
 def mean_over(scores: Scores, places: list[Place]) -> Summary:
-    """Of the tasks' means, the rule as for the tables."""
+    """The mean over tasks, by the same rule as in the tables."""
     return weighted([scores[place] for place in places], [1 / len(places)] * len(places))
 
 
@@ -172,23 +174,23 @@ Ablation = dict[str, tuple[list[Place], dict[Any, Summary]]]  # series -> its ta
 
 
 def ablation(rows: list[Row], key: str, tables: list[Benchmark]) -> Ablation:
-    """Accuracy for each value of ``key`` where all else is equal, over tasks of ``tables`` that all values have."""
-    found: Ablation = {}
+    """Accuracy per value of ``key`` with all else equal, over the tasks of ``tables`` that all values have."""
+    series: Ablation = {}
     for name, family in families(rows, key).items():
         by_value = scores_by_value(runs_in(family, tables), key)
         places = shared_tasks(by_value)
         if len(by_value) > 1 and places:
-            found[name] = places, {value: mean_over(scores, places) for value, scores in by_value.items()}
-    return found
+            series[name] = places, {value: mean_over(scores, places) for value, scores in by_value.items()}
+    return series
 
 
 def ablation_of_tuning(runs: list[Run], key: str) -> Ablation:
-    """The same on validation images, from the tuning runs of sweeps: for each value the best of all else tuned."""
+    """The same on validation images, from sweeps' tuning runs: per value, the best over everything else tuned."""
     rows: dict[str, list[Run]] = {}
     for run in runs:
         if run.sweep and key in run.sweep["tuned"]:
             rows.setdefault(f"{run.sweep['sweep']}: {run.sweep['row'] or run.method}", []).append(run)
-    found: Ablation = {}
+    series: Ablation = {}
     for name, some in rows.items():
         best: dict[Any, Scores] = {}
         for run in some:
@@ -196,24 +198,26 @@ def ablation_of_tuning(runs: list[Run], key: str) -> Ablation:
             cell[run.seed] = max(cell.get(run.seed, 0.0), run.accuracy)
         best = dict(sorted(best.items(), key=lambda item: _order(item[0])))
         if len(best) > 1 and (places := shared_tasks(best)):
-            found[name] = places, {value: mean_over(scores, places) for value, scores in best.items()}
-    return found
+            series[name] = places, {value: mean_over(scores, places) for value, scores in best.items()}
+    return series
 
 
-def ablation_table(title: str, series: Ablation, said: str) -> Table:
+def ablation_table(title: str, series: Ablation, description: str) -> Table:
     values = sorted({value for _, some in series.values() for value in some}, key=_order)
     lines = []
     for name, (places, some) in series.items():
         line = [name, Cell(str(len(places)), len(places), tuple(map(str, places)))]
         for value in values:
-            one = some.get(value)
-            line.append(Cell(percent(one), one.mean, described(one), summary=one) if one else Cell(GAP))
+            summary = some.get(value)
+            line.append(
+                Cell(percent(summary), summary.mean, described(summary), summary=summary) if summary else Cell(GAP)
+            )
         lines.append(line)
-    return plain(title, ["row", "tasks", *(text(value) for value in values)], lines, said)
+    return plain(title, ["row", "tasks", *(text(value) for value in values)], lines, description)
 
 
 def pairs_tables(rows: list[Row], key: str, wanted: list[Benchmark]) -> list[Table]:
-    """What ``key`` changes: paired differences task by task, and over the tasks, for every row with both values."""
+    """The effect of ``key``: paired differences per task and over tasks, for every row with both values."""
     tables = []
     for benchmark in wanted:
         lines, details = [], []
@@ -225,60 +229,59 @@ def pairs_tables(rows: list[Row], key: str, wanted: list[Benchmark]) -> list[Tab
                 if not differences:
                     continue
                 pair = f"{text(value)} − {text(first)}"
-                test = paired_test([one.mean for one in differences.values()])
+                test = paired_test([summary.mean for summary in differences.values()])
                 lines.append([name, pair, *_test_cells(test)])
                 details += [
-                    [name, pair, str(place), one.n, Cell(points(one.mean), one.mean), _interval(one)]
-                    for place, one in differences.items()
+                    [name, pair, str(place), summary.n, Cell(points(summary.mean), summary.mean), _interval(summary)]
+                    for place, summary in differences.items()
                 ]
         if lines:
-            said = (
-                f"Of two rows that differ in {key} only, task by task: the mean over the seeds that both have of the "
-                "difference in accuracy with the same seed, in points; then their mean over tasks with its 95 % "
-                "interval (Student's t over tasks), and Wilcoxon's test over tasks, corrected by Holm's method in the "
-                "last column."
+            description = (
+                f"For rows that differ only in {key}, per task: the difference in accuracy with equal seeds, averaged "
+                "over their common seeds, in points; then the mean over tasks with its 95 % interval (Student's t over "
+                "tasks) and Wilcoxon's test over tasks; the last column has Holm's correction."
             )
             for line, p in zip(lines, holm([line[-1].sort for line in lines]), strict=True):
                 line.append(p_value(p))
             title = f"{benchmark.name}: paired differences for {key}"
-            tables.append(plain(title, ["row", "difference", *TEST_HEAD, "p, Holm"], lines, said))
+            tables.append(plain(title, ["row", "difference", *TEST_HEAD, "p, Holm"], lines, description))
             head = ["row", "difference", "task", "seeds", "mean difference", "95 % interval over seeds"]
             tables.append(plain(f"{title}, task by task", head, details))
     return tables
 
 
 def runs_in(family: list[Row], tables: list[Benchmark]) -> list[Run]:
-    """The runs of rows on the tasks of tables."""
+    """The rows' runs on the tables' tasks."""
     places = [place for table in tables for place in table.places]
     return [run for row in family for place in places for run in row.cells.get(place, {}).values()]
 
 
 def _differences(mine: Scores, base: Scores) -> dict[Place, Summary]:
-    found = {}
+    differences = {}
     for place in sorted(mine.keys() & base.keys(), key=str):
         if seeds := sorted(mine[place].keys() & base[place].keys()):
-            found[place] = summarise([mine[place][seed] - base[place][seed] for seed in seeds])
-    return found
+            differences[place] = summarise([mine[place][seed] - base[place][seed] for seed in seeds])
+    return differences
 
 
-def _interval(one: Summary) -> Cell:
-    return Cell(GAP) if one.half is None else Cell(f"{points(one.low)} to {points(one.high)}", one.half)
+def _interval(summary: Summary) -> Cell:
+    return Cell(GAP) if summary.half is None else Cell(f"{points(summary.low)} to {points(summary.high)}", summary.half)
 
 
 def repro_table(rows: list[Row], named: Callable, factors: Callable) -> Table | None:
-    """Of sweeps that repeat published figures: ours, theirs, the difference, and which factors of the protocol differ.
+    """For sweeps that repeat published figures: ours, theirs, the difference, and the protocol factors that differ.
 
     Args:
-        named: a sweep's "published" -> the figures it means.
-        factors: our results and theirs -> (factor, ours, theirs) of each that differs.
+        named: a sweep's "published" -> the published figures.
+        factors: our results and theirs -> (factor, ours, theirs) for each factor that differs.
     """
     lines = []
     for row in rows:
         spec = row.runs[0].sweep.get("published")
         for theirs in named(spec) if spec else ():
-            for name, mine, best, runs in _what_they_print(row, theirs):
+            for name, mine, best, runs in _common_figures(row, theirs):
                 differ = factors([run.facts for run in runs], theirs)
-                said = "; ".join(f"{factor}: ours {ours}, theirs {other}" for factor, ours, other in differ)
+                differing = "; ".join(f"{factor}: ours {ours}, theirs {other}" for factor, ours, other in differ)
                 difference = mine.mean - theirs.values[name] / 100
                 lines.append(
                     [
@@ -292,7 +295,7 @@ def repro_table(rows: list[Row], named: Callable, factors: Callable) -> Table | 
                         if best
                         else Cell(GAP),
                         theirs.protocol.get("epoch", "not stated"),
-                        said or "none known",
+                        differing or "none known",
                     ]
                 )
     head = [
@@ -309,12 +312,12 @@ def repro_table(rows: list[Row], named: Callable, factors: Callable) -> Table | 
     return plain("Published figures repeated", head, lines, "Accuracy in %, differences in points.") if lines else None
 
 
-def _what_they_print(row: Row, theirs) -> list[tuple[str, Summary, Summary | None, list[Run]]]:
-    """Tasks and means that both have: name, ours, ours of the best test epoch (if it was asked for), and the runs."""
-    found = []
+def _common_figures(row: Row, theirs) -> list[tuple[str, Summary, Summary | None, list[Run]]]:
+    """Tasks and means that both have: name, ours, ours at the best test epoch (if measured), and the runs."""
+    entries = []
     for benchmark in benchmarks([row]):
         for name, weights in benchmark.columns.items():
             if name in theirs.values and (mine := row.summary(weights)):
                 runs = [run for place in weights for run in row.cells[place].values()]
-                found.append((name, mine, row.summary(weights, best=True), runs))
-    return found
+                entries.append((name, mine, row.summary(weights, best=True), runs))
+    return entries

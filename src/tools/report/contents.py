@@ -9,13 +9,13 @@ from .tables import Table
 
 @dataclass
 class Report:
-    """Everything that is written, in its order.
+    """The contents of the report, in order.
 
     Attributes:
         main: tables of accuracies.
         others: tests, pairs, ablations and records.
         pictures: name of a file -> its caption.
-        labels: folder -> the row it is in.
+        labels: folder -> its row.
     """
 
     title: str

@@ -1,4 +1,4 @@
-"""The report's pictures, each as PNG and PDF: accuracy against parameters and time, curves over data, ablations."""
+"""The report's figures, as PNG and PDF: accuracy against parameters and time, curves over data, ablations."""
 
 import re
 from collections.abc import Callable
@@ -19,7 +19,7 @@ MOST_PANELS = 24
 
 
 def draw_all(tables: list[Benchmark], rows: list[Row], folder: Path) -> dict[str, str]:
-    """Everything that needs no key: name of a picture -> its caption."""
+    """Draw all figures except ablations: name of a figure -> its caption."""
     made = {}
     for kind in dict.fromkeys(table.kind for table in tables):
         some = [table for table in tables if table.kind == kind]
@@ -32,7 +32,7 @@ def draw_all(tables: list[Benchmark], rows: list[Row], folder: Path) -> dict[str
 def _against(
     tables: list[Benchmark], rows: list[Row], of: Callable[[Run], float], xlabel: str, what: str, folder: Path
 ) -> dict[str, str]:
-    """Accuracy against a cost: one panel for the mean over each table's tasks, or one for each task."""
+    """Accuracy against a cost: one panel for the mean over each table's tasks, or one per task."""
     panels: dict[str, dict[str, Series]] = {}
     for table in tables:
         for title, weights in table.headline.items():
@@ -53,7 +53,7 @@ def _against(
 
 
 def _curves(tables: list[Benchmark], rows: list[Row], kind: str, xlabel: str, folder: Path) -> dict[str, str]:
-    """Accuracy against the amount of data: a panel for each set of images, and for the mean where there is one."""
+    """Accuracy against the amount of data: one panel per data set, and for the mean if there is one."""
     panels: dict[str, dict[str, Series]] = {}
     for row in rows:
         points: dict[str, list[tuple[float, Summary]]] = {}
@@ -77,7 +77,7 @@ def _amount(row: Row, place: Place) -> float:
 
 
 def draw_ablation(title: str, key: str, series: Ablation, folder: Path) -> dict[str, str]:
-    """A line over numbers, bars over anything else."""
+    """Lines over numeric values, bars over others."""
     values = list(dict.fromkeys(value for _, some in series.values() for value in some))
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
         lines = {name: _series(list(some.items())) for name, (_, some) in series.items()}

@@ -28,19 +28,19 @@ _LATEX = str.maketrans(
         "\r": " ",
     }
 )
-# Columns of which the shell or the reader needs every character.
+# Columns that must be copied verbatim.
 VERBATIM = ("command",)
 
 
 def markdown(table: Table) -> str:
-    """A heading, what is said, the table, its notes."""
+    """A heading, the text, the table, its notes."""
     head = [table.head, ["---:" if numeric else "---" for numeric in table.numeric]]
     lines = [[escape_markdown(name) for name in head[0]], head[1]]
     lines += [[_markdown_cell(cell, name) for cell, name in zip(line, table.head, strict=True)] for line in table.lines]
     text = [f"## {escape_markdown(table.title)}", ""]
     text += [escape_markdown(table.text), ""] if table.text else []
     text += [f"| {' | '.join(line)} |" for line in lines]
-    notes = [f"- <sup>{letter}</sup> {escape_markdown(said)}" for letter, said in table.notes.items()]
+    notes = [f"- <sup>{letter}</sup> {escape_markdown(sentence)}" for letter, sentence in table.notes.items()]
     return "\n".join([*text, *([""] if notes else []), *notes, ""])
 
 
@@ -59,7 +59,7 @@ def latex(table: Table) -> str:
     r"""A ``table*`` environment for a document with \usepackage{booktabs, graphicx}."""
     lines = [" & ".join(map(escape_latex, table.head)) + r" \\", r"\midrule"]
     lines += [" & ".join(map(_latex_cell, line)) + r" \\" for line in table.lines]
-    notes = [f"$^{{{letter}}}$ {escape_latex(said)}." for letter, said in table.notes.items()]
+    notes = [f"$^{{{letter}}}$ {escape_latex(sentence)}." for letter, sentence in table.notes.items()]
     caption = " ".join([f"{escape_latex(table.title)}.", escape_latex(table.text), *notes]).strip()
     return "\n".join(
         [
@@ -92,7 +92,7 @@ def terminal(table: Table) -> str:
     lines = [
         [cell.text + (f" [{','.join(cell.marks)}]" if cell.marks else "") for cell in line] for line in table.lines
     ]
-    notes = [f"[{letter}] {said}" for letter, said in table.notes.items()]
+    notes = [f"[{letter}] {sentence}" for letter, sentence in table.notes.items()]
     parts = [
         table.title,
         table.text,
@@ -103,7 +103,7 @@ def terminal(table: Table) -> str:
 
 
 def long_csv(tables: Iterable[Table]) -> str:
-    """One line per cell of the main tables: fractions as they are, with deviation, interval and seeds."""
+    """One line per cell of the main tables: unrounded fractions with deviation, interval and seeds."""
     lines = [["table", "row", "backbone", "column", "text", "mean", "sd", "low", "high", "n", "seeds", "marks"]]
     for table in tables:
         for line in table.lines:
@@ -120,13 +120,13 @@ def short_csv(table: Table) -> str:
     return _csv([table.head, *[[cell.text for cell in line] for line in table.lines]])
 
 
-def runs_csv(found: Collection, labels: dict[Any, str]) -> str:
-    """One line per run that counts, with everything that is known of it; accuracies are fractions.
+def runs_csv(collection: Collection, labels: dict[Any, str]) -> str:
+    """One line per used run with all its facts; accuracies are fractions.
 
     Args:
         labels: folder -> the row that the run is in.
     """
-    facts = [_facts(run, labels) | {"note": found.notes.get(run.folder, "")} for run in found.runs]
+    facts = [_facts(run, labels) | {"note": collection.notes.get(run.folder, "")} for run in collection.runs]
     head = list(dict.fromkeys(key for fact in facts for key in fact))
     return _csv([head, *[[fact.get(key, "") for key in head] for fact in facts]])
 

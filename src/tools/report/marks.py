@@ -1,4 +1,4 @@
-"""Why a figure is not like the others: a letter at the cell, and a sentence below the table."""
+"""Marks for figures that are not comparable with others: a letter at the cell, and a sentence below the table."""
 
 import dataclasses
 from collections import Counter
@@ -15,7 +15,7 @@ from .rows import Place, Row, short
 
 
 def _pixels(run: Run) -> str:
-    pixels = pixels_from(run.result["pixels"])  # with what versions that knew fewer parts left unsaid
+    pixels = pixels_from(run.result["pixels"])  # adds parts that older versions did not record
     return simplejson.dumps(dataclasses.asdict(pixels), sort_keys=True)
 
 
@@ -29,7 +29,7 @@ def _data(run: Run) -> str:
     return " ".join(f"{run.data['layout']} {run.data['version']}".split()) + f" ({images} images)"
 
 
-# What should be the same all over a table, and in each of its columns.
+# What should be the same in a whole table, and within each column.
 IN_TABLE: dict[str, Callable[[Run], str]] = {
     "code version": _code,
     "torch version": lambda run: run.result["environment"]["packages"]["torch"],
@@ -42,7 +42,7 @@ PIXELS = {"pixels": _pixels}
 
 
 class Marks:
-    """Letters for sentences, in the order in which they are first needed."""
+    """Letters for sentences, in order of first use."""
 
     def __init__(self) -> None:
         self.texts: dict[str, str] = {}  # sentence -> letter
@@ -60,11 +60,11 @@ def _letters(number: int) -> str:
 
 
 class Remarks:
-    """The sentences about a benchmark's cells and rows; what holds for every cell is said once, in ``general``."""
+    """Sentences about a benchmark's cells and rows; those that apply to every cell are in ``general``."""
 
-    def __init__(self, benchmark: Benchmark, rows: list[Row], found: Collection) -> None:
+    def __init__(self, benchmark: Benchmark, rows: list[Row], collection: Collection) -> None:
         self.cells = {
-            (row.name, place): _of_cell(row, place, benchmark, found)
+            (row.name, place): _of_cell(row, place, benchmark, collection)
             for row in rows
             for place in benchmark.places
             if place in row.cells
@@ -76,28 +76,34 @@ class Remarks:
         self.rows = {row.name: _mixes(in_table, row, benchmark) for row in rows}
         self.general = [
             sentence
-            for sentence in dict.fromkeys(s for said in self.cells.values() for s in said)
-            if all(sentence in said for said in self.cells.values())
+            for sentence in dict.fromkeys(s for sentences in self.cells.values() for s in sentences)
+            if all(sentence in sentences for sentences in self.cells.values())
         ]
 
     def of_cell(self, row: Row, place: Place) -> list[str]:
         return [sentence for sentence in self.cells[row.name, place] if sentence not in self.general]
 
     def of_row(self, row: Row) -> list[str]:
-        """What is said of the row, and of any of its cells: a mean over them is no better."""
-        mine = [s for (name, _), said in self.cells.items() if name == row.name for s in said if s not in self.general]
+        """Sentences about the row and all its cells: they also apply to a mean over these."""
+        mine = [
+            s
+            for (name, _), sentences in self.cells.items()
+            if name == row.name
+            for s in sentences
+            if s not in self.general
+        ]
         return list(dict.fromkeys([*self.rows[row.name], *mine]))
 
     def _deviating(self, factors: dict, rows: list[Row], scopes: list[tuple[Place, ...]], where: str) -> None:
-        for name, say in factors.items():
+        for name, describe in factors.items():
             for scope in scopes:
-                counted = Counter(say(run) for row in rows for place in scope for run in _runs(row, place))
+                counted = Counter(describe(run) for row in rows for place in scope for run in _runs(row, place))
                 if len(counted) < 2:
                     continue
                 usual = counted.most_common(1)[0][0]
                 for row in rows:
                     for place in scope:
-                        for other in dict.fromkeys(say(run) for run in _runs(row, place)):
+                        for other in dict.fromkeys(describe(run) for run in _runs(row, place)):
                             if other != usual:
                                 self.cells[row.name, place].append(_difference(name, other, usual, where))
 
@@ -111,40 +117,40 @@ def _difference(name: str, other: str, usual: str, where: str) -> str:
         return f"{name} {other}; {where} {usual}"
     theirs, ours = simplejson.loads(other), simplejson.loads(usual)
     keys = [key for key in theirs.keys() | ours.keys() if theirs.get(key) != ours.get(key)]
-    said = ", ".join(f"{key} {theirs.get(key)} instead of {ours.get(key)}" for key in sorted(keys))
-    return f"other pixels than {where}: {said}"
+    changes = ", ".join(f"{key} {theirs.get(key)} instead of {ours.get(key)}" for key in sorted(keys))
+    return f"other pixels than {where}: {changes}"
 
 
 def _mixes(factors: dict, row: Row, benchmark: Benchmark) -> list[str]:
-    """What is not the same in all runs of a row."""
-    said = []
-    for name, say in factors.items():
-        counted = Counter(say(run) for place in benchmark.places for run in _runs(row, place))
+    """Factors that differ between a row's runs."""
+    sentences = []
+    for name, describe in factors.items():
+        counted = Counter(describe(run) for place in benchmark.places for run in _runs(row, place))
         if len(counted) > 1 and name == "pixels":
-            said.append(f"the row mixes {len(counted)} ways of making pixels")
+            sentences.append(f"the row mixes {len(counted)} ways of making pixels")
         elif len(counted) > 1:
             parts = ", ".join(f"{value} ({count} runs)" for value, count in counted.most_common())
-            said.append(f"the row mixes {len(counted)} values of {name}: {parts}")
-    return said
+            sentences.append(f"the row mixes {len(counted)} values of {name}: {parts}")
+    return sentences
 
 
-def _of_cell(row: Row, place: Place, benchmark: Benchmark, found: Collection) -> list[str]:
+def _of_cell(row: Row, place: Place, benchmark: Benchmark, collection: Collection) -> list[str]:
     runs = row.cells[place]
-    said = [found.notes[run.folder] for run in runs.values() if run.folder in found.notes]
+    sentences = [collection.notes[run.folder] for run in runs.values() if run.folder in collection.notes]
     most = max(len(row.cells.get(other, {})) for other in benchmark.places)
     if len(runs) < most:
-        said.append(f"{len(runs)} of {most} seeds")
+        sentences.append(f"{len(runs)} of {most} seeds")
     chosen = {repr(sorted(run.sweep.get("tuned", {}).items())) for run in runs.values()}
     if len(chosen) > 1:
-        said.append("its seeds were trained with different choices of the sweep")
+        sentences.append("its seeds were trained with different settings chosen by the sweep")
     if place.task in TASKS:
-        said += _unlike_benchmark(list(runs.values()), place)
+        sentences += _unlike_benchmark(list(runs.values()), place)
     if any(run.data.get("left_out") for run in runs.values()):
-        said.append("images that could not be decoded were left out")
+        sentences.append("images that could not be decoded were left out")
     if any("+" in run.result["environment"]["git"] for run in runs.values()):
-        said.append("made by code with uncommitted changes, which its version does not tell")
+        sentences.append("made by code with uncommitted changes, which its version does not show")
     keys = [key for key in ("DATA.PERCENTAGE", "DATA.TRAIN_LIST", "DATA.TEST_LIST") if _own(runs.values(), key)]
-    return said + [f"{short(key, [])} is not the benchmark's" for key in keys]
+    return sentences + [f"{short(key, [])} is not the benchmark's" for key in keys]
 
 
 def _own(runs: Iterable[Run], key: str) -> bool:
@@ -152,10 +158,10 @@ def _own(runs: Iterable[Run], key: str) -> bool:
 
 
 def _unlike_benchmark(runs: list[Run], place: Place) -> list[str]:
-    """Training on another part than the benchmark's, or other numbers of images than published."""
-    task, said = TASKS[place.task], []
+    """Deviations from the benchmark: another training split, or another number of images."""
+    task, sentences = TASKS[place.task], []
     if any(run.data["train_split"] != task.train_split for run in runs):
-        said.append(f"not trained on the task's own training split ({task.train_split})")
+        sentences.append(f"not trained on the task's own training split ({task.train_split})")
     if "test" in task.sizes and any(run.data["images"].get("test") not in (None, task.sizes["test"]) for run in runs):
-        said.append("the number of test images is not the benchmark's")
-    return said
+        sentences.append("the number of test images is not the benchmark's")
+    return sentences

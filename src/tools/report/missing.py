@@ -1,4 +1,4 @@
-"""What is missing in the tables, why as far as that is known, and the command that makes it."""
+"""What is missing in the tables, why if known, and the command that produces it."""
 
 import shlex
 from dataclasses import dataclass
@@ -27,17 +27,17 @@ class Gap:
     command: str
 
 
-def missing(rows: list[Row], tables: list[Benchmark], found: Collection, wanted: frozenset[str]) -> list[Gap]:
-    """What sweeps' plans have and the folders do not, and the gaps in rows that have no plan."""
-    planned = [gap for place, plan in found.plans.items() for gap in _of_plan(place[0], plan, found, wanted)]
-    sweeps = {name for _, name in found.plans}
+def missing(rows: list[Row], tables: list[Benchmark], collection: Collection, wanted: frozenset[str]) -> list[Gap]:
+    """Runs in sweeps' plans that the folders lack, and gaps in rows without a plan."""
+    planned = [gap for place, plan in collection.plans.items() for gap in _of_plan(place[0], plan, collection, wanted)]
+    sweeps = {name for _, name in collection.plans}
     gaps = list(planned)
     for benchmark in tables:
         for row in benchmark.rows(rows):
             if row.sweep not in sweeps:
-                gaps += _of_row(row, benchmark, found)
+                gaps += _of_row(row, benchmark, collection)
     named = " ".join(gap.command + gap.why for gap in gaps)
-    for folder, config in found.configs.items():
+    for folder, config in collection.configs.items():
         if not (folder / "result.json").exists() and str(folder) not in named and not (folder / SWEEP).is_file():
             task = _task(config)
             if not wanted or task in wanted:
@@ -47,12 +47,12 @@ def missing(rows: list[Row], tables: list[Benchmark], found: Collection, wanted:
 
 def missing_table(gaps: list[Gap]) -> Table | None:
     lines = [[gap.row, gap.task, gap.seed, gap.why, gap.command] for gap in gaps]
-    said = "Each command is typed in the repository's folder. A sweep's command goes on where the sweep stopped."
-    return plain("Missing", ["row", "task", "seed", "why", "command"], lines, said) if lines else None
+    description = "Run each command in the repository's folder. A sweep's command continues where the sweep stopped."
+    return plain("Missing", ["row", "task", "seed", "why", "command"], lines, description) if lines else None
 
 
 def missing_text(gaps: list[Gap]) -> str:
-    """The same for the terminal: commands as they are, each under what it makes."""
+    """The same for the terminal: each command below a description of what it produces."""
     commands: dict[str, list[Gap]] = {}
     for gap in gaps:
         commands.setdefault(gap.command, []).append(gap)
@@ -65,15 +65,15 @@ def missing_text(gaps: list[Gap]) -> str:
     return "\n".join([f"missing: {len(gaps):,}", *lines]) if gaps else ""
 
 
-def unused_table(found: Collection) -> Table | None:
-    lines = [[str(folder), why] for folder, why in sorted(found.unused.items())]
-    said = "Folders that count in no table."
-    return plain("Not used", ["folder", "why"], lines, said) if lines else None
+def unused_table(collection: Collection) -> Table | None:
+    lines = [[str(folder), why] for folder, why in sorted(collection.unused.items())]
+    description = "Folders that are not used in any table."
+    return plain("Not used", ["folder", "why"], lines, description) if lines else None
 
 
-def _of_plan(base: Path, plan: dict, found: Collection, wanted: frozenset[str]) -> list[Gap]:
+def _of_plan(base: Path, plan: dict, collection: Collection, wanted: frozenset[str]) -> list[Gap]:
     gaps = []
-    finished = [run for run in found.tests if run.sweep.get("sweep") == plan["sweep"]]
+    finished = [run for run in collection.tests if run.sweep.get("sweep") == plan["sweep"]]
     for cell in plan["cells"]:
         if wanted and cell["task"] not in wanted:
             continue
@@ -95,33 +95,35 @@ def _cell_name(cell: dict) -> str:
 
 
 def has_seed(config: dict[str, Any], label: str) -> bool:
-    """Whether a run has the seed that a plan calls ``42``, or ``SEED 1, DATA.SPLIT_SEED 1``."""
+    """Whether a run has the seed that a plan lists as ``42`` or ``SEED 1, DATA.SPLIT_SEED 1``."""
     settings = [part.split(None, 1) for part in label.split(",")] if " " in label else [["SEED", label]]
     return all(len(pair) == 2 and str(config.get(pair[0])) == pair[1].strip() for pair in settings)
 
 
-def _of_row(row: Row, benchmark: Benchmark, found: Collection) -> list[Gap]:
+def _of_row(row: Row, benchmark: Benchmark, collection: Collection) -> list[Gap]:
     seeds = dict.fromkeys(seed for place in benchmark.places for seed in row.cells.get(place, {}))
     return [
-        _gap(row, place, seed, benchmark, found)
+        _gap(row, place, seed, benchmark, collection)
         for place in benchmark.places
         for seed in seeds
         if seed not in row.cells.get(place, {})
     ]
 
 
-def _gap(row: Row, place: Place, seed: str, benchmark: Benchmark, found: Collection) -> Gap:
+def _gap(row: Row, place: Place, seed: str, benchmark: Benchmark, collection: Collection) -> Gap:
     if row.sweep:
         why = f"not done; the plan of its sweep, sweeps/{row.sweep}.json, is not in its OUTPUT_DIR"
-        return Gap(row.label, str(place), seed, why, f"the command that began the sweep {row.sweep}, once more")
-    command, note = command_for(row, place, seed, benchmark, found)
+        return Gap(row.label, str(place), seed, why, f"repeat the command that started the sweep {row.sweep}")
+    command, note = command_for(row, place, seed, benchmark, collection)
     why = "not done"
-    for folder, config in found.configs.items():
+    for folder, config in collection.configs.items():
         if _is(config, row, place, seed):
             if (folder / "result.json").exists():
-                why = f"{found.unused[folder]}: move {folder} away first"
+                why = f"{collection.unused[folder]}: move {folder} away first"
             else:
-                why, command, note = "unfinished", _resume(folder), ""
+                why = "unfinished"
+                command = _resume(folder)
+                note = ""
     return Gap(row.label, str(place), seed, why + (f"; {note}" if note else ""), command)
 
 
@@ -145,13 +147,13 @@ def _resume(folder: Path) -> str:
     return f"python train.py --run-dir {shlex.quote(str(folder))} --resume"
 
 
-def command_for(row: Row, place: Place, seed: str, benchmark: Benchmark, found: Collection) -> tuple[str, str]:
-    """The train.py command of a missing run, from the settings of the run most like it; what is to be checked in it."""
+def command_for(row: Row, place: Place, seed: str, benchmark: Benchmark, collection: Collection) -> tuple[str, str]:
+    """The train.py command for a missing run, from the settings of the most similar run; and what to check in it."""
     sibling, note = _sibling(row, place, seed, benchmark), ""
     settings = dict(sibling.result["config"])
     if Place(sibling.task, sibling.shots) != place:
         settings = {key: value for key, value in settings.items() if key not in _of_one_task()}
-        donor = next((run for run in found.tests if (run.task, run.shots) == (place.task, place.shots)), None)
+        donor = next((run for run in collection.tests if (run.task, run.shots) == (place.task, place.shots)), None)
         settings["DATA.NAME"] = donor.config["DATA.NAME"] if donor else place.task
         if place.shots:
             settings["DATA.SHOTS"] = place.shots
@@ -165,7 +167,7 @@ def command_for(row: Row, place: Place, seed: str, benchmark: Benchmark, found: 
 
 
 def _of_one_task() -> set[str]:
-    """Settings that are wrong for another task; where the data are may be right."""
+    """Settings that apply to one task only; the folder of the data may apply to several."""
     return {*keys_of(TASK)} - {"DATA.DATAPATH"}
 
 
@@ -179,30 +181,32 @@ def _seeds(row: Row, seed: str) -> tuple[int, int]:
 
 
 def _sibling(row: Row, place: Place, seed: str, benchmark: Benchmark) -> Run:
-    """The same task with another seed; else the same seed, or any, on the nearest task of the table before it."""
+    """A run of the same task with another seed; else of the nearest task in the table, if possible with this seed."""
     if place in row.cells:
         return next(iter(row.cells[place].values()))
-    here = benchmark.places.index(place)
+    position = benchmark.places.index(place)
     others = sorted(
-        (p for p in benchmark.places if p in row.cells), key=lambda p: abs(benchmark.places.index(p) - here)
+        (p for p in benchmark.places if p in row.cells), key=lambda p: abs(benchmark.places.index(p) - position)
     )
     some = [row.cells[p] for p in others]
     return next((cell[seed] for cell in some if seed in cell), next(iter(some[0].values())))
 
 
 def _own_settings(row: Row, sibling: Run) -> str:
-    """A warning where the row's tasks have settings of their own."""
+    """A warning if the row's tasks have different settings."""
     keys = [
         key
         for key in sibling.config
         if key not in ("DATA.NAME", "DATA.SHOTS", "SEED", "DATA.SPLIT_SEED", "OUTPUT_DIR", *_of_one_task())
         and len({repr(run.config.get(key)) for run in row.runs}) > 1
     ]
-    said = (
-        f"check {', '.join(keys)}: they differ between this row's tasks, and are those of {sibling.task}"
+    warning = (
+        f"check {', '.join(keys)}: they differ between this row's tasks, and these values are {sibling.task}'s"
         if keys
         else ""
     )
     if sibling.task in TASKS and TASKS[sibling.task].group == "FGVC":
-        said = "; ".join(part for part in (said, "check DATA.DATAPATH: each of these tasks may have its own") if part)
-    return said
+        warning = "; ".join(
+            part for part in (warning, "check DATA.DATAPATH: it may differ between these tasks") if part
+        )
+    return warning

@@ -1,5 +1,5 @@
 "use strict";
-// Sorting, filtering, hiding columns, and what is behind a cell. All text goes through textContent: none of it is markup.
+// Sorting, filtering, hiding columns, and the details of a cell. All text goes through textContent, never as markup.
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const about = document.getElementById("about");
@@ -11,7 +11,7 @@ function setUp(section) {
   const table = section.querySelector("table");
   const body = table.tBodies[0];
   const heads = [...table.tHead.rows[0].cells];
-  const rows = [...body.rows]; // in their first order
+  const rows = [...body.rows]; // in their original order
 
   heads.forEach((head, column) => head.querySelector("button").addEventListener("click", () => {
     const before = head.getAttribute("aria-sort");
@@ -41,7 +41,7 @@ function setUp(section) {
     for (const row of table.rows) row.cells[column].hidden = !box.checked;
   }));
 
-  body.rows[0].cells[0].tabIndex = 0; // one stop for Tab; the arrow keys do the rest
+  body.rows[0].cells[0].tabIndex = 0; // one Tab stop; the arrow keys move within the table
   body.addEventListener("keydown", (event) => move(event, body));
   body.addEventListener("focusin", (event) => show(cellOf(event), false));
   body.addEventListener("focusout", () => hide(false));
@@ -54,7 +54,7 @@ function sorted(rows, column, direction) {
   const key = (row) => row.cells[column].dataset.sort;
   return [...rows].sort((one, other) => {
     const [a, b] = [key(one), key(other)];
-    if (a === undefined || b === undefined) return (a === undefined) - (b === undefined); // gaps are last, always
+    if (a === undefined || b === undefined) return (a === undefined) - (b === undefined); // gaps are always last
     const numbers = a !== "" && b !== "" && !isNaN(a) && !isNaN(b);
     return direction * (numbers ? a - b : a.localeCompare(b));
   });
@@ -83,7 +83,7 @@ function cellOf(event) {
   return event.target.closest("tbody td, tbody th");
 }
 
-// --- what is behind a cell
+// --- the details of a cell
 
 document.addEventListener("keydown", (event) => { if (event.key === "Escape") hide(true); });
 document.addEventListener("click", (event) => {
@@ -128,7 +128,7 @@ function contents(cell) {
   return parts;
 }
 
-// [name, value] of what the runs are; where they differ, each value with the number of runs that have it.
+// [name, value] of the runs' properties; if they differ, each value with its number of runs.
 function facts(runs, key) {
   const counts = new Map();
   for (const run of runs) {

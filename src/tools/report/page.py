@@ -1,7 +1,7 @@
-"""One HTML file with everything in it: tables to sort and filter, the runs behind each cell, and the pictures.
+"""One self-contained HTML file: sortable, filterable tables, the runs of each cell, and the figures.
 
-It asks for nothing from anywhere (its Content-Security-Policy forbids that too). No text from a run is markup: it is
-escaped in the page, and in the data, which page.js shows as text only.
+It loads nothing (its Content-Security-Policy forbids that too). Text from runs is never interpreted as markup: it is
+escaped in the page, and page.js inserts data as text only.
 """
 
 import base64
@@ -20,13 +20,13 @@ from .formats import VERBATIM
 from .stats import RULES
 from .tables import Cell, Table
 
-HERE = Path(__file__).parent
+FOLDER = Path(__file__).parent
 LONG_TEXT, LONG_NAME = 48, 14  # characters
 
 
-def page(report: Report, found: Collection, folder: Path) -> str:
+def page(report: Report, collection: Collection, folder: Path) -> str:
     """The page's text; pictures are read from ``folder``/figures."""
-    data = _Data(found)
+    data = _Data()
     pictures = [_picture(folder / "figures" / f"{name}.png", text) for name, text in report.pictures.items()]
     names = [*(table.title for table in report.main), "Figures", *(table.title for table in report.others)]
     parts = {
@@ -39,25 +39,24 @@ def page(report: Report, found: Collection, folder: Path) -> str:
         "main": "\n".join(_table(table, data) for table in report.main),
         "pictures": f'<section id="figures"><h2>Figures</h2>{"".join(pictures)}</section>' if pictures else "",
         "others": "\n".join(_table(table, data) for table in report.others),
-        "style": (HERE / "page.css").read_text(encoding="utf-8"),
-        "script": (HERE / "page.js").read_text(encoding="utf-8"),
+        "style": (FOLDER / "page.css").read_text(encoding="utf-8"),
+        "script": (FOLDER / "page.js").read_text(encoding="utf-8"),
     }
     parts["data"] = embedded(data.content())
-    template = (HERE / "page.html").read_text(encoding="utf-8")
+    template = (FOLDER / "page.html").read_text(encoding="utf-8")
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
 
 
 def embedded(content: Any) -> str:
-    """JSON that can stand in a script element: no "<" in it can end that."""
+    """JSON for a script element: no "<" in it can end the element."""
     text = simplejson.dumps(content, separators=(",", ":"), ignore_nan=True)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 class _Data:
-    """What page.js shows of cells and runs; facts that many runs share are there once."""
+    """The data of cells and runs for page.js; facts shared by many runs are stored once."""
 
-    def __init__(self, found: Collection) -> None:
-        self.found = found
+    def __init__(self) -> None:
         self.cells: list[dict] = []
         self.runs: list[dict] = []
         self.facts: dict[str, int] = {}
@@ -106,7 +105,7 @@ def _table(table: Table, data: _Data) -> str:
         if column:
             boxes.append(f'<label><input type="checkbox" data-column="{column}" checked> {escape(name)}</label>')
     body = "\n".join(f"<tr>{''.join(_cell(*item, data) for item in _line(table, line))}</tr>" for line in table.lines)
-    notes = "".join(f"<p><sup>{letter}</sup> {escape(said)}</p>" for letter, said in table.notes.items())
+    notes = "".join(f"<p><sup>{letter}</sup> {escape(sentence)}</p>" for letter, sentence in table.notes.items())
     return f"""<section class="table" id="{_anchor(table.title)}">
 <h2>{escape(table.title)}</h2>
 <p class="said">{escape(table.text)}</p>

@@ -1,4 +1,4 @@
-"""The protocol of a run, factor by factor, in words that are compared with what a source states or a recipe sets."""
+"""The protocol of a run, factor by factor, as texts that are compared with a source's statement or a recipe."""
 
 from collections.abc import Callable
 from functools import cache
@@ -15,11 +15,11 @@ from ..tune.points import points
 from ..tune.spec import Choice, Sweep, label, load_sweep
 
 UNKNOWN = "not stated"
-SETTINGS_OF = "as in "  # and files of RECIPES: what a source states of a task is there
+SETTINGS_OF = "as in "  # followed by files of RECIPES, which have the source's settings per task
 RECIPES = shipped("configs") / "repro"
-MANY = 2  # tasks whose values are said one by one
+MANY = 2  # tasks whose values are listed
 
-# What must be alike for two figures to be compared, and how it is called in a sentence.
+# What must agree for two figures to be comparable, with its name in sentences.
 FACTORS = {
     "pixels": "resized images",
     "normalisation": "normalisation",
@@ -44,35 +44,35 @@ FACTORS = {
 def differences(
     results: list[dict], stated: dict[str, str], recipe: Sweep | None, method: str
 ) -> list[tuple[str, str, str]]:
-    """(factor, ours, theirs) of each factor in which our runs differ from a source, or of which it says nothing.
+    """(factor, ours, theirs) for each factor in which our runs differ from a source, or that it does not state.
 
     Args:
-        results: contents of result.json files; their config may hold all keys, or those that are not at their default.
+        results: contents of result.json files; their configs may have all keys or only non-default ones.
         stated: factor -> what the source states.
-        recipe: has the source's settings of each task for its row ``method``.
+        recipe: has the source's settings per task, in its row ``method``.
     """
-    found = []
+    differing = []
     for factor, theirs in stated.items():
         if factor in SETTINGS:
-            found += _settings_differ(factor, results, theirs, recipe, method)
+            differing += _settings_differ(factor, results, theirs, recipe, method)
             continue
-        ours = _seeds(results) if factor == "seeds" else _said(results, RESULTS[factor])
-        found += [] if _alike(factor, ours, theirs) else [(factor, ours, theirs)]
-    return found
+        ours = _seeds(results) if factor == "seeds" else _values(results, RESULTS[factor])
+        differing += [] if _alike(factor, ours, theirs) else [(factor, ours, theirs)]
+    return differing
 
 
 def _settings_differ(
     factor: str, results: list[dict], stated: str, recipe: Sweep | None, method: str
 ) -> list[tuple[str, str, str]]:
-    """The same for a factor that may have another value on every task."""
-    say, pairs = SETTINGS[factor], {}
+    """The same for a factor whose value may differ between tasks."""
+    describe, pairs = SETTINGS[factor], {}
     for result in results:
         task = result["data"]["task"]
         its = _repeated(recipe.name, method, task) if recipe else []
-        theirs = sorted({say(config) for config in its}) or [UNKNOWN if stated.startswith(SETTINGS_OF) else stated]
-        pairs[task, say(unnamed_values() | result["config"]), " or ".join(theirs)] = theirs
-    differ = [(task, mine, said) for (task, mine, said), theirs in pairs.items() if mine not in theirs]
-    ours, theirs = {mine for _, mine, _ in differ}, {said for *_, said in differ}
+        theirs = sorted({describe(config) for config in its}) or [UNKNOWN if stated.startswith(SETTINGS_OF) else stated]
+        pairs[task, describe(unnamed_values() | result["config"]), " or ".join(theirs)] = theirs
+    differ = [(task, mine, their) for (task, mine, their), theirs in pairs.items() if mine not in theirs]
+    ours, theirs = {mine for _, mine, _ in differ}, {their for *_, their in differ}
     if len(ours) == len(theirs) == 1:
         return [(factor, *ours, *theirs)]
     if not differ:
@@ -82,7 +82,7 @@ def _settings_differ(
     return [(factor, *listed)]
 
 
-# --- what a result says
+# --- factors of a result
 
 
 def _pixels(result: dict) -> str:
@@ -132,8 +132,8 @@ RESULTS: dict[str, Callable[[dict], str]] = {
 }
 
 
-def _said(results: list[dict], say: Callable[[dict], str]) -> str:
-    return " or ".join(sorted({say(result) for result in results})) or UNKNOWN
+def _values(results: list[dict], describe: Callable[[dict], str]) -> str:
+    return " or ".join(sorted({describe(result) for result in results})) or UNKNOWN
 
 
 def _seeds(results: list[dict]) -> str:
@@ -144,21 +144,21 @@ def _seeds(results: list[dict]) -> str:
 def _alike(factor: str, ours: str, theirs: str) -> bool:
     if factor == "seeds":
         return ours.split()[0] == theirs.split()[0]
-    if factor == "data":  # the version is for the reader
+    if factor == "data":  # ignore the version
         return {part.split(" (")[0] for part in ours.split(" or ")} == {theirs}
     return ours == theirs
 
 
-# --- what a config says: every key -> a sentence's part
+# --- factors of a config: every key -> text
 
 
 def _optimizer(config: dict[str, Any]) -> str:
     name, average = config["SOLVER.OPTIMIZER"], config["SOLVER.EMA"]
     if name == "sgd":
-        said = f"sgd, momentum {config['SOLVER.MOMENTUM']:g}"
+        text = f"sgd, momentum {config['SOLVER.MOMENTUM']:g}"
     else:
-        said = f"{name}, epsilon {config['SOLVER.EPS'] or {'adam': 1e-8, 'adamw': 1e-6}[name]:g}"
-    return said + (f", averaged with {average:g}" if average else "")
+        text = f"{name}, epsilon {config['SOLVER.EPS'] or {'adam': 1e-8, 'adamw': 1e-6}[name]:g}"
+    return text + (f", averaged with {average:g}" if average else "")
 
 
 def _learning_rate(config: dict[str, Any]) -> str:
@@ -173,9 +173,9 @@ def _decayed(config: dict[str, Any]) -> str:
 def _schedule(config: dict[str, Any]) -> str:
     kind, steps = config["SOLVER.SCHEDULER"], config["SOLVER.WARMUP_STEPS"]
     warmup = f"{steps} steps" if steps else f"{config['SOLVER.WARMUP_EPOCH']} epochs"
-    said = f"{kind}, {warmup} of warm-up from {config['SOLVER.WARMUP_LR']:g}"
-    said += "" if kind == "constant" else f", to {config['SOLVER.MIN_LR']:g}"
-    return said + (
+    text = f"{kind}, {warmup} of warm-up from {config['SOLVER.WARMUP_LR']:g}"
+    text += "" if kind == "constant" else f", to {config['SOLVER.MIN_LR']:g}"
+    return text + (
         ", per step" if config["SOLVER.SCHEDULE_PER"] == "step" else ", late" * config["SOLVER.SCHEDULE_LATE"]
     )
 
@@ -184,8 +184,8 @@ def _epochs(config: dict[str, Any]) -> str:
     if config["SOLVER.MAX_STEPS"]:
         return f"{config['SOLVER.MAX_STEPS']} steps"
     cooldown, early = config["SOLVER.COOLDOWN_EPOCH"], config["SOLVER.SEARCH_EPOCH"]
-    said = f"{config['SOLVER.TOTAL_EPOCH']}" + (f" and {cooldown} of cooldown" if cooldown else "")
-    return said + (f", stopped after {early}" if 0 < early < config["SOLVER.TOTAL_EPOCH"] + cooldown else "")
+    text = f"{config['SOLVER.TOTAL_EPOCH']}" + (f" and {cooldown} of cooldown" if cooldown else "")
+    return text + (f", stopped after {early}" if 0 < early < config["SOLVER.TOTAL_EPOCH"] + cooldown else "")
 
 
 def _batch(config: dict[str, Any]) -> str:
@@ -193,7 +193,7 @@ def _batch(config: dict[str, Any]) -> str:
 
 
 def _method_settings(config: dict[str, Any]) -> str:
-    """The keys of the methods that it names, as "lora: RANK 8, ALPHA 0"."""
+    """The keys of its methods, such as "lora: RANK 8, ALPHA 0"."""
     methods = parse(config["MODEL.TRANSFER_TYPE"], config["FREQFIT"])
     parts = []
     for name, implied in methods.items():
@@ -221,20 +221,20 @@ SETTINGS: dict[str, Callable[[dict[str, Any]], str]] = {
 }
 
 
-# --- what a recipe says
+# --- factors of a recipe
 
 
 @cache
 def recipe_named(name: str) -> Sweep | None:
-    """The sweep of configs/repro/<name>.yaml; None where these files are not at hand."""
+    """The sweep of configs/repro/<name>.yaml; None if there is no such file."""
     file = RECIPES / f"{name}.yaml"
     return load_sweep(file) if file.is_file() else None
 
 
 @cache
 def _repeated(name: str, method: str, task: str) -> list[dict[str, Any]]:
-    """The configs with which a recipe's row ``method`` may be tested on a task: one, or all that it chooses from."""
-    sweep, found = recipe_named(name), []
+    """The configs with which a recipe's row ``method`` may be tested on a task: one, or all candidates."""
+    sweep, configs = recipe_named(name), []
     for choices in product(*sweep.over.values()):
         settings = {key: value for choice in choices for key, value in choice.settings.items()}
         settings |= sweep.cells.get(tuple(label(choice) for choice in choices), {})
@@ -244,8 +244,8 @@ def _repeated(name: str, method: str, task: str) -> list[dict[str, Any]]:
         axes = sweep.tune | {key: axis for choice in choices for key, axis in choice.tune.items()}
         for _, tuned in points(axes, sweep):
             whole = base | settings | tuned | sweep.final
-            found.append(flatten(load_settings([(key, value, name) for key, value in whole.items()], [], quiet=True)))
-    return found
+            configs.append(flatten(load_settings([(key, value, name) for key, value in whole.items()], [], quiet=True)))
+    return configs
 
 
 def _is_row(sweep: Sweep, choices: tuple[Choice, ...], method: str) -> bool:

@@ -1,9 +1,9 @@
-"""Published figures, each with its source and what is known of how it came about, to stand beside ours.
+"""Published figures, with their source and what is known of the protocol, to compare with ours.
 
-The data are tables in published/: figures.csv (one figure a line, in percent), sources.csv (whose they are, and their
-protocol: "not stated", or empty, where nothing says it), methods.csv and backbones.csv (their names and ours). Settings
-of single tasks are not repeated there: the column "recipe" names the files of configs/repro that have them. To add a
-figure: a line in figures.csv, and its source in sources.csv if that is new.
+The data are in published/: figures.csv (one figure per line, in percent), sources.csv (the sources and their
+protocols; "not stated" or empty if a source does not say), methods.csv and backbones.csv (their names and ours). The
+settings of single tasks are not repeated there: the column "recipe" names the files of configs/repro that have them.
+To add a figure, add a line to figures.csv, and its source to sources.csv if it is new.
 """
 
 import csv
@@ -20,7 +20,7 @@ from ...models.vit_backbones.zoo import ALIASES
 from ..tune.spec import Sweep
 from .protocol import FACTORS, SETTINGS_OF, UNKNOWN, differences, recipe_named
 
-HERE = Path(__file__).parent / "published"
+FOLDER = Path(__file__).parent / "published"
 BENCHMARKS = ("vtab-1k", "fgvc", "few-shot", "many-shot", "forgetting", "freqfit-gain")
 GROUPS = {
     group.lower(): [t.name for t in TASKS.values() if t.group == group]
@@ -34,12 +34,12 @@ class Published:
     """A method's published figures on a benchmark, by one source.
 
     Attributes:
-        values: our name of a task, a group or a mean -> percent. Means that the source does not print are computed
-            where it has all tasks.
-        params_millions: as printed, without or with the head; the mean where it differs from task to task.
-        protocol: what the source states of each of ``FACTORS``, or "not stated"; "epoch" is "last" or "best on test";
-            "mean" (which one the source prints) and, where there is one, "caution".
-        recipes: files of configs/repro that have its settings; ``protocol`` refers to them.
+        values: our name of a task, group or mean -> percent. Means that the source does not print are computed if
+            it has all tasks.
+        params_millions: as printed, without or with the head; the mean if it differs between tasks.
+        protocol: the source's statement for each of ``FACTORS``, or "not stated"; "epoch" is "last" or "best on test";
+            also "mean" (which one the source prints) and possibly "caution".
+        recipes: files of configs/repro with its settings; ``protocol`` refers to them.
     """
 
     method: str
@@ -52,67 +52,74 @@ class Published:
 
 
 def find(benchmark: str, methods: Iterable[str] = (), backbone: str = "") -> list[Published]:
-    """All published figures of some methods on a backbone; nothing said of either: of all.
+    """Published figures of some methods on a backbone; by default all methods and backbones.
 
     Args:
-        benchmark: one of ``BENCHMARKS``; "freqfit-gain" has the gains of FreqFiT's figure, in points, "forgetting" the
+        benchmark: one of ``BENCHMARKS``; "freqfit-gain" has the gains in FreqFiT's figure, in points; "forgetting" the
             k-NN accuracy on ImageNet-1k after training on CIFAR-100.
-        methods: published names or ours (MODEL.TRANSFER_TYPE, with "+freqfit"); capitals make no difference.
+        methods: published names or ours (MODEL.TRANSFER_TYPE, with "+freqfit"); case does not matter.
         backbone: a published name, or a DATA.FEATURE.
 
     Raises:
-        ValueError: a name that no source has; the message has the nearest.
+        ValueError: a name that no source has; the message suggests the nearest.
     """
     _require([benchmark], BENCHMARKS, "benchmark")
     tables = [item for item in _all() if item[0] == benchmark]
     names = {name.lower() for name in methods}
-    _require(names, {label for _, one in _all() for label in _labels(one)}, "method with published figures")
+    _require(names, {label for _, figures in _all() for label in _labels(figures)}, "method with published figures")
     backbone = ALIASES.get(backbone, backbone).lower()
-    _require([backbone] if backbone else [], {label for _, one in _all() for label in _backbones(one)}, "backbone")
+    _require(
+        [backbone] if backbone else [], {label for _, figures in _all() for label in _backbones(figures)}, "backbone"
+    )
     return [
-        one
-        for _, one in tables
-        if (not names or names & _labels(one)) and (not backbone or backbone in _backbones(one))
+        figures
+        for _, figures in tables
+        if (not names or names & _labels(figures)) and (not backbone or backbone in _backbones(figures))
     ]
 
 
 def named(spec: dict) -> list[Published]:
-    """What a sweep's PUBLISHED means: METHOD (a name or a list), BACKBONE, SOURCE (a part of it), BENCHMARK, and EPOCH
-    ("last" or "best on test") where a source prints both.
+    """The figures that a sweep's PUBLISHED refers to: METHOD (a name or a list), BACKBONE, SOURCE (a part of it),
+    BENCHMARK, and EPOCH ("last" or "best on test") if a source prints both.
 
     Raises:
-        ValueError: an unknown key, or nothing fits; the message has the nearest.
+        ValueError: an unknown key, or nothing fits; the message suggests the nearest.
     """
-    known = ("METHOD", "BACKBONE", "SOURCE", "BENCHMARK", "EPOCH")
-    _require([str(key).lower() for key in spec], known, "key of PUBLISHED")
+    keys = ("METHOD", "BACKBONE", "SOURCE", "BENCHMARK", "EPOCH")
+    _require([str(key).lower() for key in spec], keys, "key of PUBLISHED")
     methods = spec.get("METHOD", [])
     methods = [methods] if isinstance(methods, str) else methods
     benchmarks = [spec["BENCHMARK"]] if spec.get("BENCHMARK") else ("vtab-1k", "fgvc", "few-shot", "many-shot")
-    fitting = [one for name in benchmarks for one in find(name, methods, spec.get("BACKBONE", ""))]
+    fitting = [figures for name in benchmarks for figures in find(name, methods, spec.get("BACKBONE", ""))]
     names = {name.lower() for name in methods}
-    fitting = [one for one in fitting if one.method.lower() in names] or fitting  # before our names for several of them
+    # A published name rather than our name, which may stand for several.
+    fitting = [figures for figures in fitting if figures.method.lower() in names] or fitting
     part, epoch = spec.get("SOURCE", "").lower(), spec.get("EPOCH", "")
-    if found := [one for one in fitting if part in one.source.lower() and epoch in ("", one.protocol["epoch"])]:
-        return found
-    sources = ", ".join(dict.fromkeys(one.source for one in fitting)) or "none"
-    raise ValueError(f"no published figures fit PUBLISHED {spec}; sources that have the method: {sources}")
+    if matching := [
+        figures for figures in fitting if part in figures.source.lower() and epoch in ("", figures.protocol["epoch"])
+    ]:
+        return matching
+    sources = ", ".join(dict.fromkeys(figures.source for figures in fitting)) or "none"
+    raise ValueError(f"no published figures fit PUBLISHED {spec}; sources with that method: {sources}")
 
 
 def reasons(results: list[dict], theirs: Published) -> list[str]:
-    """Why ``theirs`` cannot be compared with our runs: a sentence for each reason, none if it can.
+    """Reasons why ``theirs`` is not comparable with our runs, a sentence each; none if it is.
 
     Args:
-        results: contents of the result.json files behind our figure, all seeds and tasks of a row.
+        results: contents of the result.json files of our figure: all seeds and tasks of a row.
     """
     differ = factors(results, theirs)
-    found = [f"{FACTORS[factor]}: ours {mine}; theirs {their}" for factor, mine, their in differ if their != UNKNOWN]
+    sentences = [
+        f"{FACTORS[factor]}: ours {mine}; theirs {their}" for factor, mine, their in differ if their != UNKNOWN
+    ]
     if unknown := [FACTORS[factor] for factor, _, their in differ if their == UNKNOWN]:
-        found.append(f"not stated for theirs: {', '.join(unknown)}")
-    return found + ([theirs.protocol["caution"]] if theirs.protocol.get("caution") else [])
+        sentences.append(f"not stated for theirs: {', '.join(unknown)}")
+    return sentences + ([theirs.protocol["caution"]] if theirs.protocol.get("caution") else [])
 
 
 def factors(results: list[dict], theirs: Published) -> list[tuple[str, str, str]]:
-    """(factor, ours, theirs) of each factor of the protocol that differs, or of which the source says nothing."""
+    """(factor, ours, theirs) for each factor of the protocol that differs or that the source does not state."""
     stated = {factor: theirs.protocol[factor] for factor in FACTORS}
     recipe = _recipe(theirs.recipes, theirs.method, theirs.backbone)
     return differences(results, stated, recipe, theirs.method)
@@ -120,7 +127,7 @@ def factors(results: list[dict], theirs: Published) -> list[tuple[str, str, str]
 
 @cache
 def _recipe(names: tuple[str, ...], method: str, backbone: str) -> Sweep | None:
-    """Which of the files in configs/repro has the settings of a source's row."""
+    """The file in configs/repro with the settings of a source's row."""
     for sweep in filter(None, map(recipe_named, names)):
         methods = sweep.published.get("METHOD") or [choice.label for choice in sweep.over["method"]]
         methods = [methods] if isinstance(methods, str) else methods
@@ -134,13 +141,13 @@ def _recipe(names: tuple[str, ...], method: str, backbone: str) -> Sweep | None:
 
 @cache
 def _all() -> list[tuple[str, Published]]:
-    """(Benchmark, its figures by method, backbone and source) in the order of figures.csv."""
+    """(Benchmark, figures of one method, backbone and source) in the order of figures.csv."""
     sources = {row["source"]: row for row in _table("sources")}
     checkpoints = {row["backbone"]: row for row in _table("backbones")}
     grouped: dict[tuple, list[dict]] = {}
     for row in _table("figures"):
         grouped.setdefault((row["benchmark"], row["source"], row["method"], row["backbone"]), []).append(row)
-    found = []
+    entries = []
     for (benchmark, source, method, backbone), rows in grouped.items():
         its, weights = sources[source], checkpoints[backbone]
         recipes = tuple(its["recipe"].split())
@@ -154,23 +161,23 @@ def _all() -> list[tuple[str, Published]]:
         sizes = [float(row["params_millions"]) for row in rows if row["params_millions"]]
         size = None if not sizes else sizes[0] if len(set(sizes)) == 1 else fmean(sizes)
         whole = values | {name: mean for name, mean in means(values).items() if name not in values}
-        found.append((benchmark, Published(method, backbone, its["text"], whole, size, protocol, recipes)))
-    return found
+        entries.append((benchmark, Published(method, backbone, its["text"], whole, size, protocol, recipes)))
+    return entries
 
 
 def means(values: dict[str, float]) -> dict[str, float]:
-    """Groups and means that can be computed from the tasks' values: both means of VTAB-1k, or that of FGVC."""
-    found = {name: fmean(values[t] for t in tasks) for name, tasks in GROUPS.items() if values.keys() >= set(tasks)}
-    if len(found) == len(GROUPS):
-        found["mean of 3 groups"] = fmean(found.values())
-        found["mean of 19 tasks"] = fmean(values[task] for tasks in GROUPS.values() for task in tasks)
+    """Groups and means computed from the tasks' values, where complete: both means of VTAB-1k, or FGVC's."""
+    averages = {name: fmean(values[t] for t in tasks) for name, tasks in GROUPS.items() if values.keys() >= set(tasks)}
+    if len(averages) == len(GROUPS):
+        averages["mean of 3 groups"] = fmean(averages.values())
+        averages["mean of 19 tasks"] = fmean(values[task] for tasks in GROUPS.values() for task in tasks)
     if values.keys() >= set(FGVC):
-        found["mean of 5 tasks"] = fmean(values[task] for task in FGVC)
-    return found
+        averages["mean of 5 tasks"] = fmean(values[task] for task in FGVC)
+    return averages
 
 
 def _table(name: str) -> list[dict[str, str]]:
-    with open(HERE / f"{name}.csv", encoding="utf-8", newline="") as file:
+    with open(FOLDER / f"{name}.csv", encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
@@ -179,18 +186,18 @@ def _our_names(table: str, column: str) -> dict[str, str]:
     return {row[column]: row["ours"] for row in _table(table)}
 
 
-def _labels(one: Published) -> set[str]:
-    """What the method is called, by its source and here."""
-    return {one.method.lower(), _our_names("methods", "method")[one.method].lower()} - {""}
+def _labels(figures: Published) -> set[str]:
+    """The method's names, in its source and here."""
+    return {figures.method.lower(), _our_names("methods", "method")[figures.method].lower()} - {""}
 
 
-def _backbones(one: Published) -> set[str]:
-    return {one.backbone.lower(), _our_names("backbones", "backbone")[one.backbone].lower()} - {""}
+def _backbones(figures: Published) -> set[str]:
+    return {figures.backbone.lower(), _our_names("backbones", "backbone")[figures.backbone].lower()} - {""}
 
 
-def _require(names: Iterable[str], known: Iterable[str], what: str) -> None:
-    """Raises ConfigError for a name that is not known, whatever its capitals."""
-    lower = {name.lower() for name in known}
+def _require(names: Iterable[str], choices: Iterable[str], what: str) -> None:
+    """Raises ConfigError for an unknown name, ignoring case."""
+    lower = {name.lower() for name in choices}
     for name in names:
         if name.lower() not in lower:
             near = difflib.get_close_matches(name.lower(), lower, 3, cutoff=0.4)

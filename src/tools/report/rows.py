@@ -1,4 +1,4 @@
-"""Runs become rows (methods) with cells (tasks, seeds): what makes two runs different rows, and what does not."""
+"""Grouping runs into rows (methods) with cells (tasks, seeds): what makes two runs different rows."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -6,15 +6,15 @@ from typing import Any
 from .collect import Collection, Run, drop_unused, not_compared, set_aside
 from .stats import Summary, summarise, weighted
 
-# What a row is, besides the keys that split it.
+# What identifies a row, besides the keys that split it.
 METHOD_KEYS = ("MODEL.TRANSFER_TYPE", "FREQFIT", "DATA.FEATURE")
-# What makes the cells of a row, never a row.
+# What distinguishes cells of a row, never rows.
 CELL_KEYS = ("DATA.NAME", "DATA.SHOTS", "SEED", "DATA.SPLIT_SEED")
 
 
 @dataclass(frozen=True)
 class Place:
-    """A column: a task, with so many training images of each class (0: all)."""
+    """A column: a task, with ``shots`` training images per class (0: all)."""
 
     task: str
     shots: int = 0
@@ -25,10 +25,10 @@ class Place:
 
 @dataclass
 class Row:
-    """Runs that differ in task and seed, and in what was chosen for a task.
+    """Runs that differ only in task, seed and the settings chosen for a task.
 
     Attributes:
-        identity: what tells it from other rows: methods, backbone, axes of its sweep, keys that split.
+        identity: what distinguishes it from other rows: methods, backbone, axes of its sweep, keys that split.
         cells: one run per seed.
     """
 
@@ -54,36 +54,36 @@ class Row:
         return f"{self.label} ({self.backbone})"
 
     def value(self, key: str) -> Any:
-        """Of an axis, or of a config key that is the same in all of its runs, else None."""
+        """The value of an axis, or of a config key that is the same in all of its runs, else None."""
         values = [run.config.get(key) for run in self.runs]
         same = all(value == values[0] for value in values)
         return self.identity.get(key, values[0] if same else None)
 
     def only(self, tasks: frozenset[str]) -> bool:
-        """Leave out all tasks but these ({}: none); whether there are any left."""
+        """Keep only these tasks (all if empty); returns whether any are left."""
         self.cells = {place: cell for place, cell in self.cells.items() if not tasks or place.task in tasks}
         return bool(self.cells)
 
     def values(self, place: Place, best: bool = False) -> dict[str, float]:
-        """Seed -> accuracy as a fraction, {} where there is none; ``best``: of the best test epoch."""
+        """Seed -> accuracy as a fraction, {} if there is none; ``best``: of the best test epoch."""
         cell = self.cells.get(place, {})
         if not best:
             return {seed: run.accuracy for seed, run in cell.items()}
-        known = {seed: run.best_test_epoch for seed, run in cell.items()}
-        return {} if None in known.values() else known
+        accuracies = {seed: run.best_test_epoch for seed, run in cell.items()}
+        return {} if None in accuracies.values() else accuracies
 
     def summary(self, weights: dict[Place, float], best: bool = False) -> Summary | None:
-        """Of a weighted sum of tasks; None if one of them is missing."""
+        """The summary of a weighted sum of tasks; None if one of them is missing."""
         cells = [self.values(place, best) for place in weights]
         if not all(cells):
             return None
         return weighted(cells, list(weights.values())) if len(cells) > 1 else summarise(list(cells[0].values()))
 
 
-def group(found: Collection) -> list[Row]:
-    """The rows of all runs that read the test set; runs in each other's place are set aside in ``found``."""
+def group(collection: Collection) -> list[Row]:
+    """The rows of all tested runs; runs that compete for one cell are set aside in ``collection``."""
     bases: dict[tuple, list[Run]] = {}
-    for run in found.tests:
+    for run in collection.tests:
         bases.setdefault((run.sweep.get("sweep", ""), repr(sorted(axes(run).items())), *_method(run)), []).append(run)
     rows = []
     for runs in bases.values():
@@ -91,8 +91,8 @@ def group(found: Collection) -> list[Row]:
         parts: dict[tuple, list[Run]] = {}
         for run in runs:
             parts.setdefault(tuple(repr(run.config[key]) for key in keys), []).append(run)
-        rows += [_row(part, keys, found) for part in parts.values()]
-    drop_unused(found)
+        rows += [_row(part, keys, collection) for part in parts.values()]
+    drop_unused(collection)
     _tell_apart(rows)
     return sorted(rows, key=lambda row: (row.backbone, row.sweep, row.label))
 
@@ -102,15 +102,15 @@ def _method(run: Run) -> tuple:
 
 
 def axes(run: Run) -> dict[str, Any]:
-    """The axes of its sweep that make rows: axis -> value or label."""
+    """The axes of its sweep that distinguish rows: axis -> value or label."""
     columns = (*CELL_KEYS, *run.sweep.get("task_axes", ()))
     return {axis: value for axis, value in run.sweep.get("over", {}).items() if axis not in columns}
 
 
 def splitting(runs: list[Run]) -> list[str]:
-    """Keys that differ between runs of one task; those that differ only between tasks are a task's settings.
+    """Keys that differ between runs of one task; keys that differ only between tasks are settings of the task.
 
-    What a sweep chose is no difference: only runs with the same choice are compared.
+    Settings chosen by a sweep do not count: only runs with the same choice are compared.
     """
     alike: dict[tuple, list[Run]] = {}
     for run in runs:
@@ -123,7 +123,7 @@ def splitting(runs: list[Run]) -> list[str]:
     ]
 
 
-def _row(runs: list[Run], keys: list[str], found: Collection) -> Row:
+def _row(runs: list[Run], keys: list[str], collection: Collection) -> Row:
     first = runs[0]
     split = {key: first.config[key] for key in keys}
     identity = dict(zip(METHOD_KEYS, _method(first), strict=True)) | axes(first) | split
@@ -132,23 +132,23 @@ def _row(runs: list[Run], keys: list[str], found: Collection) -> Row:
     for run in sorted(runs, key=lambda run: (run.written, str(run.folder))):
         cell = row.cells.setdefault(Place(run.task, run.shots), {})
         if older := cell.get(run.seed):
-            set_aside(found, older, run, "the same place in the table as")
+            set_aside(collection, older, run, "the same place in the table as")
         cell[run.seed] = run
     row.cells = {place: dict(sorted(row.cells[place].items())) for place in sorted(row.cells, key=str)}
     return row
 
 
 def _label(run: Run) -> str:
-    """A sweep's own label, without the axes that make no rows; else the methods."""
+    """A sweep's label without the axes that do not distinguish rows; else the methods."""
     if not any(axis in CELL_KEYS and axis != "DATA.NAME" for axis in run.sweep.get("over", {})):
         return run.sweep.get("row") or run.method
     own = axes(run)
-    said = [f"{short(axis, own)} {text(value)}" if axis in run.config else str(value) for axis, value in own.items()]
-    return ", ".join(said) or run.method
+    parts = [f"{short(axis, own)} {text(value)}" if axis in run.config else str(value) for axis, value in own.items()]
+    return ", ".join(parts) or run.method
 
 
 def short(key: str, others) -> str:
-    """The end of a key that tells it from ``others``: MODEL.LORA.RANK -> rank, or lora.rank."""
+    """The shortest end of a key that distinguishes it from ``others``: MODEL.LORA.RANK -> rank, or lora.rank."""
     parts = key.split(".")
     for count in range(1, len(parts) + 1):
         end = ".".join(parts[-count:])
@@ -162,20 +162,20 @@ def text(value: Any) -> str:
 
 
 def called(row: Row, rows: list[Row]) -> str:
-    """What a row is called among ``rows``: with its backbone, where there are several."""
+    """A row's name among ``rows``: with its backbone if there are several."""
     return row.label if len({other.backbone for other in rows}) == 1 else row.name
 
 
 def _tell_apart(rows: list[Row]) -> None:
-    """Rows with the same label on one backbone get more of what they are into it."""
+    """Extend equal labels on one backbone until they are distinct."""
     for more in (lambda row: row.method, lambda row: row.sweep and f"sweep {row.sweep}"):
         names: dict[str, list[Row]] = {}
         for row in rows:
             names.setdefault(row.name, []).append(row)
         for same in names.values():
             for row in same if len(same) > 1 else ():
-                said = more(row)
-                row.label += f" [{said}]" if said and said != row.label else ""
+                addition = more(row)
+                row.label += f" [{addition}]" if addition and addition != row.label else ""
     seen: dict[str, int] = {}
     for row in rows:
         seen[row.name] = count = seen.get(row.name, 0) + 1

@@ -11,10 +11,10 @@ FEWEST_TASKS = 6  # with five, the smallest two-sided p value of Wilcoxon's test
 
 RULES = (
     "A cell is the mean over seeds; ± is the sample standard deviation over seeds, the interval is the 95 % confidence "
-    "interval of the mean (Student's t). A mean over tasks exists only where every one of its tasks has a result. Its "
-    "standard deviation and interval are over seeds, each seed's mean over the tasks being one value, where all tasks "
-    "have the same seeds; where they do not, tasks count as independent: the squares of weight times standard "
-    "deviation (for the interval: standard error, with Welch's and Satterthwaite's degrees of freedom) add up."
+    "interval of the mean (Student's t). A mean over tasks is given only if every task has a result. If all tasks have "
+    "the same seeds, its standard deviation and interval are computed over seeds from each seed's mean over tasks. "
+    "Otherwise tasks are treated as independent: the squares of weight times standard deviation (for the interval: "
+    "standard error, with Welch-Satterthwaite degrees of freedom) add up."
 )
 
 
@@ -37,7 +37,7 @@ class Summary:
 
 
 def summarise(values: Sequence[float]) -> Summary:
-    """Of one value per seed."""
+    """The summary of one value per seed."""
     n = len(values)
     if n < 2:
         return Summary(float(values[0]), None, None, n)
@@ -46,7 +46,7 @@ def summarise(values: Sequence[float]) -> Summary:
 
 
 def weighted(cells: Sequence[dict[str, float]], weights: Sequence[float]) -> Summary:
-    """Of a weighted sum of tasks; ``cells``: of each task, seed -> value. The rule is in RULES."""
+    """The summary of a weighted sum of tasks, by RULES; ``cells``: seed -> value for each task."""
     seeds = cells[0].keys()
     if all(cell.keys() == seeds for cell in cells):
         return summarise([sum(w * cell[seed] for w, cell in zip(weights, cells, strict=True)) for seed in seeds])
@@ -63,7 +63,7 @@ def weighted(cells: Sequence[dict[str, float]], weights: Sequence[float]) -> Sum
 
 
 def wilson(share: float, n: int) -> tuple[float, float]:
-    """The 95 % interval (Wilson, 1927) of a proportion that was ``share`` of ``n`` trials: its lowest and highest."""
+    """The ends of the 95 % interval (Wilson, 1927) of a proportion ``share`` of ``n`` trials."""
     z = float(stats.norm.ppf(0.975))
     middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
@@ -76,7 +76,7 @@ def _t(freedom: float) -> float:
 
 @dataclass(frozen=True)
 class Test:
-    """A paired comparison over tasks: differences are fractions; ``p`` is None where there are too few tasks."""
+    """A paired comparison over tasks; differences are fractions; ``p`` is None if there are too few tasks."""
 
     tasks: int
     better: int
@@ -88,9 +88,9 @@ class Test:
 
 
 def paired_test(differences: Sequence[float]) -> Test:
-    """Wilcoxon's signed-rank test, two-sided, of one difference per task; tasks without a difference are left out.
+    """Wilcoxon's two-sided signed-rank test of one difference per task; zero differences are left out.
 
-    Differences are rounded to 1e-10, so that equal ones are equal to the ranks as well.
+    Differences are rounded to 1e-10 so that equal ones get equal ranks.
     """
     d = np.round(np.asarray(differences, dtype=float), 10)
     p = None
@@ -102,16 +102,16 @@ def paired_test(differences: Sequence[float]) -> Test:
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Holm's (1979) correction for as many tests as there are p values; None stays None."""
-    known = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
+    """Holm's (1979) correction of the p values; None stays None."""
+    ranked = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
     corrected: list[float | None] = [None] * len(p_values)
     largest = 0.0
-    for rank, (p, i) in enumerate(known):
-        largest = max(largest, min(1.0, (len(known) - rank) * p))
+    for rank, (p, i) in enumerate(ranked):
+        largest = max(largest, min(1.0, (len(ranked) - rank) * p))
         corrected[i] = largest
     return corrected
 
 
 def average_ranks(table: Sequence[Sequence[float]]) -> list[float]:
-    """``table``: of each method its accuracy on every task -> each method's mean rank, 1 the best, ties averaged."""
+    """``table``: per method, its accuracy on every task -> each method's mean rank; 1 is best, ties averaged."""
     return stats.rankdata(-np.round(np.asarray(table), 10), axis=0).mean(axis=1).tolist()

@@ -1,4 +1,4 @@
-"""Tables as data, whatever they are printed as: cells with what they say, sort by, and where they come from."""
+"""Tables as data, independent of the output format: cells with their text, sort key and origin."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,11 +18,11 @@ class Cell:
     """One cell.
 
     Attributes:
-        sort: what it sorts by; None is last.
-        detail: more about it, a line each.
-        runs: those it comes from.
+        sort: the sort key; None is last.
+        detail: lines with details.
+        runs: the runs it comes from.
         marks: letters of the table's notes.
-        best: whether it is the best of our rows in its column.
+        best: whether it is the best of our rows in this column.
     """
 
     text: str
@@ -36,10 +36,10 @@ class Cell:
 
 @dataclass
 class Table:
-    """A table with its title, what is said above it, and the notes that its letters stand for.
+    """A table with its title, a text above it, and notes for its letters.
 
     Attributes:
-        numeric: for each column whether its cells are figures.
+        numeric: whether the cells are numbers, per column.
     """
 
     title: str
@@ -51,7 +51,7 @@ class Table:
 
 
 def plain(title: str, head: Sequence[str], lines: Sequence[Sequence], text: str = "") -> Table:
-    """A table of texts and numbers without marks."""
+    """A table of text and numbers without marks."""
     cells = [[item if isinstance(item, Cell) else _plain(item) for item in line] for line in lines]
     numeric = [all(not isinstance(line[i].sort, str) for line in cells) for i in range(len(head))]
     return Table(title, list(head), cells, text, {}, numeric)
@@ -64,7 +64,7 @@ def _plain(item) -> Cell:
 
 
 def percent(summary: Summary) -> str:
-    """``75.12 ± 0.34``; without a deviation for one seed."""
+    """``75.12 ± 0.34``; without deviation for a single seed."""
     return f"{100 * summary.mean:.2f}" + (f" ± {100 * summary.sd:.2f}" if summary.sd is not None else "")
 
 
@@ -77,7 +77,7 @@ def p_value(p: float | None) -> Cell:
 
 
 def described(summary: Summary) -> tuple[str, ...]:
-    """Mean, deviation, interval and n of a cell, for whoever looks closer."""
+    """Mean, deviation, interval and n of a cell, as its details."""
     if summary.sd is None:
         return (f"{100 * summary.mean:.3f} %, n = {summary.n}: no deviation",)
     return (
@@ -90,14 +90,16 @@ def millions(count: float) -> str:
     return "0" if not count else f"{count / 1e6:.3g}"
 
 
-def main_table(benchmark: Benchmark, rows: list[Row], found: Collection, published: list = (), best=False) -> Table:
+def main_table(
+    benchmark: Benchmark, rows: list[Row], collection: Collection, published: list = (), best=False
+) -> Table:
     """Accuracy of every row on every task, the means, parameters, time and seeds.
 
     Args:
-        published: (published figures, why they cannot be compared) of each line to stand below ours.
-        best: the accuracies of the best test epoch instead, in a table of its own.
+        published: (published figures, why they are not comparable) for each line below ours.
+        best: a separate table with the accuracies of the best test epoch.
     """
-    remarks, marks = Remarks(benchmark, rows, found), Marks()
+    remarks, marks = Remarks(benchmark, rows, collection), Marks()
     columns = benchmark.columns
     extra = [] if best else best_columns(benchmark, rows, published)
     rename = (lambda name: f"{name}, {BEST}") if best else str
@@ -106,8 +108,8 @@ def main_table(benchmark: Benchmark, rows: list[Row], found: Collection, publish
     title = f"{benchmark.name}, {BEST}" if best else benchmark.name
     table = Table(title, head, numeric=[False, False, *[True] * (len(head) - 2)])
     for row in rows:
-        said = tuple(marks.letter(sentence) for sentence in remarks.of_row(row))
-        line = [Cell(row.label, row.label, runs=tuple(row.runs), marks=said), Cell(row.backbone, row.backbone)]
+        letters = tuple(marks.letter(sentence) for sentence in remarks.of_row(row))
+        line = [Cell(row.label, row.label, runs=tuple(row.runs), marks=letters), Cell(row.backbone, row.backbone)]
         for weights in columns.values():
             line.append(accuracy_cell(row, weights, remarks, marks, best))
         line += [accuracy_cell(row, columns[name], remarks, marks, True) for name in extra]
@@ -120,7 +122,7 @@ def main_table(benchmark: Benchmark, rows: list[Row], found: Collection, publish
     table.notes = {str(i): f"published: {source}" for i, source in enumerate(sources, start=1)} | marks.notes()
     table.text = " ".join(["Accuracy in %.", *[f"All cells: {sentence}." for sentence in remarks.general]])
     if published:
-        table.text += " Rows with a number in [brackets] are published figures, not ours: the number is their source."
+        table.text += " Rows with a number in [brackets] are published figures; the number refers to their source."
     return table
 
 
@@ -133,15 +135,15 @@ def _show_best(table: Table) -> None:
 
 
 def best_columns(benchmark: Benchmark, rows: list[Row], published: list) -> list[str]:
-    """The columns of best-test-epoch figures, where there are any: means, or tasks where there is no mean."""
+    """The columns with best-test-epoch figures, if any: means, or tasks if there is no mean."""
     columns = benchmark.means or benchmark.columns
     ours = [name for name, weights in columns.items() if any(row.summary(weights, best=True) for row in rows)]
-    theirs = [name for name in columns for one, _ in published if is_best(one) and name in one.values]
+    theirs = [name for name in columns for figures, _ in published if is_best(figures) and name in figures.values]
     return [name for name in columns if name in ours or name in theirs]
 
 
 def is_best(theirs) -> bool:
-    """Whether a published figure is of the epoch that was best on the test set."""
+    """Whether a published figure is from the epoch that was best on the test set."""
     return theirs.protocol.get("epoch") == "best on test"
 
 
@@ -150,13 +152,13 @@ def accuracy_cell(row: Row, weights: dict[Place, float], remarks: Remarks, marks
     if summary is None:
         return Cell(GAP, detail=(f"missing: {', '.join(str(p) for p in weights if not row.values(p, best))}",))
     runs = tuple(run for place in weights for run in row.cells[place].values())
-    said = dict.fromkeys(sentence for place in weights for sentence in remarks.of_cell(row, place))
-    letters = tuple(marks.letter(sentence) for sentence in said)
+    sentences = dict.fromkeys(sentence for place in weights for sentence in remarks.of_cell(row, place))
+    letters = tuple(marks.letter(sentence) for sentence in sentences)
     return Cell(percent(summary), summary.mean, described(summary), runs, letters, summary)
 
 
 def _costs(row: Row, benchmark: Benchmark) -> list[Cell]:
-    """Parameters and seconds as means over tasks, and how many seeds the tasks have."""
+    """Parameters and seconds as means over tasks, and the number of seeds."""
     counts = sorted({len(row.cells[place]) for place in benchmark.places if place in row.cells})
     costs = [mean_cost(row, benchmark, of) for of in (trained_without_head, trained, seconds)]
     texts = (millions, millions, lambda value: f"{value:,.1f}")
@@ -177,7 +179,7 @@ def seconds(run: Run) -> float:
 
 
 def mean_cost(row: Row, benchmark: Benchmark, of: Callable[[Run], float]) -> float | None:
-    """The mean over tasks of the mean over seeds; with gaps only what is the same for every task."""
+    """The mean over tasks of the mean over seeds; with gaps, only if it is the same for every task."""
     means = [_mean([of(run) for run in row.cells[place].values()]) for place in benchmark.places if place in row.cells]
     return _mean(means) if len(means) == len(benchmark.places) or len(set(means)) == 1 else None
 

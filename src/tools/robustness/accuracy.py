@@ -1,4 +1,4 @@
-"""Accuracy of runs on their own test set and on shifted ones, and of the zero-shot models that they started from."""
+"""Accuracy of runs on their own test set and on shifted ones, also for the zero-shot models they started from."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,20 +16,20 @@ from ..wise.curve import start_of
 
 @dataclass(frozen=True)
 class Row:
-    """Runs that differ in their seed alone; or, with no ``runs``, a zero-shot model.
+    """Runs that differ only in their seed; or, without ``runs``, a zero-shot model.
 
     Attributes:
-        found: for each run set -> accuracy; the first set is its own.
+        results: per run, set -> accuracy; the first set is its own.
     """
 
     label: str
     runs: list[FinishedRun]
-    found: list[dict[str, Accuracy]] = field(default_factory=list)
+    results: list[dict[str, Accuracy]] = field(default_factory=list)
 
     @property
     def accuracies(self) -> dict[str, list[float]]:
         """Set -> top-1 of every run."""
-        return {name: [one[name].top1 for one in self.found] for name in self.found[0]}
+        return {name: [row[name].top1 for row in self.results] for name in self.results[0]}
 
     @property
     def own(self) -> list[float]:
@@ -37,13 +37,13 @@ class Row:
 
     @property
     def shifted(self) -> list[float]:
-        """Mean top-1 of the other sets, each counting once, of every run."""
+        """Mean top-1 over the other sets, for every run."""
         _, *others = self.accuracies.values()
         return [sum(at) / len(others) for at in zip(*others, strict=True)]
 
 
 def measure_all(runs: Sequence[FinishedRun], sets_of: dict[str, list[TestSet]]) -> list[Row]:
-    """A row for every group of runs, then one for every zero-shot model among their starts.
+    """A row per group of runs, then one per zero-shot model that runs started from.
 
     Args:
         sets_of: a run's label -> its test sets.
@@ -53,23 +53,26 @@ def measure_all(runs: Sequence[FinishedRun], sets_of: dict[str, list[TestSet]]) 
         row = Row(label, some)
         for run in some:
             sets = sets_of[run.label]
-            row.found.append({one.name: _measured(run, one) for one in sets})
+            row.results.append({test_set.name: _measured(run, test_set) for test_set in sets})
             if run.cfg.MODEL.HEAD_INIT == "zero_shot":
                 start, _ = start_of(run)
                 key = run.cfg.DATA.FEATURE, hash_of({k: v for k, v in start.items() if k.startswith("head.")})
                 if key not in zero_shot:
                     with between(run.model, start, 0.0) as network:
-                        done = {"start": hash_of(start)}
-                        found = {one.name: _measured(run, one, done, network) for one in sets}
-                    zero_shot[key] = Row("zero-shot", [], [found])
+                        facts = {"start": hash_of(start)}
+                        accuracies = {test_set.name: _measured(run, test_set, facts, network) for test_set in sets}
+                    zero_shot[key] = Row("zero-shot", [], [accuracies])
         rows.append(row)
     return [*rows, *zero_shot.values()]
 
 
-def _measured(run: FinishedRun, one: TestSet, facts: dict | None = None, network: nn.Module | None = None) -> Accuracy:
-    return accuracy(run.best_classes(one.loader, one.name, one.classes, facts, network), one.loader.labels)
+def _measured(
+    run: FinishedRun, test_set: TestSet, facts: dict | None = None, network: nn.Module | None = None
+) -> Accuracy:
+    best = run.best_classes(test_set.loader, test_set.name, test_set.classes, facts, network)
+    return accuracy(best, test_set.loader.labels)
 
 
-def interval(found: Accuracy) -> tuple[float, float]:
+def interval(result: Accuracy) -> tuple[float, float]:
     """Wilson's 95 % interval of top-1, over test images (Wilson, 1927)."""
-    return wilson(found.top1, found.images)
+    return wilson(result.top1, result.images)

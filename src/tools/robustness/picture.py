@@ -10,7 +10,7 @@ from .accuracy import Row
 
 
 def draw_robustness(rows: list[Row], path: Path) -> None:
-    """Own against shifted accuracy, every run and its row's mean, what is zero-shot as lines; bars for each set."""
+    """Own against shifted accuracy: every run and its row's mean, zero-shot models as lines; bars per set."""
     figure = Figure(figsize=(13, 4.6), layout="constrained")
     trade, bars = figure.subplots(1, 2, width_ratios=(1, 1.35))
     names = list(rows[0].accuracies)

@@ -23,7 +23,7 @@ def accuracy_table(rows: list[Row]) -> Table:
     """One line per row."""
     zero_shot = {id(row): statistics.mean(row.shifted) for row in rows if not row.runs}
     base = next(iter(zero_shot.values())) if len(zero_shot) == 1 else None
-    head = ["method", "seeds", *rows[0].found[0], "mean shifted", "shifted - own"]
+    head = ["method", "seeds", *rows[0].results[0], "mean shifted", "shifted - own"]
     head += ["above zero-shot"] if base is not None else []
     lines = []
     for row in rows:
@@ -45,7 +45,7 @@ def interval_table(rows: list[Row]) -> Table:
     """One line per run and set."""
     lines = []
     for row in rows:
-        for i, found in enumerate(row.found):
+        for i, found in enumerate(row.results):
             name = row.runs[i].label if row.runs else row.label
             for of, at in found.items():
                 low, high = interval(at)
@@ -74,7 +74,9 @@ def perform(args: argparse.Namespace) -> None:
                 "label": row.label,
                 "runs": [str(run.folder.path) for run in row.runs],
                 "seeds": [run.cfg.SEED for run in row.runs],
-                "test": [{of: asdict(at) | {"interval": interval(at)} for of, at in one.items()} for one in row.found],
+                "test": [
+                    {of: asdict(at) | {"interval": interval(at)} for of, at in one.items()} for one in row.results
+                ],
                 "mean_shifted": row.shifted,
             }
             for row in rows

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Row:
-    """One line of the table: the same settings with several seeds."""
+    """One row of the table: the same settings with several seeds."""
 
     label: str
     results: list[dict] = field(default_factory=list)
@@ -27,7 +27,7 @@ class Row:
 
     @property
     def accuracies(self) -> list[float]:
-        """Top-1 as fractions, one per seed: of the test set, or of val where a run does not read it."""
+        """Top-1 as fractions, one per seed: on the test set, or on val if a run does not use the test set."""
         return [(result["test"] or result["val"])["top1"] for result in self.results]
 
     @property
@@ -37,12 +37,12 @@ class Row:
 
     @property
     def seconds(self) -> float:
-        """Mean training time of a run."""
+        """Mean training time per run."""
         return statistics.mean(result["cost"]["seconds"]["train"] for result in self.results)
 
 
 def run_all(wanted: list[tuple[str, CfgNode]]) -> list[Row]:
-    """Do the runs, one row per label in order of appearance."""
+    """Do the runs; one row per label, in order of appearance."""
     rows: dict[str, Row] = {}
     shared = Shared()
     for number, (label, cfg) in enumerate(wanted, start=1):
@@ -52,7 +52,7 @@ def run_all(wanted: list[tuple[str, CfgNode]]) -> list[Row]:
         try:
             row.results.append(run(cfg, folder, resume=True, shared=shared))
             row.folders.append(folder)
-        except Exception as error:  # whatever it is, it is reported at the end and must not stop the other runs
+        except Exception as error:  # any error is reported at the end and must not stop the other runs
             logger.error("error: %s", error, exc_info=not isinstance(error, (ValueError, OSError, FloatingPointError)))
             row.failures.append(f"seed {cfg.SEED}: {error}")
     return list(rows.values())
@@ -82,7 +82,7 @@ def table(rows: list[Row]) -> str:
 
 
 def report(rows: list[Row]) -> int:
-    """Print the table and what failed; the exit status."""
+    """Print the table and the failures; returns the exit status."""
     print("\n" + table(rows))
     failures = [f"{row.label}, {failure}" for row in rows for failure in row.failures]
     for failure in failures:

@@ -1,7 +1,7 @@
-"""How long runs take from arithmetic alone: a backbone's shapes and what a method does to them. No weights, no images.
+"""Estimated run times from arithmetic alone: a backbone's shapes and what a method adds. No weights, no images.
 
-Adapters and the like cost a few percent beside the backbone, and are not counted; tokens and blocks that a method adds
-are, and so is what goes backward.
+Adapters and similar modules cost a few percent of the backbone and are not counted; added tokens and blocks are, and
+so is the backward pass.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from .estimate import Speed
 
 @dataclass(frozen=True)
 class Shape:
-    """Of a backbone: FLOPs of one image's forward pass (two for a multiply-add), blocks, tokens and channels."""
+    """A backbone's FLOPs per image (forward, two per multiply-add), number of blocks, tokens and channels."""
 
     flops: int
     depth: int
@@ -32,7 +32,7 @@ class Shape:
 
 @cache
 def shape(feature: str, size: tuple[int, int]) -> Shape:
-    """Of ``DATA.FEATURE`` on images of ``size``; only a ViT has tokens and channels here, others 0."""
+    """The shape of ``DATA.FEATURE`` on images of ``size``; tokens and channels are 0 unless it is a ViT."""
     row = find_backbone(feature)
     arch = row.arch if row else feature.removeprefix("timm:")
     with torch.device("meta"):
@@ -41,7 +41,7 @@ def shape(feature: str, size: tuple[int, int]) -> Shape:
         else:
             try:
                 net = timm.create_model(arch, num_classes=0, img_size=size)
-            except TypeError:  # one of convolutions
+            except TypeError:  # a convolutional network
                 net = timm.create_model(arch, num_classes=0)
         counter = FlopCounterMode(display=False)
         with counter, torch.no_grad():
@@ -53,7 +53,7 @@ def shape(feature: str, size: tuple[int, int]) -> Shape:
 
 
 def work(cfg: CfgNode, of: Shape) -> tuple[float, float]:
-    """FLOPs of one image: forward, and of a whole training step."""
+    """FLOPs per image: of the forward pass, and of a whole training step."""
     methods = parse(cfg.MODEL.TRANSFER_TYPE, cfg.FREQFIT)
     own = {name: method_keys(cfg.MODEL, name, implied) for name, implied in methods.items()}
     prompts = own["prompt"]["NUM_TOKENS"] if "prompt" in own else 0
@@ -65,15 +65,15 @@ def work(cfg: CfgNode, of: Shape) -> tuple[float, float]:
         return forward, forward
     if "end2end" in own:
         return forward, 3 * forward
-    if own.keys() == {"partial"}:  # of the last blocks: their inputs' gradients and their weights'
+    if own.keys() == {"partial"}:  # the last blocks' gradients, of inputs and weights
         return forward, forward * (1 + 2 * min(1, own["partial"]["NUM_BLOCKS"] / of.depth))
     return forward, 2 * forward
 
 
 def speed(cfg: CfgNode, task: Task, flops_per_second: float) -> Speed:
-    """Of an accelerator that computes so much; the images are waited for by nobody."""
+    """The speed on an accelerator with this many FLOP/s; loading images is not counted."""
     pixels = build_pixels(cfg, task.protocol)
     forward, step = work(cfg, shape(cfg.DATA.FEATURE, tuple(pixels.size)))
-    same = not pixels.random and not cfg.SOLVER.DROP_PATH  # in every epoch
-    kept = forward == step and same and cfg.DATA.CACHE_FEATURES != "off"  # nothing but the head trains
+    same = not pixels.random and not cfg.SOLVER.DROP_PATH  # the same in every epoch
+    kept = forward == step and same and cfg.DATA.CACHE_FEATURES != "off"  # only the head trains
     return Speed(0.0, step / flops_per_second, forward / flops_per_second, kept)

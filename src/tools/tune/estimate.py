@@ -1,4 +1,4 @@
-"""How long the runs of a sweep will take, before there is one: a step of each kind is timed, on random images."""
+"""Estimated run times of a sweep before it starts: one step of each kind is timed on random images."""
 
 import logging
 import time
@@ -27,16 +27,16 @@ from .plan import Plan
 
 logger = logging.getLogger(__name__)
 
-IMAGES = {"cuda": 64, "cpu": 4}  # of a timed step; time grows with their number
+IMAGES = {"cuda": 64, "cpu": 4}  # in a timed step; the time is proportional to their number
 ROUNDS = 2
-CLASSES = 100  # where only the data can tell
+CLASSES = 100  # assumed if only the data determine the number
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Seconds: of the start, of an image in a training step, and of one in evaluation.
+    """Seconds: for the start, per image in training, and per image in evaluation.
 
-    Where features are kept, an image costs a training step's time once, and next to nothing in later epochs.
+    If features are kept, an image costs time only in the first epoch.
     """
 
     start: float
@@ -45,7 +45,7 @@ class Speed:
     kept: bool
 
     def seconds(self, cfg: CfgNode, sizes: dict[str, int]) -> float:
-        """Of a whole run on so many images of each split."""
+        """The seconds of a whole run with ``sizes`` images per split."""
         solver = cfg.SOLVER
         schedule = Schedule(solver, self._steps_per_epoch(cfg, sizes["train"]))
         epochs = schedule.total_steps / schedule.steps_per_epoch
@@ -62,11 +62,11 @@ class Speed:
 
 
 def published_sizes(cfg: CfgNode, task: Task) -> dict[str, int]:
-    """Images of each split that a run uses, by what is published of its data set; {}: nothing is."""
+    """Images per split of a run, by the published sizes of its data set; {} if there are none."""
     if not task.sizes:
         return {}
     sizes = dict(task.sizes)
-    few = "train" not in sizes  # of lists with so many images of each class
+    few = "train" not in sizes  # lists with a fixed number of images per class
     if shots := cfg.DATA.SHOTS or 16 * few:
         sizes["train"] = shots * task.num_classes if few else min(shots * task.num_classes, sizes["train"])
     if facts.train_split(cfg) == "trainval":
@@ -76,15 +76,17 @@ def published_sizes(cfg: CfgNode, task: Task) -> dict[str, int]:
 
 
 def measure(plan: Plan) -> list[str]:
-    """Put into the runs that are not over the seconds that they will take; of which kinds nobody knows, and why."""
-    shared, speeds, unknown = Shared(), {}, {}
+    """Estimate the seconds of all unfinished runs; returns the kinds that could not be estimated, and why."""
+    shared = Shared()
+    speeds = {}
+    unknown = {}
     groups = [runs for cell in plan.cells for runs in (cell.tuning, cell.finals) if not all(run.over for run in runs)]
     with tqdm(groups, "timing a step of each kind", unit="kind", leave=False) as bar:
         for runs in bar:
             cfg = load_settings(runs[0].settings, [], quiet=True)
             task, kind = find_task(cfg.DATA.NAME), f"{runs[0].cell.row or cfg.MODEL.TRANSFER_TYPE}, {cfg.DATA.FEATURE}"
             if not (sizes := _sizes(cfg, task, shared)):
-                unknown[task.name] = "only the data can tell how many images there are, and they are not here"
+                unknown[task.name] = "the number of images is unknown without the data, which were not found"
                 continue
             try:
                 if kind not in speeds and kind not in unknown:
@@ -97,17 +99,17 @@ def measure(plan: Plan) -> list[str]:
 
 
 def _sizes(cfg: CfgNode, task: Task, shared: Shared) -> dict[str, int]:
-    """Images of each split that a run uses; as published, where the data are not here; {}: nobody knows."""
+    """Images per split of a run; published sizes if the data were not found; {} if unknown."""
     with suppress(DataError, OSError):
         return {name: len(split) for name, split in shared.data(cfg).splits.items()}
     return published_sizes(cfg, task)
 
 
 def _speed(cfg: CfgNode, task: Task, shared: Shared) -> Speed:
-    """Measured on this machine, without compiling.
+    """Measure the speed on this machine, without compilation.
 
     Raises:
-        FileNotFoundError, ValueError: as building the model.
+        FileNotFoundError, ValueError: from building the model.
     """
     device = choose_device(cfg.DEVICE)
     set_backends(cfg, device)
@@ -134,7 +136,7 @@ def _speed(cfg: CfgNode, task: Task, shared: Shared) -> Speed:
 
 
 def _timed(work: Callable[[], object], device: torch.device) -> float:
-    """Seconds of one call, the fastest of some after a first one."""
+    """Seconds of the fastest call after a warm-up call."""
     seconds = []
     for _ in range(1 + ROUNDS):
         start = time.perf_counter()

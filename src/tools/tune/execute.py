@@ -1,4 +1,4 @@
-"""One run of a sweep in this process, whoever hands it out: this process, a worker, or Ray."""
+"""Executing one run of a sweep in this process, whether it came from this process, a worker pool or Ray."""
 
 import time
 import traceback
@@ -13,19 +13,19 @@ from ...engine.trainer import NonFiniteLoss
 from ...utils.io import InUse, read_json_lines, write_json
 from ...utils.signals import StoppedEarly
 
-# Runs of a sweep may lose so many seconds of work: with epochs of a few milliseconds, most time would go into saving.
+# A run of a sweep may lose this many seconds of work: with epochs of milliseconds, saving would take most of the time.
 SAVE_SECONDS = 2.0
-BUSY_SECONDS = 2.0  # before a run that another process is at is looked at again
-TRIES = 3  # a run over which so many processes died is given up
+BUSY_SECONDS = 2.0  # wait before retrying a run that another process is doing
+TRIES = 3  # give up a run after this many processes died over it
 
 
 @dataclass(frozen=True)
 class Job:
-    """A run as it is handed to a process.
+    """A run as passed to a process.
 
     Attributes:
-        record: for its sweep.json.
-        rungs: epochs after which it ends early, unless it is among the best 1 / ``factor`` of ``rivals``.
+        record: the content of its sweep.json.
+        rungs: epochs after which it stops unless it is among the best 1 / ``factor`` of ``rivals``.
     """
 
     settings: list[Setting]
@@ -38,12 +38,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of it.
+    """The outcome of a job.
 
     Attributes:
-        failure: why there is no result; "" where there is one, or where the folder says why not.
-        unexpected: nobody knows what state the process is in.
-        busy: another process, another sweep perhaps, is at this very run.
+        failure: why there is no result; "" if there is one or the folder says why not.
+        unexpected: the state of the process is unknown.
+        busy: another process, perhaps of another sweep, is doing this run.
     """
 
     failure: str = ""
@@ -52,7 +52,7 @@ class Outcome:
 
 
 def execute(job: Job, shared: Shared) -> Outcome:
-    """Do the run, or go on with it; whatever goes wrong with it is in the outcome and in its log.txt.
+    """Do or resume the run; errors are in the outcome and in its log.txt.
 
     Raises:
         Interrupted: as ``run``.
@@ -61,19 +61,19 @@ def execute(job: Job, shared: Shared) -> Outcome:
     try:
         write_json(folder.sweep, job.record)
         cfg = load_settings(job.settings, [], quiet=True)
-        seconds = 0.0 if job.rungs else SAVE_SECONDS  # rivals look at what is written
+        seconds = 0.0 if job.rungs else SAVE_SECONDS  # rivals read what is written
         run(cfg, folder, resume=True, shared=shared, watch=lambda rows: _watch(job, rows), save_seconds=seconds)
     except StoppedEarly:
         row = read_json_lines(folder.metrics)[-1]
         _end(folder, {"epoch": row["epoch"], "val": row["val_top1"], "seconds": time.perf_counter() - start})
-    except NonFiniteLoss as error:  # as it would be the next time
+    except NonFiniteLoss as error:  # it would diverge again
         _end(folder, {"diverged": str(error), "seconds": time.perf_counter() - start})
     except InUse:
         time.sleep(BUSY_SECONDS)
         return Outcome(busy=True)
-    except (ValueError, OSError) as error:  # their messages say what to do
+    except (ValueError, OSError) as error:  # the message says what to do
         return Outcome(str(error))
-    except Exception as error:  # whatever it is, the other runs go on
+    except Exception as error:  # any error: the other runs continue
         with open(folder.log, "a", encoding="utf-8") as log:
             log.write(traceback.format_exc())
         return Outcome(f"{type(error).__name__}: {error}, see {folder.log}", unexpected=True)
@@ -81,13 +81,13 @@ def execute(job: Job, shared: Shared) -> Outcome:
 
 
 def _end(folder: RunFolder, about: dict) -> None:
-    """End a run for good before it has a result."""
+    """Mark a run as ended without a result."""
     write_json(folder.stopped, about)
     folder.last.unlink(missing_ok=True)
 
 
 def _watch(job: Job, rows: list[dict]) -> None:
-    """asha's rule (Li et al., 2020, arXiv:1810.05934), with what the rivals' folders hold when a rung is reached."""
+    """asha's rule (Li et al., 2020, arXiv:1810.05934), using what the rivals' folders hold at a rung."""
     epoch = rows[-1]["epoch"]
     if epoch not in job.rungs:
         return

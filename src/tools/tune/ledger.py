@@ -1,4 +1,4 @@
-"""Where a sweep stands: what is finished, what is next, what validation chose. The runs' folders are its only state."""
+"""The state of a sweep: what is finished, what is next, what validation chose. The run folders are its only state."""
 
 import itertools
 from collections import deque
@@ -11,20 +11,22 @@ from .plan import Cell, Plan, Run
 
 LR, DECAY = "SOLVER.BASE_LR", "SOLVER.WEIGHT_DECAY"
 RULE = f"highest validation top-1 of the weights that a run ends with; ties: smaller {LR}, smaller {DECAY}, first"
-NEAR = 200  # waiting runs among which an alike one is looked for
+NEAR = 200  # waiting runs that are searched for a similar one
 
 
 class Ledger:
-    """Reads from the folders what was done before, hands out runs, and chooses where all tuning of a cell has ended.
+    """Reads finished runs from the folders, hands out the others, and chooses settings once a cell's tuning has ended.
 
     Args:
-        command: which goes on with the sweep, for the report to say.
-        without_failed: choose among the other tuning runs where some failed. Those whose loss was not finite are out
-            in any case: that is a property of what was tried.
+        command: the command that continues the sweep, for the report.
+        without_failed: if tuning runs failed, choose among the others. Runs whose loss diverged are always excluded, as
+            that is a property of their settings.
     """
 
     def __init__(self, plan: Plan, command: str, without_failed: bool = False):
-        self.plan, self.command, self.without_failed = plan, command, without_failed
+        self.plan = plan
+        self.command = command
+        self.without_failed = without_failed
         self.file = plan.root / "sweeps" / f"{plan.sweep.name}.json"
         self.ready: deque[Run] = deque()
         for cell in plan.cells:
@@ -34,10 +36,10 @@ class Ledger:
         for cell in reversed(plan.cells):
             self._choose(cell)
 
-    # --- handing out
+    # --- handing out runs
 
     def next(self, alike: tuple = ()) -> Run | None:
-        """The next run to start, one that is ``alike`` if there is one near; None: nothing can start now."""
+        """The next run to start, preferably one ``alike`` the last; None: nothing can start now."""
         if not self.ready:
             return None
         run = next((run for run in itertools.islice(self.ready, NEAR) if run.alike == alike), self.ready[0])
@@ -46,19 +48,21 @@ class Ledger:
         return run
 
     def again(self, run: Run, later: bool = False) -> None:
-        """Take back a run that was not finished; it is the next, or the last."""
+        """Take back an unfinished run; it becomes the next one, or the last if ``later``."""
         run.state = "waiting"
         (self.ready.append if later else self.ready.appendleft)(run)
 
     def ended(self, run: Run, failure: str = "") -> bool:
-        """Note how a run ended; whether that decided about its cell, by choice or by failure."""
+        """Record how a run ended; returns whether that decided its cell, by choice or by failure."""
         if failure:
-            run.state, run.reason = "failed", failure
+            run.state = "failed"
+            run.reason = failure
         else:
             run.state = "waiting"
             self._read(run)
             if not run.over:
-                run.state, run.reason = "failed", f"it ended without a result, see {run.folder.log}"
+                run.state = "failed"
+                run.reason = f"it ended without a result, see {run.folder.log}"
         if run.stage == "final":
             if run.reason:
                 self.write()
@@ -68,7 +72,7 @@ class Ledger:
             self.write()
         return decided
 
-    # --- what the folders say
+    # --- reading the folders
 
     def _read(self, run: Run) -> None:
         try:
@@ -81,17 +85,22 @@ class Ledger:
             elif run.folder.stopped.is_file():
                 self._read_stopped(run, read_json(run.folder.stopped))
         except (ValueError, KeyError, TypeError) as error:
-            run.state, run.reason = "failed", str(error)
+            run.state = "failed"
+            run.reason = str(error)
 
     @staticmethod
     def _read_stopped(run: Run, about: dict) -> None:
         if "diverged" in about:
-            run.state, run.reason, run.seconds = "diverged", about["diverged"], about["seconds"]
-        elif run.rungs:  # of asha; a grid does all of it
-            run.state, run.val, run.seconds = "stopped", about["val"], about["seconds"]
+            run.state = "diverged"
+            run.reason = about["diverged"]
+            run.seconds = about["seconds"]
+        elif run.rungs:  # by asha; a grid completes the run
+            run.state = "stopped"
+            run.val = about["val"]
+            run.seconds = about["seconds"]
 
     def _choose(self, cell: Cell) -> bool:
-        """Once all tuning runs of ``cell`` have ended: choose, and queue what is tested then; whether it was now."""
+        """If all tuning runs of ``cell`` have ended, choose and queue the runs to test; returns whether it did."""
         if cell.selection is not None or cell.reason or not all(run.over for run in cell.tuning):
             return False
         candidates = [run for run in cell.tuning if run.state == "done" and run.val is not None]
@@ -100,8 +109,8 @@ class Ledger:
             cell.reason = "none of its tuning runs was finished"
         elif failed and not self.without_failed:
             cell.reason = (
-                f"{len(failed)} of its {len(cell.tuning)} tuning runs failed: repeat the command when the cause is "
-                "gone, or choose among the others with --without-failed"
+                f"{len(failed)} of its {len(cell.tuning)} tuning runs failed: repeat the command once the cause is "
+                "fixed, or choose among the others with --without-failed"
             )
         if cell.reason:
             return True
@@ -128,15 +137,15 @@ class Ledger:
         self.ready.extendleft(reversed([run for run in cell.finals if not run.over]))
         return bool(cell.tuning)
 
-    # --- what is written
+    # --- writing
 
     def job(self, run: Run) -> Job:
-        """What a process must know to do ``run``."""
+        """The job of a run, for the process that does it."""
         rivals = [other.folder.path for other in run.cell.tuning] if run.rungs else []
         return Job(run.settings, run.folder.path, self.record(run), run.rungs, self.plan.sweep.factor, rivals)
 
     def record(self, run: Run) -> dict:
-        """sweep.json of a run: what it is in this sweep."""
+        """The content of a run's sweep.json: its role in this sweep."""
         final = run.stage == "final"
         return {
             "sweep": self.plan.sweep.name,
@@ -152,7 +161,7 @@ class Ledger:
         }
 
     def write(self) -> None:
-        """The cells and what failed, beside what other command lines of the same sweep wrote."""
+        """Write cells and failures, merged with those of other commands of the same sweep."""
         self.file.parent.mkdir(parents=True, exist_ok=True)
         with waiting_for(self.file.with_suffix(".lock"), f"waiting for {self.file}"):
             before = self._written()
@@ -163,7 +172,7 @@ class Ledger:
                     self._supersede(earlier, cell)
                 cells[str(cell.over)] = self._about(cell, earlier)
             mine = {self._name(run) for run in self.plan.runs}
-            failed = [one for one in before["failed"] if one["folder"] not in mine]
+            failed = [entry for entry in before["failed"] if entry["folder"] not in mine]
             failed += [
                 {"folder": self._name(run), "run": str(run), "reason": run.reason, "command": self.command}
                 for run in self.plan.runs
@@ -179,7 +188,7 @@ class Ledger:
             before = read_json(self.file)
             return {"cells": list(before["cells"]), "failed": list(before["failed"])}
         except (ValueError, KeyError, TypeError) as error:
-            raise WriteError(f"{self.file} is broken: remove it; what counts is in the runs' folders") from error
+            raise WriteError(f"{self.file} is broken: remove it; the runs' folders hold everything") from error
 
     def _about(self, cell: Cell, earlier: dict[str, str]) -> dict:
         finals = {
@@ -200,7 +209,7 @@ class Ledger:
         return str(run.folder.path.relative_to(self.plan.root))
 
     def _supersede(self, before: dict[str, str], cell: Cell) -> None:
-        """Mark what was tested with an earlier choice: the grid has grown since, or a run that failed was repeated."""
+        """Mark runs tested with an earlier choice: the grid has grown since, or a failed run was repeated."""
         now = {run.folder.path for run in cell.finals}
         for name in before.values():
             folder = RunFolder(self.plan.root / name)

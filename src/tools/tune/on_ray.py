@@ -1,6 +1,6 @@
-"""A sweep on a Ray cluster: Ray Tune places the runs, gives them GPUs or parts of them, and starts lost ones again.
+"""A sweep on a Ray cluster: Ray Tune places runs, assigns GPUs or fractions of them, and restarts lost runs.
 
-The folders must be seen by all machines under the same paths: they are the sweep's state, here as anywhere.
+All machines must see the folders under the same paths: as always, they are the sweep's state.
 """
 
 import logging
@@ -27,14 +27,14 @@ REPOSITORY = Path(__file__).parents[3]
 
 
 def on_ray(ledger: Ledger, address: str, cpus: float, gpus: float | None) -> None:
-    """Hand the runs of ``ledger`` to a cluster until none is left.
+    """Run everything in ``ledger`` on a cluster.
 
     Args:
-        address: "auto": the cluster this machine is part of; "local": a new one on this machine; or "host:port".
-        cpus, gpus: of one run; 0.25 GPUs: four runs share one. None: one, where there are any.
+        address: "auto": the cluster of this machine; "local": a new one on this machine; or "host:port".
+        cpus, gpus: per run; 0.25 GPUs: four runs share one. None: one, if there are any.
 
     Raises:
-        ConnectionError: there is no such cluster, or no machine in it has so much.
+        ConnectionError: there is no such cluster, or it is too small for one run.
     """
     _connect(address)
     storage = ledger.file.with_suffix(".ray").absolute()
@@ -42,7 +42,7 @@ def on_ray(ledger: Ledger, address: str, cpus: float, gpus: float | None) -> Non
         have = ray.cluster_resources()
         gpus = min(1.0, have.get("GPU", 0.0)) if gpus is None else gpus
         places = _places(have, cpus, gpus)
-        with StopSignals(), Overview(ledger, places) as overview:  # Ray has set handlers of its own
+        with StopSignals(), Overview(ledger, places) as overview:  # replaces Ray's own handlers
             hand = _Hand(ledger, overview)
             tune.Tuner(
                 tune.with_resources(_trial, {"cpu": cpus, "gpu": gpus}),
@@ -57,42 +57,43 @@ def on_ray(ledger: Ledger, address: str, cpus: float, gpus: float | None) -> Non
             ).fit()
     finally:
         ray.shutdown()
-        shutil.rmtree(storage, ignore_errors=True)  # Tune's own notes; what counts is in the run folders
+        shutil.rmtree(storage, ignore_errors=True)  # Tune's own state; ours is in the run folders
 
 
 def _connect(address: str) -> None:
-    # Tune leaves folders, signals and the terminal to us.
+    # Keep Tune from changing folders, signals and the terminal.
     os.environ |= {"RAY_CHDIR_TO_TRIAL_DIR": "0", "TUNE_DISABLE_SIGINT_HANDLER": "1", "RAY_AIR_NEW_OUTPUT": "0"}
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     host, _, port = address.rpartition(":")
     environment = {"PYTHONPATH": str(REPOSITORY), "TQDM_DISABLE": "1"}
     own = {"include_dashboard": False} if address == "local" else {}
     try:
-        if port.isdigit() and "/" not in host:  # Ray itself tries for minutes
+        if port.isdigit() and "/" not in host:  # Ray itself would retry for minutes
             socket.create_connection((host, int(port)), timeout=10).close()
-        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a traceback for every run that is started again
+        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # it logs a traceback for every restarted run
         ray.init(address, runtime_env={"env_vars": environment}, log_to_driver=False, logging_level="error", **own)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         raise ConnectionError(f"there is no Ray cluster at {address!r}: {error}") from error
 
 
 def _places(have: dict[str, float], cpus: float, gpus: float) -> int:
-    """How many runs fit into the cluster at the same time."""
+    """How many runs fit in the cluster at the same time."""
     fits = [int(have.get(name, 0.0) / need) for name, need in (("CPU", cpus), ("GPU", gpus)) if need]
     if min(fits, default=1) < 1:
         raise ConnectionError(
-            f"the cluster has {have.get('CPU', 0):g} CPUs and {have.get('GPU', 0):g} GPUs, and one run is to have "
+            f"the cluster has {have.get('CPU', 0):g} CPUs and {have.get('GPU', 0):g} GPUs, but one run needs "
             f"{cpus:g} and {gpus:g}: change --cpus-per-run or --gpus-per-run"
         )
     return min(fits, default=1)
 
 
 class _Hand(Searcher):
-    """Gives Tune the next run whenever it has room for one, and hears how each ended."""
+    """Gives Tune the next run whenever it has room, and records how each ended."""
 
     def __init__(self, ledger: Ledger, overview: Overview):
         super().__init__()
-        self.ledger, self.overview = ledger, overview
+        self.ledger = ledger
+        self.overview = overview
         self.runs: dict[str, Run] = {}
 
     def suggest(self, trial_id: str) -> dict | str | None:
@@ -112,26 +113,26 @@ class _Hand(Searcher):
         self.overview.ended(run, self.ledger.ended(run, failure))
 
     def lost(self, trial_id: str) -> None:
-        """Say that Tune starts a run again."""
+        """Log that Tune restarts a run."""
         run = self.runs[trial_id]
         run.lost += 1
         self.overview.again(run, f"its process died ({run.lost} of {TRIES} times)")
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the folders are the state."""
+        """Nothing to do: the folders are the state."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing: a new ledger reads the folders."""
+        """Nothing to do: a new ledger reads the folders."""
 
     def __deepcopy__(self, memo: dict) -> "_Hand":
-        return self  # Tune copies its settings; there is one ledger
+        return self  # Tune copies its settings, but there is one ledger
 
     def __reduce__(self) -> tuple:
-        return Searcher, ()  # Tune keeps its settings in a file, to go on from; the folders are what we go on from
+        return Searcher, ()  # Tune pickles its settings in order to resume; we resume from the folders
 
 
 class _Recoveries(tune.Callback):
-    """Tells of runs whose process died."""
+    """Reports runs whose process died."""
 
     def __init__(self, hand: _Hand):
         self.hand = hand
@@ -144,7 +145,7 @@ class _Recoveries(tune.Callback):
 
 
 def _trial(config: dict) -> None:
-    """One run, in a process of the cluster."""
+    """One run, in a process on the cluster."""
     try:
         os.chdir(config["folder"])
     except OSError as error:
@@ -155,6 +156,6 @@ def _trial(config: dict) -> None:
 
 @cache
 def _shared() -> Shared:
-    """What the runs of this process share; Tune gives it one after the other."""
+    """State shared by the runs of this process, which come one after another."""
     setup_logging(terminal=False)
     return Shared()

@@ -1,4 +1,4 @@
-"""What a sweep shows while it runs: a bar with what is done and left, and a line for every run that ends."""
+"""A sweep's progress: a bar of finished and remaining runs, and a line for every run that ends."""
 
 import logging
 
@@ -10,14 +10,15 @@ logger = logging.getLogger(__name__)
 
 
 class Overview:
-    """``with Overview(ledger, places) as overview``: one bar over all runs, those of before included.
+    """``with Overview(ledger, places) as overview``: one bar over all runs, including earlier ones.
 
     Args:
-        places: how many runs are done at the same time.
+        places: how many runs are done in parallel.
     """
 
     def __init__(self, ledger: Ledger, places: int):
-        self.ledger, self.places = ledger, places
+        self.ledger = ledger
+        self.places = places
         self.before = sum(run.over for run in ledger.plan.runs)
 
     def __enter__(self) -> "Overview":
@@ -40,13 +41,13 @@ class Overview:
         self._refresh()
 
     def ended(self, run: Run, decided: bool) -> None:
-        """The run's line, and one for what was chosen if it was ``decided`` with it."""
-        said = run.reason
+        """Log the run, and what was chosen if this ``decided`` its cell."""
+        outcome = run.reason
         if run.test is not None:
-            said = f"test {100 * run.test:.2f} %"
+            outcome = f"test {100 * run.test:.2f} %"
         elif run.val is not None:
-            said = f"val {100 * run.val:.2f} %"
-        logger.info("%-8s %s: %s, %.0f s", run.state, run, said, run.seconds)
+            outcome = f"val {100 * run.val:.2f} %"
+        logger.info("%-8s %s: %s, %.0f s", run.state, run, outcome, run.seconds)
         if decided:
             self._decided(run.cell)
         self.bar.update()
@@ -65,22 +66,22 @@ class Overview:
     def _refresh(self) -> None:
         runs = self.ledger.plan.runs
         count = {state: sum(run.state == state for run in runs) for state in ("done", "running", "failed", "diverged")}
-        said = [f"{number} {state}" for state, number in count.items() if number or state == "done"]
+        parts = [f"{number} {state}" for state, number in count.items() if number or state == "done"]
         tried = [run for run in runs if run.val is not None and run.stage == "tune"]
         if tried:
             best = max(tried, key=lambda run: run.val)
-            said.append(f"best val {100 * best.val:.1f} % ({best})")
-        said.append(f"{tqdm.format_interval(self.left())} left" if self.left() else "")
-        self.bar.set_postfix_str(", ".join(part for part in said if part))
+            parts.append(f"best val {100 * best.val:.1f} % ({best})")
+        parts.append(f"{tqdm.format_interval(self.left())} left" if self.left() else "")
+        self.bar.set_postfix_str(", ".join(part for part in parts if part))
 
     def left(self) -> float:
-        """Seconds that are left if runs take as long as those of their stage took so far."""
+        """Estimated seconds left, from the runs so far."""
         return seconds_left(self.ledger.plan.runs, self.places)
 
 
 def seconds_left(runs: list[Run], places: int) -> float:
-    """Seconds for the runs that are not over: as long each as others of its row or stage, else as it was estimated to
-    take; 0: unknown."""
+    """Estimated seconds for unfinished runs: the mean of finished ones of the same row or stage, else the prior
+    estimate; 0 if unknown."""
     took: dict[tuple, list[float]] = {}
     for run in runs:
         if run.state in ("done", "stopped"):
@@ -89,8 +90,8 @@ def seconds_left(runs: list[Run], places: int) -> float:
     total = 0.0
     for run in runs:
         if not run.over:
-            known = next((k for k in ((run.cell.row, run.stage), (run.stage,), ()) if k in took), None)
-            if known is None and not run.seconds:
+            group = next((k for k in ((run.cell.row, run.stage), (run.stage,), ()) if k in took), None)
+            if group is None and not run.seconds:
                 return 0.0
-            total += sum(took[known]) / len(took[known]) if known is not None else run.seconds
+            total += sum(took[group]) / len(took[group]) if group is not None else run.seconds
     return total / places

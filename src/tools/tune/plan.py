@@ -1,4 +1,4 @@
-"""The runs of a sweep: one cell per combination of the table's axes, its tuning runs, and the runs that are tested."""
+"""The runs of a sweep: one cell per combination of the table's axes, its tuning runs, and the runs to test."""
 
 import itertools
 import logging
@@ -23,17 +23,17 @@ MANY = 20  # problems that are listed
 
 @dataclass(eq=False)
 class Run:
-    """One run of a sweep, and what is known of it.
+    """One run of a sweep and its state.
 
     Attributes:
-        settings: all of its config.
-        stage: "tune" or "final"; ``label`` tells it apart from others of its cell: the tuned values, or the seed.
-        tuned: tuned key, or own axis -> value, or label; ``choice``: the settings these stand for.
-        alike: runs with the same of this read the same images into the same backbone.
-        rungs: epochs after which asha looks at its validation accuracy.
-        state: "waiting", "running", "done", "stopped" (by asha), "diverged" or "failed", for a ``reason``.
-        lost: how often a process died over it.
-        val, test: top-1, fractions. seconds: that it took.
+        settings: its complete config.
+        stage: "tune" or "final"; ``label`` distinguishes it within its cell: the tuned values, or the seed.
+        tuned: tuned key or own axis -> value or label; ``choice``: the corresponding settings.
+        alike: equal for runs with the same images and backbone.
+        rungs: epochs after which asha compares its validation accuracy.
+        state: "waiting", "running", "done", "stopped" (by asha), "diverged" or "failed", with a ``reason``.
+        lost: how often its process died.
+        val, test: top-1 as fractions; seconds: its duration.
     """
 
     settings: list[Setting]
@@ -65,9 +65,9 @@ class Cell:
     """One combination of the table's axes.
 
     Attributes:
-        over: axis -> value, or label; ``row``: those of all axes that are no task, as text.
-        selection: what was chosen, among what; {} where there was nothing to choose, None: not yet.
-        reason: why nothing is chosen.
+        over: axis -> value or label; ``row``: those of all axes except tasks, as text.
+        selection: what was chosen, from which candidates; {} if there was nothing to choose, None: not yet.
+        reason: why nothing was chosen.
     """
 
     over: dict[str, Any]
@@ -87,7 +87,7 @@ class Plan:
     """All cells of a sweep, in order.
 
     Raises:
-        ConfigError: settings that cannot run, or two runs that are the same; many problems at once.
+        ConfigError: settings cannot run, or two runs are identical; many problems are listed at once.
     """
 
     def __init__(self, sweep: Sweep):
@@ -107,7 +107,7 @@ class Plan:
         return [run for cell in self.cells for run in (*cell.tuning, *cell.finals)]
 
     def finals(self, cell: Cell, tuned: dict, choice: dict) -> list[Run]:
-        """The runs of ``cell`` that are tested, with what was chosen."""
+        """The runs of ``cell`` to test, with the chosen settings."""
         return [self._run(cell, "final", tuned, choice, seed) for seed in self.sweep.seeds]
 
     def _cell(self, choices: tuple[Choice, ...]) -> Cell:
@@ -116,11 +116,11 @@ class Plan:
         settings |= self.sweep.cells.get(tuple(label(choice) for choice in choices), {})
         axes = self.sweep.tune | {key: axis for choice in choices for key, axis in choice.tune.items()}
         cell = Cell(over, self._row(choices), settings)
-        found = points(axes, self.sweep)
-        if len(found) > 1:
-            cell.tuning = [self._run(cell, "tune", tuned, choice) for tuned, choice in found]
-        # Until one is chosen the first stands for all, so that what cannot run is found before anything does.
-        cell.finals = self.finals(cell, *found[0])
+        candidates = points(axes, self.sweep)
+        if len(candidates) > 1:
+            cell.tuning = [self._run(cell, "tune", tuned, choice) for tuned, choice in candidates]
+        # Until one is chosen, the first point stands for all, so that problems are found before anything runs.
+        cell.finals = self.finals(cell, *candidates[0])
         return cell
 
     def _row(self, choices: tuple[Choice, ...]) -> str:
@@ -129,7 +129,7 @@ class Plan:
             if name in self.sweep.task_axes:
                 continue
             says_itself = list(choice.settings) != [name] or name == "MODEL.TRANSFER_TYPE"
-            parts.append(str(choice.label) if says_itself else f"{name.split('.')[-1]} {_said(choice.label)}")
+            parts.append(str(choice.label) if says_itself else f"{name.split('.')[-1]} {_value_text(choice.label)}")
         return ", ".join(parts)
 
     def _run(self, cell: Cell, stage: str, tuned: dict, choice: dict, seed: Seed | None = None) -> Run:
@@ -138,10 +138,15 @@ class Plan:
         layers.append(("SWEEP.TUNING", sweep.tuning) if stage == "tune" else ("SWEEP.FINAL", sweep.final))
         layers += [("SWEEP.SEEDS", seed.settings)] if seed else []
         settings = [(key, value, where) for where, values in layers for key, value in values.items()]
-        label = f"seed {seed.label}" if seed else ", ".join(f"{k.split('.')[-1]} {_said(v)}" for k, v in tuned.items())
+        label = (
+            f"seed {seed.label}"
+            if seed
+            else ", ".join(f"{k.split('.')[-1]} {_value_text(v)}" for k, v in tuned.items())
+        )
         run = Run([*sweep.settings, *settings], cell, stage, label, tuned, choice)
         if cfg := self._cfg(run.settings):
-            run.folder, run.alike = run_folder(cfg), (cfg.DATA.NAME, cfg.DATA.FEATURE)
+            run.folder = run_folder(cfg)
+            run.alike = (cfg.DATA.NAME, cfg.DATA.FEATURE)
             flat = flatten(cfg)
             run.tuned = {name: flat.get(name, value) for name, value in tuned.items()}
             cell.task = find_task(cfg.DATA.NAME).name
@@ -151,7 +156,7 @@ class Plan:
         return run
 
     def _cfg(self, settings: list[Setting]) -> CfgNode | None:
-        """The config of a run; None, and problems, if it has some."""
+        """The config of a run; None if it has problems, which are recorded."""
         try:
             cfg = load_settings(settings, [], quiet=bool(self._notes))
         except ConfigError as error:
@@ -161,7 +166,7 @@ class Plan:
             if note not in self._notes and self._notes:
                 logger.warning("note: %s", note)
             self._notes.add(note)
-        self._notes.add("")  # the first config says its own
+        self._notes.add("")  # the first config logs its own notes
         return cfg
 
     def _rungs(self, cfg: CfgNode) -> list[int]:
@@ -169,15 +174,15 @@ class Plan:
             return []
         if counts_steps(cfg.SOLVER):
             self._problem(
-                "asha stops runs after so many epochs: SOLVER.TOTAL_EPOCH instead of SOLVER.MAX_STEPS and MIN_STEPS"
+                "asha stops runs after epochs: set SOLVER.TOTAL_EPOCH instead of SOLVER.MAX_STEPS and MIN_STEPS"
             )
             return []
         epochs = num_epochs(cfg.SOLVER)
-        rung, found = self.sweep.min_epochs, []
+        rung, rungs = self.sweep.min_epochs, []
         while rung < epochs:
-            found.append(rung)
+            rungs.append(rung)
             rung *= self.sweep.factor
-        return found
+        return rungs
 
     def _check_tuning(self, cfg: CfgNode, rungs: list[int]) -> None:
         if facts.train_split(cfg) == "trainval":
@@ -187,7 +192,7 @@ class Plan:
         every = cfg.SOLVER.EVAL_EVERY
         if any(not every or rung % every for rung in rungs):
             listed = ", ".join(map(str, rungs))
-            self._problem(f"asha looks at validation accuracy after epochs {listed}: set SOLVER.EVAL_EVERY 1")
+            self._problem(f"asha needs the validation accuracy after epochs {listed}: set SOLVER.EVAL_EVERY 1")
 
     def _require_different(self) -> None:
         first: dict[Path, Run] = {}
@@ -195,8 +200,8 @@ class Plan:
             other = first.setdefault(run.folder.path, run)
             if other is not run:
                 self._problem(
-                    f'"{run}" ({run.stage}) and "{other}" ({other.stage}) are the same run, in the same folder '
-                    f"{run.folder.path}: an axis changes nothing that is computed, or two of its values mean the same"
+                    f'"{run}" ({run.stage}) and "{other}" ({other.stage}) are identical (folder {run.folder.path}): '
+                    "an axis has no effect on the computation, or two of its values are equivalent"
                 )
                 return
 
@@ -204,7 +209,7 @@ class Plan:
         self._problems[text] = None
 
 
-def _said(value: Any) -> str:
+def _value_text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     return str(value) if str(value) else "none"

@@ -1,4 +1,4 @@
-"""Points of a search space: all of a grid, or some drawn at random."""
+"""Points of a search space: a whole grid, or random samples."""
 
 import itertools
 from collections.abc import Iterator
@@ -8,11 +8,11 @@ import numpy as np
 
 from .spec import Axis, Choice, Range, Sweep
 
-Point = tuple[dict[str, Any], dict[str, Any]]  # the label on every axis, and the settings that they stand for
+Point = tuple[dict[str, Any], dict[str, Any]]  # the label on every axis, and the corresponding settings
 
 
 def points(axes: dict[str, Axis], sweep: Sweep) -> list[Point]:
-    """All points of a grid; for random and asha SAMPLES different ones, or all if there are no more."""
+    """All points of a grid; for random and asha, SAMPLES distinct ones, or all if there are fewer."""
     if sweep.search == "grid":
         return list(_grid(axes))
     if not _has_range(axes) and len(every := list(_grid(axes))) <= sweep.samples:
@@ -27,7 +27,7 @@ def points(axes: dict[str, Axis], sweep: Sweep) -> list[Point]:
 
 
 def _grid(axes: dict[str, Axis]) -> Iterator[Point]:
-    """All combinations, those first in which the last axis differs. Axes that a choice brings along replace others."""
+    """All combinations; the last axis varies fastest. Axes that come with a choice replace others of the same name."""
     brings = next((name for name, axis in axes.items() if _brings(axis)), None)
     if brings is None:
         for choices in itertools.product(*axes.values()):
@@ -39,9 +39,11 @@ def _grid(axes: dict[str, Axis]) -> Iterator[Point]:
 
 
 def _draw(axes: dict[str, Axis], rng: np.random.Generator) -> Point:
-    labels, settings, left = {}, {}, dict(axes)
+    labels = {}
+    settings = {}
+    left = dict(axes)
     while left:
-        # Axes that bring others along come first: what they replace is not drawn.
+        # Axes that bring others along come first: axes they replace are not drawn.
         name = next((name for name, axis in left.items() if isinstance(axis, list) and _brings(axis)), next(iter(left)))
         axis = left.pop(name)
         choice = axis.draw(rng) if isinstance(axis, Range) else axis[rng.integers(len(axis))]

@@ -1,4 +1,4 @@
-"""Where the runs of a sweep happen: in this process, or in several of this machine. Each process does many runs."""
+"""Where the runs of a sweep are done: in this process, or in several on this machine. Each process does many runs."""
 
 import gc
 import multiprocessing
@@ -18,15 +18,15 @@ from ...utils.signals import REQUEUE, Interrupted
 from .execute import Job, Outcome, execute
 from .plan import Run
 
-PATIENCE = 120.0  # seconds that a process gets to finish its step and save
+PATIENCE = 120.0  # seconds for a process to finish its step and save
 
 
 class Place(Protocol):
     """A process that does one run at a time.
 
     Attributes:
-        run: that is under way.
-        alike: what the last one's images and backbone were.
+        run: the current run.
+        alike: images and backbone of the last run.
     """
 
     run: Run | None
@@ -35,30 +35,34 @@ class Place(Protocol):
     def start(self, run: Run, job: Job) -> None: ...
 
 
-class Here:
+class SameProcess:
     """This process, as a pool of one place."""
 
     def __init__(self):
         self.places: list[Place] = [self]
-        self.run, self.alike, self._shared = None, (), Shared()
+        self.run = None
+        self.alike = ()
+        self._shared = Shared()
         gc.freeze()
 
     def start(self, run: Run, job: Job) -> None:
-        self.run, self.alike, self._job = run, run.alike, job
+        self.run = run
+        self.alike = run.alike
+        self._job = job
 
     def wait(self) -> list[tuple[Run, Outcome | None]]:
-        """The runs that ended, at least one; None instead of an outcome where the process died over it."""
+        """Wait for runs to end, at least one; the outcome is None if the process died."""
         run, self.run = self.run, None
         outcome = execute(self._job, self._shared)
         gc.collect()
         return [(run, outcome)]
 
     def stop(self) -> None:
-        """End all processes; runs that are under way save where they are."""
+        """End all processes; current runs save their state."""
 
 
 class Workers:
-    """Processes of this machine, which take turns with its GPUs and share its cores evenly."""
+    """Processes on this machine, spread over its GPUs, with an equal share of its cores."""
 
     def __init__(self, count: int):
         self.places: list[Place] = [_Worker(i, count) for i in range(count)]
@@ -87,11 +91,12 @@ class _Worker:
         self._begin()
 
     def _begin(self) -> None:
-        self.run, self.alike = None, ()
+        self.run = None
+        self.alike = ()
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         before = {name: os.environ.get(name) for name in self._environment}
-        os.environ |= self._environment  # read when libraries are loaded, so it must be there before that
+        os.environ |= self._environment  # must be set before libraries are loaded
         try:
             self.process = context.Process(target=_serve, args=(theirs,), daemon=True)
             self.process.start()
@@ -101,12 +106,13 @@ class _Worker:
         theirs.close()
 
     def start(self, run: Run, job: Job) -> None:
-        self.run, self.alike = run, run.alike
-        with suppress(OSError):  # it died while it waited: ``look`` will see
+        self.run = run
+        self.alike = run.alike
+        with suppress(OSError):  # it died while waiting: ``look`` will notice
             self.connection.send(job)
 
     def look(self) -> tuple[Run, Outcome | None] | None:
-        """The run that ended, if one did."""
+        """The run that ended, if any."""
         run, outcome = self.run, None
         try:
             if self.connection.poll():
@@ -114,7 +120,7 @@ class _Worker:
             elif self.process.is_alive():
                 return None
         except (EOFError, OSError):
-            pass  # it died
+            pass  # the process died
         self.run = None
         if outcome is None or outcome.unexpected:
             self.process.kill()
@@ -125,8 +131,8 @@ class _Worker:
 
 
 def _serve(connection: Connection) -> None:
-    """Do the jobs that come through ``connection``, until it is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # between runs: the parent ends this process
+    """Do the jobs from ``connection`` until it is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process between runs
     setup_logging(terminal=False)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     shared = Shared()
@@ -147,7 +153,7 @@ def _end_with_parent() -> None:
 
 
 def _gpus() -> list[str]:
-    """Names of the GPUs, as CUDA_VISIBLE_DEVICES takes them."""
+    """Names of the GPUs, in the form of CUDA_VISIBLE_DEVICES."""
     if chosen := os.environ.get("CUDA_VISIBLE_DEVICES"):
         return chosen.split(",")
     return [str(i) for i in range(torch.cuda.device_count())]

@@ -1,8 +1,8 @@
-"""What a sweep file says: a run's settings, and a section SWEEP with the axes, the protocol and the seeds.
+"""Sweep files: a run's settings, and a section SWEEP with axes, protocol and seeds.
 
-The section's keys, their defaults and what they mean are in ``DEFAULTS``. An axis is a config key with its values, or
-a name of one's own whose labels stand for settings; either may be among the axes that make the table (OVER) or among
-those that validation chooses from (TUNE).
+The section's keys, defaults and meanings are in ``DEFAULTS``. An axis is a config key with its values, or a new name
+whose labels stand for settings; either may be among the axes of the table (OVER) or among those chosen by validation
+(TUNE).
 """
 
 import difflib
@@ -23,30 +23,30 @@ from ...utils.yaml import read_value
 SEEDS = [42, 44, 82, 100, 800]  # VPT's and FreqFiT's
 
 DEFAULTS: dict[str, Any] = {
-    # "select": tune on validation, then train again with every seed and test once; "fixed": only the latter.
+    # "select": tune on validation images, then train with every seed and test once; "fixed": only the latter.
     "PROTOCOL": "select",
-    # Axes of the table: every combination of their values is a cell, tuned on its own.
+    # Axes of the table: every combination of their values is a cell, tuned separately.
     "OVER": {},
-    # Settings of single cells, as published ones are: nested by the values, or labels, of OVER's axes in their order.
-    # Where there are some, every cell needs its own.
+    # Settings of single cells, such as published ones: nested by the values or labels of OVER's axes, in order.
+    # If there are any, every cell needs its own.
     "CELLS": {},
-    # Axes that validation accuracy chooses from, in every cell.
+    # Axes tuned in every cell, by validation accuracy.
     "TUNE": {},
-    # Seeds of the runs that are tested; an entry may also be settings: {SEED: 1, DATA.SPLIT_SEED: 1}.
+    # Seeds of the tested runs; an entry may also be settings: {SEED: 1, DATA.SPLIT_SEED: 1}.
     "SEEDS": SEEDS,
-    # "grid": all points; "random": SAMPLES of them; "asha": those, the worse ones stopped early.
+    # "grid": all points; "random": SAMPLES of them; "asha": the same, with worse ones stopped early.
     "SEARCH": "grid",
-    # Points drawn for each cell by random and asha.
+    # Number of points per cell for random and asha.
     "SAMPLES": 16,
-    # Seed of that drawing; every cell with the same axes gets the same points.
+    # Seed for drawing the points; cells with the same axes get the same points.
     "SEARCH_SEED": 0,
-    # After MIN_EPOCHS, and FACTOR times as many, and so on, only the best 1 / FACTOR of the points go on (asha).
+    # asha: after MIN_EPOCHS, FACTOR times as many, and so on, only the best 1 / FACTOR of the points continue.
     "ASHA": {"MIN_EPOCHS": 5, "FACTOR": 3},
-    # Settings of the tuning runs alone.
+    # Settings of tuning runs only.
     "TUNING": {"DATA.TRAIN_SPLIT": "train", "DATA.NO_TEST": True},
-    # Settings of the runs that are tested alone.
+    # Settings of tested runs only.
     "FINAL": {},
-    # Which published figures the sweep repeats, for the report.
+    # The published figures that the sweep repeats, for the report.
     "PUBLISHED": {},
 }
 CHOICES = {"PROTOCOL": ("select", "fixed"), "SEARCH": ("grid", "random", "asha")}
@@ -55,7 +55,7 @@ RANGES = ("uniform", "log_uniform", "integer")
 
 @dataclass(frozen=True)
 class Choice:
-    """A value of an axis: the settings it stands for, and axes that it brings along."""
+    """A value of an axis: its settings, and further axes that come with it."""
 
     label: Any
     settings: dict[str, Any]
@@ -64,7 +64,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Range:
-    """Values of ``key`` between two bounds, to draw from: "uniform", "log_uniform" or "integer"."""
+    """Values of ``key`` between two bounds, drawn at random: "uniform", "log_uniform" or "integer"."""
 
     key: str
     kind: str
@@ -87,7 +87,7 @@ Axis = list[Choice] | Range
 
 @dataclass(frozen=True)
 class Seed:
-    """Settings of one repetition, and how it is called: "42", or "SEED 1, DATA.SPLIT_SEED 1"."""
+    """Settings of one repetition, and its label: "42", or "SEED 1, DATA.SPLIT_SEED 1"."""
 
     label: str
     settings: dict[str, Any]
@@ -95,7 +95,7 @@ class Seed:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep file and what the command line changed of it; see ``DEFAULTS``."""
+    """A sweep file with the changes of the command line; see ``DEFAULTS``."""
 
     name: str
     settings: list[Setting]
@@ -115,86 +115,86 @@ class Sweep:
 
     @property
     def task_axes(self) -> list[str]:
-        """Axes of OVER whose values are tasks, with settings of their own perhaps: columns of the table, not rows."""
+        """Axes of OVER whose values are tasks, possibly with settings: columns of the table, not rows."""
         return [name for name, axis in self.over.items() if all("DATA.NAME" in choice.settings for choice in axis)]
 
 
 def load_sweep(config_file: str | Path, overrides: list[str] = ()) -> Sweep:
-    """The sweep of a file, with KEY VALUE pairs on top: a KEY that is an axis has that one value then.
+    """The sweep of a file with KEY VALUE pairs on top; a KEY that is an axis gets only that value.
 
     Raises:
-        ConfigError: the file cannot be read, or SWEEP holds something unknown or impossible; all problems at once.
+        ConfigError: the file cannot be read, or SWEEP has unknown or invalid entries; all problems at once.
     """
     problems: list[str] = []
     settings, section = file_settings(config_file, problems, section="SWEEP")
     if not section and not problems:
-        problems.append(f"{config_file} has no section SWEEP: python train.py --config-file {config_file} runs it")
-    said = DEFAULTS | {"OVER": {}, "TUNE": {}} | _known(section, DEFAULTS, "SWEEP", problems)
-    _require_axes(said, problems)
+        problems.append(f"{config_file} has no section SWEEP: run it with python train.py --config-file {config_file}")
+    sweep = DEFAULTS | {"OVER": {}, "TUNE": {}} | _known_keys(section, DEFAULTS, "SWEEP", problems)
+    _require_axes(sweep, problems)
     pairs = pair_settings(overrides, problems)
     for key, value, _ in pairs:
         if key.startswith("SWEEP."):
-            _override(said, key.removeprefix("SWEEP."), value, problems)
-            _require_axes(said, problems)
+            _override(sweep, key.removeprefix("SWEEP."), value, problems)
+            _require_axes(sweep, problems)
     plain = [(key, value, where) for key, value, where in pairs if not key.startswith("SWEEP.")]
-    cells = _cells(said["CELLS"], len(said["OVER"]), problems)
+    cells = _cells(sweep["CELLS"], len(sweep["OVER"]), problems)
     for key, value, _ in plain:
-        _fix(said, key, value, problems)
+        _fix(sweep, key, value, problems)
         if any(key in own for own in cells.values()):
-            problems.append(f"{key} is set by SWEEP.CELLS, for each cell its own: change it there")
-    settings += [setting for setting in plain if not any(setting[0] in said[name] for name in ("OVER", "TUNE"))]
+            problems.append(f"{key} is set by SWEEP.CELLS for each cell: change it there")
+    settings += [setting for setting in plain if not any(setting[0] in sweep[name] for name in ("OVER", "TUNE"))]
     for name, allowed in CHOICES.items():
-        if said[name] not in allowed:
-            problems.append(f"SWEEP.{name} is {said[name]!r}; known: {', '.join(allowed)}")
+        if sweep[name] not in allowed:
+            problems.append(f"SWEEP.{name} is {sweep[name]!r}; known: {', '.join(allowed)}")
     for name, lowest in (("SAMPLES", 1), ("SEARCH_SEED", 0)):
-        if type(said[name]) is not int or said[name] < lowest:
-            problems.append(f"SWEEP.{name} is {said[name]!r}; it must be a whole number, at least {lowest}")
-    asha = DEFAULTS["ASHA"] | _known(said["ASHA"], DEFAULTS["ASHA"], "SWEEP.ASHA", problems)
+        if type(sweep[name]) is not int or sweep[name] < lowest:
+            problems.append(f"SWEEP.{name} is {sweep[name]!r}; it must be an integer of at least {lowest}")
+    asha = DEFAULTS["ASHA"] | _known_keys(sweep["ASHA"], DEFAULTS["ASHA"], "SWEEP.ASHA", problems)
     for name, lowest in (("MIN_EPOCHS", 1), ("FACTOR", 2)):
         if type(asha[name]) is not int or asha[name] < lowest:
-            problems.append(f"SWEEP.ASHA.{name} is {asha[name]!r}; it must be a whole number, at least {lowest}")
-    over, tune = _axes(said["OVER"], "SWEEP.OVER", problems), _axes(said["TUNE"], "SWEEP.TUNE", problems)
+            problems.append(f"SWEEP.ASHA.{name} is {asha[name]!r}; it must be an integer of at least {lowest}")
+    over, tune = _axes(sweep["OVER"], "SWEEP.OVER", problems), _axes(sweep["TUNE"], "SWEEP.TUNE", problems)
     if cells and not problems:
         problems += [f"SWEEP.CELLS has no settings for {', '.join(own)}" for own in labels(over) if own not in cells]
     problems += [f"SWEEP.OVER {name} is a range; a table needs a list of values" for name in over if _range(over[name])]
     ranges = [name for name, axis in _all_axes(over, tune) if _range(axis)]
-    if said["SEARCH"] == "grid" and ranges:
+    if sweep["SEARCH"] == "grid" and ranges:
         problems.append(f"{', '.join(ranges)}: a range needs SWEEP.SEARCH random or asha; a grid needs a list")
     problems += [f"{name} is an axis of both SWEEP.OVER and SWEEP.TUNE" for name in over.keys() & tune.keys()]
-    if said["PROTOCOL"] == "fixed" and (unused := [name for name, _ in _all_axes({}, tune)]):
+    if sweep["PROTOCOL"] == "fixed" and (unused := [name for name, _ in _all_axes({}, tune)]):
         problems.append(f"SWEEP.PROTOCOL fixed chooses nothing, but SWEEP.TUNE has {', '.join(unused)}")
     for name in ("TUNING", "FINAL", "PUBLISHED"):
-        if not isinstance(said[name], dict):
-            problems.append(f"SWEEP.{name} is {said[name]!r}; it must be keys and values")
-    seeds = _seeds(said["SEEDS"], problems)
+        if not isinstance(sweep[name], dict):
+            problems.append(f"SWEEP.{name} is {sweep[name]!r}; it must be keys and values")
+    seeds = _seeds(sweep["SEEDS"], problems)
     if problems:
         raise ConfigError("the sweep has problems:\n" + "\n".join(f"  - {p}" for p in dict.fromkeys(problems)))
     return Sweep(
         name=Path(config_file).stem,
         settings=settings,
-        protocol=said["PROTOCOL"],
+        protocol=sweep["PROTOCOL"],
         over=over,
         cells=cells,
         tune=tune,
         seeds=seeds,
-        search=said["SEARCH"],
-        samples=said["SAMPLES"],
-        search_seed=said["SEARCH_SEED"],
+        search=sweep["SEARCH"],
+        samples=sweep["SAMPLES"],
+        search_seed=sweep["SEARCH_SEED"],
         min_epochs=asha["MIN_EPOCHS"],
         factor=asha["FACTOR"],
-        tuning=said["TUNING"],
-        final=said["FINAL"],
-        published=said["PUBLISHED"],
+        tuning=sweep["TUNING"],
+        final=sweep["FINAL"],
+        published=sweep["PUBLISHED"],
     )
 
 
 def labels(over: dict[str, list[Choice]]) -> Iterator[tuple[str, ...]]:
-    """Of every cell: its values, or labels, on the axes of OVER, as ``Sweep.cells`` has them."""
+    """The values or labels of every cell on the axes of OVER, as in ``Sweep.cells``."""
     yield from itertools.product(*([label(choice) for choice in axis] for axis in over.values()))
 
 
 def label(choice: Choice) -> str:
-    """How a cell's settings are found: a task by its name here, whatever it is called in the file."""
+    """The label by which a cell's settings are found: for a task, our name rather than the file's."""
     if choice.settings == {"DATA.NAME": choice.label}:
         with suppress(ValueError):
             return find_task(str(choice.label)).name
@@ -209,14 +209,14 @@ def _cells(content: Any, depth: int, problems: list[str], above: tuple[str, ...]
         return {}
     if len(above) == depth:
         return {above: content}
-    found = {}
+    cells = {}
     for name, below in content.items():
-        found |= _cells(below, depth, problems, (*above, str(name)))
-    return found
+        cells |= _cells(below, depth, problems, (*above, str(name)))
+    return cells
 
 
-def _known(section: Any, defaults: dict, where: str, problems: list[str]) -> dict:
-    """``section`` without what is unknown."""
+def _known_keys(section: Any, defaults: dict, where: str, problems: list[str]) -> dict:
+    """``section`` without unknown keys, which are reported."""
     if not isinstance(section, dict):
         problems.append(f"{where} is {section!r}; it must have keys: {', '.join(defaults)}")
         return {}
@@ -226,17 +226,18 @@ def _known(section: Any, defaults: dict, where: str, problems: list[str]) -> dic
     return {key: value for key, value in section.items() if key in defaults and value is not None}
 
 
-def _require_axes(said: dict, problems: list[str]) -> None:
+def _require_axes(section: dict, problems: list[str]) -> None:
     for name in ("OVER", "TUNE"):
-        if not isinstance(said[name], dict):
-            problems.append(f"SWEEP.{name} is {said[name]!r}; it must be axes and their values")
-            said[name] = {}
+        if not isinstance(section[name], dict):
+            problems.append(f"SWEEP.{name} is {section[name]!r}; it must be axes and their values")
+            section[name] = {}
 
 
-def _override(said: dict, key: str, value: Any, problems: list[str]) -> None:
-    """``SWEEP.SEEDS "[42, 44]"``, ``SWEEP.OVER.DATA.NAME "[dtd, pets]"``; an axis of one's own is thinned out with
-    ``SWEEP.OVER.method "[lora]"``, and set with ``SWEEP.OVER.method "{lora: , mine: {MODEL.LORA.RANK: 2}}"``, where a
-    label without settings has those of the file.
+def _override(section: dict, key: str, value: Any, problems: list[str]) -> None:
+    """Override a key of SWEEP: ``SWEEP.SEEDS "[42, 44]"``, ``SWEEP.OVER.DATA.NAME "[dtd, pets]"``.
+
+    Labels of an own axis are selected with ``SWEEP.OVER.method "[lora]"``, or replaced with ``SWEEP.OVER.method
+    "{lora: , mine: {MODEL.LORA.RANK: 2}}"``, where a label without settings keeps those of the file.
     """
     name, _, rest = key.partition(".")
     if name not in DEFAULTS or (rest and not isinstance(DEFAULTS[name], dict)):
@@ -249,12 +250,12 @@ def _override(said: dict, key: str, value: Any, problems: list[str]) -> None:
         problems.append(f"SWEEP.{key} {value!r} cannot be read: {error}")
         return
     if not rest:
-        said[name] = value
+        section[name] = value
         return
-    if not isinstance(said[name], dict):
-        problems.append(f"SWEEP.{name} is {said[name]!r}; it has no {rest}")
+    if not isinstance(section[name], dict):
+        problems.append(f"SWEEP.{name} is {section[name]!r}; it has no {rest}")
         return
-    own = said[name].get(rest)
+    own = section[name].get(rest)
     if isinstance(value, dict) and isinstance(own, dict) and not _looks_like_range(own):
         file = {str(label): entry for label, entry in own.items()}
         value = {label: file.get(str(label)) if entry is None else entry for label, entry in value.items()}
@@ -266,15 +267,15 @@ def _override(said: dict, key: str, value: Any, problems: list[str]) -> None:
         value = {labels[label]: own[labels[label]] for label in wanted if label in labels}
     elif name in ("OVER", "TUNE") and not isinstance(value, (list, dict)):
         value = [value]
-    said[name] = {**said[name], rest: value}
+    section[name] = {**section[name], rest: value}
 
 
-def _fix(said: dict, key: str, value: Any, problems: list[str]) -> None:
-    """Give an axis the one value of the command line, or say that an axis of one's own sets this key."""
+def _fix(section: dict, key: str, value: Any, problems: list[str]) -> None:
+    """Set an axis to the value of the command line, or report that an own axis sets this key."""
     for name in ("OVER", "TUNE"):
-        for axis, content in said[name].items():
+        for axis, content in section[name].items():
             if axis == key:
-                said[name] = {**said[name], key: [value]}
+                section[name] = {**section[name], key: [value]}
             elif isinstance(content, dict) and any(isinstance(e, dict) and key in e for e in content.values()):
                 problems.append(f'{key} is set by the axis {axis}: choose from it with SWEEP.{name}.{axis} "[...]"')
 
@@ -314,7 +315,7 @@ def _axis(name: str, content: Any, where: str, problems: list[str]) -> Axis:
 
 
 def _own(axis: str, label: Any, entry: Any, where: str, problems: list[str]) -> Choice:
-    """A label of an own axis: its settings, with the axes it brings along taken out."""
+    """A label of an own axis: its settings, and separately the axes that come with it."""
     if entry is None:
         return Choice(label, {})
     if not isinstance(entry, dict):
@@ -325,7 +326,7 @@ def _own(axis: str, label: Any, entry: Any, where: str, problems: list[str]) -> 
 
 
 def _expanded(key: str, values: list) -> list:
-    """Groups of tasks in their place: [vtab-1k, digits] -> 19 names and digits."""
+    """Groups of tasks expanded: [vtab-1k, digits] -> 19 names and digits."""
     if key != "DATA.NAME":
         return values
     names = []
@@ -343,11 +344,11 @@ def _seeds(content: Any, problems: list[str]) -> list[Seed]:
         elif isinstance(entry, int) and not isinstance(entry, bool):
             seeds.append(Seed(str(entry), {"SEED": entry}))
         else:
-            problems.append(f"SWEEP.SEEDS has {entry!r}; it must list whole numbers, or settings such as {{SEED: 1}}")
+            problems.append(f"SWEEP.SEEDS has {entry!r}; it must list integers, or settings such as {{SEED: 1}}")
     labels = [seed.label for seed in seeds]
     if not seeds:
         problems.append("SWEEP.SEEDS is empty: nothing would be tested")
-    problems += [f"SWEEP.SEEDS has {one} twice" for one in dict.fromkeys(labels) if labels.count(one) > 1]
+    problems += [f"SWEEP.SEEDS has {label} twice" for label in dict.fromkeys(labels) if labels.count(label) > 1]
     return seeds
 
 
@@ -360,7 +361,7 @@ def _range(axis: Axis) -> bool:
 
 
 def _all_axes(over: dict[str, Axis], tune: dict[str, Axis]) -> Iterator[tuple[str, Axis]]:
-    """The tuned axes, those that an entry of another brings along too."""
+    """The tuned axes, including those that come with an entry of another."""
     yield from tune.items()
     for axis in (*over.values(), *tune.values()):
         for choice in axis if isinstance(axis, list) else ():

@@ -14,12 +14,12 @@ from .execute import TRIES
 from .ledger import Ledger
 from .overview import Overview, seconds_left
 from .plan import Plan
-from .pools import Here, Workers
+from .pools import SameProcess, Workers
 
 logger = logging.getLogger(__name__)
 
 
-def drive(ledger: Ledger, pool: Here | Workers, overview: Overview) -> None:
+def drive(ledger: Ledger, pool: SameProcess | Workers, overview: Overview) -> None:
     """Keep every place of ``pool`` at work until no run is left."""
     while True:
         for place in pool.places:
@@ -68,7 +68,7 @@ def on_a_cluster(ledger: Ledger, args: argparse.Namespace) -> None:
 
 
 def on_this_machine(ledger: Ledger, workers: int) -> None:
-    pool = Workers(workers) if workers else Here()
+    pool = Workers(workers) if workers else SameProcess()
     try:
         with Overview(ledger, len(pool.places)) as overview:
             drive(ledger, pool, overview)

@@ -18,12 +18,12 @@ from ..finished.sets import TestSet, own_set
 
 @dataclass(frozen=True)
 class Curve:
-    """One run's accuracies, alpha by alpha.
+    """One run's accuracies at each alpha.
 
     Attributes:
-        head: where the head at alpha 0 comes from: "zero-shot", "the run <folder>", or "" if it stays tuned.
+        head: the origin of the head at alpha 0: "zero-shot", "the run <folder>", or "" if it stays tuned.
         tested: set -> accuracies at each alpha; the first set is the run's own.
-        validated: those on the run's validation images, None where it has none that it did not train on.
+        validated: accuracies on the run's validation images; None if it trained on them or has none.
     """
 
     run: FinishedRun
@@ -45,20 +45,20 @@ class Curve:
 
     @property
     def chosen(self) -> int | None:
-        """Which alpha is the best on validation images, of equals the smallest; None without such images."""
+        """The index of the best alpha on validation images, the smallest of ties; None without such images."""
         if self.validated is None:
             return None
         return int(np.argmax([at.top1 for at in self.validated]))
 
     @property
     def area(self) -> float | None:
-        """Of what own and shifted accuracy together dominate: of the points (own, shifted) at every alpha, the area of
-        all that lies below and to the left of any. 1 is perfect on both."""
+        """The area that own and shifted accuracy dominate together: everything below and to the left of any point
+        (own, shifted). 1 means perfect on both."""
         return None if self.shifted is None else dominated(list(zip(self.own, self.shifted, strict=True)))
 
     @property
     def own_at_start_shift(self) -> float | None:
-        """The highest own accuracy at any alpha that is at least as good on the shifted sets as alpha 0."""
+        """The highest own accuracy of all alphas that are at least as good on the shifted sets as alpha 0."""
         if self.shifted is None or self.alphas[0] != 0:
             return None
         return max(own for own, shifted in zip(self.own, self.shifted, strict=True) if shifted >= self.shifted[0])
@@ -70,11 +70,11 @@ def curve(
     """Measure ``run`` at every alpha, on every set and on its validation images.
 
     Args:
-        start: a run with a linear head on the untouched ViT, whose head is that at alpha 0.
-        head_only: interpolate the head alone; the ViT stays tuned.
+        start: a run with a linear head on the unchanged ViT; its head is used at alpha 0.
+        head_only: interpolate only the head; the ViT stays tuned.
 
     Raises:
-        ValueError: ``start`` does not fit, or there is no head to start from and ``head_only``.
+        ValueError: ``start`` does not fit, or ``head_only`` is set without a head to start from.
     """
     before, head = start_of(run, start)
     if head_only and not head:
@@ -82,28 +82,28 @@ def curve(
             f"{run.folder.path} started from a random head: with --head-only, --start must name a run of linear probing"
         )
     facts = {"start": hash_of(before), "head_only": head_only}
-    named = {one.name: one for one in sets}
+    named = {test_set.name: test_set for test_set in sets}
     validation = _validation(run)
 
-    def measured(one: TestSet, alpha: float) -> Accuracy:
+    def measured(test_set: TestSet, alpha: float) -> Accuracy:
         with between(run.model, before, 1.0 if head_only else alpha, alpha) as network:
-            name, done = f"{one.name} at alpha {alpha:g}", facts | {"alpha": alpha}
-            best = run.best_classes(one.loader, name, one.classes, done, network)
-        return accuracy(best, one.loader.labels)
+            name = f"{test_set.name} at alpha {alpha:g}"
+            best = run.best_classes(test_set.loader, name, test_set.classes, facts | {"alpha": alpha}, network)
+        return accuracy(best, test_set.loader.labels)
 
-    tested = {name: [measured(one, alpha) for alpha in alphas] for name, one in named.items()}
+    tested = {name: [measured(test_set, alpha) for alpha in alphas] for name, test_set in named.items()}
     validated = [measured(validation, alpha) for alpha in alphas] if validation else None
     return Curve(run, head, tuple(alphas), tested, validated)
 
 
 def start_of(run: FinishedRun, start: FinishedRun | None = None) -> tuple[dict[str, Tensor], str]:
-    """The pre-trained values of what a run trained, and where its head's come from.
+    """The pre-trained values of a run's trained parameters, and the origin of those of its head.
 
-    They are those of the ViT's own weights that it trained, and of its head: the zero-shot head if it started from one,
-    else that of the run ``start``, else none: a head that starts at random knows nothing.
+    These cover the ViT's own trained weights and the head: the zero-shot head if the run started from one, else the
+    head of the run ``start``, else none, because a randomly initialised head knows nothing.
 
     Raises:
-        ValueError: ``start`` is no linear probe of the same backbone and classes.
+        ValueError: ``start`` is not a linear probe of the same backbone and classes.
     """
     cfg, model = run.cfg, run.model
     untouched = dict(run.pre_trained().named_parameters())
@@ -123,13 +123,13 @@ def _like(values: dict[str, Tensor], model: torch.nn.Module) -> dict[str, Tensor
 
 
 def _head_of(start: FinishedRun, run: FinishedRun) -> dict[str, Tensor]:
-    """A linear probe's head, for ``run``: features that its methods add start at weight zero."""
+    """A linear probe's head, padded for ``run``: features added by its methods get weight zero."""
     where = start.folder.path
     if start.cfg.DATA.FEATURE != run.cfg.DATA.FEATURE or start.class_names != run.class_names:
         raise ValueError(f"--start {where} has another backbone or other classes than {run.folder.path}")
     if start.model.methods or any(param.requires_grad for param in start.model.vit.parameters()):
         raise ValueError(
-            f"--start {where} tuned more than its head: alpha 0 is the pre-trained ViT with a head of its own"
+            f"--start {where} tuned more than its head: alpha 0 needs the pre-trained ViT with a trained head"
         )
     ours, theirs = run.model.head.state_dict(), start.model.head.state_dict()
     if ours.keys() != theirs.keys() or len(ours) != len(list(run.model.head.parameters())):
@@ -149,9 +149,9 @@ def _validation(run: FinishedRun) -> TestSet | None:
 
 
 def dominated(points: Sequence[tuple[float, float]]) -> float:
-    """The area that lies below and to the left of any of the points, from (0, 0) on."""
+    """The area of the first quadrant that lies below and to the left of any of the points."""
     area, height = 0.0, 0.0
-    for x, y in sorted(points, reverse=True):  # from the right: each adds what rises above those before
+    for x, y in sorted(points, reverse=True):  # from the right: each point adds what rises above the earlier ones
         if y > height:
             area += x * (y - height)
             height = y

@@ -12,7 +12,7 @@ CHOSEN = dict(marker="*", ms=15, mec="black", mew=0.8)
 
 
 def draw_curves(curves: list[Curve], path: Path) -> None:
-    """WiSE: accuracy against alpha, and with shifted sets also own against shifted accuracy, with all alphas."""
+    """WiSE: accuracy against alpha; with shifted sets also own against shifted accuracy over all alphas."""
     shifted = curves[0].shifted is not None
     figure = Figure(figsize=(11 if shifted else 6.4, 4.4), layout="constrained")
     axes = figure.subplots(1, 2 if shifted else 1, squeeze=False)[0]
@@ -39,9 +39,9 @@ def _draw_trade(axes: Axes, curves: list[Curve]) -> None:
 
 
 def _draw_alphas(axes: Axes, curves: list[Curve]) -> None:
-    """A line for each set of a single run; of several runs one for the own set and one for the mean of the others."""
+    """For a single run a line per set; for several runs, one for the own set and one for the mean of the others."""
     for i, curve in enumerate(curves):
-        lines = {name: [at.top1 for at in found] for name, found in curve.tested.items()}
+        lines = {name: [at.top1 for at in accuracies] for name, accuracies in curve.tested.items()}
         if len(curves) > 1:
             lines = {f"{curve.run.label}: own": curve.own}
             lines |= {f"{curve.run.label}: shifted": curve.shifted} if curve.shifted else {}

@@ -9,6 +9,7 @@ import os
 import runpy
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 from paths import ROOT
@@ -27,6 +28,7 @@ class Program:
         environment = dict(os.environ if env is None else env)
         self._process = FORKS.Process(target=_become, args=(self.args, str(cwd), environment, self._outputs))
         self._process.start()
+        weakref.finalize(self, self._process.kill)  # a test that fails leaves nothing running
         self.pid = self._process.pid
 
     @property
@@ -54,9 +56,13 @@ class Program:
 
 
 def run_program(*args, timeout: float = 300, **settings) -> subprocess.CompletedProcess:
-    """Start the program and wait for its end."""
+    """Start the program and wait for its end, which comes after ``timeout`` seconds if not before."""
     program = Program(*args, **settings)
-    output = program.communicate(timeout)
+    try:
+        output = program.communicate(timeout)
+    except subprocess.TimeoutExpired:
+        program.kill()
+        raise
     return subprocess.CompletedProcess(program.args, program.returncode, *output)
 
 

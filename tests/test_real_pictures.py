@@ -5,12 +5,11 @@ REAL_DIR names their folder, with weights/dinov2_vits14_pretrain.pth and signs/{
 
 import csv
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import timm
+from programs import run_program
 
 from src.utils.io import read_json
 
@@ -37,12 +36,7 @@ def photos(tmp_path_factory) -> Path:
 
 
 def call(*arguments: object) -> str:
-    done = subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
+    done = run_program(*arguments, timeout=1800)
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
 

@@ -1,6 +1,7 @@
 """Every Python block of the pages runs as it stands, and so does the notebook."""
 
 import os
+import re
 import shutil
 
 import nbformat
@@ -61,7 +62,9 @@ def test_the_notebook_runs(place, monkeypatch):
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(place)}}).execute()
     text = "".join(out.get("text", "") for cell in notebook.cells for out in cell.get("outputs", []))
     assert "500 images in 10 classes" in text
-    assert "digit 7" in text
+    assert "digit 7/" in text
+    assert all(float(percent) > 80 for percent in re.findall(r"(?:linear|lora): test top-1 ([\d.]+) %", text))
+    assert len(re.findall("(?:linear|lora): test", text)) == 2
 
 
 def test_the_notebook_is_kept_without_outputs():

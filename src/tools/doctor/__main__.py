@@ -6,9 +6,9 @@
     vitune doctor --json > doctor.json    for a bug report
 
 Versions, optional packages, memory, threads, folders, devices, weights and
-data sets, in this order. Nothing is downloaded, and no file is written. Paths
-are printed, passwords and tokens never: of the environment only variables
-about threads, GPUs, processes and folders.
+data sets, in this order. Nothing is downloaded. Paths are printed, passwords
+and tokens never: of the environment only variables about threads, GPUs,
+processes and folders.
 
 Exit status: 0 if a run can start, with warnings or without; 1 if something
 would stop it; 2 for settings with problems.

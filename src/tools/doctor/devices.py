@@ -106,7 +106,7 @@ def has_kernels(kernels: list[str], major: int, minor: int) -> bool:
 
 def _why_no_gpu(for_gpus: bool, driver: str) -> str:
     if not driver:
-        return "no GPU: a ViT-B/16 trains on a CPU at a few images a second, the demo's ViT in seconds"
+        return "no GPU: the demo's ViT trains on a CPU in minutes; a ViT-B/16 takes far longer"
     if not for_gpus:
         return f"there is a GPU, but this torch is a build for CPUs only: install one with CUDA from {GET_TORCH}"
     if os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1", "NoDevFiles"):

@@ -32,7 +32,7 @@ def processor() -> Section:
     if most is not None:
         section.facts["memory limit"] = f"{size(most)} (cgroup or ulimit)"
     if (free := min(memory.available, most or memory.available)) < LITTLE_MEMORY:
-        section.warnings.append(f"only {size(free)} of memory: a ViT-B/16 in training needs about 2 GiB and more")
+        section.warnings.append(f"only {size(free)} of memory: a backbone larger than the demo's may not fit")
     section.facts["environment"] = [f"{name}={os.environ[name]}" for name in ENVIRONMENT if name in os.environ]
     section.warnings += _thread_warnings(cores, quota)
     if (count := os.environ.get("WORLD_SIZE", "1")) != "1":

@@ -59,6 +59,7 @@ def method_page(name: str) -> str:
     facts = {
         "paper": paper or "-",
         "trained on ViT-B/16, without the head": count,
+        "starts at the pre-trained model": "yes" if method.starts_pretrained else "no",
         "folds into a plain timm model": folds,
         f"works on {table().columns[4]}": any_backbone,
         "learning rate with `SOLVER.BASE_LR -1` (AdamW)": f"{method.adamw_lr:g}",

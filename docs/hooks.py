@@ -1,5 +1,6 @@
-"""MkDocs hooks: pages that are made from the code, so that they are never behind it."""
+"""MkDocs hooks: pages that are made from the code, so that they are always up to date."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import generated  # noqa: E402
 from mkdocs.structure.files import File, Files  # noqa: E402
 
 METHODS_PAGE = "methods/about.md"
+CODE_OR_PAPER = re.compile(r"^```.*?^```$|`[^`\n]*`|arXiv:(\d{4}\.\d{5})", re.M | re.S)
 
 
 def on_config(config):
@@ -27,10 +29,12 @@ def on_files(files: Files, config) -> Files:
 
 
 def on_page_markdown(markdown: str, page, **_) -> str:
-    """Fill in the table of methods."""
+    """Fill in the table of methods, and link papers, outside of code."""
     if page.file.src_uri == METHODS_PAGE:
-        return markdown.replace("<!-- methods table -->", generated.methods_table())
-    return markdown
+        markdown = markdown.replace("<!-- methods table -->", generated.methods_table())
+    return CODE_OR_PAPER.sub(
+        lambda match: f"[{match[0]}](https://arxiv.org/abs/{match[1]})" if match[1] else match[0], markdown
+    )
 
 
 def _add_below(nav: list, page: str, more: list) -> bool:

@@ -68,7 +68,7 @@ def file_settings(
     for path, content in _chain(find_config(config_file), problems, ()):
         if "SWEEP" in content and section != "SWEEP":
             del content["SWEEP"]
-            problems.append(f"{path} describes a sweep: python -m src.tools.tune --config-file {path}")
+            problems.append(f"{path} describes a sweep: run it with vitune tune {path}")
         if isinstance(part := content.pop(section, None), dict):
             taken = _merged(taken, part)
         elif part is not None:

@@ -25,12 +25,11 @@ from .decode import why
 from .pixels import Pixels
 from .resize import TF1
 from .sources.base import DataError, RawImage, Split
-from .store import Store, Writer, remove_unfinished, writable
+from .store import GIB, Store, Writer, remove_unfinished, writable
 
 logger = logging.getLogger(__name__)
 
 FORMAT = 3
-GIB = 2**30
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,9 @@ import torch
 from torch import Tensor
 
 from ..utils.io import read_json, waiting_for, write_json
-from .store import Store, Writer, remove_unfinished, writable
+from .store import GIB, Store, Writer, remove_unfinished, writable
 
 logger = logging.getLogger(__name__)
-
-GIB = 2**30
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from ..utils.progress import tqdm
 
 logger = logging.getLogger(__name__)
 
+GIB = 2**30
 HEADER = 128  # bytes of numpy's header for an array of up to 4 dimensions
 
 

@@ -158,18 +158,18 @@ class Allocation:
             ValueError: it is broken, or has no allocation.
         """
         if not Path(path).is_file():
-            raise FileNotFoundError(f"{path} is missing: make it with python -m src.tools.sensitivity")
+            raise FileNotFoundError(f"{path} is missing: make it with vitune sensitivity")
         try:
             with safe_open(path, framework="pt") as file:
                 about = simplejson.loads((file.metadata() or {}).get("about", "{}"))
                 inside = {name.rsplit(".", 1)[-1]: name for name in file.keys()}  # noqa: SIM118 - the file is not a dict
                 tensors = [file.get_tensor(inside[name]) for name in ("structured", "masked", "fits")]
         except KeyError as error:
-            raise ValueError(f"{path} has no allocation: make one with python -m src.tools.sensitivity") from error
+            raise ValueError(f"{path} has no allocation: make one with vitune sensitivity") from error
         except (SafetensorError, ValueError, RecursionError, OSError) as error:
             raise ValueError(f"{path} is broken, or not a safetensors file: {error}") from error
         if wrong := _misshapen(*tensors) or ("" if isinstance(about, dict) else "its metadata are not settings"):
-            raise ValueError(f"{path} is broken: {wrong}. Create it again with python -m src.tools.sensitivity")
+            raise ValueError(f"{path} is broken: {wrong}. Create it again with vitune sensitivity")
         return Allocation(*tensors, about)
 
 

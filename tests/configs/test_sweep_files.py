@@ -73,7 +73,7 @@ def test_every_value_of_every_axis_can_run(path):
 def test_the_head_says_what_it_is_how_to_run_it_and_how_many_runs(path):
     said = head(path)
     place = path.relative_to(ROOT)
-    assert f"python -m src.tools.tune --config-file {place}" in said
+    assert f"vitune tune {place}" in said
     assert re.search(r"^# ([\d,]+) runs", said, re.MULTILINE)[1] == f"{number_of_runs(load_sweep(path)):,}"
     assert "not run yet" in said or "measured" in said
 

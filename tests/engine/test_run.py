@@ -384,7 +384,7 @@ def test_the_best_test_epoch_is_recorded_and_changes_nothing(tmp_path, caplog, k
         assert alone[epochs]["test_best_epoch"] is None
     asked = ("DATA.CACHE_FEATURES", kept, "SOLVER.SEARCH_EPOCH", "3", "SOLVER.BEST_TEST_EPOCH", "True")
     cfg, folder = quick(tmp_path, *asked)
-    assert "looks at the test set after every epoch" in caplog.text
+    assert "SOLVER.BEST_TEST_EPOCH tests after every epoch" in caplog.text
     result = run(cfg, folder)
     tested = {row["epoch"]: row["test_top1"] for row in read_json_lines(folder.metrics)}
     assert {epoch: tested[epoch] for epoch in alone} == {epoch: one["test"]["top1"] for epoch, one in alone.items()}

@@ -280,10 +280,10 @@ def test_warm_up_in_steps_goes_with_epochs_too(tmp_path):
         ({"MIN_LR": 1.0}, "MIN_LR 1 is more than SOLVER.BASE_LR"),
         ({"WARMUP_LR": 0.5}, "WARMUP_LR 0.5 is more than SOLVER.BASE_LR"),
         ({"MIN_LR": -1e-5}, "MIN_LR is -1e-05"),
-        ({"SCHEDULE_LATE": True, "SCHEDULE_PER": "step"}, "SCHEDULE_LATE is for a learning rate per epoch"),
-        ({"SCHEDULE_LATE": True, "MAX_STEPS": 9}, "SCHEDULE_LATE is for a learning rate per epoch"),
+        ({"SCHEDULE_LATE": True, "SCHEDULE_PER": "step"}, "SCHEDULE_LATE needs a learning rate per epoch"),
+        ({"SCHEDULE_LATE": True, "MAX_STEPS": 9}, "SCHEDULE_LATE needs a learning rate per epoch"),
         ({"MAX_STEPS": 9, "COOLDOWN_EPOCH": 1}, "MAX_STEPS and SOLVER.COOLDOWN_EPOCH"),
-        ({"SCHEDULER": "constant", "COOLDOWN_EPOCH": 1}, "SCHEDULER constant never gets there"),
+        ({"SCHEDULER": "constant", "COOLDOWN_EPOCH": 1}, "SCHEDULER constant never reaches them"),
         ({"DECAY": "some"}, "DECAY is 'some'"),
         ({"EPS": -1.0}, "EPS is -1"),
         ({"LAYER_DECAY": 0.0}, "LAYER_DECAY is 0.0"),
@@ -740,5 +740,5 @@ def test_the_api_and_what_is_read_back_pool_alike(tmp_path):
 def test_a_merged_model_is_timms_with_the_same_pooling(tmp_path):
     plain = merge(load_tuned(learned(tmp_path, "MODEL.TRANSFER_TYPE", "lora", "MODEL.POOL", "avg")))
     assert (plain.arguments["global_pool"], plain.arguments["fc_norm"]) == ("avg", False)
-    with pytest.raises(ConfigError, match="zero_shot takes CLIP's class token"):
+    with pytest.raises(ConfigError, match="zero_shot uses CLIP's class token"):
         load_cfg("", [*DIGITS, "DATA.FEATURE", "clip_vitb16", "MODEL.HEAD_INIT", "zero_shot", "MODEL.POOL", "avg"])

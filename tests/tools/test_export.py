@@ -1,4 +1,4 @@
-"""``python -m src.tools.export``: what it writes gives the run's logits where nothing of this project is known."""
+"""``vitune export``: what it writes gives the run's logits where nothing of this project is known."""
 
 import html
 import io
@@ -22,6 +22,7 @@ from src.engine.run import run
 from src.models.vit_backbones.zoo import IMAGENET
 from src.tools.export import __main__ as export
 from src.tools.export import from_files, hub, network, onnx_file, program
+from src.tools.export import work as export_work
 from src.tools.export.card import plain
 from src.tools.report.stats import wilson
 from src.utils.io import read_json
@@ -218,7 +219,12 @@ def test_a_file_that_sees_other_pixels_does_not_stay(finished, tmp_path, main, m
 
 @pytest.mark.parametrize(("to", "out"), [("timm", "a.pth"), ("onnx", "a.onnx"), ("hub-folder", "hub")])
 def test_what_exists_is_overwritten_only_if_asked(finished, tmp_path, main, monkeypatch, to, out):
-    for module, name in ((export, "write_onnx"), (export, "write_hub"), (export, "write"), (export, "check")):
+    for module, name in (
+        (export_work, "write_onnx"),
+        (export_work, "write_hub"),
+        (export_work, "write"),
+        (export_work, "check"),
+    ):
         monkeypatch.setattr(module, name, lambda *args: 0.0)
     other = tmp_path / out
     other.mkdir() if to == "hub-folder" else other.write_text("before")

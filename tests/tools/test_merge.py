@@ -1,4 +1,4 @@
-"""``python -m src.tools.merge``: what it writes is a plain timm model with the run's logits, or it writes nothing."""
+"""``vitune merge``: what it writes is a plain timm model with the run's logits, or it writes nothing."""
 
 import json
 import os

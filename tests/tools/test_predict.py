@@ -1,4 +1,4 @@
-"""``python -m src.tools.predict``: what it says of files is what the run's evaluation says of them."""
+"""``vitune predict``: what it says of files is what the run's evaluation says of them."""
 
 import csv
 import io

@@ -170,7 +170,7 @@ def test_a_gap_leaves_means_blank_and_its_command_makes_the_missing_run(vtab, tm
         ("ssf", task, str(seed)) for task in VTAB[17:] for seed in lists
     }
     words = shlex.split(gaps[0].command)
-    assert words[:2] == ["python", "train.py"]
+    assert words[:2] == ["vitune", "train"]
     cfg = load_cfg("", words[2:], check=checks.nothing)
     assert f"{cfg.DATA.NAME} {cfg.SEED} {cfg.MODEL.TRANSFER_TYPE}" == f"{VTAB[17]} 42 ssf"
     assert cfg.DATA.NUMBER_CLASSES == -1  # another task's
@@ -366,7 +366,7 @@ def test_a_sweeps_plan_says_what_is_missing_and_what_failed(tmp_path):
         {"over": {"DATA.NAME": "digits", "method": m}, "row": m, "task": "digits", "seeds": s, "tuning_runs": 4}
         for m, s in (("lora", [1, 2, 3]), ("ssf", ["SEED 1, DATA.SPLIT_SEED 1"]))
     ]
-    go, other = (f"python -m src.tools.tune --config-file {name}.yaml" for name in "st")
+    go, other = (f"vitune tune {name}.yaml" for name in "st")
     cells = [cell | {"command": command} for cell, command in zip(cells, (go, other), strict=True)]
     cells[1]["reason"] = "every tuning run failed"
     failed = [{"folder": "digits/x", "reason": "out of memory", "command": go}]
@@ -387,7 +387,7 @@ def test_an_unfinished_run_is_resumed(tmp_path):
     folder = make_run(tmp_path, 0.9, SEED=2, **DIGITS)
     folder.result.unlink()
     gaps = report(tmp_path)[0].gaps
-    assert [gap.command for gap in gaps] == [f"python train.py --run-dir {folder.path} --resume"]
+    assert [gap.command for gap in gaps] == [f"vitune train --run-dir {folder.path} --resume"]
 
 
 def test_pairs_are_compared_seed_by_seed_within_the_task(tmp_path):

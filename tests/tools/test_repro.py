@@ -223,9 +223,9 @@ def test_every_command_that_is_listed_can_be_run_and_has_its_rows_runs(listed, m
     monkeypatch.setattr(spec, "file_settings", lambda path, _, section: copy.deepcopy(honest(path, section)))
     assert {row.file for row in listed} == set(REPRO.glob("*.yaml"))
     for row in listed:
-        *start, file = shlex.split(row.command)[:5]
-        assert start == ["python", "-m", "src.tools.tune", "--config-file"]
-        sweep = load_sweep(file, shlex.split(row.command)[5:])
+        *start, file = shlex.split(row.command)[:3]
+        assert start == ["vitune", "tune"]
+        sweep = load_sweep(file, shlex.split(row.command)[3:])
         assert number_of_runs(sweep) == row.runs > 0
         assert {choice.label for choice in sweep.over.get("method", [])} <= {row.theirs.method}
         assert Plan(shortened(sweep)).runs
@@ -288,7 +288,7 @@ def test_the_list_is_narrowed_and_a_name_says_what_differs(monkeypatch, capsys):
     assert "convpass" not in said
     assert repro.main(["study_clevr_fixed"]) == 0
     said = capsys.readouterr().out
-    assert "It chose the learning rates on images that it also" in said
+    assert "It chose the learning rates on images it also" in said
     assert "pre-trained weights: sup_vitb16_imagenet21k" in said
     assert "configs/study.yaml:" in said  # its base, which says what differs for all of the study's files
     assert "configs/base-finetune.yaml:" not in said

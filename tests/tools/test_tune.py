@@ -209,7 +209,7 @@ def test_axes_on_the_command_line_that_are_wrong_are_refused(sweep):
 
 
 def test_train_py_says_what_a_sweep_file_is_for(sweep):
-    with pytest.raises(ConfigError, match=r"python -m src\.tools\.tune --config-file"):
+    with pytest.raises(ConfigError, match="describes a sweep: run it with vitune tune "):
         load_cfg(sweep(GRID)[1])
 
 

@@ -133,7 +133,7 @@ class TFDS(Layout):
         return Source(names, splits, f"TFDS {info.full_name}, {opened['train'].file_format}{pinned}", notes=notes)
 
     def expects(self) -> str:
-        path = f"{self.builder}/<version>/, made by TensorFlow Datasets (python -m src.tools.prepare {self.made_by})"
+        path = f"{self.builder}/<version>/, made by TensorFlow Datasets (vitune prepare {self.made_by})"
         return path + (f". {self.get}" if self.get else "")
 
     def _fits(self, version: str) -> bool:

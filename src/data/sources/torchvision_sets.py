@@ -67,7 +67,7 @@ class TorchvisionSet(Layout):
         path = f"{SETS[self.name][0]}/, as torchvision.datasets.{self.name} lays it out"
         if not self.downloads:
             return f"{path}; its host is gone, so torchvision can no longer download it (pytorch/vision issue 7545)"
-        return f"{path}: python -m src.tools.prepare downloads it, or {self.name}(..., download=True) in Python"
+        return f"{path}: vitune prepare downloads it, or {self.name}(..., download=True) in Python"
 
     @property
     def downloads(self) -> bool:

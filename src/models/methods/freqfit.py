@@ -19,7 +19,7 @@ from ..taps import normal
 
 # Tokens up to which two matrix products beat two FFTs. CPU: measured, forward and backward, time of the matrices / time
 # of the FFTs: 0.4 at 7x7, 0.6 at 14x14, 0.8 at 16x16, 1.0 at 20x20, 1.3 at 24x24. CUDA: estimated from what either form
-# reads and computes; `python -m src.tools.bench freqfit` measures it.
+# reads and computes; `vitune bench freqfit` measures it.
 MATRIX_LIMIT = {"cpu": 400, "cuda": 1024}
 
 

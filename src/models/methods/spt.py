@@ -1,7 +1,7 @@
 """SPT: sensitivity-aware tuning (He et al., 2023, arXiv:2303.08566): a budget spent where the task needs it.
 
 What gets a low-rank module (spt_lora) or an adapter (spt_adapter), and which single entries of which weights train, is
-an allocation (allocation.py), made from the task's gradients by ``python -m src.tools.sensitivity``, or by a run that
+an allocation (allocation.py), made from the task's gradients by ``vitune sensitivity``, or by a run that
 has none.
 
 As in the original code neither vectors, single entries nor the class token decay (SOLVER.DECAY auto).
@@ -85,7 +85,7 @@ class SPT(Method):
     @staticmethod
     def defaults() -> CfgNode:
         cfg = Section()
-        # The file of python -m src.tools.sensitivity. Empty: a run makes it from its training images, in its folder.
+        # The file of vitune sensitivity. Empty: a run makes it from its training images, in its folder.
         cfg.ALLOCATION = location("")
         # What may be trained, in millions of parameters; the paper's scripts try 0.2, 0.4, 0.6, 0.8 and 1.
         cfg.BUDGET = number(0.4, above=0, unit="million parameters")
@@ -139,7 +139,7 @@ class SPT(Method):
         self.require_parts(cfg, vit, tokens)
         if not cfg.ALLOCATION:
             raise ValueError(
-                f"spt_{self.kind} needs an allocation: python -m src.tools.sensitivity makes one for a task, for "
+                f"spt_{self.kind} needs an allocation: vitune sensitivity makes one for a task, for "
                 f"MODEL.SPT_{self.kind.upper()}.ALLOCATION (a run by train.py or run.sh makes its own)"
             )
         allocation = Allocation.load(cfg.ALLOCATION)

@@ -144,11 +144,11 @@ def _method(config: dict) -> str:
 
 
 def _resume(folder: Path) -> str:
-    return f"python train.py --run-dir {shlex.quote(str(folder))} --resume"
+    return f"vitune train --run-dir {shlex.quote(str(folder))} --resume"
 
 
 def command_for(row: Row, place: Place, seed: str, benchmark: Benchmark, collection: Collection) -> tuple[str, str]:
-    """The train.py command for a missing run, from the settings of the most similar run; and what to check in it."""
+    """The ``vitune train`` command for a missing run, from the settings of the most similar run; and what to check."""
     sibling, note = _sibling(row, place, seed, benchmark), ""
     settings = dict(sibling.result["config"])
     if Place(sibling.task, sibling.shots) != place:
@@ -172,7 +172,7 @@ def _of_one_task() -> set[str]:
 
 
 def train_command(settings: dict[str, Any]) -> str:
-    return "python train.py " + " ".join(f"{key} {shlex.quote(str(value))}" for key, value in settings.items())
+    return "vitune train " + " ".join(f"{key} {shlex.quote(str(value))}" for key, value in settings.items())
 
 
 def _seeds(row: Row, seed: str) -> tuple[int, int]:

@@ -140,7 +140,7 @@ def _row(file: Path, sweep: Sweep, theirs: Published, task: str) -> Row | None:
     if not all(chosen.values()):
         return None
     parts = [part for axis, some in chosen.items() if len(some) < len(sweep.over[axis]) for part in _pair(axis, some)]
-    command = shlex.join(["python", "-m", "src.tools.tune", "--config-file", str(file), *parts])
+    command = shlex.join(["vitune", "tune", str(file), *parts])
     return Row(file, theirs, replace(sweep, over=sweep.over | chosen), command)
 
 

@@ -128,7 +128,7 @@ def load_sweep(config_file: str | Path, overrides: list[str] = ()) -> Sweep:
     problems: list[str] = []
     settings, section = file_settings(config_file, problems, section="SWEEP")
     if not section and not problems:
-        problems.append(f"{config_file} has no section SWEEP: run it with python train.py --config-file {config_file}")
+        problems.append(f"{config_file} has no section SWEEP: run it with vitune train {config_file}")
     sweep = DEFAULTS | {"OVER": {}, "TUNE": {}} | _known_keys(section, DEFAULTS, "SWEEP", problems)
     _require_axes(sweep, problems)
     pairs = pair_settings(overrides, problems)

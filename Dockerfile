@@ -9,8 +9,9 @@
 # The current folder is /work in the container: configs and data are read below it, and ./output is written there.
 # --shm-size: the data loader's processes hand over batches in shared memory, of which Docker gives 64 MB.
 #
-# CI has no Docker, so the image itself has not been built: the steps below were run by hand in an empty folder that held
-# what .dockerignore lets through, with Python 3.12; PyTorch's own index, which the target cpu uses, was not within reach.
+# CI has no Docker, so the image itself has not been built. The steps of the target cuda were run by hand with Python 3.12
+# (uv in place of pip), in an empty folder that held what .dockerignore lets through. The target cpu differs in one option,
+# which could not be tried: PyTorch's own index was out of reach.
 FROM python:3.12-slim AS base
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 # MODEL.COMPILE needs a compiler.

@@ -23,7 +23,7 @@ AddOptions = Callable[[argparse.ArgumentParser], None]
 # What looks like the first KEY of KEY VALUE pairs, and not like the name of a config.
 KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.\w+)*")
 LESS_MEMORY = "less memory: SOLVER.AMP auto, MODEL.GRAD_CHECKPOINT True, SOLVER.ACCUMULATE 4, DATA.EVAL_BATCH_SIZE 32"
-GOES_ON = "the same command goes on from there"
+GOES_ON = "run the same command again to continue"
 
 
 def run(

@@ -5,7 +5,7 @@ import os
 import pwd
 import sys
 
-# What else says how threads wait: whoever set one of them is taken at their word.
+# The variables that control how threads wait: if one of them is set, it is left alone.
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
 

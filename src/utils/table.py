@@ -30,7 +30,7 @@ class Table:
     note: str = ""
 
     def text(self, width: int = 0) -> str:
-        """Aligned columns; with ``width``, lines of at most so many characters where ``below`` allows it."""
+        """Aligned columns; with ``width``, lines of at most that many characters where ``below`` allows it."""
         table = self._without_backticks()
         narrow = width and self.below and table._width() > width
         lines = table._narrow(width) if narrow else table._lines()

@@ -214,7 +214,7 @@ def test_old_images_get_the_runs_mean_and_their_own_tasks_resize(tmp_path, strip
         (["--on", "digits", "--temperature", "0"], 2, "--temperature 0"),
         (["--on", "digits", "--report-k", "5000"], 2, "has 1000 training images only"),
         (["--on", "digits", "--k", "5000"], 2, "has 1000 training images only"),
-        (["--on", "digits", "DATA.CROPSIZE", "64"], 2, "DATA.CROPSIZE cannot change"),
+        (["--on", "digits", "DATA.CROPSIZE", "64"], 2, "DATA.CROPSIZE cannot be changed"),
         (["--on", "digits", "DATA.RESIZE", "crp"], 2, "DATA.RESIZE is 'crp'"),
         (["--on", "digits", "DATA.RESIZE"], 2, "DATA.RESIZE has no value"),
         (["--on", "digits", "DATA.RESISE", "crop"], 2, "did you mean DATA.RESIZE"),

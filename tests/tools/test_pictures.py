@@ -108,10 +108,10 @@ def test_without_a_pooled_class_token_the_patches_read():
 def test_new_blocks_have_their_place():
     model = make_model("block", MODEL__BLOCK__SPLIT=3)
     names = [one.name for one in attention_of(model.vit, model.methods, image())]
-    new = [name for name in names if name.startswith("new behind ")]
+    new = [name for name in names if name.startswith("new after ")]
     assert [name for name in names if name not in new] == ["blocks.0", "blocks.1", "blocks.2"]
     assert new
-    assert all(names[names.index(name) - 1] == name.removeprefix("new behind ") for name in new)
+    assert all(names[names.index(name) - 1] == name.removeprefix("new after ") for name in new)
 
 
 def test_other_networks_are_refused():

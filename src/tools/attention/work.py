@@ -36,27 +36,32 @@ def perform(args: argparse.Namespace) -> None:
     blocks = blocks_to_show(args.blocks, len(getattr(vit, "blocks", ())))
     models = {BEFORE: (run.pre_trained(), nn.ModuleDict()), AFTER: (vit, run.model.methods)}
     chosen = chosen_images(run, names, args.count)
-    found = []
+    all_maps = []
     for image in tqdm(chosen.images, desc="attention", unit="img", delay=1, leave=False):
         image = image[None].to(run.device)
-        found.append({model: maps_of(vit, methods, image) for model, (vit, methods) in models.items()})
-    said = predicted(run, chosen.images)
+        all_maps.append({model: maps_of(vit, methods, image) for model, (vit, methods) in models.items()})
+    guesses = predicted(run, chosen.images)
     folder = args.to or run.folder.path / "attention"
-    pictures = [draw(run, chosen, i, maps, blocks, said[i], folder) for i, maps in enumerate(found)]
+    pictures = [draw(run, chosen, i, maps, blocks, guesses[i], folder) for i, maps in enumerate(all_maps)]
     entries = [
-        {"image": name, "picture": path.name, **guess, **{model: numbers(one) for model, one in maps.items()}}
-        for name, path, guess, maps in zip(chosen.names, pictures, said, found, strict=True)
+        {"image": name, "picture": path.name, **guess, **{model: numbers(shown) for model, shown in maps.items()}}
+        for name, path, guess, maps in zip(chosen.names, pictures, guesses, all_maps, strict=True)
     ]
-    text = TEXT.format(reader=READS[found[0][AFTER].reader])
-    content = {"run": str(run.folder.path), "methods": run.label, "reader": found[0][AFTER].reader, "images": entries}
-    write_study(folder, "attention", f"Attention of {run.label}", text, [table(chosen, found)], pictures, content)
+    text = TEXT.format(reader=READS[all_maps[0][AFTER].reader])
+    content = {
+        "run": str(run.folder.path),
+        "methods": run.label,
+        "reader": all_maps[0][AFTER].reader,
+        "images": entries,
+    }
+    write_study(folder, "attention", f"Attention of {run.label}", text, [table(chosen, all_maps)], pictures, content)
 
 
 def blocks_to_show(text: str, depth: int) -> list[int]:
     """Which blocks, counted from 0; without a choice up to five, from the first to the last.
 
     Raises:
-        ConfigError: a number that no block has.
+        ConfigError: a number that is not that of a block.
     """
     if not text:
         return sorted({round(i * (depth - 1) / 4) for i in range(5)}) if depth else []
@@ -71,15 +76,15 @@ def blocks_to_show(text: str, depth: int) -> list[int]:
 @torch.inference_mode()
 def predicted(run: FinishedRun, images: Tensor) -> list[dict]:
     """The tuned model's class and its probability for every image."""
-    found = []
+    guesses = []
     for image in images:
         highest = run.model(image[None].to(run.device))[0].double().softmax(0).max(0)
-        found.append({"class": run.class_names[highest.indices], "probability": highest.values.item()})
-    return found
+        guesses.append({"class": run.class_names[highest.indices], "probability": highest.values.item()})
+    return guesses
 
 
 def draw(
-    run: FinishedRun, chosen: Chosen, i: int, maps: dict[str, Maps], blocks: list[int], said: dict, folder: Path
+    run: FinishedRun, chosen: Chosen, i: int, maps: dict[str, Maps], blocks: list[int], guess: dict, folder: Path
 ) -> Path:
     """Write the picture of image ``i``; its path."""
     name = chosen.names[i]
@@ -87,12 +92,12 @@ def draw(
     wanted = {f"blocks.{block}": f"block {block + 1}" for block in blocks}
     rows = {
         model: {
-            **{title: one.relative(one.blocks[block]) for block, title in wanted.items()},
-            "rollout": one.relative(one.rollout),
+            **{title: shown.relative(shown.blocks[block]) for block, title in wanted.items()},
+            "rollout": shown.relative(shown.rollout),
         }
-        for model, one in maps.items()
+        for model, shown in maps.items()
     }
-    captions = {BEFORE: "", AFTER: f"says {said['class']}, {100 * said['probability']:.0f} %"}
+    captions = {BEFORE: "", AFTER: f"predicts {guess['class']}, {100 * guess['probability']:.0f} %"}
     draw_attention(
         as_seen(run, chosen.images[i]), rows, f"{short(name)}, {run.cfg.DATA.FEATURE}, {run.label}", captions, path
     )
@@ -100,28 +105,28 @@ def draw(
 
 
 def numbers(maps: Maps) -> dict:
-    """All that is behind a picture: shares of all that is read, rollout's of what comes from the image."""
+    """The data of a picture: shares of everything that is read; rollout's, of what comes from the image."""
     return {
-        "blocks": {name: {"patches": one.tolist(), **maps.others[name]} for name, one in maps.blocks.items()},
+        "blocks": {name: {"patches": patches.tolist(), **maps.others[name]} for name, patches in maps.blocks.items()},
         "rollout": maps.rollout.tolist(),
     }
 
 
-def table(chosen: Chosen, found: list[dict[str, Maps]]) -> Table:
-    """Of the last block: what does not go to patches, and how many patches get half of what does."""
-    others = list(dict.fromkeys(name for maps in found for one in maps.values() for name in one.last_others))
+def table(chosen: Chosen, all_maps: list[dict[str, Maps]]) -> Table:
+    """For the last block: the share that does not go to patches, and how many patches get half of the rest."""
+    others = list(dict.fromkeys(name for maps in all_maps for shown in maps.values() for name in shown.last_others))
     head = ["image", "ViT", *(f"{name}, %" for name in others), "patches with half of the rest", "with half of rollout"]
     lines = []
-    for name, maps in zip(chosen.names, found, strict=True):
-        for model, one in maps.items():
-            shares = [one.last_others.get(other) for other in others]
+    for name, maps in zip(chosen.names, all_maps, strict=True):
+        for model, shown in maps.items():
+            shares = [shown.last_others.get(other) for other in others]
             some = [None if share is None else round(100 * share, 1) for share in shares]
-            last = list(one.blocks.values())[-1]
-            lines.append([short(name), model, *some, *map(half, (last, one.rollout))])
+            last = list(shown.blocks.values())[-1]
+            lines.append([short(name), model, *some, *map(half, (last, shown.rollout))])
     return plain("What the last block reads", head, lines)
 
 
 def half(shares: Tensor) -> int:
-    """How few patches have half of what all have together."""
+    """The smallest number of patches that together have half of the total."""
     ordered = shares.flatten().sort(descending=True).values.cumsum(0)
     return int((ordered < 0.5 * ordered[-1]).sum()) + 1

@@ -41,13 +41,13 @@ SHOWN = 40  # classes that have a line in the Markdown; all are in the JSON
 def answers_of(runs: list[FinishedRun], sets: list[TestSet]) -> tuple[list[Answers], list[np.ndarray]]:
     """Every run's answers to its set, and the logits (N, C) that they come from."""
     answers, logits = [], []
-    for run, one in zip(runs, sets, strict=True):
-        found, labels = run.logits(one.loader, one.name), one.loader.labels
-        if one.classes is not None:
-            found, labels = found[:, one.classes], torch.searchsorted(one.classes, labels)
-        found = found.double()
-        answers.append(Answers(run.label, found.softmax(1).numpy(), labels.numpy()))
-        logits.append(found.numpy())
+    for run, test_set in zip(runs, sets, strict=True):
+        scores, labels = run.logits(test_set.loader, test_set.name), test_set.loader.labels
+        if test_set.classes is not None:
+            scores, labels = scores[:, test_set.classes], torch.searchsorted(test_set.classes, labels)
+        scores = scores.double()
+        answers.append(Answers(run.label, scores.softmax(1).numpy(), labels.numpy()))
+        logits.append(scores.numpy())
     return answers, logits
 
 
@@ -97,21 +97,24 @@ def pairs_table(models: dict[str, list[Answers]], share: float) -> Table:
 
 
 def _mean(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
+    numbers = [value for value in values if value is not None]
+    return sum(numbers) / len(numbers) if numbers else None
 
 
-def ensembles_table(found: list[Ensemble]) -> Table:
+def ensembles_table(some: list[Ensemble]) -> Table:
     lines = [
         [
-            f"{one.size} {one.of}",
-            one.sets,
-            *map(percent, (one.mean_member, one.best_member, one.logits, one.probabilities, one.vote)),
-            percent(one.probabilities - one.mean_member),
-            percent(one.probabilities - one.best_member),
-            percent(one.oracle),
+            f"{ensemble.size} {ensemble.of}",
+            ensemble.sets,
+            *map(
+                percent,
+                (ensemble.mean_member, ensemble.best_member, ensemble.logits, ensemble.probabilities, ensemble.vote),
+            ),
+            percent(ensemble.probabilities - ensemble.mean_member),
+            percent(ensemble.probabilities - ensemble.best_member),
+            percent(ensemble.oracle),
         ]
-        for one in found
+        for ensemble in some
     ]
     head = ["ensemble of", "sets", "mean member", "best member", "mean logits", "mean probabilities", "vote"]
     head += ["gain over mean", "gain over best", "one is right"]
@@ -119,13 +122,13 @@ def ensembles_table(found: list[Ensemble]) -> Table:
         "Top-1 in %, means over the sets. Gains are those of mean probabilities, in points. As many seeds of one "
         "method are the control for an ensemble of different methods."
     )
-    if not any(one.of.startswith("seeds of") for one in found):
-        text += " There is no control here: every method has one run only."
+    if not any(ensemble.of.startswith("seeds of") for ensemble in some):
+        text += " There is no control: every method has only one run."
     return plain("Ensembles", head, lines, text)
 
 
 def classes_table(models: list[Answers], names: list[str]) -> Table:
-    """One line per class; of many classes those on which runs differ most."""
+    """One line per class; with many classes, those on which runs differ most."""
     columns = [per_class(model) for model in models]
     every = [(name, *values) for name, *values in zip(names, *columns, strict=True) if values[0] is not None]
     text = "Top-1 in %."
@@ -136,16 +139,16 @@ def classes_table(models: list[Answers], names: list[str]) -> Table:
     return plain("Classes", ["class", *[model.name for model in models]], lines, text)
 
 
-def predictions_csv(models: list[Answers], one: TestSet, names: list[str]) -> str:
+def predictions_csv(models: list[Answers], test_set: TestSet, names: list[str]) -> str:
     """Image, right class, and every run's answer with its probability."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     columns = [f"{model.name}{what}" for model in models for what in ("", ", probability")]
     writer.writerow(["image", "label", *columns])
     answers = [(model.classes, model.confidence) for model in models]
-    for i, key in enumerate(one.keys):
-        said = [text for classes, sure in answers for text in (names[classes[i]], f"{sure[i]:.6f}")]
-        writer.writerow([key, names[models[0].labels[i]], *said])
+    for i, key in enumerate(test_set.keys):
+        cells = [text for classes, sure in answers for text in (names[classes[i]], f"{sure[i]:.6f}")]
+        writer.writerow([key, names[models[0].labels[i]], *cells])
     return file.getvalue()
 
 
@@ -156,28 +159,28 @@ def perform(args: argparse.Namespace) -> None:
     if not 0 < args.confident <= 1:
         raise ConfigError(f"--confident {args.confident:g}: it must be more than 0 and at most 1")
     if len(request.runs) < 2:
-        raise ConfigError("there is one RUN_DIR only: name two or more runs to compare")
+        raise ConfigError("there is only one RUN_DIR: name two or more runs to compare")
     runs = open_runs(request.runs, request.changes)
     first = runs[0]
     for run in runs:
         if run.class_names != first.class_names:
             raise ValueError(f"{run.folder.path} has other classes than {first.folder.path}")
     sets = [found[-1] for found in open_sets_of(runs, request.sets, request.mapping)]
-    for run, one in zip(runs, sets, strict=True):
-        if one.keys != sets[0].keys or not torch.equal(one.loader.labels, sets[0].loader.labels):
+    for run, test_set in zip(runs, sets, strict=True):
+        if test_set.keys != sets[0].keys or not torch.equal(test_set.loader.labels, sets[0].loader.labels):
             raise ValueError(f"{run.folder.path} has other test images than {first.folder.path}")
     models, logits = answers_of(runs, sets)
     of = {str(run.folder.path): i for i, run in enumerate(runs)}
     where = {label: [of[str(run.folder.path)] for run in some] for label, some in groups(runs).items()}
     grouped = {label: [models[i] for i in some] for label, some in where.items()}
     joined = ensembles(grouped, {label: [logits[i] for i in some] for label, some in where.items()})
-    names, one = first.class_names, sets[0]
-    if one.classes is not None:
-        names = [names[i] for i in one.classes]
+    names, test_set = first.class_names, sets[0]
+    if test_set.classes is not None:
+        names = [names[i] for i in test_set.classes]
     folder = request.folder(first, "compare")
     draw_agreement(models, folder / "agreement.png")
     draw_calibration(models, folder / "calibration.png")
-    write_text(folder / "predictions.csv", predictions_csv(models, one, names))
+    write_text(folder / "predictions.csv", predictions_csv(models, test_set, names))
     share = args.confident
     matrices = {
         "agreement": agreement,
@@ -190,8 +193,8 @@ def perform(args: argparse.Namespace) -> None:
         "mcnemar_p": p_value,
     }
     numbers = {
-        "set": one.name,
-        "about": one.about,
+        "set": test_set.name,
+        "about": test_set.about,
         "runs": [
             {
                 "label": model.name,
@@ -209,8 +212,7 @@ def perform(args: argparse.Namespace) -> None:
         "ensembles": [asdict(found) for found in joined],
     }
     tables = [runs_table(models), pairs_table(grouped, share), ensembles_table(joined), classes_table(models, names)]
-    text = (
-        f"{len(one.loader.labels):,} images of {one.name}. At least one run is right on {100 * oracle(models):.2f} %."
-    )
+    count = len(test_set.loader.labels)
+    text = f"{count:,} images of {test_set.name}. At least one run is right on {100 * oracle(models):.2f} %."
     pictures = [folder / "agreement.png", folder / "calibration.png"]
     write_study(folder, "compare", "Runs compared", text, tables, pictures, numbers)

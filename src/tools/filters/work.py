@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 TEXT = (
     "A filter adds T times the spectrum of the tokens, channel by channel; figures are means over channels. Gain is "
     "|1 + T|, what a frequency is multiplied by; low and high are frequencies up to a quarter of a cycle per patch, "
-    "and beyond. The receptive field is the filter's answer to an impulse: how much of its energy lies on the patch "
+    "and beyond. The receptive field is the filter's response to an impulse: how much of its energy lies on the patch "
     "itself, and within how many patches 90 % of it do. Power is that of the token maps of {images}, after / before."
 )
 
@@ -32,21 +32,26 @@ def perform(args: argparse.Namespace) -> None:
     if not taps:
         raise ValueError(f"{run.folder.path} has no filters: it was trained without FREQFIT freqfit or freqfit_real")
     folder = args.to or run.folder.path / "filters"
-    found = [response(where, tap) for where, tap in taps]
+    responses = [response(where, tap) for where, tap in taps]
     measured, images = measure(run, names, args.count)
     title = f"Filters of {run.label} on {run.cfg.DATA.FEATURE}"
-    draw_filters(found, title, folder / "filters.png")
+    draw_filters(responses, title, folder / "filters.png")
     pictures = [folder / "filters.png"]
     if measured:
         pictures.append(folder / "spectra.png")
-        draw_spectra(found, measured, f"Spectrum of token maps, {images} images", pictures[-1])
+        draw_spectra(responses, measured, f"Spectrum of token maps, {images} images", pictures[-1])
     text = TEXT.format(images=f"{images} images" if images else "no images, which were not at hand")
-    content = {"run": str(run.folder.path), "methods": run.label, "images": images, "filters": numbers(found, measured)}
-    write_study(folder, "filters", title, text, [table(found, measured)], pictures, content)
+    content = {
+        "run": str(run.folder.path),
+        "methods": run.label,
+        "images": images,
+        "filters": numbers(responses, measured),
+    }
+    write_study(folder, "filters", title, text, [table(responses, measured)], pictures, content)
 
 
 def measure(run: FinishedRun, names: list[str], count: int) -> tuple[list[Spectrum], int]:
-    """Spectra over images, and of how many; none where none are named and the run's own are not at hand."""
+    """Spectra over images, and the number of images; none if none are named and the run's own are not available."""
     try:
         chosen = chosen_images(run, names, count)
     except DataError as error:
@@ -67,14 +72,20 @@ def halves(values) -> tuple[float, float]:
     return sum(low) / len(low), sum(high) / max(1, len(high))
 
 
-def table(found: list[Response], measured: list[Spectrum]) -> Table:
+def table(responses: list[Response], measured: list[Spectrum]) -> Table:
     """One line per filter."""
     head = ["filter", "mean |T|", "gain, low", "gain, high", "on the patch itself, %", "90 % within, patches"]
     head += ["power, low", "power, high"] if measured else []
     lines = []
-    for i, one in enumerate(found):
-        within = int((one.reach < 0.9).sum())
-        line = [label(one.site), one.added.mean().item(), *halves(one.gain), 100 * one.reach[0].item(), within]
+    for i, result in enumerate(responses):
+        within = int((result.reach < 0.9).sum())
+        line = [
+            label(result.site),
+            result.added.mean().item(),
+            *halves(result.gain),
+            100 * result.reach[0].item(),
+            within,
+        ]
         if measured:
             before, after = halves(measured[i].before), halves(measured[i].after)
             line += [y / x for x, y in zip(before, after, strict=True)]
@@ -82,12 +93,12 @@ def table(found: list[Response], measured: list[Spectrum]) -> Table:
     return plain("What each filter does", head, lines)
 
 
-def numbers(found: list[Response], measured: list[Spectrum]) -> list[dict]:
-    """All that is behind the pictures."""
+def numbers(responses: list[Response], measured: list[Spectrum]) -> list[dict]:
+    """The data of the pictures."""
     entries = []
-    for i, one in enumerate(found):
-        maps = {"added": one.added, "gain": one.gain, "field": one.field, "reach": one.reach}
+    for i, result in enumerate(responses):
+        maps = {"added": result.added, "gain": result.gain, "field": result.field, "reach": result.reach}
         if measured:
             maps |= {"power_before": measured[i].before, "power_after": measured[i].after}
-        entries.append({"site": one.site, "shape": one.shape, **{name: m.tolist() for name, m in maps.items()}})
+        entries.append({"site": result.site, "shape": result.shape, **{name: m.tolist() for name, m in maps.items()}})
     return entries

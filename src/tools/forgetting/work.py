@@ -18,8 +18,8 @@ from .picture import Point, draw_forgetting
 LOWEST_TEMPERATURE = 0.02  # below, exp(1 / T) is too large for float32
 
 TEXT = (
-    "Weighted k-NN and a linear probe on pooled features behind the final norm, of the pre-trained backbone (before) "
-    "and of the tuned one (after); what a method puts beside these features for its head does not count. Training "
+    "Weighted k-NN and a linear probe on pooled features after the final norm, of the pre-trained backbone (before) "
+    "and of the tuned one (after); features that a method adds for its head are left out. Training "
     "images of the old set are the bank, its test images are counted; all figures in %."
 )
 
@@ -62,17 +62,17 @@ def study(
     temperature: float,
     probe: bool,
 ) -> list[Remembered]:
-    """Every run on the old set; what runs have in common is opened and measured once.
+    """Measure every run on the old set; what runs share is opened and measured once.
 
     Args:
-        ks: those that the old set's training images do not suffice for are left out.
-        reported: the k of means; 0: REPORTED, or the nearest below that.
+        ks: those above the number of the old set's training images are left out.
+        reported: the k for means; 0: REPORTED, or the nearest below it.
 
     Raises:
-        ConfigError, DataError, ValueError: settings or data that cannot be.
+        ConfigError, DataError, ValueError: invalid settings or data.
     """
     configs = [old_config(run, wanted, changes) for run in runs]  # all problems come before all work
-    opened, befores, found = {}, {}, []
+    opened, befores, results = {}, {}, []
     for run, cfg in zip(runs, configs, strict=True):
         images = (cfg.DATA.dump(), run.tuned.pixels.mean, run.tuned.pixels.std, run.device)
         if images not in opened:
@@ -85,12 +85,12 @@ def study(
         if key not in befores:
             befores[key] = remembered(frozen, old, fitting, temperature, probe)
         after = remembered(tuned_encoder(run), old, fitting, temperature, probe)
-        found.append(Remembered(run, old, befores[key], after, k))
-    return found
+        results.append(Remembered(run, old, befores[key], after, k))
+    return results
 
 
 def usable(ks: Sequence[int], bank: int, reported: int) -> list[int]:
-    """Those of ``ks`` that ``bank`` images suffice for.
+    """Those of ``ks`` that are at most ``bank``, the number of images.
 
     Raises:
         ConfigError: none, or not the one to be reported.
@@ -102,62 +102,62 @@ def usable(ks: Sequence[int], bank: int, reported: int) -> list[int]:
     return fitting
 
 
-def summary(found: Sequence[Remembered]) -> Table:
+def summary(results: Sequence[Remembered]) -> Table:
     """One line per run: new, old before and after, their mean, probes."""
-    old, ks = found[0].old.name, sorted({one.reported for one in found})
+    old, ks = results[0].old.name, sorted({result.reported for result in results})
     knn = f"k-NN ({', '.join(map(str, ks))})"
     head = ["run", "new task", f"{knn} before", "after", "change", "mean of new and old"]
-    probes = found[0].before["probe"] is not None
+    probes = results[0].before["probe"] is not None
     head += ["probe before", "after", "change"] if probes else []
     lines = []
-    for one in found:
-        line = [one.run.label, percent(one.new), percent(one.had), percent(one.kept)]
-        line += [_change(one.had, one.kept), percent(one.mean)]
+    for result in results:
+        line = [result.run.label, percent(result.new), percent(result.had), percent(result.kept)]
+        line += [_change(result.had, result.kept), percent(result.mean)]
         if probes:
-            had, kept = one.before["probe"]["top1"], one.after["probe"]["top1"]
+            had, kept = result.before["probe"]["top1"], result.after["probe"]["top1"]
             line += [percent(had), percent(kept), _change(had, kept)]
         lines.append(line)
-    said = "The mean needs a test accuracy on the new task." if any(one.new is None for one in found) else ""
-    return plain(f"New task and {old}", head, lines, f"{new_tasks(found)} is the new task. {said}".strip())
+    note = "The mean needs a test accuracy on the new task." if any(result.new is None for result in results) else ""
+    return plain(f"New task and {old}", head, lines, f"{new_tasks(results)} is the new task. {note}".strip())
 
 
 def _change(before: float, after: float) -> Cell:
     return Cell(points(after - before), after - before)
 
 
-def by_k(found: Sequence[Remembered], metric: str, name: str) -> Table:
+def by_k(results: Sequence[Remembered], metric: str, name: str) -> Table:
     """Accuracy for every k, before and after."""
-    ks = sorted({k for one in found for k in one.after["knn"]})
+    ks = sorted({k for result in results for k in result.after["knn"]})
     lines = {}
-    for one in found:
-        for label, values in (("before tuning", one.before), (one.run.label, one.after)):
-            if label == "before tuning" and len({id(other.before) for other in found}) > 1:
-                label = f"{label}, {one.run.label}"
+    for result in results:
+        for label, values in (("before tuning", result.before), (result.run.label, result.after)):
+            if label == "before tuning" and len({id(other.before) for other in results}) > 1:
+                label = f"{label}, {result.run.label}"
             lines[label] = [percent(values["knn"][k][metric]) if k in values["knn"] else None for k in ks]
     head = ["encoder", *(f"k = {k}" for k in ks)]
-    return plain(f"{found[0].old.name}: k-NN {name}", head, [[label, *cells] for label, cells in lines.items()])
+    return plain(f"{results[0].old.name}: k-NN {name}", head, [[label, *cells] for label, cells in lines.items()])
 
 
-def new_tasks(found: Sequence[Remembered]) -> str:
+def new_tasks(results: Sequence[Remembered]) -> str:
     """What the runs were tuned on."""
-    images = [one.run.cfg.DATA for one in found]
+    images = [result.run.cfg.DATA for result in results]
     names = [Path(data.DATAPATH).absolute().name if data.NAME == "folder" else data.NAME for data in images]
     return " or ".join(dict.fromkeys(names))
 
 
-def numbers_of(one: Remembered) -> dict:
-    """Everything behind a line."""
+def numbers_of(result: Remembered) -> dict:
+    """The data of a line."""
     return {
-        "run": str(one.run.folder.path),
-        "label": one.run.label,
-        "methods": methods_of(one.run.cfg),
-        "new": one.run.result and {"task": one.run.result["data"]["task"], "test": one.run.result["test"]},
-        "old": one.old.about,
-        "precision": one.old.cfg.SOLVER.AMP,
-        "report_k": one.reported,
-        "before": one.before,
-        "after": one.after,
-        "mean": one.mean,
+        "run": str(result.run.folder.path),
+        "label": result.run.label,
+        "methods": methods_of(result.run.cfg),
+        "new": result.run.result and {"task": result.run.result["data"]["task"], "test": result.run.result["test"]},
+        "old": result.old.about,
+        "precision": result.old.cfg.SOLVER.AMP,
+        "report_k": result.reported,
+        "before": result.before,
+        "after": result.after,
+        "mean": result.mean,
     }
 
 
@@ -165,7 +165,7 @@ def parse_ks(text: str, reported: int, temperature: float) -> list[int]:
     """The k of ``--k`` and ``--report-k``, in order.
 
     Raises:
-        ConfigError: these, or the temperature, cannot be.
+        ConfigError: they, or the temperature, are invalid.
     """
     try:
         ks = {int(part) for part in text.replace(",", " ").split()} | ({reported} if reported else set())
@@ -184,22 +184,22 @@ def perform(args: argparse.Namespace) -> None:
     theirs, changes = check_settings(pairs)
     (wanted,) = parse_sets([args.on], [])
     runs = open_runs(paths, changes)
-    found = study(runs, wanted, theirs, ks, args.report_k, args.temperature, not args.no_probe)
+    results = study(runs, wanted, theirs, ks, args.report_k, args.temperature, not args.no_probe)
     folder = args.to or runs[0].folder.path / "forgetting"
     picture = folder / "forgetting.png"
     shown = [
         Point(
-            one.run.label,
-            methods_of(one.run.cfg),
-            one.new,
-            {k: at["top1"] for k, at in one.after["knn"].items()},
-            {k: at["top1"] for k, at in one.before["knn"].items()},
+            result.run.label,
+            methods_of(result.run.cfg),
+            result.new,
+            {k: at["top1"] for k, at in result.after["knn"].items()},
+            {k: at["top1"] for k, at in result.before["knn"].items()},
         )
-        for one in found
+        for result in results
     ]
-    draw_forgetting(shown, found[0].reported, wanted.name, new_tasks(found), picture)
-    tables = [summary(found), by_k(found, "top1", "top-1"), by_k(found, "top5", "top-5")]
-    if missing := [k for k in ks if k > max(found[0].after["knn"])]:
+    draw_forgetting(shown, results[0].reported, wanted.name, new_tasks(results), picture)
+    tables = [summary(results), by_k(results, "top1", "top-1"), by_k(results, "top5", "top-5")]
+    if missing := [k for k in ks if k > max(results[0].after["knn"])]:
         tables[1].text = f"Too few training images for k = {', '.join(map(str, missing))}."
-    numbers = {"temperature": args.temperature, "runs": [numbers_of(one) for one in found]}
+    numbers = {"temperature": args.temperature, "runs": [numbers_of(result) for result in results]}
     write_study(folder, "forgetting", f"Forgetting: {wanted.name}", TEXT, tables, [picture], numbers)

@@ -45,13 +45,13 @@ def interval_table(rows: list[Row]) -> Table:
     """One line per run and set."""
     lines = []
     for row in rows:
-        for i, found in enumerate(row.results):
+        for i, accuracies in enumerate(row.results):
             name = row.runs[i].label if row.runs else row.label
-            for of, at in found.items():
+            for of, at in accuracies.items():
                 low, high = interval(at)
-                said = f"{100 * low:.2f} to {100 * high:.2f}"
+                bounds = f"{100 * low:.2f} to {100 * high:.2f}"
                 lines.append(
-                    [name, of, percent(at.top1), said, percent(at.top5), percent(at.mean_per_class), at.images]
+                    [name, of, percent(at.top1), bounds, percent(at.top5), percent(at.mean_per_class), at.images]
                 )
     head = ["run", "set", "top-1", "95 % interval", "top-5", "mean per class", "images"]
     return plain("Every run on every set", head, lines, "In %. The interval is Wilson's, over test images.")
@@ -63,9 +63,9 @@ def perform(args: argparse.Namespace) -> None:
         raise ConfigError("there is nothing to compare with: name other test sets by --on, or changes by --shift")
     runs = open_runs(request.runs, request.changes)
     sets = open_sets_of(runs, request.sets, request.mapping)
-    if len(own := {found[0].name for found in sets}) > 1:
+    if len(own := {test_sets[0].name for test_sets in sets}) > 1:
         raise ValueError(f"the runs are of different tasks ({', '.join(sorted(own))}): compare those of one")
-    rows = measure_all(runs, {run.label: found for run, found in zip(runs, sets, strict=True)})
+    rows = measure_all(runs, {run.label: test_sets for run, test_sets in zip(runs, sets, strict=True)})
     folder = request.folder(runs[0], "robustness")
     draw_robustness(rows, folder / "robustness.png")
     numbers = {

@@ -43,7 +43,7 @@ def main(argv: list[str]) -> int:
         add_options,
         work,
         argv,
-        goes_on="the same command with --resume goes on from there",
+        goes_on="run the same command with --resume to continue",
         stderr=lambda args: args.list_methods or args.list_tasks,
     )
 

@@ -63,30 +63,34 @@ def summary_table(curves: list[Curve]) -> Table:
         "area",
     ]
     lines = []
-    for one in curves:
-        own, shifted, at = one.own, one.shifted or [None] * len(one.own), one.chosen
-        chosen = (None, None, None) if at is None else (f"{one.alphas[at]:g}", percent(own[at]), percent(shifted[at]))
-        first = percent(shifted[0]) if one.alphas[0] == 0 else None
-        ends = (percent(own[-1]), percent(shifted[-1])) if one.alphas[-1] == 1 else (None, None)
-        area = None if one.area is None else f"{one.area:.4f}"
-        lines.append([one.run.label, chosen[0], ends[0], chosen[1], first, ends[1], chosen[2], area])
+    for result in curves:
+        own, shifted, at = result.own, result.shifted or [None] * len(result.own), result.chosen
+        chosen = (
+            (None, None, None) if at is None else (f"{result.alphas[at]:g}", percent(own[at]), percent(shifted[at]))
+        )
+        first = percent(shifted[0]) if result.alphas[0] == 0 else None
+        ends = (percent(own[-1]), percent(shifted[-1])) if result.alphas[-1] == 1 else (None, None)
+        area = None if result.area is None else f"{result.area:.4f}"
+        lines.append([result.run.label, chosen[0], ends[0], chosen[1], first, ends[1], chosen[2], area])
     return plain("What is chosen", head, lines, "top-1 in %.")
 
 
-def numbers_of(one: Curve) -> dict:
-    """Everything behind a curve."""
+def numbers_of(result: Curve) -> dict:
+    """The data of a curve."""
     return {
-        "run": str(one.run.folder.path),
-        "label": one.run.label,
-        "head_at_alpha_0": one.head or "tuned",
-        "alphas": one.alphas,
-        "validation": one.validated and [asdict(at) for at in one.validated],
-        "test": {name: [asdict(at) for at in found] for name, found in one.tested.items()},
-        "mean_shifted": one.shifted,
-        "chosen": None if one.chosen is None else {"index": one.chosen, "alpha": one.alphas[one.chosen]},
-        "area": one.area,
-        "own_at_shifted_of_alpha_0": one.own_at_start_shift,
-        "mean_over_alpha": {name: _mean([at.top1 for at in found], one.alphas) for name, found in one.tested.items()},
+        "run": str(result.run.folder.path),
+        "label": result.run.label,
+        "head_at_alpha_0": result.head or "tuned",
+        "alphas": result.alphas,
+        "validation": result.validated and [asdict(at) for at in result.validated],
+        "test": {name: [asdict(at) for at in accuracies] for name, accuracies in result.tested.items()},
+        "mean_shifted": result.shifted,
+        "chosen": None if result.chosen is None else {"index": result.chosen, "alpha": result.alphas[result.chosen]},
+        "area": result.area,
+        "own_at_shifted_of_alpha_0": result.own_at_start_shift,
+        "mean_over_alpha": {
+            name: _mean([at.top1 for at in accuracies], result.alphas) for name, accuracies in result.tested.items()
+        },
     }
 
 
@@ -105,12 +109,12 @@ def perform(args: argparse.Namespace) -> None:
     start = open_run(args.start, request.changes) if args.start else None
     curves, about = [], {}
     for run, sets in zip(runs, open_sets_of(runs, request.sets, request.mapping), strict=True):
-        about[str(run.folder.path)] = {one.name: one.about for one in sets}
+        about[str(run.folder.path)] = {test_set.name: test_set.about for test_set in sets}
         curves.append(curve(run, sets, alphas, start, args.head_only))
     folder = request.folder(runs[0], "wise")
     draw_curves(curves, folder / "wise.png")
     tables = [*map(curve_table, curves), summary_table(curves)]
-    if any(one.chosen is None for one in curves):
+    if any(each.chosen is None for each in curves):
         tables[-1].text += " No alpha is chosen for runs that trained on their validation images."
-    numbers = {"curves": [numbers_of(one) for one in curves], "sets": about, "head_only": args.head_only}
+    numbers = {"curves": [numbers_of(each) for each in curves], "sets": about, "head_only": args.head_only}
     write_study(folder, "wise", "Weight-space ensembles", TEXT, tables, [folder / "wise.png"], numbers)

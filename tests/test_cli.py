@@ -66,6 +66,10 @@ def test_the_version_is_printed(capsys):
         ("vitune train digits MODEL.LORA.RA", {"MODEL.LORA.RANK"}),
         ("vitune train digits SOLVER.OPTIMIZER ada", {"adam", "adamw"}),
         ("vitune train digits SOLVER.FSDP T", {"True"}),
+        ("vitune train digits MODEL.TRANSFER_TYPE adaptf", {"adaptformer"}),
+        ("vitune train digits MODEL.TRANSFER_TYPE lora+adaptf", {"lora+adaptformer"}),
+        ("vitune train digits DATA.FEATURE vit_mi", {"vit_micro_glyphs"}),
+        ("vitune train DATA.NAME dts DATA.NAME dtd-", {"dtd-full"}),
         ("vitune tune sweeps/fre", {"sweeps/freqfit", "sweeps/freqfit_pairs"}),
     ],
 )

@@ -23,7 +23,12 @@ Check = Callable[[CfgNode, Collection[str]], list[str]]
 
 def problems(cfg: CfgNode, reported: Collection[str] = ()) -> list[str]:
     """Every problem of a config whose keys, types and single values are right."""
-    names = {"DATA.NAME": _task(cfg), "DATA.FEATURE": _backbone(cfg), "MODEL.TRANSFER_TYPE": _names(cfg)}
+    names = {
+        "DEVICE": _device(cfg),
+        "DATA.NAME": _task(cfg),
+        "DATA.FEATURE": _backbone(cfg),
+        "MODEL.TRANSFER_TYPE": _names(cfg),
+    }
     before, reported = reported, {*reported, *(key for key, wrong in names.items() if wrong)}
     first = [sentence for wrong in names.values() for sentence in wrong]
     rest = [*_task_settings(cfg), *_pixels(cfg), *_size(cfg), *_methods(cfg), *_zero_shot(cfg), *_solver(cfg)]
@@ -51,6 +56,12 @@ def _names_key(sentence: str, key: str) -> bool:
     if "." in node and sentence.startswith(f"{node}."):  # of a method, which names its keys by their last part
         pattern += rf"|\b{re.escape(last)}\b"
     return bool(re.search(pattern, sentence))
+
+
+def _device(cfg: CfgNode) -> list[str]:
+    if re.fullmatch(r"auto|cpu|cuda(:\d+)?", cfg.DEVICE):
+        return []
+    return [f"DEVICE is {cfg.DEVICE!r}; it must be auto, cpu, cuda or cuda:<n>"]
 
 
 def _task(cfg: CfgNode) -> list[str]:

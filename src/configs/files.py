@@ -102,10 +102,16 @@ def _chain(path: Path, problems: list[str], above: tuple[Path, ...]) -> list[tup
         raise _unreadable(f"_BASE_ in {path} is {shown(bases)}; it must be a file, or a list of files")
     files = []
     for base in bases:
-        files += _chain(path.parent / _home(base), problems, (*above, path))
+        files += _chain(_base(path, base), problems, (*above, path))
         if len(files) > FILES:
             raise _unreadable(f"{path} is based on more than {FILES} files")
     return [*files, (path, document.content)]
+
+
+def _base(path: Path, name: str) -> Path:
+    """What ``_BASE_`` names in ``path``: a file, relative to that one, or a config by its name."""
+    beside = path.parent / _home(name)
+    return beside if beside.exists() or Path(name).suffix in (".yaml", ".yml") else find_config(name)
 
 
 def _home(path: str | Path) -> str:

@@ -8,6 +8,7 @@ the hash in a run folder's name, reports and the reference of all keys are deriv
 """
 
 import copy
+import difflib
 import math
 from collections import Counter
 from collections.abc import Iterable
@@ -71,12 +72,17 @@ class Key:
         if value in self.also:
             return ""
         if self.choices:
-            return "" if value in self.choices else f"known: {', '.join(map(repr, self.choices))}"
+            return "" if value in self.choices else f"known: {', '.join(map(repr, self.choices))}{self._nearest(value)}"
         if isinstance(value, bool) or not isinstance(value, int | float):
             return ""
         below = self.low is not None and (value <= self.low if self.low_open else value < self.low)
         above = self.high is not None and (value >= self.high if self.high_open else value > self.high)
         return f"it must be {self.range}" if below or above or not math.isfinite(value) else ""
+
+    def _nearest(self, value: Any) -> str:
+        names = [str(choice) for choice in self.choices if choice]
+        near = difflib.get_close_matches(str(value).lower(), names, n=1)
+        return f"; did you mean {near[0]!r}?" if near else ""
 
     def _wrong_list(self, values: list) -> str:
         if self.choices and (unknown := [value for value in values if value not in self.choices]):

@@ -45,11 +45,11 @@ def tree() -> Section:
     cfg.DETERMINISTIC = flag(False)
 
     cfg.DATA = Section()
-    # The data set: a name or alias in src/data/tasks.py. "folder" is your own images.
+    # The data set: a name that `vitune list tasks` shows, or an alias. "folder" is your own images.
     cfg.DATA.NAME = text("", role=TASK)
     # Folder of the data set on disk; not needed for digits, which ship with scikit-learn.
     cfg.DATA.DATAPATH = location("", role=TASK)
-    # The pre-trained backbone: a name in src/models/vit_backbones/zoo.py, or timm:<name>.
+    # The pre-trained backbone: a name that `vitune list backbones` shows, or timm:<name>.
     cfg.DATA.FEATURE = text("")
     # Size of the network's input: CROPSIZE x CROPSIZE pixels.
     cfg.DATA.CROPSIZE = whole(224, low=1, unit="pixels")

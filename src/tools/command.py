@@ -166,7 +166,22 @@ def complete_settings(prefix: str, parsed_args: argparse.Namespace, **_: object)
         return [*config_names(), *keys]
     if len(words) % 2 == 0:
         return list(keys)
+    if names := names_for(words[-1]):
+        before = prefix.rpartition("+")[0]  # lora+ssf
+        return [f"{before}+{name}" if before else name for name in names]
     key = keys.get(words[-1])
     if key is None:
         return []
     return ["True", "False"] if isinstance(key.default, bool) else [str(choice) for choice in key.choices or ()]
+
+
+def names_for(key: str) -> list[str]:
+    """The names that a key may have where they stand in a table of their own: methods, backbones, data sets."""
+    from ..configs.catalogue import catalogue
+    from ..data.tasks import TASKS
+
+    if key == "MODEL.TRANSFER_TYPE":
+        return ["linear", *catalogue().methods, *catalogue().shorthands]
+    if key == "DATA.FEATURE":
+        return [*catalogue().backbones, *catalogue().aliases]
+    return list(TASKS) if key == "DATA.NAME" else []

@@ -39,3 +39,22 @@ def test_a_wrong_name_says_the_nearest(name, near):
     assert near in config_names()
     with pytest.raises(ConfigError, match=rf"{name} is neither a file .* did you mean .*{near}"):
         load_cfg(name)
+
+
+def test_a_file_may_be_based_on_a_config_by_name(tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("_BASE_: digits\nSEED: 7\n")
+    cfg = load_cfg(mine)
+    assert (cfg.SEED, cfg.DATA.FEATURE) == (7, "vit_micro_glyphs")
+    mine.write_text("_BASE_: digitz\n")
+    with pytest.raises(ConfigError, match="did you mean digits"):
+        load_cfg(mine)
+
+
+def test_the_nearest_choice_and_backbone_are_named():
+    with pytest.raises(ConfigError) as error:
+        load_cfg("digits", ["FREQFIT", "freqfitt", "DATA.FEATURE", "vit_micro_glyph", "DEVICE", "cpuu"])
+    message = str(error.value)
+    assert "did you mean 'freqfit'?" in message
+    assert "did you mean vit_micro_glyphs?" in message
+    assert "DEVICE is 'cpuu'" in message

@@ -54,7 +54,7 @@ def test_what_belongs_to_the_machine_does_not_change_the_name():
     for name in keys_of(MACHINE):
         key = all_keys()[name]
         other = {bool: "False", int: "9", float: "3.5"}.get(type(key.default), "elsewhere")
-        value = next((choice for choice in key.choices if choice != key.default), other)
+        value = "cuda:1" if name == "DEVICE" else next((c for c in key.choices if c != key.default), other)
         elsewhere = load_cfg("", [*DIGITS, name, value])
         assert name in changed(elsewhere)
         assert run_folder(elsewhere).path.name == run_folder(cfg).path.name

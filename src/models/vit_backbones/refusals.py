@@ -1,5 +1,6 @@
 """Why a name of a backbone, or a size of its images, is refused. Without torch: configs are checked with it."""
 
+import difflib
 from collections.abc import Iterable, Sequence
 
 
@@ -7,7 +8,8 @@ def unknown_backbone(name: str, names: Iterable[str], families: Sequence[str]) -
     """The sentence for a DATA.FEATURE that is none of ``names``; ``families`` are those of timm's that work here."""
     *others, last = families
     known = ", ".join([*names, f"timm:<name of a timm {', '.join(others)} or {last}>"])
-    return f"unknown DATA.FEATURE {name!r}; known: {known}"
+    near = difflib.get_close_matches(name, names, n=1)
+    return f"unknown DATA.FEATURE {name!r}{f'; did you mean {near[0]}?' if near else ''}; known: {known}"
 
 
 def check_size(image_size: tuple[int, int], patch_size: tuple[int, int]) -> None:

@@ -17,7 +17,7 @@ import yaml
 from fvcore.common.config import CfgNode
 
 from ...configs.config import load_settings
-from ...configs.files import ConfigError
+from ...configs.files import ConfigError, find_config
 from ...data.tasks import find_task
 from ...utils.shipped import shipped
 from ..report.protocol import FACTORS, SETTINGS_OF
@@ -140,8 +140,14 @@ def _row(file: Path, sweep: Sweep, theirs: Published, task: str) -> Row | None:
     if not all(chosen.values()):
         return None
     parts = [part for axis, some in chosen.items() if len(some) < len(sweep.over[axis]) for part in _pair(axis, some)]
-    command = shlex.join(["vitune", "tune", str(file), *parts])
+    command = shlex.join(["vitune", "tune", _name_of(file), *parts])
     return Row(file, theirs, replace(sweep, over=sweep.over | chosen), command)
+
+
+def _name_of(file: Path) -> str:
+    """What ``vitune tune`` takes: the name of a file that ships, or of one in ./configs; else its path."""
+    name = f"repro/{file.stem}"
+    return name if find_config(name) == file else str(file)
 
 
 def _pair(axis: str, choices: list[Choice]) -> tuple[str, str]:

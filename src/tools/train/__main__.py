@@ -4,7 +4,7 @@
     vitune train digits MODEL.TRANSFER_TYPE lora FREQFIT freqfit SEED 44 --resume
     vitune train my.yaml DATA.DATAPATH photos
     vitune train --run-dir output/digits/... --eval-only
-    torchrun --nproc_per_node 4 train.py --config-file configs/digits.yaml MODEL.TRANSFER_TYPE lora
+    torchrun --nproc_per_node 4 -m vitune train digits MODEL.TRANSFER_TYPE lora
 
 Exit status: 0 if the result was written (the last line shows it); 2 for a problem with the config;
 75 if SIGTERM, SIGINT or SIGUSR1 stopped the run, and the same command with --resume goes on; 1 for

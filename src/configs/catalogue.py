@@ -95,7 +95,12 @@ def _is_loaded() -> bool:
 
 def from_code() -> Catalogue:
     """The catalogue as the code says; imports torch."""
-    return _read_code(tuple(method_classes().items()))
+    from ..models.vit_backbones import convert, zoo
+
+    backbones = {
+        name: BackboneFacts(zoo.patch_size(row), row.convert is convert.clip) for name, row in zoo.MODEL_ZOO.items()
+    }
+    return _read_code(tuple(method_classes().items()), tuple(backbones.items()))
 
 
 def method_classes() -> dict[str, type]:
@@ -104,11 +109,11 @@ def method_classes() -> dict[str, type]:
 
 
 @functools.lru_cache(maxsize=8)
-def _read_code(methods: tuple) -> Catalogue:
-    """The same with these methods in METHODS, to which code may add."""
+def _read_code(methods: tuple, backbones: tuple) -> Catalogue:
+    """The same with these rows in METHODS and MODEL_ZOO, to which code may add."""
     from ..models.families import FAMILIES
     from ..models.method import Method
-    from ..models.vit_backbones import convert, zoo
+    from ..models.vit_backbones.zoo import ALIASES
     from ..models.vit_models import FREQFIT_METHODS, REFUSED, SHORTHANDS
     from .tree import tree
 
@@ -126,11 +131,8 @@ def _read_code(methods: tuple) -> Catalogue:
         )
         for name, method in methods
     }
-    backbones = {
-        name: BackboneFacts(zoo.patch_size(row), row.convert is convert.clip) for name, row in zoo.MODEL_ZOO.items()
-    }
     refused, families = tuple(REFUSED.items()), tuple(family.title for family in FAMILIES)
-    return Catalogue(declared(cfg), facts, SHORTHANDS, FREQFIT_METHODS, refused, backbones, zoo.ALIASES, families)
+    return Catalogue(declared(cfg), facts, SHORTHANDS, FREQFIT_METHODS, refused, dict(backbones), ALIASES, families)
 
 
 @functools.cache

@@ -1,9 +1,8 @@
 """Signals that stop a run: immediately where nothing is lost, otherwise after the current step."""
 
 import signal
-import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 # Exit status of a stopped run that can be resumed: EX_TEMPFAIL of sysexits.h, "try again later".
@@ -55,13 +54,3 @@ class StopSignals:
         self.received = signal.Signals(number).name
         if insists or not self._defer:
             raise Interrupted(self.received)
-
-
-def stoppable(work: Callable[[], int]) -> int:
-    """The exit status of ``work``; REQUEUE, with a line on stderr, if a signal stopped it."""
-    try:
-        with StopSignals():
-            return work()
-    except Interrupted as stopped:
-        print(f"stopped by {stopped}; run the same command again to continue", file=sys.stderr)  # noqa: T201
-        return REQUEUE

@@ -219,13 +219,8 @@ def test_a_file_that_sees_other_pixels_does_not_stay(finished, tmp_path, main, m
 
 @pytest.mark.parametrize(("to", "out"), [("timm", "a.pth"), ("onnx", "a.onnx"), ("hub-folder", "hub")])
 def test_what_exists_is_overwritten_only_if_asked(finished, tmp_path, main, monkeypatch, to, out):
-    for module, name in (
-        (export_work, "write_onnx"),
-        (export_work, "write_hub"),
-        (export_work, "write"),
-        (export_work, "check"),
-    ):
-        monkeypatch.setattr(module, name, lambda *args: 0.0)
+    for name in ("write_onnx", "write_hub", "write", "check"):
+        monkeypatch.setattr(export_work, name, lambda *args: 0.0)
     other = tmp_path / out
     other.mkdir() if to == "hub-folder" else other.write_text("before")
     assert "exists and is not overwritten" in main(finished, "--to", to, "--out", other).stderr

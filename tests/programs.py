@@ -16,7 +16,16 @@ from paths import ROOT
 from scratch import scratch_file
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["src.engine.run", "torch.utils.tensorboard", "programs"])
+# What a run of train.py imports, in part while it runs; what is missing here is left out.
+LIBRARIES = [
+    "src.engine.run",
+    "torch.utils.tensorboard",
+    "sklearn.datasets",
+    "fvcore.nn",
+    "cv2",
+    "torch.distributed.fsdp",
+]
+FORKS.set_forkserver_preload([*LIBRARIES, "programs"])
 
 
 class Program:

@@ -305,25 +305,17 @@ def test_tensorflow_is_never_imported(tiny, tmp_path):
         from src.configs.config import load_cfg
         from src.data.opened import open_data
 
-        cfg = load_cfg("", sys.argv[1:])
-        loaders, _ = open_data(cfg).loaders(cfg, "cpu")
-        print({name: sum(len(labels) for _, labels in loader) for name, loader in loaders.items()})
+        for root in sys.argv[1:]:
+            backbone = ["DATA.FEATURE", "vit_micro_glyphs", "DATA.CROPSIZE", "32"]
+            cfg = load_cfg("", ["DATA.NAME", "dtd", "DATA.DATAPATH", root, *backbone])
+            loaders, _ = open_data(cfg).loaders(cfg, "cpu")
+            print({name: sum(len(labels) for _, labels in loader) for name, loader in loaders.items()})
     """
-    for root in tiny("dtd").values():
-        keys = [
-            "DATA.NAME",
-            "dtd",
-            "DATA.DATAPATH",
-            str(root),
-            "DATA.FEATURE",
-            "vit_micro_glyphs",
-            "DATA.CROPSIZE",
-            "32",
-        ]
-        command = [sys.executable, "-c", textwrap.dedent(script), *keys]
-        path = f"{tmp_path}{os.pathsep}{Path.cwd()}"
-        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path})
-        assert done.returncode == 0, done.stderr
-        assert done.stdout == "{'train': 1000, 'test': 60}\n"
-        imported = tmp_path / "tensorflow" / "imported"
-        assert not imported.exists(), imported.read_text()
+    roots = list(tiny("dtd").values())
+    command = [sys.executable, "-c", textwrap.dedent(script), *map(str, roots)]
+    path = f"{tmp_path}{os.pathsep}{Path.cwd()}"
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "{'train': 1000, 'test': 60}\n" * len(roots)
+    imported = tmp_path / "tensorflow" / "imported"
+    assert not imported.exists(), imported.read_text()

@@ -132,7 +132,8 @@ def test_a_result_is_not_overwritten(finished, main):
 # --- loading back
 
 
-@each([pair for pair in ALONE + MIXES[1::4] if "spt" not in pair[0]])  # those need a run's sensitivities
+# One mix in four, because all are read back in memory by tests/models; SPT needs a run's sensitivities.
+@each([pair for pair in ALONE + MIXES[1::4] if "spt" not in pair[0]])
 def test_every_method_loads_back_bit_identical(names, freqfit, tmp_path):
     cfg, folder = quick(tmp_path, "MODEL.TRANSFER_TYPE", names, "FREQFIT", freqfit or "None", "MODEL.MLP_NUM", "1")
     model = build_model(cfg, 10).eval()

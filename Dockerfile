@@ -1,13 +1,13 @@
 # ViTune in a container, for machines without a GPU (target cpu, about 3 GB) and with one (target cuda, about 8 GB):
 #
-#   docker build --target cpu --tag vitune:cpu .
+#   docker build --target cpu --tag vitune:cpu --build-arg CPU_INDEX=... .   (see below)
 #   docker run --rm --user "$(id -u):$(id -g)" --volume "$PWD:/work" vitune:cpu train digits
 #
 #   docker build --target cuda --tag vitune:cuda .
 #   docker run --rm --gpus all --shm-size 8g --user "$(id -u):$(id -g)" --volume "$PWD:/work" vitune:cuda train folder DATA.DATAPATH photos
 #
 # The current folder is /work in the container: configs and data are read below it, and ./output is written there.
-# --shm-size: the data loader's processes hand over batches in shared memory, of which Docker gives 64 MB.
+# --shm-size: several GPUs exchange gradients through shared memory (NCCL), of which Docker gives 64 MB.
 #
 # CI has no Docker, so the image itself has not been built. The steps of the target cuda were run by hand with Python 3.12
 # (uv in place of pip), in an empty folder that held what .dockerignore lets through. The target cpu differs in one option,
@@ -20,8 +20,11 @@ WORKDIR /opt/vitune
 COPY . .
 
 FROM base AS cpu
+# The index with PyTorch's CPU wheels, as pytorch.org/get-started shows it: --build-arg CPU_INDEX=...
+ARG CPU_INDEX
+RUN test -n "$CPU_INDEX" || { echo "give --build-arg CPU_INDEX, from pytorch.org/get-started" >&2; exit 1; }
 # Of the same version pip prefers 2.x.y+cpu, which PyPI does not have.
-RUN pip install --constraint requirements.lock --extra-index-url https://download.pytorch.org/whl/cpu ".[onnx]"
+RUN pip install --constraint requirements.lock --extra-index-url "$CPU_INDEX" ".[onnx]"
 WORKDIR /work
 ENTRYPOINT ["vitune"]
 CMD ["--help"]

@@ -1,7 +1,7 @@
 """Fine-tune on real handwritten digits: linear probing, LoRA, and LoRA with FreqFit, three seeds each.
 
     vitune demo
-    vitune demo OUTPUT_DIR /tmp/demo DEVICE cpu
+    vitune demo OUTPUT_DIR demo-runs DEVICE cpu
 
 The backbone, which comes with ViTune, was pre-trained on letters and symbols and has never seen a
 digit. Prints a table and writes a plot to OUTPUT_DIR/digits/demo.png.

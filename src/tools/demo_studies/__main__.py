@@ -1,7 +1,7 @@
 """Try every tool for finished runs on the digits: forgetting, shifts, WiSE, agreement, pictures.
 
     vitune studies
-    vitune studies OUTPUT_DIR /tmp/studies
+    vitune studies OUTPUT_DIR demo-runs
 
 Tunes the demo's backbone, which was pre-trained on letters, on the digits with four methods and
 two seeds. Then it calls one tool after another: does the model still know letters, how does it

@@ -25,6 +25,7 @@ import sys
 
 from ...utils.logging import setup_logging
 from .. import command
+from ..repro.__main__ import TFLOPS
 
 WHAT = ("methods", "tasks", "backbones", "recipes", "configs", "keys")
 FORMATS = ("text", "markdown", "json")
@@ -42,7 +43,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--paper", default="", metavar="TEXT", help="recipes of sources with this in their name")
     parser.add_argument("--method", default="", metavar="TEXT", help="recipes of methods with this in their name")
     parser.add_argument("--task", default="", metavar="TASK", help="recipes of this task alone")
-    parser.add_argument("--tflops", type=float, default=45.0, metavar="N", help="of the GPU (default: 45, see repro)")
+    parser.add_argument("--tflops", type=float, default=TFLOPS, metavar="N", help=f"of the GPU (default: {TFLOPS:g})")
 
 
 def complete(prefix: str, parsed_args: argparse.Namespace, **_: object) -> list[str]:

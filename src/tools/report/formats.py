@@ -116,10 +116,6 @@ def long_csv(tables: Iterable[Table]) -> str:
     return _csv(lines)
 
 
-def short_csv(table: Table) -> str:
-    return _csv([table.head, *[[cell.text for cell in line] for line in table.lines]])
-
-
 def runs_csv(collection: Collection, labels: dict[Any, str]) -> str:
     """One line per used run with all its facts; accuracies are fractions.
 

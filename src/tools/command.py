@@ -63,8 +63,8 @@ def run(
         if launch.expected_rank() == 0:
             print(f"stopped by {stopped}{f'; {goes_on}' if goes_on else ''}", file=sys.stderr)
         return REQUEUE if goes_on else 128 + signal.Signals[str(stopped)]
-    except Exception as error:
-        if not isinstance(error, expected_errors()) or os.environ.get("VITUNE_DEBUG"):
+    except expected_errors() as error:  # evaluated here, when torch may have been loaded
+        if os.environ.get("VITUNE_DEBUG"):
             raise
         return fail(error)
 

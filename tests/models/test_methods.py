@@ -395,7 +395,7 @@ def test_a_site_computes_its_formula():
     site.add("beside", Add(10.0))
     site.add("after", Add(100.0))
     double.register_forward_pre_hook(site.enter)
-    double.register_forward_hook(site.leave)
+    double.register_forward_hook(site.leave, with_kwargs=True)
     assert double(torch.tensor([3.0])).item() == (2 * 4) + (4 + 10) + 100
 
 
@@ -821,7 +821,7 @@ def test_factors_live_once_and_the_mlp_may_be_any_multiple(form, images):
     assert model.num_trained()[form] == expected
     randomise(model)
     model(images).sum().backward()
-    with pytest.raises(ValueError, match=r"blocks\.0\.mlp: its 80 channels are not a multiple of 32"):
+    with pytest.raises(ValueError, match=r"blocks\.0\.mlp\.fc1: its 80 channels are not a multiple of the 32"):
         make_model(form, vit=make_vit(mlp_ratio=2.5))
 
 
@@ -992,7 +992,7 @@ def test_rlrr_is_a_rank_one_rescaling_of_every_weight(images):
 
 def test_rlrr_starts_as_far_from_the_pretrained_weights_as_the_original():
     torch.manual_seed(0)
-    tap = Rescale(torch.nn.Linear(768, 3 * 768), parts=3)
+    tap = Rescale(torch.nn.Linear(768, 3 * 768), [768] * 3)
     inputs = tap.scale_in.repeat_interleave(768, dim=0)
     change = tap.linear[0].weight * tap.scale_out[:, None] * inputs
     assert (change.norm() / tap.linear[0].weight.norm()).item() == pytest.approx(0.073, abs=0.005)

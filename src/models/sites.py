@@ -4,12 +4,11 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from timm.layers import RmsNorm, RmsNorm2d, SimpleNorm, SimpleNorm2d
 from torch import nn
 
 from ..configs.keys import Key, some_of
 from .families import FAMILIES, UNKNOWN, family_of
-from .families.base import THIRDS
+from .families.base import NORMS, THIRDS
 from .families.names import is_inside, matching
 from .method import DoesNotFit, Method
 from .taps import FromKept, Keep
@@ -20,7 +19,6 @@ APART = (*THIRDS, "attn.proj", "mlp.fc1", "mlp.fc2")  # the same linear maps, wi
 TARGETS = (*THIRDS, *LINEAR)  # what a method may adapt
 FIRST = {"attn": "attn.qkv", "mlp": "mlp.fc1"}  # the linear map that each branch begins with
 LAST = {"attn": "attn.proj", "mlp": "mlp.fc2"}  # and ends with
-NORMS = (nn.LayerNorm, nn.RMSNorm, RmsNorm, RmsNorm2d, SimpleNorm, SimpleNorm2d)
 
 
 class Map(NamedTuple):

@@ -7,7 +7,9 @@ Methods ask for parts by role: a branch ("attn", "mlp"), a linear map in it ("at
 import re
 from dataclasses import dataclass
 
+from timm.layers import RmsNorm, RmsNorm2d, SimpleNorm, SimpleNorm2d
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from .names import is_inside, matching
 from .stages import Stage, Tokens
@@ -23,6 +25,8 @@ MAPS: dict[str, tuple[tuple[str, ...], ...]] = {
     "mlp.fc1": (("fc1",), ("fc1_g", "fc1_x"), ("w12",), ("w1", "w2")),  # the gate and the value of a SwiGLU
     "mlp.fc2": (("fc2",), ("w3",)),
 }
+# Normalisations over channels with a weight for each; BatchNorm's statistics stay the pre-trained ones.
+NORMS = (nn.LayerNorm, nn.RMSNorm, RmsNorm, RmsNorm2d, SimpleNorm, SimpleNorm2d, nn.GroupNorm, _BatchNorm)
 THIRDS = ("attn.q", "attn.k", "attn.v")  # of a fused attn.qkv
 
 

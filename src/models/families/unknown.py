@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from .base import Family
+from .base import NORMS, Family
 from .names import is_inside
 
 
@@ -20,6 +20,14 @@ class Unknown(Family):
     mlps = ()
     final_norms = ()
     readout = ()
+
+    def operations_of(self, vit):
+        kinds = (nn.Linear, nn.Conv2d, *NORMS)
+        with_weights = [n for n, m in vit.named_modules() if isinstance(m, kinds) and any(True for _ in m.parameters())]
+        return [name for name in with_weights if not any(is_inside(name, part) for part in classifiers(vit))]
+
+    def final_norm(self, vit, pooled):
+        return ""  # it is among the operations
 
     def linear_maps(self, vit: nn.Module) -> dict[str, nn.Module]:
         """All linear maps by name, but for the classifier, in the network's own order."""

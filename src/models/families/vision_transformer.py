@@ -80,5 +80,5 @@ def _joined(block: nn.Module, role: str) -> list[Rows]:
     own = {"attn.proj": "attn_out_proj", "mlp.fc2": "mlp_out_proj"}
     if role not in own:
         return []
-    name = own[role] if getattr(block, own[role]) is not None else "out_proj"
+    name = own[role] if getattr(block, own[role], None) is not None else "out_proj"  # one map for both
     return [Rows(name, getattr(block, name))]

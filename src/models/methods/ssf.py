@@ -7,7 +7,7 @@ near the identity, not at it.
 from fvcore.common.config import CfgNode
 
 from ...configs.keys import Section, one_of
-from ..families import family_of
+from ..families import UNKNOWN, family_of
 from ..method import DoesNotFit, Method
 from ..sites import blocks
 from ..taps import scale_shift_of
@@ -33,7 +33,7 @@ class SSF(Method):
 
     def attach(self, cfg, vit, tokens):
         family = family_of(vit)
-        for name, block in blocks(vit).items():
+        for name, block in {} if family is UNKNOWN else blocks(vit).items():
             if unknown := family.unknown(block):
                 raise DoesNotFit(f"it scales the output of every operation, and {name}.{unknown[0]} is unknown to it")
         last = family.final_norm(vit, cfg.POOLED_NORM)

@@ -11,6 +11,7 @@ import pytest
 import timm
 import torch
 from conftest import DEVICE, make_cfg, make_model, make_vit, randomise
+from copies import Copies
 from methods import ALONE, MIXES, build, each, every_method
 from paths import PARITY, ROOT
 from timm.models.convnext import ConvNeXt
@@ -271,15 +272,15 @@ EXPECTED = json.loads((PARITY / "param_counts.json").read_text())
 
 
 @cache
-def _network(row: str) -> torch.nn.Module:
+def _networks(row: str) -> Copies:
     with torch.device("meta"):
-        return create_vit(MODEL_ZOO[row], (224, 224))
+        return Copies(create_vit(MODEL_ZOO[row], (224, 224)))
 
 
 def tuned(row: str, names: str, freqfit: str, cfg) -> TunedViT:
     """A method on a network of the zoo, without the memory and the time that its weights would take."""
     with torch.device("meta"):
-        return TunedViT(copy.deepcopy(_network(row)), parse(names, freqfit), cfg, num_classes=100)
+        return TunedViT(_networks(row)(), parse(names, freqfit), cfg, num_classes=100)
 
 
 @pytest.mark.parametrize(("size", "row"), [("B/16", "sup_vitb16_imagenet21k"), ("L/16", "sup_vitl16_imagenet21k")])
@@ -292,7 +293,7 @@ def test_parameter_counts_are_the_papers(size, row):
             cfg[node][last] = value
         trained = tuned(row, methods, freqfit, cfg).num_trained()
         if name == "backbone":
-            assert sum(p.numel() for p in _network(row).parameters()) == expected
+            assert sum(p.numel() for p in _networks(row)().parameters()) == expected
         elif name == "head C=100":
             assert trained["head"] == expected
         else:
@@ -970,8 +971,7 @@ def test_parameter_counts_are_rlrrs_and_block_expansions(methods, keys, expected
     cfg = make_cfg(**{f"MODEL__{key}": value for key, value in keys.items()}).MODEL
     for size, count in expected.items():
         row = {"B": "dino_vitb16", "L": "sup_vitl16_imagenet21k"}[size]
-        with torch.device("meta"):
-            trained = TunedViT(create_vit(MODEL_ZOO[row], (224, 224)), parse(methods), cfg, 100).num_trained()
+        trained = tuned(row, methods, "", cfg).num_trained()
         head = trained.pop("head")
         assert (sum(trained.values()), head) == (count, 76_900 if size == "B" else 102_500)
 

@@ -29,11 +29,17 @@ FORKS.set_forkserver_preload([*LIBRARIES, "programs"])
 
 
 class Program:
-    """``python *args`` for a script, ``-m module`` or ``-c code``, with the interface of ``subprocess.Popen``."""
+    """``python *args`` for a script, ``-m module`` or ``-c code``, with the interface of ``subprocess.Popen``.
 
-    def __init__(self, *args, cwd: Path = ROOT, env: dict[str, str] | None = None):
+    Args:
+        output: a file for what it writes to stdout and to stderr, in the order in which it does.
+    """
+
+    def __init__(
+        self, *args, cwd: Path = ROOT, env: dict[str, str] | None = None, output: Path | None = None
+    ):
         self.args = [str(arg) for arg in args]
-        self._outputs = [scratch_file("stdout"), scratch_file("stderr")]
+        self._outputs = [output, output] if output else [scratch_file("stdout"), scratch_file("stderr")]
         environment = dict(os.environ if env is None else env)
         self._process = FORKS.Process(target=_become, args=(self.args, str(cwd), environment, self._outputs))
         self._process.start()

@@ -4,13 +4,12 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
+from programs import Program
 from safetensors.torch import load_file
 
 from src.configs.config import ConfigError, load_cfg
@@ -401,11 +400,8 @@ def start():
     """Starts the command in a process of its own, which is gone when the test ends, however it ends."""
     begun = []
 
-    def start(arguments: list[str], log: Path) -> subprocess.Popen:
-        with log.open("w") as out:
-            command = [sys.executable, "-m", "src.tools.tune", *arguments]
-            environment = os.environ | {"OMP_NUM_THREADS": "1"}
-            begun.append(subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=environment))
+    def start(arguments: list[str], log: Path) -> Program:
+        begun.append(Program("-m", "src.tools.tune", *arguments, output=log))
         return begun[-1]
 
     yield start

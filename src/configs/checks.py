@@ -121,7 +121,7 @@ def _policy(name: str) -> list[str]:
 
 def _backbone(cfg: CfgNode) -> list[str]:
     name = cfg.DATA.FEATURE
-    if name.startswith("timm:"):
+    if name.startswith(("timm:", "hf:")):
         from ..models.vit_backbones.zoo import find_backbone  # late: it imports torch and timm, which knows the names
 
         try:

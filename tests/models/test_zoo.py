@@ -215,7 +215,8 @@ def test_demo_weights_are_small_and_ours():
     path = Path("pretrained/vit_micro_glyphs.npz")
     assert path.stat().st_size < 2e6
     vit = build_backbone("vit_micro_glyphs", path.parent, (32, 32))
-    timms = timm.models.vision_transformer.VisionTransformer(**MODEL_ZOO["vit_micro_glyphs"].arch, num_classes=0).eval()
+    row = MODEL_ZOO["vit_micro_glyphs"]
+    timms = timm.create_model(row.arch, num_classes=0, **row.arguments).eval()
     timms.load_pretrained(str(path))  # timm reads the same layout
     images = torch.randn(2, 3, 32, 32)
     torch.testing.assert_close(vit(images), timms(images), atol=1e-5, rtol=0)

@@ -17,8 +17,9 @@ from src.configs.config import load_cfg
 from src.data.pixels import Pixels
 from src.engine.checkpoint import Tuned, load_tuned
 from src.engine.run import run
+from src.models.vit_backbones.backbone import IMAGENET
 from src.models.vit_backbones.build import create_vit, timm_arguments
-from src.models.vit_backbones.zoo import IMAGENET, MODEL_ZOO
+from src.models.vit_backbones.zoo import MODEL_ZOO
 from src.models.vit_models import TunedViT, parse
 from src.tools.export import plain
 from src.tools.merge import __main__ as merge

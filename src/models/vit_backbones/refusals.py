@@ -7,7 +7,9 @@ from collections.abc import Iterable, Sequence
 def unknown_backbone(name: str, names: Iterable[str], families: Sequence[str]) -> str:
     """The sentence for a DATA.FEATURE that is none of ``names``; ``families`` are those of timm's that work here."""
     *others, last = families
-    known = ", ".join([*names, f"timm:<name of a timm {', '.join(others)} or {last}>"])
+    of_timm = f"timm:<name of a timm {', '.join(others)} or {last}>"
+    of_transformers = "hf:<folder or Hub name of a transformers checkpoint>"
+    known = ", ".join([*names, of_timm, of_transformers])
     near = difflib.get_close_matches(name, names, n=1)
     return f"unknown DATA.FEATURE {name!r}{f'; did you mean {near[0]}?' if near else ''}; known: {known}"
 

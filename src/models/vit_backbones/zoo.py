@@ -5,38 +5,18 @@ To add a backbone: one row in ``MODEL_ZOO``, and a converter in convert.py if it
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import timm
-from torch import Tensor
 
 from ...utils.shipped import shipped
 from ..families import FAMILIES
 from . import convert
+from .backbone import HALF, OPENAI, Backbone, MeanStd
 from .from_timm import problem_with
+from .hugging_face.checkpoint import find_tensors, read_checkpoint
+from .hugging_face.place import HUB, is_checkpoint
 from .refusals import unknown_backbone
-
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-OPENAI = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
-
-
-@dataclass(frozen=True)
-class Backbone:
-    """One row of the zoo."""
-
-    arch: str | dict  # timm's name, or arguments of its VisionTransformer
-    files: tuple[str, ...]  # accepted names under MODEL.MODEL_ROOT; the first is the publisher's
-    convert: Callable[[Path], dict[str, Tensor]]
-    url: str
-    licence: str  # of the weights, by its name on the Hugging Face Hub, as their publisher or timm states it
-    mean_std: tuple[tuple[float, ...], tuple[float, ...]] = IMAGENET  # of the images it was pre-trained on
-    interpolation: str = "bicubic"  # of those images, as timm states it for these weights
-    pool: str = "token"
-    resize: str = "bilinear"  # of position embeddings, unless MODEL.POS_EMBED_RESIZE sets it
-    dropout: float = 0.0  # VPT's rates; they act in end2end only
-    drop_path: float = 0.0
 
 
 def _google(arch: str, file: str, folder: str = "imagenet21k") -> Backbone:
@@ -77,13 +57,14 @@ def _dinov2(size: str, letter: str, registers: bool = False) -> Backbone:
 MODEL_ZOO: dict[str, Backbone] = {
     # The demo's: pre-trained on letters and symbols by `python -m src.tools.pretrain_demo`.
     "vit_micro_glyphs": Backbone(
-        dict(img_size=32, patch_size=4, embed_dim=64, depth=4, num_heads=4),
+        "vit_base_patch16_224",
         ("vit_micro_glyphs.npz",),
         convert.google,
         "it is made by `python -m src.tools.pretrain_demo`",
         "apache-2.0",
         mean_std=HALF,
         interpolation="bilinear",
+        arguments=dict(img_size=32, patch_size=4, embed_dim=64, depth=4, num_heads=4),
     ),
     # Supervised, ImageNet-21k (Dosovitskiy et al., 2021, arXiv:2010.11929).
     "sup_vitb8_imagenet21k": _google("vit_base_patch8_224", "ViT-B_8.npz"),
@@ -143,12 +124,17 @@ ALIASES = {
 
 
 def find_backbone(name: str) -> Backbone | None:
-    """The row of ``DATA.FEATURE``; None for ``timm:<name>``, which timm knows.
+    """The row of ``DATA.FEATURE``, or what ``hf:<...>`` names; None for ``timm:<name>``, which timm knows.
 
     Raises:
-        ValueError: an unknown name; the message lists the known ones.
+        ValueError: an unknown name, for which the message lists the known ones; a checkpoint that cannot be.
     """
     name = ALIASES.get(name, name)
+    if is_checkpoint(name):
+        try:
+            return read_checkpoint(name)
+        except ValueError as error:
+            raise ValueError(f"DATA.FEATURE {name!r}: {error}") from error
     if name.startswith("timm:"):
         if problem := problem_with(name[len("timm:") :].split(".")[0]):
             raise ValueError(f"DATA.FEATURE {name!r}: {problem}")
@@ -171,6 +157,8 @@ def find_weights(name: str, root: Path, weight_path: str = "") -> Path | None:
         return Path(weight_path)
     if row is None:
         return None
+    if is_checkpoint(name):
+        return find_tensors(name)
     for file in row.files:
         if (path := in_repository(Path(root) / file)).is_file():
             return path
@@ -186,7 +174,7 @@ def in_repository(path: Path) -> Path:
 
 def patch_size(row: Backbone) -> int:
     """Side of a row's square patches, in pixels."""
-    return row.arch["patch_size"] if isinstance(row.arch, dict) else int(re.search(r"patch(\d+)", row.arch).group(1))
+    return row.arguments.get("patch_size") or int(re.search(r"patch(\d+)", row.arch).group(1))
 
 
 def norm_of_all(name: str) -> bool:
@@ -201,7 +189,15 @@ def licence(name: str) -> str:
     return row.licence if row else timm.get_pretrained_cfg(name[len("timm:") :]).license or ""
 
 
-def input_config(name: str) -> tuple[tuple[tuple[float, ...], tuple[float, ...]], str]:
+def hub_id(name: str) -> str:
+    """What the Hugging Face Hub calls a backbone's weights; "" where it is not known to have them."""
+    if name.startswith("timm:"):
+        return f"timm/{name[len('timm:') :]}"
+    url = find_backbone(name).url
+    return url.removeprefix(HUB) if url.startswith(HUB) else ""
+
+
+def input_config(name: str) -> tuple[MeanStd, str]:
     """(Mean, standard deviation) per RGB channel in [0, 1] of the images the backbone was pre-trained on, and how those
     were resized: "bilinear" or "bicubic"."""
     row = find_backbone(name)

@@ -137,7 +137,7 @@ def _size(cfg: CfgNode) -> list[str]:
     """Whether the backbone's patches tile the image; a timm:<name> says so itself, when it is built."""
     row = facts.backbone(cfg.DATA.FEATURE)
     try:
-        if row is not None:
+        if row is not None and row.patch_size:
             check_size(facts.image_size(cfg), (row.patch_size,) * 2)
     except ValueError as error:
         return [str(error)]

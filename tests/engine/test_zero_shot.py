@@ -50,7 +50,7 @@ def file(tmp_path, monkeypatch, clip) -> Path:
     """The tiny CLIP's weights, and a row of the zoo that reads such files."""
     arch, sizes = "vit_base_patch16_clip_quickgelu_224", dict(patch_size=8, embed_dim=64, depth=2, num_heads=2)
     url = "https://clip.example/tiny.pt"
-    row = Backbone(arch, ("tiny.pt",), convert.clip, url, "mit", mean_std=OPENAI, arguments=sizes)
+    row = Backbone(arch, ("tiny.pt",), convert.clip, url, "mit", mean_std=OPENAI, has_text=True, arguments=sizes)
     monkeypatch.setitem(MODEL_ZOO, "clip_tiny", row)
     torch.save(clip.state_dict(), tmp_path / "tiny.pt")
     return tmp_path / "tiny.pt"

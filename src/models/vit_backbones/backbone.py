@@ -29,5 +29,7 @@ class Backbone:
     dropout: float = 0.0  # VPT's rates; they act in end2end only
     drop_path: float = 0.0
     arguments: dict = field(default_factory=dict)  # of the architecture, where they are not its own, in JSON's types
+    has_text: bool = False  # whether the file holds CLIP's text tower too
+    norm_of_all: bool = False  # whether a final norm that follows the average here was pre-trained on every token
     epsilon: float = 0.0  # of its layer norms, where it is not the architecture's own
     grid: tuple[int, int] | None = None  # of the published position embeddings, where it is not square

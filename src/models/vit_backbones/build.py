@@ -1,18 +1,21 @@
 """From ``DATA.FEATURE`` to a timm network with its pre-trained weights."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import scipy.ndimage
 import timm
 import torch
-from timm.layers import resample_abs_pos_embed
+from timm.layers import resample_abs_pos_embed, resize_rel_pos_bias_table
+from timm.models.swin_transformer import WindowAttention
 from torch import Tensor, nn
 
 from ..drop_path import set_drop_path
 from ..families import family_of
 from . import from_timm
 from .fit import require_fit
+from .hugging_face.place import is_checkpoint
 from .refusals import check_size
 from .tensors import StateDict, reading
 from .zoo import Backbone, find_backbone, find_weights
@@ -50,11 +53,11 @@ def build_backbone(
     if row is None:
         return from_timm.pretrained_vit(name[len("timm:") :], image_size, path).eval()
     how = row.resize if resize == "auto" else resize
-    with torch.device(
-        "meta"
-    ):  # a file is untrusted, and so are the sizes in a config.json: no memory is taken for them
-        state = read_fitting(create_vit(row, image_size), path, row.convert, how, row.grid)
-    vit = create_vit(row, image_size)
+    claimed = is_checkpoint(name)  # no memory is taken for sizes that a config.json claims and the tensors do not have
+    with torch.device("meta" if claimed else "cpu"):
+        vit = create_vit(row, image_size)
+    state = read_fitting(vit, path, row.convert, how, row.grid)
+    vit = create_vit(row, image_size) if claimed else vit
     vit.load_state_dict(state)
     return vit.eval()
 
@@ -65,7 +68,8 @@ def create_vit(row: Backbone, image_size: tuple[int, int]) -> nn.Module:
     Raises:
         ValueError: the image size is not a multiple of the patch size.
     """
-    size = {} if "convnext" in row.arch else {"img_size": image_size}
+    family = from_timm.family_named(row.arch)
+    size = {} if family and family.any_size else {"img_size": image_size}
     vit = timm.create_model(row.arch, num_classes=0, **{**row.arguments, **size, "global_pool": row.pool})
     if size:
         check_size(image_size, vit.patch_embed.patch_size)
@@ -80,11 +84,12 @@ def create_vit(row: Backbone, image_size: tuple[int, int]) -> nn.Module:
 
 def set_dropout(vit: nn.Module, dropout: float, drop_path: float) -> None:
     """VPT's places: dropout after the position embedding, after GELU and after fc2; drop-path rising with depth."""
-    vit.pos_drop.p = dropout
     if drop_path:
         set_drop_path(vit, drop_path)
-    for block in vit.blocks:
-        block.mlp.drop1.p = block.mlp.drop2.p = dropout
+    if dropout:
+        vit.pos_drop.p = dropout
+        for block in vit.blocks:
+            block.mlp.drop1.p = block.mlp.drop2.p = dropout
 
 
 def load_weights(vit: nn.Module, path: Path, converter: Callable, resize: str = "bilinear") -> None:
@@ -106,14 +111,24 @@ def read_fitting(
     """
     path = Path(path)
     with reading(path, repr(converter.__name__)):
-        state = converter(path)
-        own, saved = getattr(vit, "pos_embed", None), state.get("pos_embed")
-        if own is not None and saved is not None and saved.shape[::2] == own.shape[::2]:
-            new = vit.patch_embed.grid_size
-            if saved.shape[1] != own.shape[1] or grid not in (None, new):
-                prefix = own.shape[1] - vit.patch_embed.num_patches
-                state["pos_embed"] = resize_pos_embed(saved, new, prefix, resize, grid)
+        state = _of_this_size(vit, converter(path), resize, grid)
     require_fit(vit, state, path, type(vit).__name__)
+    return state
+
+
+def _of_this_size(vit: nn.Module, state: StateDict, resize: str, grid: tuple[int, int] | None) -> StateDict:
+    """``state`` with what depends on the size of images as ``vit`` has it: positions, and Swin's within a window."""
+    own, saved = getattr(vit, "pos_embed", None), state.get("pos_embed")
+    if own is not None and saved is not None and saved.shape[::2] == own.shape[::2]:
+        new = vit.patch_embed.grid_size
+        if saved.shape[1] != own.shape[1] or grid not in (None, new):
+            prefix = own.shape[1] - vit.patch_embed.num_patches
+            state["pos_embed"] = resize_pos_embed(saved, new, prefix, resize, grid)
+    for name, attention in vit.named_modules():
+        if isinstance(attention, WindowAttention) and (table := f"{name}.relative_position_bias_table") in state:
+            shape = attention.relative_position_bias_table.shape
+            with warnings.catch_warnings(action="ignore"):  # of slower memory access
+                state[table] = resize_rel_pos_bias_table(state[table], attention.window_size, shape)
     return state
 
 

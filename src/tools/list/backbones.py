@@ -44,10 +44,11 @@ def _zoo_rows(word: str, root: str) -> Iterator[tuple[str, ...]]:
         if word.lower() in f"{name} {row.arch}".lower():
             path = zoo_file(name, root)
             weights = f"here: {path}" if path else f"missing: {row.files[0]} in {root}"
-            yield name, row.arch, _pixels(row), STATISTICS[row.mean_std], row.licence, weights
+            yield name, row.arch, pixels(row), STATISTICS.get(row.mean_std, "its own"), row.licence, weights
 
 
-def _pixels(row: Backbone) -> str:
+def pixels(row: Backbone) -> str:
+    """Side of the images that a row was pre-trained on."""
     return str(row.arguments.get("img_size") or timm.get_pretrained_cfg(row.arch).input_size[1])
 
 

@@ -14,7 +14,7 @@ from src.data.pixels import Pixels
 from src.engine import trainer
 from src.engine.checkpoint import save_tuned
 from src.engine.results import run_folder
-from src.models.vit_backbones.zoo import IMAGENET
+from src.models.vit_backbones.backbone import IMAGENET
 from src.models.vit_models import build_model
 from src.utils.io import read_json, read_json_lines
 

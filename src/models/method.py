@@ -23,11 +23,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
-from .families import family_of
+from .called import called
 from .families.stages import Tokens
 
 THIS_FILE = "<this file>"
@@ -35,31 +34,6 @@ THIS_FILE = "<this file>"
 
 class DoesNotFit(ValueError):
     """A network does not have what a method needs; ``TunedViT`` adds which method, which network and what to do."""
-
-
-@torch.no_grad()
-def called(vit: nn.Module) -> dict[str, bool]:
-    """Names of the modules that a forward of ``vit`` calls, where taps run, and whether each returns one tensor.
-
-    Some modules only have their weights read. Computed without numbers (on the meta device), which takes milliseconds.
-    ``vit`` has no taps yet.
-    """
-    names = {module: name for name, module in vit.named_modules()}
-    running: dict[str, bool] = {}
-
-    def note(module: nn.Module, args: tuple, y: Any) -> None:
-        running[names[module]] = isinstance(y, Tensor)
-
-    hooks = [module.register_forward_hook(note) for module in names]
-    tensors = dict(vit.named_parameters()) | dict(vit.named_buffers())
-    shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
-    try:
-        image = torch.empty(1, 3, *family_of(vit).image_size(vit), device="meta", dtype=next(vit.parameters()).dtype)
-        torch.func.functional_call(vit, shapes, image)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return running
 
 
 def listed(names: Iterable[Any]) -> str:

@@ -196,7 +196,9 @@ def test_to_look_which_modules_are_called_changes_nothing():
 
 
 def test_what_does_not_fit_is_found_before_data_and_weights_are_read(tmp_path, monkeypatch):
-    cfg, folder = quick(tmp_path, "DATA.FEATURE", "timm:vit_pwee_patch16_reg1_gap_256", "MODEL.TRANSFER_TYPE", "houlsby")
+    cfg, folder = quick(
+        tmp_path, "DATA.FEATURE", "timm:vit_pwee_patch16_reg1_gap_256", "MODEL.TRANSFER_TYPE", "houlsby"
+    )
     monkeypatch.setattr(shared, "open_data", lambda cfg: pytest.fail("data were read"))
     with pytest.raises(ValueError, match=r"'houlsby' does not fit .*vit_pwee_patch16_reg1_gap_256.*has no attn"):
         run(cfg, folder)

@@ -29,7 +29,7 @@ class ViT(Family):
     def tokens(self, vit, pool):
         rows, cols = vit.patch_embed.grid_size
         size = vit.patch_embed.img_size
-        patch = (size[0] // rows, size[1] // cols)
+        patch = (size[0] // max(1, rows), size[1] // max(1, cols))
         return Tokens(vit.num_prefix_tokens, rows, cols, vit.embed_dim, len(vit.blocks), pool=pool, patch=patch)
 
     def rows(self, block, role):

@@ -14,7 +14,9 @@ import torch
 from timm.layers import DropPath, LayerNorm2d
 from torch import Tensor, nn
 
+from .families import family_of
 from .method import wires
+from .sites import blocks
 from .taps import Keep
 from .vit_models import TunedViT
 
@@ -50,7 +52,14 @@ def merged_state_dict(model: TunedViT) -> dict[str, Tensor]:
             state["pos_embed"][:, -model.vit.patch_embed.num_patches :] += bias
         elif bias.any():
             raise ValueError(f"{names} cannot be merged: {site} has no bias to take up the shift")
-    return _deeper(state, new_blocks) if new_blocks else state
+    if not new_blocks:
+        return state
+    deeper = _deeper(state, new_blocks)
+    for name, axis in family_of(model.vit).entries_by_block.items():
+        if name in deeper:
+            times = torch.tensor([1 + (block in new_blocks) for block in blocks(model.vit)], device=deeper[name].device)
+            deeper[name] = deeper[name].repeat_interleave(times, dim=axis)
+    return deeper
 
 
 def _deeper(state: dict[str, Tensor], new_blocks: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -187,6 +187,13 @@ class FreqFit(Method):
                 self.after(sites[-1], tap)
 
 
+    def idle(self, vit):
+        """The filter after the last block, where the class token is pooled; see above."""
+        last = f"taps.{len(self.taps) - 1}."
+        own = {name for name, _ in self.named_parameters() if name.startswith(last)}
+        return own if vit.global_pool == "token" else set()
+
+
 def fourier(tokens: Tokens, prompts: int, flat: bool) -> Fourier:
     """The transform of a sequence with ``prompts``: in 1-D over them and the patches, in 2-D over the patch grid."""
     if flat:

@@ -19,8 +19,10 @@ from src.configs.keys import Key
 from src.configs.reference import all_keys
 from src.models import listing
 from src.models.method import Method
+from src.models.vit_backbones.zoo import MODEL_ZOO
 from src.models.vit_models import FREQFIT_METHODS, METHODS, SHORTHANDS, config_name
 from src.tools.command import make_parser
+from src.tools.list.backbones import STATISTICS, pixels
 from src.utils.table import Table
 
 ROOT = Path(__file__).parents[1]
@@ -36,6 +38,19 @@ def pages() -> dict[str, str]:
         "reference/commands.md": commands_page(),
         **{f"methods/{name}.md": method_page(name) for name in METHODS},
     }
+
+
+# --- backbones
+
+
+def backbones_table() -> str:
+    """The model zoo: what ``vitune list backbones`` prints, without what is on this disk."""
+    columns = ("DATA.FEATURE", "file", "architecture", "pixels", "mean, std", "pooled", "licence")
+    rows = []
+    for name, row in MODEL_ZOO.items():
+        statistics = STATISTICS.get(row.mean_std, "its own")
+        rows.append((f"`{name}`", f"`{row.files[0]}`", row.arch, pixels(row), statistics, row.pool, row.licence))
+    return Table(columns, rows, "lllrlll").markdown()
 
 
 # --- methods

@@ -12,6 +12,7 @@ import generated  # noqa: E402
 from mkdocs.structure.files import File, Files  # noqa: E402
 
 METHODS_PAGE = "methods/about.md"
+BACKBONES_PAGE = "backbones.md"
 CODE_OR_PAPER = re.compile(r"^```.*?^```$|`[^`\n]*`|arXiv:(\d{4}\.\d{5})", re.M | re.S)
 
 
@@ -29,9 +30,11 @@ def on_files(files: Files, config) -> Files:
 
 
 def on_page_markdown(markdown: str, page, **_) -> str:
-    """Fill in the table of methods, and link papers, outside of code."""
+    """Fill in the tables of methods and of backbones, and link papers, outside of code."""
     if page.file.src_uri == METHODS_PAGE:
         markdown = markdown.replace("<!-- methods table -->", generated.methods_table())
+    if page.file.src_uri == BACKBONES_PAGE:
+        markdown = markdown.replace("<!-- backbones table -->", generated.backbones_table())
     return CODE_OR_PAPER.sub(
         lambda match: f"[{match[0]}](https://arxiv.org/abs/{match[1]})" if match[1] else match[0], markdown
     )

@@ -5,11 +5,11 @@ import os
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test fetches anything
 os.environ["OMP_NUM_THREADS"] = "1"  # models this small gain nothing from more threads, and lose much on a busy machine
 
-import copy
 from functools import cache
 
 import pytest
 import torch
+from copies import Copies
 from fvcore.common.config import CfgNode
 from scratch import scratch_file, scratch_folder
 from timm.models.vision_transformer import VisionTransformer
@@ -25,20 +25,20 @@ DEVICE = os.environ.get("TEST_DEVICE", "cpu")  # where the parity cases and Freq
 
 def make_vit(**arguments) -> VisionTransformer:
     """The tiny ViT with weights of its own kind of randomness: no bias or norm is left at its initial 0 or 1."""
-    vit, state = _vit(**arguments)
+    copies, state = _vit(**arguments)
     torch.set_rng_state(state)
-    return copy.deepcopy(vit)
+    return copies()
 
 
 @cache
-def _vit(**arguments) -> tuple[VisionTransformer, torch.Tensor]:
-    """It, and the state in which making it leaves the random numbers."""
+def _vit(**arguments) -> tuple[Copies, torch.Tensor]:
+    """Copies of it, and the state in which making it leaves the random numbers."""
     torch.manual_seed(1)
     tiny = dict(img_size=32, patch_size=8, embed_dim=32, depth=3, num_heads=2, num_classes=0)
     vit = VisionTransformer(**{**tiny, **arguments})
     for param in vit.parameters():
         param.data.add_(0.05 * torch.randn_like(param))
-    return vit.eval(), torch.get_rng_state()
+    return Copies(vit.eval()), torch.get_rng_state()
 
 
 def make_model(transfer_type: str, freqfit: str = "", vit: VisionTransformer | None = None, **keys) -> TunedViT:

@@ -29,11 +29,15 @@ FORKS.set_forkserver_preload([*LIBRARIES, "programs"])
 
 
 class Program:
-    """``python *args`` for a script, ``-m module`` or ``-c code``, with the interface of ``subprocess.Popen``."""
+    """``python *args`` for a script, ``-m module`` or ``-c code``, with the interface of ``subprocess.Popen``.
 
-    def __init__(self, *args, cwd: Path = ROOT, env: dict[str, str] | None = None):
+    Args:
+        output: a file for what it writes to stdout and to stderr, in the order in which it does.
+    """
+
+    def __init__(self, *args, cwd: Path = ROOT, env: dict[str, str] | None = None, output: Path | None = None):
         self.args = [str(arg) for arg in args]
-        self._outputs = [scratch_file("stdout"), scratch_file("stderr")]
+        self._outputs = [output, output] if output else [scratch_file("stdout"), scratch_file("stderr")]
         environment = dict(os.environ if env is None else env)
         self._process = FORKS.Process(target=_become, args=(self.args, str(cwd), environment, self._outputs))
         self._process.start()
@@ -82,7 +86,7 @@ def _become(args: list[str], cwd: str, environment: dict[str, str], outputs: lis
     os.environ.update(environment)
     for number, path in enumerate(outputs, 1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), number)
-    sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", 1, closefd=False)
+    sys.stdout, sys.stderr = os.fdopen(1, "w", 1, closefd=False), os.fdopen(2, "w", 1, closefd=False)
     if args[0] == "-m":
         sys.argv = args[1:]
         runpy.run_module(args[1], run_name="__main__", alter_sys=True)

@@ -45,7 +45,7 @@ def tuned(photos: Path, method: str, out: Path) -> tuple[dict, Path]:
     call(
         "train.py", "--config-file", "configs/folder.yaml", "DATA.DATAPATH", photos, "DATA.FEATURE", "dinov2_vits14",
         "MODEL.MODEL_ROOT", WEIGHTS.parent, "DATA.CROPSIZE", 56, "MODEL.TRANSFER_TYPE", method, "OUTPUT_DIR", out,
-        "SOLVER.AMP", "off", "SOLVER.MIN_STEPS", 30 if method == "lora" else -1, "DEVICE", "cpu",
+        "SOLVER.AMP", "off", "SOLVER.MIN_STEPS", 60 if method == "lora" else -1, "DEVICE", "cpu",
     )  # fmt: skip
     (path,) = out.rglob("result.json")
     return read_json(path), path.parent

@@ -53,7 +53,7 @@ class BackboneFacts:
     """What configs know of a row of the zoo.
 
     Attributes:
-        patch_size: in pixels.
+        patch_size: in pixels; 0 for networks without patches.
         has_text: its weights come with a text tower.
     """
 
@@ -69,7 +69,7 @@ class Catalogue:
         keys: by name, with their comments where they come from the cache (see reference.py).
         methods: in the order of METHODS.
         shorthands, filters, refused: as SHORTHANDS, FREQFIT_METHODS and REFUSED in vit_models.py.
-        backbones, aliases: as MODEL_ZOO and ALIASES in zoo.py.
+        backbones, aliases: as MODEL_ZOO and ALIASES in vit_backbones/rows.
         families: titles of the kinds of timm's networks that work here.
     """
 
@@ -95,11 +95,9 @@ def _is_loaded() -> bool:
 
 def from_code() -> Catalogue:
     """The catalogue as the code says; imports torch."""
-    from ..models.vit_backbones import convert, zoo
+    from ..models.vit_backbones import zoo
 
-    backbones = {
-        name: BackboneFacts(zoo.patch_size(row), row.convert is convert.clip) for name, row in zoo.MODEL_ZOO.items()
-    }
+    backbones = {name: BackboneFacts(zoo.patch_size(row), row.has_text) for name, row in zoo.MODEL_ZOO.items()}
     return _read_code(tuple(method_classes().items()), tuple(backbones.items()))
 
 

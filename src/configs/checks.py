@@ -121,7 +121,7 @@ def _policy(name: str) -> list[str]:
 
 def _backbone(cfg: CfgNode) -> list[str]:
     name = cfg.DATA.FEATURE
-    if name.startswith("timm:"):
+    if name.startswith(("timm:", "hf:")):
         from ..models.vit_backbones.zoo import find_backbone  # late: it imports torch and timm, which knows the names
 
         try:
@@ -137,7 +137,7 @@ def _size(cfg: CfgNode) -> list[str]:
     """Whether the backbone's patches tile the image; a timm:<name> says so itself, when it is built."""
     row = facts.backbone(cfg.DATA.FEATURE)
     try:
-        if row is not None:
+        if row is not None and row.patch_size:
             check_size(facts.image_size(cfg), (row.patch_size,) * 2)
     except ValueError as error:
         return [str(error)]

@@ -49,7 +49,8 @@ def tree() -> Section:
     cfg.DATA.NAME = text("", role=TASK)
     # Folder of the data set on disk; not needed for digits, which ship with scikit-learn.
     cfg.DATA.DATAPATH = location("", role=TASK)
-    # The pre-trained backbone: a name that `vitune list backbones` shows, or timm:<name>.
+    # The pre-trained backbone: a name that `vitune list backbones` shows, timm:<name>, or hf:<folder or Hub name> of a
+    # transformers checkpoint.
     cfg.DATA.FEATURE = text("")
     # Size of the network's input: CROPSIZE x CROPSIZE pixels.
     cfg.DATA.CROPSIZE = whole(224, low=1, unit="pixels")

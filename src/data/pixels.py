@@ -16,7 +16,8 @@ from PIL import Image
 from torch import Tensor
 
 from ..configs.facts import image_size
-from ..models.vit_backbones.zoo import HALF, IMAGENET, OPENAI, input_config
+from ..models.vit_backbones.backbone import HALF, IMAGENET, OPENAI
+from ..models.vit_backbones.zoo import input_config
 from .decode import MAX_PIXELS, decode
 from .presets import PROTOCOLS, RANDOM, TF1, explicit_parts, varies
 from .resize import planes, resize

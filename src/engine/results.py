@@ -11,6 +11,7 @@ from fvcore.common.config import CfgNode
 from ..configs.config import changed, keys_of
 from ..configs.facts import methods_label
 from ..configs.keys import MACHINE
+from ..models.vit_backbones.hugging_face.place import label
 from ..utils.io import read_json
 
 # Keys that may differ, beside those of the machine, when a finished run is tested again: files move.
@@ -122,7 +123,7 @@ def run_folder(cfg: CfgNode) -> RunFolder:
     settings = {k: v for k, v in changed(cfg).items() if k not in machine}
     digest = hashlib.sha256(simplejson.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
     last = f"lr{cfg.SOLVER.BASE_LR:g}_wd{cfg.SOLVER.WEIGHT_DECAY:g}_seed{cfg.SEED}_{digest}"
-    parts = (data, cfg.DATA.FEATURE, methods, last)
+    parts = (data, label(cfg.DATA.FEATURE), methods, last)
     return RunFolder(Path(cfg.OUTPUT_DIR or "output").joinpath(*(_file_name(part) for part in parts)))
 
 

@@ -12,7 +12,6 @@ from collections import defaultdict
 
 import torch
 from timm.layers import DropPath, LayerNorm2d
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from .method import wires
@@ -34,7 +33,7 @@ def merged_state_dict(model: TunedViT) -> dict[str, Tensor]:
     state = {k: v.clone() for k, v in model.vit.state_dict().items()}
     at, new_blocks = defaultdict(list), {}
     for name, site, verb, tap in wires(model.methods):
-        if isinstance(tap, Block) and verb == "after":
+        if verb == "after" and getattr(tap, "takes_context", False):
             new_blocks[site] = tap.state_dict()
         elif not isinstance(tap, IDLE):
             at[site].append((name, verb, tap))

@@ -15,45 +15,25 @@ Taps belong to their method, never to the ViT: ``vit.state_dict()`` keeps exactl
 
 A tap whose class has ``reads_only = True`` returns the very x that it gets ("before") or y ("after"): with such taps
 alone, tokens are the frozen ViT's. One with ``changes_tokens = True`` puts tokens in, takes some out or pools them:
-its effect cannot be halved.
+its effect cannot be halved. One with ``takes_context = True`` ("after") is called with all that the module gets beside
+its input: rotary positions, masks.
 """
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
-from .families import family_of
-from .families.base import Tokens
+from .called import called
+from .families.stages import Tokens
 
 THIS_FILE = "<this file>"
 
 
 class DoesNotFit(ValueError):
     """A network does not have what a method needs; ``TunedViT`` adds which method, which network and what to do."""
-
-
-@torch.no_grad()
-def called(vit: nn.Module) -> set[str]:
-    """Names of the modules that a forward of ``vit`` calls: where taps run. Some only have their weights read.
-
-    Computed without numbers (on the meta device), which takes milliseconds. ``vit`` has no taps yet.
-    """
-    names = {module: name for name, module in vit.named_modules()}
-    running = set()
-    hooks = [module.register_forward_pre_hook(lambda module, args: running.add(names[module])) for module in names]
-    tensors = dict(vit.named_parameters()) | dict(vit.named_buffers())
-    shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
-    try:
-        image = torch.empty(1, 3, *family_of(vit).image_size(vit), device="meta", dtype=next(vit.parameters()).dtype)
-        torch.func.functional_call(vit, shapes, image)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return running
 
 
 def listed(names: Iterable[Any]) -> str:
@@ -223,14 +203,15 @@ class Site:
             x = self._towards(x, tap(x))
         return (x, *rest)
 
-    def leave(self, module, args, y):
+    def leave(self, module, args, kwargs, y):
         if self.op is not None and (self.idle or self.strength != 1):
-            y = self._towards(self.op(*args), y)
+            y = self._towards(self.op(*args, **kwargs), y)
         for _, beside, after in () if self.idle else self.layers:
             for tap in beside:
                 y = y + (tap(args[0]) if self.strength == 1 else self.strength * tap(args[0]))
             for tap in after:
-                y = self._towards(y, tap(y))
+                context = kwargs if getattr(tap, "takes_context", False) else {}
+                y = self._towards(y, tap(y, **context))
         return y
 
     def _towards(self, x: Tensor, y: Tensor) -> Tensor:
@@ -247,7 +228,7 @@ def connect(vit: nn.Module, methods: nn.ModuleDict) -> dict[str, Site]:
         ValueError: a method names a site that the ViT does not have or never calls, or two replace the same.
     """
     modules, sites, replaced = dict(vit.named_modules()), {}, {}
-    running = called(vit) if any(True for _ in wires(methods)) else set()
+    running = called(vit) if any(True for _ in wires(methods)) else {}
     for name, site, verb, tap in wires(methods):
         if site not in modules:
             raise ValueError(f"method {name!r}: {type(vit).__name__} has no module {site!r}")
@@ -257,10 +238,15 @@ def connect(vit: nn.Module, methods: nn.ModuleDict) -> dict[str, Site]:
                 f"{type(modules[site]).__name__}, but reads its weights itself or leaves it out; choose another method "
                 "or other targets"
             )
+        if verb != "before" and not running[site]:
+            raise ValueError(
+                f"method {name!r} does not work at {site}: a {type(modules[site]).__name__} returns more than one "
+                "tensor; choose another method or other sites"
+            )
         if site not in sites:
             sites[site] = Site()
             modules[site].register_forward_pre_hook(sites[site].enter)
-            modules[site].register_forward_hook(sites[site].leave)
+            modules[site].register_forward_hook(sites[site].leave, with_kwargs=True)
         if verb == "instead":
             if site in replaced:
                 raise ValueError(

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from ..configs.facts import image_size
 from ..configs.methods import config_name, method_keys, parse
 from .drop_path import set_drop_path
-from .families import tokens_of
-from .families.base import Tokens
+from .families import family_of, tokens_of
+from .families.stages import Tokens
 from .head import build_head
 from .method import DoesNotFit, Method, connect
 from .methods.adapter import Adapter
@@ -123,6 +123,7 @@ class TunedViT(nn.Module):
     ):
         super().__init__()
         vit.reset_classifier(0)
+        family_of(vit).prepare(vit)
         set_pool(vit, cfg.POOL)
         tokens = tokens_of(vit, cfg.POOL)
         _require_tokens(methods, vit, tokens)
@@ -231,6 +232,7 @@ def require_methods_fit(cfg: CfgNode) -> None:
     """
     with torch.device("meta"):
         vit = architecture(cfg.DATA.FEATURE, image_size(cfg))
+        family_of(vit).prepare(vit)
         set_pool(vit, cfg.MODEL.POOL, norm_of_all(cfg.DATA.FEATURE))
         tokens = tokens_of(vit, cfg.MODEL.POOL)
         methods = parse(cfg.MODEL.TRANSFER_TYPE, cfg.FREQFIT)

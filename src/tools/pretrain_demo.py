@@ -34,7 +34,7 @@ from ..utils.paths import given_path
 from ..utils.progress import tqdm
 from . import command
 
-ARCH = MODEL_ZOO["vit_micro_glyphs"].arch
+ARCH = MODEL_ZOO["vit_micro_glyphs"].arguments
 
 LOWER = "abcdefghijklmnopqrstuvwxyz"
 UPPER = "ABDEFGHJKLMNQRTY"  # capitals that are not larger copies of small letters; I looks like l

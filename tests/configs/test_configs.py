@@ -138,7 +138,7 @@ def test_retired_and_renamed_keys_are_no_keys_of_ours():
         (["MODEL.TRANSFER_TYPE", "lorra"], "known: linear"),
         (["MODEL.TRANSFER_TYPE", "lora", "MODEL.LORA.TARGETS", "attn.q,attn.x"], "attn.x"),
         (["FREQFIT", "FreqFit"], "freqfit_real"),
-        (["DATA.FEATURE", "sup_vitb17"], "sup_vitb16_imagenet21k"),
+        (["DATA.FEATURE", "sup_vitb17"], "did you mean sup_vitb16_224, "),
         (["DATA.FEATURE", "timm:resnet50"], "from timm's resnet"),
         (["DATA.NAME", "digit"], "digits"),
         (["DATA.NUMBER_CLASSES", "11"], "digits has 10 classes"),

@@ -187,18 +187,31 @@ def test_train_reports_problems_without_torch(cache):
     assert python(code, XDG_CACHE_HOME=cache).strip() == "2 False"
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"keys": {}}', None])
-def test_a_broken_cache_is_as_good_as_none(cache, tmp_path, content):
-    (old,) = catalogue.Path(cache, "vitune").glob("config-*.json")
-    file = tmp_path / "vitune" / old.name
+def broken(cache: str, tmp_path, content: str | None) -> tuple:
+    """The cache's file with ``content``, or in the place of its folder; and what it should hold."""
+    (whole,) = catalogue.Path(cache, "vitune").glob("config-*.json")
+    file = tmp_path / "vitune" / whole.name
     if content is None:
         file.parent.write_text("not a folder")
     else:
         file.parent.mkdir()
         file.write_text(content)
+    return file, whole.read_text()
+
+
+def test_a_process_with_a_broken_cache_loads_the_code(cache, tmp_path):
+    file, whole = broken(cache, tmp_path, "{")
     code = "import sys; from src.configs.config import get_cfg; print(get_cfg().SEED, 'torch' in sys.modules)"
     assert python(code, XDG_CACHE_HOME=str(tmp_path)).strip() == "42 True"
-    assert content is None or file.read_text() == old.read_text()
+    assert file.read_text() == whole
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"keys": {}}', '{"keys": {"SEED": 1}}', None])
+def test_a_broken_cache_is_as_good_as_none(cache, tmp_path, monkeypatch, content):
+    file, whole = broken(cache, tmp_path, content)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert vars(catalogue._cached.__wrapped__()) == vars(catalogue.from_code())
+    assert content is None or file.read_text() == whole
 
 
 def test_a_method_added_by_a_program_is_known(monkeypatch):

@@ -24,7 +24,7 @@ from src.data.pixels import (
     resize,
     shorter_side,
 )
-from src.models.vit_backbones.zoo import IMAGENET, OPENAI
+from src.models.vit_backbones.backbone import IMAGENET, OPENAI
 
 # --- decoding
 

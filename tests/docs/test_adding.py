@@ -16,6 +16,7 @@ from src.engine.results import run_folder
 from src.engine.run import run
 from src.models import vit_models
 from src.models.vit_backbones import build, zoo
+from src.models.vit_backbones.rows import supervised
 from src.solver import lr_scheduler, optimizer
 
 
@@ -46,7 +47,7 @@ def test_a_method_is_a_file_and_a_line(tmp_path, monkeypatch):
 
 def test_a_backbone_is_a_row(monkeypatch, tmp_path):
     (row,) = python_blocks("backbone")
-    for name, entry in rows(row, zoo).items():
+    for name, entry in rows(row, supervised).items():
         monkeypatch.setitem(zoo.MODEL_ZOO, name, entry)
         assert build.architecture(name, (224, 224)).embed_dim == 384
         with pytest.raises(FileNotFoundError, match=r"ViT-S_16\.npz"):

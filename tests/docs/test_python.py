@@ -37,7 +37,13 @@ def place(tmp_path, finished, monkeypatch):
     torch.save({"state_dict": {"backbone.norm.weight": torch.ones(3)}}, tmp_path / "checkpoint.pth")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(timm, "create_model", lambda *_, **__: make_vit(img_size=224, patch_size=56))
+    real = timm.create_model
+
+    def small_unless_sized(*names, **options):
+        """The demo's network has sizes of its own."""
+        return real(*names, **options) if "embed_dim" in options else make_vit(img_size=224, patch_size=56)
+
+    monkeypatch.setattr(timm, "create_model", small_unless_sized)
     return tmp_path
 
 

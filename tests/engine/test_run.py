@@ -1,16 +1,16 @@
 """Runs through the door a user uses: train, resume, evaluate, load back; and what must stop with a reason."""
 
 import dataclasses
+import itertools
 import os
 import signal
 import subprocess
-import sys
 import time
 
+import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import randomise
 from methods import ALONE, MIXES, each
 from PIL import Image
 from programs import Program, run_program
@@ -20,12 +20,12 @@ from safetensors import safe_open
 import train
 from src.configs.config import flatten, load_cfg
 from src.data.opened import open_data
-from src.engine.checkpoint import CheckpointError, load_tuned, save_tuned
+from src.engine.checkpoint import CheckpointError, load_tuned
 from src.engine.evaluator import best_test_epoch, measure, predict
 from src.engine.results import RunFolder
 from src.engine.run import evaluate_run, run
+from src.engine.shared import Shared
 from src.engine.trainer import NonFiniteLoss, autocast
-from src.models.vit_models import build_model
 from src.utils.io import exclusive, read_json, read_json_lines, write_atomic
 from src.utils.signals import Interrupted
 
@@ -48,9 +48,8 @@ def main(capsys):
 def finished(tmp_path_factory):
     """One run of the command line, and what it printed."""
     out = tmp_path_factory.mktemp("finished")
-    command = [sys.executable, "train.py", *QUICK, "OUTPUT_DIR", str(out)]
     methods = ["MODEL.TRANSFER_TYPE", "lora", "FREQFIT", "freqfit"]
-    done = subprocess.run([*command, *methods], capture_output=True, text=True, timeout=300)
+    done = run_program("train.py", *QUICK, "OUTPUT_DIR", out, *methods)
     assert done.returncode == 0, done.stderr
     (result,) = out.rglob("result.json")
     return RunFolder(result.parent), done
@@ -81,7 +80,7 @@ def test_the_result_says_what_was_done(finished):
     assert result["test"]["images"] == 797
     assert 0 <= result["test"]["top1"] <= result["test"]["top5"] <= 1
     assert result["data"]["images"] == {"train": 100, "test": 797}
-    pixels = {"size": [16, 16], "augment": "none", "mean": [0.5] * 3, "std": [0.5] * 3, "preset": "backbone"}
+    pixels = {"size": [8, 8], "augment": "none", "mean": [0.5] * 3, "std": [0.5] * 3, "preset": "backbone"}
     assert pixels.items() <= result["pixels"].items()
     assert (result["data"]["layout"], result["data"]["notes"]) == ("digits", [])
     assert result["class_names"] == [str(i) for i in range(10)]
@@ -92,8 +91,8 @@ def test_the_result_says_what_was_done(finished):
     assert result["seed"] == 42
     assert result["environment"]["packages"]["torch"] == torch.__version__.split("+")[0]
     parts = result["parameters"]["by_part"]
-    # 5 filters of 4 x 3 x 64 complex weights, 64 scales and 64 shifts; 18 L r D for LoRA.
-    assert parts == {"freqfit": 5 * (4 * 3 * 64 * 2 + 128), "lora": 18 * 4 * 8 * 64, "vit": 0, "head": 650}
+    # 5 filters of 2 x 2 x 64 complex weights, 64 scales and 64 shifts; 18 L r D for LoRA.
+    assert parts == {"freqfit": 5 * (2 * 2 * 64 * 2 + 128), "lora": 18 * 4 * 8 * 64, "vit": 0, "head": 650}
     assert result["cost"]["learned_bytes"] == 4 * sum(parts.values())
 
 
@@ -132,38 +131,33 @@ def test_a_result_is_not_overwritten(finished, main):
 # --- loading back
 
 
-# One mix in four, because all are read back in memory by tests/models; SPT needs a run's sensitivities.
-@each([pair for pair in ALONE + MIXES[1::4] if "spt" not in pair[0]])
-def test_every_method_loads_back_bit_identical(names, freqfit, tmp_path):
-    cfg, folder = quick(tmp_path, "MODEL.TRANSFER_TYPE", names, "FREQFIT", freqfit or "None", "MODEL.MLP_NUM", "1")
-    model = build_model(cfg, 10).eval()
-    randomise(model)
-    save_tuned(folder.tuned, model, cfg, [f"number {i}" for i in range(10)])
-    again = load_tuned(folder.tuned)
-    images = torch.randn(3, 3, 16, 16)
-    assert torch.equal(again.model(images), model(images))
-    assert names == again.cfg.MODEL.TRANSFER_TYPE
-    assert again.class_names[3] == "number 3"
+@pytest.fixture(scope="module")
+def few(tmp_path_factory) -> list[str]:
+    """Settings for a run on so few images that only its fixed costs remain."""
+    root, numbers = tmp_path_factory.mktemp("few"), np.random.default_rng(0)
+    for split, name in itertools.product(("train", "test"), ("blue", "red", "white")):
+        (root / split / name).mkdir(parents=True)
+        for i in range(4):
+            Image.fromarray(numbers.integers(0, 256, (8, 8, 3), np.uint8)).save(root / split / name / f"{i}.png")
+    return ["DATA.NAME", "folder", "DATA.DATAPATH", str(root), "DATA.TRAIN_SPLIT", "trainval", "DATA.PERCENTAGE", "1.0"]
 
 
-# The head, taps, rows of tokens, more features, an allocation, a library's modules, unfrozen weights, a second network.
-WAYS_OF_SAVING = [
-    ("linear", ""), ("lora", "freqfit"), ("prompt", ""), ("vqt", ""), ("spt_lora", ""), ("spt_adapter+rlrr", ""),
-    ("peft", ""), ("end2end", ""), ("side", ""),
-]  # fmt: skip
+@pytest.fixture(scope="module")
+def shared():
+    return Shared()
 
 
-@each(WAYS_OF_SAVING)
-def test_a_run_loads_back_bit_identical(names, freqfit, tmp_path):
+@each(ALONE + MIXES[1::4])  # what mixes save, tests/models/test_methods.py compares for all of them
+def test_every_method_loads_back_bit_identical(names, freqfit, tmp_path, few, shared):
     cfg, folder = quick(
         tmp_path, "MODEL.TRANSFER_TYPE", names, "FREQFIT", freqfit or "None", "SOLVER.TOTAL_EPOCH", "1",
-        "SOLVER.WARMUP_EPOCH", "0", "MODEL.MLP_NUM", "1", "SOLVER.SCHEDULER", "constant",
+        "SOLVER.WARMUP_EPOCH", "0", "MODEL.MLP_NUM", "1", "SOLVER.SCHEDULER", "constant", *few,
     )  # fmt: skip
-    result = run(cfg, folder)
+    result = run(cfg, folder, shared=shared)
     loaders, _ = open_data(cfg).loaders(cfg, torch.device("cpu"))
     one, other = load_tuned(folder.path), load_tuned(folder.tuned)
     logits, labels = predict(one.model, loaders["test"], autocast(cfg, torch.device("cpu")))
-    assert measure(logits, labels).as_dict() == result["test"]
+    assert measure(logits, labels).as_dict() == result["test"]  # with the mean loss, which every bit of a logit moves
     again, _ = predict(other.model, loaders["test"], autocast(cfg, torch.device("cpu")))
     assert torch.equal(logits, again)
     assert other.class_names == result["class_names"]
@@ -181,8 +175,6 @@ def test_single_images_go_in_as_the_loader_gives_them(finished):
 
 
 def test_file_of_other_weights_is_refused(tmp_path, finished):
-    import numpy as np
-
     arrays = dict(np.load("pretrained/vit_micro_glyphs.npz"))
     arrays["cls"] = arrays["cls"] + 1e-3
     np.savez(tmp_path / "vit_micro_glyphs.npz", **arrays)
@@ -436,6 +428,9 @@ def test_the_best_test_epoch_needs_a_test_set(tmp_path):
 # --- things that must stop
 
 
+BIG = ["DATA.CROPSIZE", "16"]
+
+
 def test_non_finite_loss_says_where(tmp_path):
     cfg, folder = quick(tmp_path, "SOLVER.OPTIMIZER", "sgd", "SOLVER.BASE_LR", "1e30", "SOLVER.WARMUP_EPOCH", "0")
     with pytest.raises(NonFiniteLoss, match=r"epoch 1, step \d+, with learning rate [\d.]+e\+29.*BASE_LR"):
@@ -448,8 +443,12 @@ def test_non_finite_loss_says_where(tmp_path):
     [
         (["SOLVER.BASE_LRR", "1"], 2, "SOLVER.BASE_LR"),
         (["--config-file", "nowhere.yaml"], 2, "nowhere.yaml"),
-        (["DATA.FEATURE", "sup_vitb16_imagenet21k"], 1, "storage.googleapis.com/vit_models/imagenet21k/ViT-B_16.npz"),
-        (["DATA.FEATURE", "clip_vitb16"], 1, "openaipublic.azureedge.net/clip/models/5806e77c"),
+        (
+            ["DATA.FEATURE", "sup_vitb16_imagenet21k", *BIG],
+            1,
+            "storage.googleapis.com/vit_models/imagenet21k/ViT-B_16.npz",
+        ),
+        (["DATA.FEATURE", "clip_vitb16", *BIG], 1, "openaipublic.azureedge.net/clip/models/5806e77c"),
         (["DATA.CROPSIZE", "30"], 2, "patches of 4x4"),
         (["DATA.IMAGE_SIZE", "[32, -32]"], 2, "DATA.IMAGE_SIZE"),
         (["SOLVER.BASE_LR", "1e999"], 2, "SOLVER.BASE_LR"),

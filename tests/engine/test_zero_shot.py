@@ -1,14 +1,12 @@
 """CLIP's zero-shot head, on a tiny CLIP in OpenAI's file formats, against open_clip's own towers and classifier."""
 
 import warnings
-from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from open_clip import IMAGENET_CLASSNAMES, OPENAI_IMAGENET_TEMPLATES, build_zero_shot_classifier, get_tokenizer
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg, convert_weights_to_fp16
-from torch import nn
 
 from src.configs.config import ConfigError, load_cfg
 from src.data.opened import open_data
@@ -21,7 +19,8 @@ from src.engine.results import run_folder
 from src.engine.run import run
 from src.engine.zero_shot import spoken_names, templates, zero_shot_head
 from src.models.vit_backbones import convert
-from src.models.vit_backbones.zoo import MODEL_ZOO, OPENAI, Backbone
+from src.models.vit_backbones.backbone import OPENAI, Backbone
+from src.models.vit_backbones.zoo import MODEL_ZOO
 from src.models.vit_models import build_model
 from src.tools.robustness import __main__ as robustness
 from src.tools.wise import __main__ as wise
@@ -49,9 +48,9 @@ def clip() -> CLIP:
 @pytest.fixture
 def file(tmp_path, monkeypatch, clip) -> Path:
     """The tiny CLIP's weights, and a row of the zoo that reads such files."""
-    arch = dict(img_size=32, patch_size=8, embed_dim=64, depth=2, num_heads=2, pre_norm=True, act_layer="quick_gelu")
-    arch["norm_layer"] = partial(nn.LayerNorm, eps=1e-5)
-    row = Backbone(arch, ("tiny.pt",), convert.clip, "https://clip.example/tiny.pt", "mit", mean_std=OPENAI)
+    arch, sizes = "vit_base_patch16_clip_quickgelu_224", dict(patch_size=8, embed_dim=64, depth=2, num_heads=2)
+    url = "https://clip.example/tiny.pt"
+    row = Backbone(arch, ("tiny.pt",), convert.clip, url, "mit", mean_std=OPENAI, has_text=True, arguments=sizes)
     monkeypatch.setitem(MODEL_ZOO, "clip_tiny", row)
     torch.save(clip.state_dict(), tmp_path / "tiny.pt")
     return tmp_path / "tiny.pt"

@@ -83,7 +83,7 @@ def test_blocks_are_found_in_the_order_in_which_they_run():
 
 
 def test_other_networks_are_refused():
-    with pytest.raises(ValueError, match="this is a ResNet"):
+    with pytest.raises(ValueError, match="a ResNet has no linear map"):
         make_model("lora", vit=timm.create_model("resnet18", num_classes=0))
     with pytest.raises(ValueError, match="is a Conv2d"):
         make_model("lora", vit=timm.create_model("convnext_atto", num_classes=0))

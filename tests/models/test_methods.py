@@ -11,6 +11,7 @@ import pytest
 import timm
 import torch
 from conftest import DEVICE, make_cfg, make_model, make_vit, randomise
+from copies import Copies
 from methods import ALONE, MIXES, build, each, every_method
 from paths import PARITY, ROOT
 from timm.models.convnext import ConvNeXt
@@ -89,13 +90,37 @@ def test_a_deep_copy_is_independent(names, freqfit, images):
     assert not torch.allclose(other(images), before)
 
 
-@each(ALONE + MIXES[2::9])  # slow: a second each
+@each(ALONE + MIXES[2::3])  # slow: a second each
 def test_compiles_into_one_graph(names, freqfit, images):
-    model = build(names, freqfit, vit=make_vit(depth=1))
+    model = build(names, freqfit)
     randomise(model)
     torch._dynamo.reset()
-    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
     torch.testing.assert_close(compiled(images), model(images), atol=1e-5, rtol=1e-5)
+
+
+def covering() -> list[tuple[str, str]]:
+    """Few mixes and methods that together have every method: the one first that has most of those that are left."""
+    left, chosen = set(METHODS), []
+    while left:
+        chosen.append(max(MIXES + ALONE, key=lambda pair: (len(left & {*parse(*pair)}), -len(parse(*pair)))))
+        left -= {*parse(*chosen[-1])}
+    return chosen
+
+
+@each(covering())
+def test_autograd_goes_through_the_graph(names, freqfit, images):
+    """As inductor gets it: one graph forwards and one backwards, of functions of PyTorch's own that change nothing."""
+    found = []
+    model = build(names, freqfit, vit=make_vit(depth=1)).double()  # or rounding moves a ReLU's kink in side's AlexNet
+    randomise(model)
+    torch._dynamo.reset()
+    for network in (model, torch.compile(model, fullgraph=True, backend="aot_eager")):
+        logits = network(images.double())
+        trained = [param for param in model.parameters() if param.requires_grad]
+        found.append([logits, *torch.autograd.grad(logits.square().sum(), trained)])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-9, rtol=1e-9)
 
 
 @every_method
@@ -271,15 +296,15 @@ EXPECTED = json.loads((PARITY / "param_counts.json").read_text())
 
 
 @cache
-def _network(row: str) -> torch.nn.Module:
+def _networks(row: str) -> Copies:
     with torch.device("meta"):
-        return create_vit(MODEL_ZOO[row], (224, 224))
+        return Copies(create_vit(MODEL_ZOO[row], (224, 224)))
 
 
 def tuned(row: str, names: str, freqfit: str, cfg) -> TunedViT:
     """A method on a network of the zoo, without the memory and the time that its weights would take."""
     with torch.device("meta"):
-        return TunedViT(copy.deepcopy(_network(row)), parse(names, freqfit), cfg, num_classes=100)
+        return TunedViT(_networks(row)(), parse(names, freqfit), cfg, num_classes=100)
 
 
 @pytest.mark.parametrize(("size", "row"), [("B/16", "sup_vitb16_imagenet21k"), ("L/16", "sup_vitl16_imagenet21k")])
@@ -292,7 +317,7 @@ def test_parameter_counts_are_the_papers(size, row):
             cfg[node][last] = value
         trained = tuned(row, methods, freqfit, cfg).num_trained()
         if name == "backbone":
-            assert sum(p.numel() for p in _network(row).parameters()) == expected
+            assert sum(p.numel() for p in _networks(row)().parameters()) == expected
         elif name == "head C=100":
             assert trained["head"] == expected
         else:
@@ -395,7 +420,7 @@ def test_a_site_computes_its_formula():
     site.add("beside", Add(10.0))
     site.add("after", Add(100.0))
     double.register_forward_pre_hook(site.enter)
-    double.register_forward_hook(site.leave)
+    double.register_forward_hook(site.leave, with_kwargs=True)
     assert double(torch.tensor([3.0])).item() == (2 * 4) + (4 + 10) + 100
 
 
@@ -824,7 +849,7 @@ def test_factors_live_once_and_the_mlp_may_be_any_multiple(form, images):
     assert model.num_trained()[form] == expected
     randomise(model)
     model(images).sum().backward()
-    with pytest.raises(ValueError, match=r"blocks\.0\.mlp: its 80 channels are not a multiple of 32"):
+    with pytest.raises(ValueError, match=r"blocks\.0\.mlp\.fc1: its 80 channels are not a multiple of the 32"):
         make_model(form, vit=make_vit(mlp_ratio=2.5))
 
 
@@ -982,8 +1007,7 @@ def test_parameter_counts_are_rlrrs_and_block_expansions(methods, keys, expected
     cfg = make_cfg(**{f"MODEL__{key}": value for key, value in keys.items()}).MODEL
     for size, count in expected.items():
         row = {"B": "dino_vitb16", "L": "sup_vitl16_imagenet21k"}[size]
-        with torch.device("meta"):
-            trained = TunedViT(create_vit(MODEL_ZOO[row], (224, 224)), parse(methods), cfg, 100).num_trained()
+        trained = tuned(row, methods, "", cfg).num_trained()
         head = trained.pop("head")
         assert (sum(trained.values()), head) == (count, 76_900 if size == "B" else 102_500)
 
@@ -1004,7 +1028,7 @@ def test_rlrr_is_a_rank_one_rescaling_of_every_weight(images):
 
 def test_rlrr_starts_as_far_from_the_pretrained_weights_as_the_original():
     torch.manual_seed(0)
-    tap = Rescale(torch.nn.Linear(768, 3 * 768), parts=3)
+    tap = Rescale(torch.nn.Linear(768, 3 * 768), [768] * 3)
     inputs = tap.scale_in.repeat_interleave(768, dim=0)
     change = tap.linear[0].weight * tap.scale_out[:, None] * inputs
     assert (change.norm() / tap.linear[0].weight.norm()).item() == pytest.approx(0.073, abs=0.005)

@@ -19,7 +19,7 @@ from scipy.stats import binomtest
 from src.data.pixels import Pixels, pixels_from
 from src.engine.checkpoint import load_tuned
 from src.engine.run import run
-from src.models.vit_backbones.zoo import IMAGENET
+from src.models.vit_backbones.backbone import IMAGENET
 from src.tools.export import __main__ as export
 from src.tools.export import from_files, hub, network, onnx_file, program
 from src.tools.export import work as export_work

@@ -18,7 +18,7 @@ from src.data.image_files import find_images
 from src.data.pixels import Pixels
 from src.data.sources.base import DataError
 from src.engine.checkpoint import load_tuned, save_tuned
-from src.models.vit_backbones.zoo import HALF
+from src.models.vit_backbones.backbone import HALF
 from src.models.vit_models import build_model
 from src.tools.predict import __main__ as predict
 from src.tools.predict.work import spreadsheet_cell

@@ -4,19 +4,19 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
+from programs import FORKS, Program
 from safetensors.torch import load_file
 
 from src.configs.config import ConfigError, load_cfg
 from src.engine.results import RunFolder
 from src.engine.run import run
 from src.engine.shared import Shared
+from src.tools.tune import pools
 from src.tools.tune.__main__ import main
 from src.tools.tune.ledger import Ledger
 from src.tools.tune.plan import Plan
@@ -401,11 +401,8 @@ def start():
     """Starts the command in a process of its own, which is gone when the test ends, however it ends."""
     begun = []
 
-    def start(arguments: list[str], log: Path) -> subprocess.Popen:
-        with log.open("w") as out:
-            command = [sys.executable, "-m", "src.tools.tune", *arguments]
-            environment = os.environ | {"OMP_NUM_THREADS": "1"}
-            begun.append(subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=environment))
+    def start(arguments: list[str], log: Path) -> Program:
+        begun.append(Program("-m", "src.tools.tune", *arguments, output=log))
         return begun[-1]
 
     yield start
@@ -458,6 +455,26 @@ def test_workers_that_are_killed_lose_nothing(sweep, start, tmp_path):
     alone = [word.replace(str(root), str(tmp_path / "alone")) for word in arguments]
     assert main(alone) == 0
     same_runs(root, tmp_path / "alone")
+
+
+def deaf(connection) -> None:
+    """A worker that is at the very end of a run when it is told to stop: the signal changes nothing."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    connection.send("ready")
+    SERVE(connection)
+
+
+SERVE = pools._serve
+
+
+def test_a_worker_that_the_signal_does_not_end_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(pools.multiprocessing, "get_context", lambda _: FORKS)
+    monkeypatch.setattr(pools, "_serve", deaf)
+    workers = pools.Workers(1)
+    (worker,) = workers.places
+    assert worker.connection.recv() == "ready"
+    workers.stop()
+    assert worker.process.exitcode == 0  # it was not killed after two minutes
 
 
 @pytest.mark.slow

@@ -13,8 +13,9 @@ from torch.nn import functional as F
 
 from ...configs.keys import Section, one_of
 from ...utils.hardware import cpu_has_bfloat16
-from ..families.base import Tokens
+from ..families.stages import Tokens
 from ..method import Method
+from ..sites import blocks
 from ..taps import normal
 
 # Tokens up to which two matrix products beat two FFTs. CPU: measured, forward and backward, time of the matrices / time
@@ -170,7 +171,7 @@ class FreqFit(Method):
         return cfg
 
     def attach(self, cfg, vit, tokens):
-        depth = len(vit.blocks)
+        sites = list(blocks(vit))
         flat = cfg.TRANSFORM == "1d" or (cfg.TRANSFORM == "auto" and any(tokens.prompts))
         fouriers: dict[int, Fourier] = {}  # by the number of prompts: blocks with as many share their matrices
         for i, prompts in enumerate(tokens.prompts):
@@ -180,10 +181,10 @@ class FreqFit(Method):
             if cfg.INIT == "identity":
                 nn.init.zeros_(tap.filter)
                 nn.init.zeros_(tap.shift)
-            if i < depth:
-                self.before(f"blocks.{i}", tap)
+            if i < len(sites):
+                self.before(sites[i], tap)
             else:
-                self.after(f"blocks.{depth - 1}", tap)
+                self.after(sites[-1], tap)
 
 
 def fourier(tokens: Tokens, prompts: int, flat: bool) -> Fourier:

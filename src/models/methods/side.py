@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ...configs.keys import Section, location
 from ...utils.shipped import shipped
+from ..families import family_of
 from ..method import Method
 from ..taps import Reader
 from ..vit_backbones.fit import require_fit
@@ -28,7 +29,9 @@ class SideNetwork(Reader):
         super().__init__()
         from torchvision.models import alexnet  # here: torchvision.models is slow to import, and only this needs it
 
-        full = alexnet(weights=None)
+        with torch.device("meta"):  # most of it is a classifier, which has no place here
+            full = alexnet(weights=None)
+        self.maps, self.pool = full.features.to_empty(device=torch.empty(()).device), full.avgpool
         if weights:
             path = Path(weights)
             path = path if path.is_absolute() or path.exists() else shipped("pretrained").parent / path
@@ -40,8 +43,12 @@ class SideNetwork(Reader):
             with reading(path, "AlexNet"):
                 state = read_state(path)
             require_fit(full, state, path, "torchvision's AlexNet")
-            full.load_state_dict(state)
-        self.maps, self.pool = full.features, full.avgpool
+            start = {name: state[f"features.{name}"] for name in self.maps.state_dict()}
+            self.maps.load_state_dict(start)
+        else:
+            for module in self.maps:
+                if isinstance(module, nn.Conv2d):
+                    module.reset_parameters()
         self.projection = nn.Linear(256 * 6 * 6, dim, bias=False)
         self.features: Tensor | None = None
 
@@ -76,7 +83,7 @@ class Side(Method):
         """It fits every ViT; AlexNet's weights are not read."""
 
     def attach(self, cfg, vit, tokens):
-        self.before("patch_embed", SideNetwork(vit.num_features, cfg.WEIGHTS))
+        self.before(family_of(vit).patches, SideNetwork(vit.num_features, cfg.WEIGHTS))
         self.alpha = nn.Parameter(torch.zeros(()))
         self.without_files = {"WEIGHTS": ""}
 

@@ -1,21 +1,23 @@
 """From ``DATA.FEATURE`` to a timm network with its pre-trained weights."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import scipy.ndimage
 import timm
 import torch
-from timm.layers import resample_abs_pos_embed
-from timm.models.vision_transformer import VisionTransformer
+from timm.layers import resample_abs_pos_embed, resize_rel_pos_bias_table
+from timm.models.swin_transformer import WindowAttention
 from torch import Tensor, nn
 
 from ..drop_path import set_drop_path
 from ..families import family_of
 from . import from_timm
 from .fit import require_fit
+from .hugging_face.place import is_checkpoint
 from .refusals import check_size
-from .tensors import reading
+from .tensors import StateDict, reading
 from .zoo import Backbone, find_backbone, find_weights
 
 
@@ -34,8 +36,8 @@ def architecture(name: str, image_size: tuple[int, int]) -> nn.Module:
 
 def build_backbone(
     name: str, root: Path, image_size: tuple[int, int], weight_path: str = "", resize: str = "auto"
-) -> VisionTransformer:
-    """timm ViT ``name`` with its pre-trained weights, no head, eval mode.
+) -> nn.Module:
+    """timm network ``name`` with its pre-trained weights, no head, eval mode.
 
     Args:
         image_size: height and width; position embeddings are resized where they were made for another size.
@@ -50,68 +52,109 @@ def build_backbone(
     path = find_weights(name, root, weight_path)
     if row is None:
         return from_timm.pretrained_vit(name[len("timm:") :], image_size, path).eval()
-    vit = create_vit(row, image_size)
-    load_weights(vit, path, row.convert, row.resize if resize == "auto" else resize)
+    how = row.resize if resize == "auto" else resize
+    claimed = is_checkpoint(name)  # no memory is taken for sizes that a config.json claims and the tensors do not have
+    with torch.device("meta" if claimed else "cpu"):
+        vit = create_vit(row, image_size)
+    state = read_fitting(vit, path, row.convert, how, row.grid)
+    vit = create_vit(row, image_size) if claimed else vit
+    vit.load_state_dict(state)
     return vit.eval()
 
 
-def create_vit(row: Backbone, image_size: tuple[int, int]) -> VisionTransformer:
+def create_vit(row: Backbone, image_size: tuple[int, int]) -> nn.Module:
     """A row's architecture with random weights, no head. Also works under ``torch.device("meta")``.
 
     Raises:
         ValueError: the image size is not a multiple of the patch size.
     """
-    if isinstance(row.arch, str):
-        vit = timm.create_model(row.arch, num_classes=0, img_size=image_size, global_pool=row.pool)
-    else:
-        vit = VisionTransformer(**{**row.arch, "img_size": image_size}, num_classes=0, global_pool=row.pool)
-    check_size(image_size, vit.patch_embed.patch_size)
-    set_dropout(vit, row.dropout, row.drop_path)
+    family = from_timm.family_named(row.arch)
+    size = {} if family and family.any_size else {"img_size": image_size}
+    vit = timm.create_model(row.arch, num_classes=0, **{**row.arguments, **size, "global_pool": row.pool})
+    if size:
+        check_size(image_size, vit.patch_embed.patch_size)
+    if row.epsilon:
+        for norm in vit.modules():
+            if isinstance(norm, nn.LayerNorm):
+                norm.eps = row.epsilon
+    if row.dropout or row.drop_path:
+        set_dropout(vit, row.dropout, row.drop_path)
     return vit
 
 
-def set_dropout(vit: VisionTransformer, dropout: float, drop_path: float) -> None:
+def set_dropout(vit: nn.Module, dropout: float, drop_path: float) -> None:
     """VPT's places: dropout after the position embedding, after GELU and after fc2; drop-path rising with depth."""
-    vit.pos_drop.p = dropout
     if drop_path:
         set_drop_path(vit, drop_path)
-    for block in vit.blocks:
-        block.mlp.drop1.p = block.mlp.drop2.p = dropout
+    if dropout:
+        vit.pos_drop.p = dropout
+        for block in vit.blocks:
+            block.mlp.drop1.p = block.mlp.drop2.p = dropout
 
 
-def load_weights(vit: VisionTransformer, path: Path, converter: Callable, resize: str = "bilinear") -> None:
-    """Load a published file into ``vit``, every tensor of it and every parameter of the ViT.
+def load_weights(vit: nn.Module, path: Path, converter: Callable, resize: str = "bilinear") -> None:
+    """Load a published file into ``vit``; raises as ``read_fitting``."""
+    vit.load_state_dict(read_fitting(vit, path, converter, resize))
+
+
+def read_fitting(
+    vit: nn.Module, path: Path, converter: Callable, resize: str, grid: tuple[int, int] | None = None
+) -> StateDict:
+    """What a published file holds for ``vit``: every tensor of the file and every parameter of the network.
+
+    Args:
+        vit: also one on the device "meta".
+        grid: rows and columns of the file's position embeddings, where they are not square.
 
     Raises:
         ValueError: the file cannot be read, or its keys or shapes do not fit: how many of which kind, and which.
     """
     path = Path(path)
     with reading(path, repr(converter.__name__)):
-        state = converter(path)
-        own, saved = vit.pos_embed, state.get("pos_embed")
-        if saved is not None and saved.shape[::2] == own.shape[::2] and saved.shape[1] != own.shape[1]:
-            prefix = own.shape[1] - vit.patch_embed.num_patches
-            state["pos_embed"] = resize_pos_embed(saved, vit.patch_embed.grid_size, prefix, resize)
+        state = _of_this_size(vit, converter(path), resize, grid)
     require_fit(vit, state, path, type(vit).__name__)
-    vit.load_state_dict(state)
+    return state
 
 
-def resize_pos_embed(pos_embed: Tensor, grid: tuple[int, int], prefix: int, how: str) -> Tensor:
+def _of_this_size(vit: nn.Module, state: StateDict, resize: str, grid: tuple[int, int] | None) -> StateDict:
+    """``state`` with what depends on the size of images as ``vit`` has it: positions, and Swin's within a window."""
+    own, saved = getattr(vit, "pos_embed", None), state.get("pos_embed")
+    if own is not None and saved is not None and saved.shape[::2] == own.shape[::2]:
+        new = vit.patch_embed.grid_size
+        if saved.shape[1] != own.shape[1] or grid not in (None, new):
+            prefix = own.shape[1] - vit.patch_embed.num_patches
+            state["pos_embed"] = resize_pos_embed(saved, new, prefix, resize, grid)
+    for name, attention in vit.named_modules():
+        if isinstance(attention, WindowAttention) and (table := f"{name}.relative_position_bias_table") in state:
+            shape = attention.relative_position_bias_table.shape
+            with warnings.catch_warnings(action="ignore"):  # of slower memory access
+                state[table] = resize_rel_pos_bias_table(state[table], attention.window_size, shape)
+    return state
+
+
+def resize_pos_embed(
+    pos_embed: Tensor, grid: tuple[int, int], prefix: int, how: str, old: tuple[int, int] | None = None
+) -> Tensor:
     """Position embeddings (1, prefix + g * g, D) for another patch grid: (1, prefix + rows * cols, D).
 
     "bilinear" aligns the corners, as VPT's scipy.ndimage.zoom does; "bicubic" is timm's, with antialiasing. The first
     ``prefix`` rows are copied.
 
+    Args:
+        old: rows and columns of their own grid, if it is not square.
+
     Raises:
-        ValueError: the embeddings do not belong to a square grid.
+        ValueError: the embeddings do not belong to that grid.
     """
-    old = round((pos_embed.shape[1] - prefix) ** 0.5)
-    if old * old != pos_embed.shape[1] - prefix:
-        raise ValueError(f"{pos_embed.shape[1]} position embeddings are not a square grid after {prefix} prefix tokens")
+    patches = pos_embed.shape[1] - prefix
+    old = old or (round(patches**0.5),) * 2
+    if old[0] * old[1] != patches:
+        shape = "a square grid" if old[0] == old[1] else f"a grid of {old[0]}x{old[1]}"
+        raise ValueError(f"{pos_embed.shape[1]} position embeddings are not {shape} after {prefix} prefix tokens")
     if how == "bicubic":
-        return resample_abs_pos_embed(pos_embed, grid, (old, old), num_prefix_tokens=prefix)
-    square = pos_embed[0, prefix:].unflatten(0, (old, old)).numpy()  # (g, g, D)
-    zoomed = scipy.ndimage.zoom(square, (grid[0] / old, grid[1] / old, 1), order=1)
+        return resample_abs_pos_embed(pos_embed, grid, old, num_prefix_tokens=prefix)
+    square = pos_embed[0, prefix:].unflatten(0, old).numpy()  # (g, g, D)
+    zoomed = scipy.ndimage.zoom(square, (grid[0] / old[0], grid[1] / old[1], 1), order=1)
     return torch.cat((pos_embed[:, :prefix], torch.from_numpy(zoomed).flatten(0, 1)[None]), dim=1)
 
 
@@ -125,6 +168,4 @@ def timm_arguments(name: str, vit: nn.Module, image_size: tuple[int, int], depth
     row, arguments = find_backbone(name), family_of(vit).arguments(vit, image_size, depth)
     if row is None:
         return name[len("timm:") :].split(".")[0], arguments
-    if isinstance(row.arch, dict):  # VisionTransformer with other sizes, all of them given
-        return "vit_base_patch16_224", {**row.arch, **arguments}
-    return row.arch, arguments
+    return row.arch, {**row.arguments, **arguments}

@@ -7,9 +7,16 @@ from collections.abc import Iterable, Sequence
 def unknown_backbone(name: str, names: Iterable[str], families: Sequence[str]) -> str:
     """The sentence for a DATA.FEATURE that is none of ``names``; ``families`` are those of timm's that work here."""
     *others, last = families
-    known = ", ".join([*names, f"timm:<name of a timm {', '.join(others)} or {last}>"])
-    near = difflib.get_close_matches(name, names, n=1)
-    return f"unknown DATA.FEATURE {name!r}{f'; did you mean {near[0]}?' if near else ''}; known: {known}"
+    near = difflib.get_close_matches(name, names, n=3)
+    return (
+        f"unknown DATA.FEATURE {name!r}{f'; did you mean {_one_of(near)}?' if near else ''}; known: those that `vitune "
+        f"list backbones` prints, timm:<name of a timm {', '.join(others)} or {last}>, and hf:<folder or Hub name of a "
+        "transformers checkpoint>"
+    )
+
+
+def _one_of(names: Sequence[str]) -> str:
+    return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def check_size(image_size: tuple[int, int], patch_size: tuple[int, int]) -> None:

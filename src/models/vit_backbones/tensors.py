@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import safetensors.torch
+import safetensors
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
@@ -71,8 +71,16 @@ def one_line(error: BaseException) -> str:
     return text if len(text) <= 200 else f"{text[:200]}..."
 
 
-def read_content(path: Path) -> dict[str, Any]:
+def everything(name: str) -> bool:
+    """Keeps every tensor of a file."""
+    return True
+
+
+def read_content(path: Path, keep: Callable[[str], bool] = everything) -> dict[str, Any]:
     """What a file holds: tensors by name, and for torch's files whatever was saved around them.
+
+    Args:
+        keep: whether a tensor of a given name is wanted; others are not read from safetensors and .npz.
 
     Raises:
         NotOnlyTensors: it holds Python objects, which only running code could bring back.
@@ -82,21 +90,25 @@ def read_content(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         start = file.read(9)
     if start.startswith(b"PK"):
-        return _read_zip(path)
+        return _read_zip(path, keep)
     if start[8:] == b"{":
-        return safetensors.torch.load_file(path)
+        with safetensors.safe_open(path, "pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys() if keep(name)}  # noqa: SIM118
     return _torch_load(path)
 
 
-def read_state(path: Path, *keys: str) -> StateDict:
+def read_state(path: Path, *keys: str, keep: Callable[[str], bool] = everything) -> StateDict:
     """The tensors of a file by name: its own, or those under the first of ``keys`` that it has.
+
+    Args:
+        keep: as in ``read_content``; those that are not kept are left out of every kind of file.
 
     Raises:
         As ``read_content``.
     """
-    content = read_content(path)
+    content = read_content(path, keep)
     key = next((key for key in keys if isinstance(content.get(key), Mapping)), None)
-    return tensors_of(content if key is None else content[key])
+    return {name: t for name, t in tensors_of(content if key is None else content[key]).items() if keep(name)}
 
 
 def tensors_of(content: Mapping) -> StateDict:
@@ -137,11 +149,11 @@ def _torch_load(path: Path, **how: Any) -> dict[str, Any]:
 # --- zip files: torch's own, TorchScript's and NumPy's
 
 
-def _read_zip(path: Path) -> dict[str, Any]:
+def _read_zip(path: Path, keep: Callable[[str], bool]) -> dict[str, Any]:
     with zipfile.ZipFile(path) as archive:
         names = {record.filename.rpartition("/")[2] for record in archive.infolist()}
         if names and all(name.endswith(".npy") for name in names):
-            return _read_npz(path, archive)
+            return _read_npz(path, archive, keep)
         require_whole(path)
         if "constants.pkl" in names:
             return _read_script(archive)
@@ -174,8 +186,8 @@ def require_whole(path: Path) -> None:
         )
 
 
-def _read_npz(path: Path, archive: zipfile.ZipFile) -> StateDict:
-    """All arrays, which must be of floating point; their sizes are checked before their values are read."""
+def _read_npz(path: Path, archive: zipfile.ZipFile, keep: Callable[[str], bool]) -> StateDict:
+    """The arrays that ``keep`` wants. All must be of floating point; sizes are checked before values are read."""
     total = 0
     for record in archive.infolist():
         with archive.open(record) as opened:
@@ -188,7 +200,7 @@ def _read_npz(path: Path, archive: zipfile.ZipFile) -> StateDict:
     if total > EXPANDS * path.stat().st_size + (1 << 20):
         raise ValueError(f"it claims to hold {total:,} bytes, but has {path.stat().st_size:,}")
     with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-        return {name: torch.from_numpy(file[name]) for name in file.files}
+        return {name: torch.from_numpy(file[name]) for name in file.files if keep(name)}
 
 
 # --- TorchScript archives

@@ -18,7 +18,7 @@ from ...data.cache import Cache
 from ...data.loader import Images, Loader
 from ...data.pixels import Pixels
 from ...data.sources.base import FileSplit
-from ...models.vit_backbones.zoo import IMAGENET
+from ...models.vit_backbones.backbone import IMAGENET
 from ...utils.plots import bar_chart
 from ...utils.progress import tqdm
 from .common import Report

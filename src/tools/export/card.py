@@ -9,7 +9,8 @@ import yaml
 from fvcore.common.config import CfgNode
 
 from ...data.pixels import RANDOM, Pixels
-from ...models.vit_backbones.zoo import find_backbone, licence
+from ...models.vit_backbones.hugging_face.place import label
+from ...models.vit_backbones.zoo import find_backbone, hub_id, licence
 from ...models.vit_models import METHODS, method_keys, parse
 from ...solver.lr_scheduler import counts_steps, num_epochs
 from ..finished.run import methods_of
@@ -35,13 +36,13 @@ def write_card(network: Network, result: dict | None, how_to_load: Sequence[str]
     """
     cfg, names = network.tuned.cfg, network.tuned.class_names
     data, methods = data_name(cfg), methods_of(cfg)
-    title = f"{cfg.DATA.FEATURE}, {methods}, {data}"
+    title = f"{label(cfg.DATA.FEATURE)}, {methods}, {data}"
     listed = ", ".join(map(plain, names[:SOME]))
     listed += f", ... ({len(names):,} in all, in config.json)" if len(names) > SOME else ""
     blocks = [
         _front_matter(network, result, title),
         f"# {plain(title)}",
-        f"An image classifier of {len(names):,} classes: the Vision Transformer `{cfg.DATA.FEATURE}`, tuned on "
+        f"An image classifier of {len(names):,} classes: the Vision Transformer `{label(cfg.DATA.FEATURE)}`, tuned on "
         f"{plain(data)} with {methods} by ViTune." + _form(network),
         "## Use",
         "\n".join(["```python", *how_to_load, "```"]),
@@ -82,8 +83,8 @@ def _front_matter(network: Network, result: dict | None, title: str) -> str:
         "license": terms or "other",
         "tags": tags,
     }
-    if cfg.DATA.FEATURE.startswith("timm:"):
-        content["base_model"] = f"timm/{cfg.DATA.FEATURE[len('timm:') :]}"
+    if base := hub_id(cfg.DATA.FEATURE):
+        content["base_model"] = base
     if result and result["test"]:
         measured = {"type": "accuracy", "name": "test top-1", "value": round(result["test"]["top1"], 6)}
         where = {"name": data_name(cfg), "type": result["data"]["task"], "split": "test"}
@@ -109,7 +110,7 @@ def _adapter(cfg: CfgNode, adapters: Sequence[str]) -> str:
     return (
         f"{folders}: what was learned in the format of Hugging Face peft, without the classifier. "
         f'`PeftModel.from_pretrained(vit, "{adapters[0]}")` puts it on timm\'s ViT with the weights of '
-        f"`{cfg.DATA.FEATURE}`."
+        f"`{label(cfg.DATA.FEATURE)}`."
     )
 
 
@@ -149,7 +150,7 @@ def _pixels(pixels: Pixels, timm: bool) -> str:
 def _made(network: Network, result: dict | None) -> str:
     cfg, model = network.tuned.cfg, network.tuned.model
     solver = cfg.SOLVER
-    rows = [("pre-trained ViT", f"`{cfg.DATA.FEATURE}`{_from(cfg.DATA.FEATURE)}")]
+    rows = [("pre-trained ViT", f"`{label(cfg.DATA.FEATURE)}`{_from(cfg.DATA.FEATURE)}")]
     for name, implied in parse(cfg.MODEL.TRANSFER_TYPE, cfg.FREQFIT).items():
         files = model.methods[name].without_files  # these values are paths on the training machine
         keys = {k: v for k, v in method_keys(cfg.MODEL, name, implied).items() if k not in files}
@@ -199,6 +200,7 @@ def _licence(cfg: CfgNode) -> str:
     name = licence(cfg.DATA.FEATURE)
     terms = f"{name}, as far as we know: see their publisher" if name else "their publisher's"
     return (
-        f"These weights derive from those of `{cfg.DATA.FEATURE}`, whose licence is {terms}. What was learned also "
-        "depends on the images it was learned from; their licence may restrict its use. ViTune itself is Apache-2.0."
+        f"These weights derive from those of `{label(cfg.DATA.FEATURE)}`, whose licence is {terms}. What was learned "
+        "also depends on the images it was learned from; their licence may restrict its use. ViTune itself is "
+        "Apache-2.0."
     )

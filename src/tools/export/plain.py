@@ -15,6 +15,7 @@ from ...engine.checkpoint import Tuned
 from ...engine.evaluator import require_numbers
 from ...models.merge import merged_state_dict
 from ...models.vit_backbones.build import timm_arguments
+from ...models.vit_backbones.epsilon import epsilon_of, with_epsilon
 from ...models.vit_models import TunedViT
 from ...utils.io import replace_folder, write_atomic, write_json
 from .from_files import PHOTO, Code, crop_mode, crop_pct, timm_prepares, with_pillow
@@ -55,6 +56,7 @@ def merge(tuned: Tuned) -> Plain:
     architecture, arguments = timm_arguments(cfg.DATA.FEATURE, model.vit, tuned.pixels.size, count_blocks(state))
     plain = timm.create_model(architecture, num_classes=len(tuned.class_names), **arguments).eval()
     classifier = plain.pretrained_cfg["classifier"]
+    state = with_epsilon(state, epsilon_of(model.vit), epsilon_of(plain))
     state |= {f"{classifier}.{name}": param.detach() for name, param in model.head.last_layer.named_parameters()}
     state = {name: tensor.float().contiguous() for name, tensor in state.items()}
     plain.load_state_dict(state)

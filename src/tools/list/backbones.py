@@ -9,10 +9,11 @@ from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.constants import HF_HUB_CACHE
 
 from ...models.vit_backbones import zoo
+from ...models.vit_backbones.backbone import HALF, IMAGENET, OPENAI, Backbone
 from ...utils.table import Table
 
 COLUMNS = ("DATA.FEATURE", "architecture", "pixels", "mean, std", "licence", "weights")
-STATISTICS = {zoo.IMAGENET: "ImageNet", zoo.HALF: "0.5", zoo.OPENAI: "CLIP"}
+STATISTICS = {IMAGENET: "ImageNet", HALF: "0.5", OPENAI: "CLIP"}
 FILES = ("model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin")
 
 
@@ -40,15 +41,15 @@ def backbones_table(root: str, word: str = "") -> Table:
 
 def _zoo_rows(word: str, root: str) -> Iterator[tuple[str, ...]]:
     for name, row in zoo.MODEL_ZOO.items():
-        architecture = row.arch if isinstance(row.arch, str) else "VisionTransformer"
-        if word.lower() in f"{name} {architecture}".lower():
+        if word.lower() in f"{name} {row.arch}".lower():
             path = zoo_file(name, root)
             weights = f"here: {path}" if path else f"missing: {row.files[0]} in {root}"
-            yield name, architecture, _pixels(row), STATISTICS[row.mean_std], row.licence, weights
+            yield name, row.arch, pixels(row), STATISTICS.get(row.mean_std, "its own"), row.licence, weights
 
 
-def _pixels(row: zoo.Backbone) -> str:
-    return str(row.arch["img_size"] if isinstance(row.arch, dict) else timm.get_pretrained_cfg(row.arch).input_size[1])
+def pixels(row: Backbone) -> str:
+    """Side of the images that a row was pre-trained on."""
+    return str(row.arguments.get("img_size") or timm.get_pretrained_cfg(row.arch).input_size[1])
 
 
 def _timm_rows(word: str) -> Iterator[tuple[str, ...]]:

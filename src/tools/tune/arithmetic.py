@@ -7,7 +7,6 @@ so is the backward pass.
 from dataclasses import dataclass
 from functools import cache
 
-import timm
 import torch
 from fvcore.common.config import CfgNode
 from timm.models.vision_transformer import VisionTransformer
@@ -15,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ...data.pixels import build_pixels
 from ...data.tasks import Task
-from ...models.vit_backbones.zoo import find_backbone
+from ...models.vit_backbones.build import architecture
 from ...models.vit_models import method_keys, parse
 from .estimate import Speed
 
@@ -33,16 +32,8 @@ class Shape:
 @cache
 def shape(feature: str, size: tuple[int, int]) -> Shape:
     """The shape of ``DATA.FEATURE`` on images of ``size``; tokens and channels are 0 unless it is a ViT."""
-    row = find_backbone(feature)
-    arch = row.arch if row else feature.removeprefix("timm:")
     with torch.device("meta"):
-        if isinstance(arch, dict):
-            net = VisionTransformer(**arch | {"img_size": size}, num_classes=0)
-        else:
-            try:
-                net = timm.create_model(arch, num_classes=0, img_size=size)
-            except TypeError:  # a convolutional network
-                net = timm.create_model(arch, num_classes=0)
+        net = architecture(feature, size)
         counter = FlopCounterMode(display=False)
         with counter, torch.no_grad():
             net.eval()(torch.empty(1, 3, *size))

@@ -75,6 +75,7 @@ class Workers:
     def stop(self) -> None:
         for worker in self.places:
             worker.process.terminate()
+            worker.connection.close()  # a run that was at its end when the signal came ends, and the process reads on
         deadline = time.monotonic() + PATIENCE
         for worker in self.places:
             worker.process.join(max(0.0, deadline - time.monotonic()))

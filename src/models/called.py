@@ -1,0 +1,65 @@
+"""Which modules of a network a forward calls: there taps run. Of other modules only the weights are read."""
+
+import hashlib
+import io
+import pickle
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .families import family_of
+
+_KNOWN: dict[bytes, dict[str, bool]] = {}  # what earlier networks called, by their structure
+
+
+def called(vit: nn.Module) -> dict[str, bool]:
+    """Names of the modules that a forward of ``vit`` calls, and whether each returns one tensor. No taps are there yet.
+
+    Computed without numbers (on the meta device), once for all networks of the same structure: for a ViT-B that takes
+    70 ms, and 7 ms each further time.
+    """
+    key = _structure(vit)
+    if key not in _KNOWN:
+        found = _called(vit)
+        if not key:
+            return found
+        _KNOWN[key] = found
+    return _KNOWN[key]
+
+
+@torch.no_grad()
+def _called(vit: nn.Module) -> dict[str, bool]:
+    names = {module: name for name, module in vit.named_modules()}
+    running: dict[str, bool] = {}
+
+    def note(module: nn.Module, args: tuple, y: Any) -> None:
+        running[names[module]] = isinstance(y, Tensor)
+
+    hooks = [module.register_forward_hook(note) for module in names]
+    tensors = dict(vit.named_parameters()) | dict(vit.named_buffers())
+    shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
+    try:
+        image = torch.empty(1, 3, *family_of(vit).image_size(vit), device="meta", dtype=next(vit.parameters()).dtype)
+        torch.func.functional_call(vit, shapes, image)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return running
+
+
+class _WithoutNumbers(pickle.Pickler):
+    """Writes all that a network is, its classes and every attribute, but of tensors only their shapes and types."""
+
+    def reducer_override(self, value):
+        return (tuple, (tuple(value.shape), str(value.dtype))) if isinstance(value, Tensor) else NotImplemented
+
+
+def _structure(vit: nn.Module) -> bytes:
+    """A hash of all that decides which modules are called; nothing for a network that cannot be pickled."""
+    written = io.BytesIO()
+    try:
+        _WithoutNumbers(written, protocol=5).dump(vit)
+    except (pickle.PicklingError, AttributeError, TypeError):
+        return b""
+    return hashlib.sha256(written.getbuffer()).digest()

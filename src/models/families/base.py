@@ -82,8 +82,6 @@ class Family:
     norm_after: tuple[type[nn.Module], ...] = ()
     # Blocks that add each branch, which ends in a linear map, to their tokens: with zeros there they do nothing.
     residual: tuple[type[nn.Module], ...] = ()
-    # Parameters outside of the blocks with an entry for each block: along which axis.
-    entries_by_block: dict[str, int] = {}  # noqa: RUF012
     # Methods of ``network`` that compute as ``stages`` says. A subclass with another of these computes otherwise.
     steps: tuple[str, ...] = ("forward_features", "forward_head")
 

@@ -20,7 +20,6 @@ class Eva(ViT):
     readout = ("head", "attn_pool")
     norm_after = (EvaBlockPostNorm,)
     residual = (EvaBlock,)
-    entries_by_block = {"rope.freqs": 1}  # noqa: RUF012 - mixed axes: learned by each block
     steps = ("forward_features", "forward_head", "_pos_embed", "pool")
 
     def admit(self, vit, tokens):

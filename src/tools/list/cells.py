@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ...configs.config import get_cfg
 from ...configs.methods import config_name, parse
 from ...models.allocation import allocate, pieces
-from ...models.merge import merged_state_dict
+from ...models.merge import load_merged, merged
 from ...models.method import DoesNotFit
 from ...models.vit_models import METHODS, TunedViT
 from .specimens import Specimen
@@ -157,7 +157,7 @@ def _require_saved(model: TunedViT, again: TunedViT, images: Tensor, features: T
 def _why_unfolded(method: str, model: TunedViT, specimen: Specimen, images: Tensor, features: Tensor) -> str:
     """Why a method that folds does not fold here; "" where it does, or never does."""
     try:
-        state = merged_state_dict(model)
+        found = merged(model)
     except ValueError as error:
         reason = _after(error, f"{method} cannot be merged: ")
         return reason if METHODS[method].folds else ""
@@ -165,8 +165,11 @@ def _why_unfolded(method: str, model: TunedViT, specimen: Specimen, images: Tens
         raise Fault("it folds, which the method says it does not")
     more = len(model.methods[method].wires) if METHODS[method].adds_blocks else 0
     plain = specimen.build(**{"depth": specimen.arguments["depth"] + more} if more else {})
-    plain.load_state_dict(state)
-    if not (error := _error(_features(plain, images), features)) <= TOLERANCE:
+    load_merged(plain, found.state)
+    folded = _features(plain, images)
+    if found.shift is not None:
+        folded = folded + found.shift  # which the head takes up
+    if not (error := _error(folded, features)) <= TOLERANCE:
         raise Fault(f"the folded network computes something else: features differ by {error:.1g}")
     return ""
 

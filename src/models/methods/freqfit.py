@@ -187,7 +187,6 @@ class FreqFit(Method):
             else:
                 self.after(sites[-1], tap)
 
-
     def idle(self, vit):
         """The filter after the last block, where the class token is pooled; see above."""
         last = f"taps.{len(self.taps) - 1}."

@@ -26,7 +26,12 @@ from .specimens import Specimen
 FOLDS, WORKS, REFUSED = "folds", "works", "refused"
 TOLERANCE = 1e-6  # relative, in double precision
 # Keys of methods whose defaults are for wider networks.
-KEYS: dict[str, dict[str, Any]] = {"fft": {"FREQ": 30}, "vera": {"R": 8}, "spt_lora": {"RANK": 2}, "spt_adapter": {"RANK": 2}}
+KEYS: dict[str, dict[str, Any]] = {
+    "fft": {"FREQ": 30},
+    "vera": {"R": 8},
+    "spt_lora": {"RANK": 2},
+    "spt_adapter": {"RANK": 2},
+}
 BUDGET = 0.05  # of the network's parameters, for methods that spend one
 
 
@@ -86,7 +91,10 @@ def _make_small(cfg: CfgNode, method: str, specimen: Specimen, folder: Path) -> 
         vit, generator = specimen.build(), torch.Generator().manual_seed(4)
         with suppress(DoesNotFit):  # as the method itself will say
             known = pieces(vit)
-            random = {name: torch.rand((), generator=generator) * torch.rand(piece.shape, generator=generator) for name, piece in known.items()}
+            random = {
+                name: torch.rand((), generator=generator) * torch.rand(piece.shape, generator=generator)
+                for name, piece in known.items()
+            }
             budget = BUDGET * sum(piece.numel for piece in known.values())
             keys.ALLOCATION = str(folder / "allocation.safetensors")
             allocate(vit, random, METHODS[method].rules(keys, vit), budget).save(keys.ALLOCATION)
@@ -140,7 +148,9 @@ def _require_slopes(method: str, model: TunedViT, features: Tensor) -> None:
     without = {name for name, slope in zip(trained, slopes, strict=True) if slope is None or not slope.any()}
     idle = {f"methods.{method}.{name}" for name in model.methods[method].idle(model.vit)}
     if without != idle:
-        raise Fault(f"without gradient: {', '.join(sorted(without)) or 'none'}; idle: {', '.join(sorted(idle)) or 'none'}")
+        raise Fault(
+            f"without gradient: {', '.join(sorted(without)) or 'none'}; idle: {', '.join(sorted(idle)) or 'none'}"
+        )
 
 
 def _require_saved(model: TunedViT, again: TunedViT, images: Tensor, features: Tensor) -> None:

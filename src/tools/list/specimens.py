@@ -30,6 +30,11 @@ class Specimen:
             param.data.add_(0.05 * torch.randn(param.shape, generator=generator))
         return vit
 
+    def family(self) -> str:
+        """The title of its family."""
+        with torch.device("meta"):
+            return family_of(timm.create_model(self.name, num_classes=0, **self.arguments)).title
+
     def images(self, vit: nn.Module) -> Tensor:
         """Two images of the network's size."""
         size = (64, 64) if family_of(vit).any_size else family_of(vit).image_size(vit)
@@ -80,8 +85,15 @@ SPECIMENS: dict[str, list[Specimen]] = {
         _tokens("RoPE mixed", "vit_small_patch16_rope_mixed_ape_224"),
     ],
     "stages": [
-        _stages("Swin", "swin_tiny_patch4_window7_224", img_size=64, window_size=4, embed_dim=16,
-                num_heads=(1, 2, 2, 4), depths=(1, 1, 2, 1)),
+        _stages(
+            "Swin",
+            "swin_tiny_patch4_window7_224",
+            img_size=64,
+            window_size=4,
+            embed_dim=16,
+            num_heads=(1, 2, 2, 4),
+            depths=(1, 1, 2, 1),
+        ),
         _stages("ConvNeXt", "convnext_tiny", dims=(8, 16, 24, 32), depths=(1, 1, 2, 1)),
         _stages("ConvNeXt conv", "convnext_atto", dims=(8, 16, 24, 32), depths=(1, 1, 2, 1)),
         _stages("ConvNeXt V2", "convnextv2_tiny", dims=(8, 16, 24, 32), depths=(1, 1, 2, 1)),

@@ -64,6 +64,8 @@ class Method(nn.Module):
     starts_pretrained = True
     # Keys to use where the model is only counted, in place of files.
     without_files_to_count: dict[str, Any] = {}  # noqa: RUF012
+    # Whether it can be attached to a network that is only looked at, without files and without libraries that are slow.
+    attaches_without_files = True
     # The learning rate that suits it with AdamW, for SOLVER.BASE_LR -1: 0.001 unless pictures showed another.
     adamw_lr = 0.001
     # Whether the ViT's own dropout and drop-path act during training. VPT keeps a frozen encoder in eval mode.

@@ -755,6 +755,9 @@ def test_adapters_start_where_their_init_says(init, keys, images):
     scales = [param for name, param in model.methods.named_parameters() if name.endswith("scale")]
     assert len(scales) == 6
     assert all(scale.item() == 0.5 for scale in scales)
+    biases = [param for name, param in model.methods.named_parameters() if name.endswith("bias")]
+    assert len(biases) == 12
+    assert all((1e-7 < bias.std() < 1e-5) if init == "xavier" else not bias.any() for bias in biases)
     model(images).square().sum().backward()
     assert (scales[0].grad.abs().item() > 0) == (init == "xavier")
 
@@ -868,6 +871,15 @@ def test_vqts_queries_read_the_tokens_and_nobody_reads_them(images):
         torch.testing.assert_close(answers, y[:, 17:].flatten(1), atol=1e-5, rtol=1e-5)
     model.head(features).square().sum().backward()
     assert all(tap.queries.grad.abs().max() > 0 for tap in taps)
+
+
+def test_vqts_queries_have_the_attentions_dropout_in_training_only(images):
+    model = make_model("vqt", MODEL__VQT__NUM_QUERIES=1, vit=make_vit(attn_drop_rate=0.5))
+    one, two = model.features(images), model.features(images)
+    assert torch.equal(one, two)
+    model.vit.blocks[0].attn.train()
+    one, two = model.features(images), model.features(images)
+    assert not torch.allclose(one[:, 32:64], two[:, 32:64])  # answers to keys and values that no dropout has met
 
 
 def test_vqts_answers_join_behind_what_side_makes(images):

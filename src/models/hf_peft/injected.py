@@ -24,6 +24,7 @@ PREFIX = "base_model.model."  # of every name in a peft file that belongs to a m
 class Injected(Method):
     """Modules that peft makes, in the place of the targets. A subclass defines which tuner in ``request``."""
 
+    attaches_without_files = False
     folds = True
     for_any_backbone = True
 

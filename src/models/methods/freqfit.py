@@ -5,6 +5,7 @@ gets no gradient; it stays, because the paper's parameter counts include it.
 """
 
 import math
+from contextlib import nullcontext
 
 import torch
 from fvcore.common.config import CfgNode
@@ -57,7 +58,7 @@ class Fourier(nn.Module):
     def matrix_type(self, x: Tensor) -> torch.dtype:
         """The type in which to multiply matrices with the tokens ``x``."""
         kind = x.device.type
-        if not torch.is_autocast_enabled(kind):
+        if x.is_meta or not torch.is_autocast_enabled(kind):  # on meta there are only shapes to see
             return x.dtype
         return torch.get_autocast_dtype(kind) if kind != "cpu" or self.cpu_has_bfloat16 else torch.float32
 
@@ -96,7 +97,7 @@ class SpectralFilter(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         dtype = self.fourier.matrix_type(x)
-        with torch.autocast(x.device.type, enabled=False):
+        with nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False):
             if self.fourier.by_matrix(x.device):
                 return x + self.change_by_matrix(x.to(dtype))
             return x + self.change_by_fft(x.float()).to(x.dtype)

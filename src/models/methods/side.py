@@ -69,6 +69,7 @@ class Side(Method):
     paper = "Zhang et al., 2020, arXiv:1912.13503"
     learns = "an AlexNet beside the ViT"
     starts_pretrained = False
+    attaches_without_files = False
     without_files_to_count = {"WEIGHTS": ""}  # noqa: RUF012
 
     @staticmethod

@@ -86,6 +86,7 @@ class SPT(Method):
     """What both forms share. Trains what the allocation names, and the class token."""
 
     paper = "He et al., 2023, arXiv:2303.08566"
+    attaches_without_files = False
     for_any_backbone = True
     kind: str
 

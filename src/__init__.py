@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Any
 from .utils import start
 
 if TYPE_CHECKING:
-    from .api import find_allocation, load, merged_state_dict, save, tune
+    from .api import find_allocation, load, load_merged, merged_state_dict, save, tune
 
 start.require_torch()
 start.let_threads_sleep()
 start.have_a_user()
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "find_allocation", "load", "merged_state_dict", "save", "tune"]
+__all__ = ["__version__", "find_allocation", "load", "load_merged", "merged_state_dict", "save", "tune"]
 
 
 def __getattr__(name: str) -> Any:

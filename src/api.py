@@ -25,11 +25,11 @@ from .engine.checkpoint import load_tuned, save_tuned
 from .engine.sensitivity import drop_paths, new_head, squared_gradients
 from .models.allocation import UNIT, Allocation, allocate
 from .models.families import family_of
-from .models.merge import merged_state_dict
+from .models.merge import load_merged, merged_state_dict
 from .models.pooling import set_pool
 from .models.vit_models import METHODS, TunedViT, config_name, parse
 
-__all__ = ["find_allocation", "load", "merged_state_dict", "save", "tune"]
+__all__ = ["find_allocation", "load", "load_merged", "merged_state_dict", "save", "tune"]
 
 
 def tune(vit: nn.Module, methods: str, num_classes: int | None = None, seed: int = 42, **keys: Any) -> TunedViT:

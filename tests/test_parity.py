@@ -339,7 +339,7 @@ def named_as_in_freqfit(model: TunedViT) -> dict[str, list[nn.Parameter]]:
         if kind == "LowRank":
             add(f"{site}.lora_a.weight", tap.down.weight)
             add(f"{site}.lora_b.weight", tap.up.weight)
-        elif kind == "LowRankThirds":
+        elif kind == "LowRankParts":
             for third, low_rank in tap.thirds.items():
                 add(f"{site.removesuffix('qkv')}{third}.lora_a.weight", low_rank.down.weight)
                 add(f"{site.removesuffix('qkv')}{third}.lora_b.weight", low_rank.up.weight)
@@ -446,7 +446,7 @@ def named_as_in_spt(model: TunedViT) -> dict[str, list[nn.Parameter]]:
             new_blocks += 1
             number = int(site.split(".")[1]) + new_blocks
             named |= {f"blocks.{number}.{name}": [param] for name, param in tap.named_parameters()}
-        elif kind == "LowRankThirds":
+        elif kind == "LowRankParts":
             for third, low_rank in tap.thirds.items():
                 place = site.removesuffix("qkv") + third
                 named |= {f"{place}.lora_A": [low_rank.down.weight], f"{place}.lora_B": [low_rank.up.weight]}
@@ -454,7 +454,7 @@ def named_as_in_spt(model: TunedViT) -> dict[str, list[nn.Parameter]]:
             named |= {f"{site}.lora_A": [tap.down.weight], f"{site}.lora_B": [tap.up.weight]}
         elif kind == "SparseUpdate":
             named |= entries_of(site, tap)
-        elif kind in ("Delta", "ThirdsBeside", "ThirdsAfter"):
+        elif kind in ("Delta", "PartsBeside", "PartsAfter"):
             parts = {site: tap} if kind == "Delta" else {site.removesuffix("qkv") + t: d for t, d in tap.parts.items()}
             for place, delta in parts.items():
                 named |= {f"{place}.{n}": [param] for n, param in delta.named_parameters()}

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from ..utils.io import write_atomic
 from .families import family_of
-from .families.base import is_inside
+from .families.names import is_inside
+from .sites import APART, layout, maps
 
 FORMAT = "vitune-allocation-1"
 STEPS = 79  # the sweep's, and the share of a unit that each step adds
@@ -52,8 +53,8 @@ def pieces(vit: nn.Module) -> dict[str, Piece]:
     They are the weights and biases of linear maps, and all vectors (norms, LayerScale, biases of convolutions)
     between the patch embedding and the head.
     """
-    family = family_of(vit)
-    found = {}
+    family, found = family_of(vit), {}
+    fused = maps(vit, APART)
     for site, module in vit.named_modules():
         if any(is_inside(site, part) for part in (family.patches, *family.readout)):
             continue
@@ -62,15 +63,14 @@ def pieces(vit: nn.Module) -> dict[str, Piece]:
             for name, param in module.named_parameters(recurse=False)
             if isinstance(module, nn.Linear) or param.ndim == 1
         }
-        prefix = f"{site}." if site else ""
-        thirds = "qkv" if site.endswith("attn.qkv") else [""]
-        for i, third in enumerate(thirds):
+        prefix, parent, start = f"{site}." if site else "", site.rpartition(".")[0], 0
+        linear, rows = isinstance(module, nn.Linear), fused[site].rows if site in fused else {}
+        for part, count in layout(rows, module.out_features) if rows else [("", None)]:
             for name, param in own.items():
-                rows = len(param) // len(thirds)
-                piece = f"{prefix.removesuffix('qkv.')}{third}.{name}" if third else prefix + name
-                found[piece] = Piece(
-                    prefix + name, (rows, *param.shape[1:]), i * rows, not third, isinstance(module, nn.Linear)
-                )
+                shape = (count or len(param), *param.shape[1:])
+                piece = f"{parent}.{part or f'other_{start}'}.{name}" if rows else prefix + name
+                found[piece] = Piece(prefix + name, shape, start, not rows, linear)
+            start += count or 0
     return found
 
 

@@ -5,7 +5,7 @@ from torch import nn
 
 from .sites import blocks
 
-PLACES = ("drop_path", "drop_path1", "drop_path2")  # as timm's blocks call them
+PLACES = ("drop_path", "drop_path1", "drop_path2", "drop_path3")  # as timm's blocks call them
 
 
 def set_drop_path(vit: nn.Module, rate: float) -> list[DropPath]:
@@ -18,10 +18,11 @@ def set_drop_path(vit: nn.Module, rate: float) -> list[DropPath]:
     """
     made, modules = [], blocks(vit)
     for i, (name, block) in enumerate(modules.items()):
-        places = [place for place in PLACES if hasattr(block, place)]
+        places = [own for own, _ in block.named_modules() if own.rpartition(".")[2] in PLACES]
         if not places:
             raise ValueError(f"drop-path needs timm's blocks with a place for it, which {name} does not have")
         for place in places:
-            setattr(block, place, DropPath(rate * i / max(1, len(modules) - 1)))
-            made.append(getattr(block, place))
+            parent, _, own = place.rpartition(".")
+            setattr(block.get_submodule(parent), own, DropPath(rate * i / max(1, len(modules) - 1)))
+            made.append(block.get_submodule(place))
     return made

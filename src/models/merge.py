@@ -1,57 +1,134 @@
 """Fold taps into the weights they act on, giving a plain timm state dict.
 
-No method writes merge code. A tapped linear map that is still affine is *measured*: its response to zero is the new
-bias, its response to the identity the new weight. LoRA, SSF, RepAdapter, FacT and RLRR all fold this way; a tap that
-is not affine is caught by comparing both maps on random input. New blocks (Block Expansion) become blocks of a deeper
-ViT.
+No method writes merge code. A tapped operation that is still affine is *measured* (affine.py). LoRA, SSF, RepAdapter,
+FacT and RLRR all fold this way. New blocks (Block Expansion) become blocks of a deeper ViT.
+
+A shift goes into the bias at its site. Where there is none, it goes on to what reads the site: after an RMS norm to the
+branch's first maps, after the last norm to the head. A linear map or convolution without a bias gets one:
+``load_merged`` makes room for it in a plain network.
 """
 
-import math
 import re
 from collections import defaultdict
+from dataclasses import dataclass
 
 import torch
-from timm.layers import DropPath, LayerNorm2d
-from timm.models.vision_transformer import Block
+from timm.layers import DropPath
 from torch import Tensor, nn
 
+from .affine import RMS, measure
+from .families import family_of
 from .method import wires
+from .sites import BRANCHES, branches, first_maps
 from .taps import Keep
 from .vit_models import TunedViT
 
 IDLE = (nn.Dropout, DropPath, nn.Identity, Keep)  # taps that change nothing in eval mode
 
 
-@torch.no_grad()
+@dataclass
+class Merged:
+    """The state dict of a plain network; ``shift`` (D,) is to be added to its pooled features, if there is one."""
+
+    state: dict[str, Tensor]
+    shift: Tensor | None = None
+
+
 def merged_state_dict(model: TunedViT) -> dict[str, Tensor]:
     """timm state dict of a ViT without taps that computes what ``model.vit`` computes with them. Call in eval mode.
 
-    With Block Expansion that ViT is deeper: its ``depth`` has one more for every new block.
+    With Block Expansion that ViT is deeper: its ``depth`` has one more for every new block. Where a map has no bias to
+    take up a shift, the state dict has one, which ``load_merged`` loads.
 
     Raises:
         ValueError: a tap is not affine, or no weight at its site can take it up, or a method adds features.
     """
-    state = {k: v.clone() for k, v in model.vit.state_dict().items()}
+    found = merged(model)
+    if found.shift is not None:
+        raise ValueError(
+            f"{'+'.join(model.methods)} cannot be merged into the backbone alone: its last norm has no bias to take up "
+            "the shift, only the head has one"
+        )
+    return found.state
+
+
+@torch.no_grad()
+def merged(model: TunedViT) -> Merged:
+    """As ``merged_state_dict``, also where the head must take up a shift."""
+    vit = model.vit
+    state, shifts = {k: v.clone() for k, v in vit.state_dict().items()}, {}
     at, new_blocks = defaultdict(list), {}
     for name, site, verb, tap in wires(model.methods):
-        if isinstance(tap, Block) and verb == "after":
+        if verb == "after" and getattr(tap, "takes_context", False):
             new_blocks[site] = tap.state_dict()
         elif not isinstance(tap, IDLE):
             at[site].append((name, verb, tap))
     for site, taps in at.items():
-        op = model.vit.get_submodule(site)
         names = "+".join(dict.fromkeys(name for name, _, _ in taps))
-        weight, bias = _measure(op, taps, f"{names} cannot be merged: {site}")
-        if not _agrees(op, weight, bias):
-            raise ValueError(f"{names} cannot be merged: what it does at {site} is not affine")
-        state[f"{site}.weight"] = weight
-        if op.bias is not None:
+        state[f"{site}.weight"], bias = measure(vit.get_submodule(site), taps, f"{names} cannot be merged: {site}")
+        if f"{site}.bias" in state:
             state[f"{site}.bias"] = bias
-        elif bias.any() and site == "patch_embed.proj" and _positions_follow(model.vit):
-            state["pos_embed"][:, -model.vit.patch_embed.num_patches :] += bias
         elif bias.any():
-            raise ValueError(f"{names} cannot be merged: {site} has no bias to take up the shift")
-    return _deeper(state, new_blocks) if new_blocks else state
+            shifts[site] = bias
+    for site, bias in shifts.items():
+        op = vit.get_submodule(site)
+        if site == "patch_embed.proj" and _positions_follow(vit):
+            state["pos_embed"][:, -vit.patch_embed.num_patches :] += bias
+        elif isinstance(op, (nn.Linear, nn.Conv2d)):
+            _add(state, site, bias)
+    norms = {site: bias for site, bias in shifts.items() if isinstance(vit.get_submodule(site), RMS)}
+    last = family_of(vit).final_norm(vit, "fc_norm")
+    for site in norms.keys() - {last}:
+        for reader in _readers(vit, site):
+            _add(state, reader, state[f"{reader}.weight"] @ norms[site])
+    shift = norms.get(last)
+    if shift is not None and not _shift_passes(vit, last):
+        raise ValueError(f"{'+'.join(model.methods)} cannot be merged: {last} has no bias to take up the shift")
+    return Merged(_deeper(state, new_blocks) if new_blocks else state, shift)
+
+
+def _add(state: dict[str, Tensor], site: str, bias: Tensor) -> None:
+    """Add to the bias of a site, or make one."""
+    name = f"{site}.bias"
+    state[name] = state[name] + bias if name in state else bias
+
+
+def _readers(vit: nn.Module, norm: str) -> list[str]:
+    """The linear maps that read what a norm before a branch returns.
+
+    Raises:
+        ValueError: it stands elsewhere.
+    """
+    family = family_of(vit)
+    found = [site for site in branches(vit, BRANCHES) if family.entrance(vit, site) == norm]
+    if not found:
+        raise ValueError(f"it cannot be merged: {norm} has no bias to take up the shift")
+    return [name for site in found for name in first_maps(vit, site)]
+
+
+def _shift_passes(vit: nn.Module, norm: str) -> bool:
+    """Whether a shift of what the last norm returns is the same shift of the pooled features."""
+    return norm != "norm" or (vit.global_pool in ("token", "avg") and isinstance(vit.fc_norm, nn.Identity))
+
+
+def load_merged(network: nn.Module, state: dict[str, Tensor]) -> None:
+    """Load what ``merged_state_dict`` gave into a plain timm network, which gets the biases that it lacks.
+
+    Raises:
+        RuntimeError: tensors are missing, too many or of other shapes, as in ``load_state_dict``.
+    """
+    family_of(network).prepare(network)  # timm's attention adds such a bias only where it calls the map
+    for name in added_biases(network, state):
+        op = network.get_submodule(name.rpartition(".")[0])
+        op.bias = nn.Parameter(torch.zeros_like(state[name], dtype=op.weight.dtype, device=op.weight.device))
+    network.load_state_dict(state)
+
+
+def added_biases(network: nn.Module, state: dict[str, Tensor]) -> list[str]:
+    """Names of the biases of linear maps and convolutions in a state dict that a network does not have."""
+    known = dict(network.named_modules())
+    new = [name for name in state.keys() - network.state_dict().keys() if name.endswith(".bias")]
+    return sorted(name for name in new if isinstance(known.get(name.rpartition(".")[0]), (nn.Linear, nn.Conv2d)))
 
 
 def _deeper(state: dict[str, Tensor], new_blocks: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -65,62 +142,12 @@ def _deeper(state: dict[str, Tensor], new_blocks: dict[str, dict[str, Tensor]]) 
         deeper[name] = tensor
     for count, i in enumerate(expanded, start=1):
         deeper |= {f"blocks.{i + count}.{name}": tensor.clone() for name, tensor in new_blocks[f"blocks.{i}"].items()}
+    if "rope.freqs" in deeper:  # mixed rotary positions: each block's own, (2, depth, ...)
+        order = sorted([*range(deeper["rope.freqs"].shape[1]), *expanded])
+        deeper["rope.freqs"] = deeper["rope.freqs"][:, order]
     return deeper
 
 
 def _positions_follow(vit: nn.Module) -> bool:
     """Whether position embeddings, one for each patch, are added to what the patch convolution gives (CLIP)."""
     return getattr(vit, "pos_embed", None) is not None and isinstance(vit.patch_embed.norm, nn.Identity)
-
-
-def _measure(op: nn.Module, taps: list, where: str) -> tuple[Tensor, Tensor]:
-    if isinstance(op, nn.Linear):
-        return _measure_linear(op)
-    if isinstance(op, nn.Conv2d):
-        return _measure_conv(op)
-    if isinstance(op, nn.LayerNorm):
-        if any(verb != "after" for _, verb, _ in taps):
-            raise ValueError(f"{where} is a {type(op).__name__}, which cannot take up what is done to its input")
-        return _measure_norm(op, [tap for _, _, tap in reversed(taps)])
-    raise ValueError(f"{where} is a {type(op).__name__}, not a linear map, convolution or norm that could take this up")
-
-
-def _measure_linear(op):
-    bias = op(op.weight.new_zeros(1, op.in_features))[0]
-    eye = torch.eye(op.in_features, dtype=op.weight.dtype, device=op.weight.device)
-    return (op(eye) - bias).T.contiguous(), bias
-
-
-def _measure_conv(op):
-    patch = (op.in_channels // op.groups, *op.kernel_size)
-    size, where = math.prod(patch), tuple(pad // step for pad, step in zip(op.padding, op.stride, strict=True))
-    eye = torch.eye(size + 1, size, dtype=op.weight.dtype, device=op.weight.device)  # the last row is zero
-    same = eye.view(size + 1, *patch).repeat(1, op.groups, 1, 1)  # a group's outputs see the inputs of their own only
-    y = op(same)[:, :, *where]  # where the kernel lies on the whole patch
-    return (y[:-1] - y[-1]).T.reshape(op.weight.shape).contiguous(), y[-1]
-
-
-def _measure_norm(op, taps):
-    shape = (-1, 1, 1) if isinstance(op, LayerNorm2d) else (-1,)
-    bias = torch.zeros_like(op.weight) if op.bias is None else op.bias
-    at_zero, at_one = bias.view(shape), (op.weight + bias).view(shape)  # where its normalised input is 0 and 1
-    for tap in taps:
-        at_zero, at_one = tap(at_zero), tap(at_one)
-    return (at_one - at_zero).flatten(), at_zero.flatten()
-
-
-def _agrees(op: nn.Module, weight: Tensor, bias: Tensor) -> bool:
-    if isinstance(op, nn.Conv2d):
-        x = torch.randn(2, op.in_channels, *(2 * side for side in op.kernel_size)).to(weight)
-        plain = nn.functional.conv2d(x, weight, bias, op.stride, op.padding, groups=op.groups)
-    elif isinstance(op, LayerNorm2d):
-        x = torch.randn(2, len(weight), 3, 3).to(weight)
-        y = nn.functional.layer_norm(x.permute(0, 2, 3, 1), op.normalized_shape, weight, bias, op.eps)
-        plain = y.permute(0, 3, 1, 2)
-    elif isinstance(op, nn.LayerNorm):
-        x = torch.randn(8, weight.shape[-1]).to(weight)
-        plain = nn.functional.layer_norm(x, op.normalized_shape, weight, bias, op.eps)
-    else:
-        x = torch.randn(8, op.in_features).to(weight)
-        plain = nn.functional.linear(x, weight, bias)
-    return torch.allclose(op(x), plain, rtol=1e-3, atol=1e-4)

@@ -15,7 +15,8 @@ Taps belong to their method, never to the ViT: ``vit.state_dict()`` keeps exactl
 
 A tap whose class has ``reads_only = True`` returns the very x that it gets ("before") or y ("after"): with such taps
 alone, tokens are the frozen ViT's. One with ``changes_tokens = True`` puts tokens in, takes some out or pools them:
-its effect cannot be halved.
+its effect cannot be halved. One with ``takes_context = True`` ("after") is called with all that the module gets beside
+its input: rotary positions, masks.
 """
 
 from collections.abc import Callable, Iterable
@@ -26,7 +27,7 @@ from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
 from .called import called
-from .families.base import Tokens
+from .families.stages import Tokens
 
 THIS_FILE = "<this file>"
 
@@ -66,6 +67,8 @@ class Method(nn.Module):
     starts_pretrained = True
     # Keys to use where the model is only counted, in place of files.
     without_files_to_count: dict[str, Any] = {}  # noqa: RUF012
+    # Whether it can be attached to a network that is only looked at, without files and without libraries that are slow.
+    attaches_without_files = True
     # The learning rate that suits it with AdamW, for SOLVER.BASE_LR -1: 0.001 unless pictures showed another.
     adamw_lr = 0.001
     # Whether the ViT's own dropout and drop-path act during training. VPT keeps a frozen encoder in eval mode.
@@ -202,14 +205,15 @@ class Site:
             x = self._towards(x, tap(x))
         return (x, *rest)
 
-    def leave(self, module, args, y):
+    def leave(self, module, args, kwargs, y):
         if self.op is not None and (self.idle or self.strength != 1):
-            y = self._towards(self.op(*args), y)
+            y = self._towards(self.op(*args, **kwargs), y)
         for _, beside, after in () if self.idle else self.layers:
             for tap in beside:
                 y = y + (tap(args[0]) if self.strength == 1 else self.strength * tap(args[0]))
             for tap in after:
-                y = self._towards(y, tap(y))
+                context = kwargs if getattr(tap, "takes_context", False) else {}
+                y = self._towards(y, tap(y, **context))
         return y
 
     def _towards(self, x: Tensor, y: Tensor) -> Tensor:
@@ -226,7 +230,7 @@ def connect(vit: nn.Module, methods: nn.ModuleDict) -> dict[str, Site]:
         ValueError: a method names a site that the ViT does not have or never calls, or two replace the same.
     """
     modules, sites, replaced = dict(vit.named_modules()), {}, {}
-    running = called(vit) if any(True for _ in wires(methods)) else set()
+    running = called(vit) if any(True for _ in wires(methods)) else {}
     for name, site, verb, tap in wires(methods):
         if site not in modules:
             raise ValueError(f"method {name!r}: {type(vit).__name__} has no module {site!r}")
@@ -236,10 +240,15 @@ def connect(vit: nn.Module, methods: nn.ModuleDict) -> dict[str, Site]:
                 f"{type(modules[site]).__name__}, but reads its weights itself or leaves it out; choose another method "
                 "or other targets"
             )
+        if verb != "before" and not running[site]:
+            raise ValueError(
+                f"method {name!r} does not work at {site}: a {type(modules[site]).__name__} returns more than one "
+                "tensor; choose another method or other sites"
+            )
         if site not in sites:
             sites[site] = Site()
             modules[site].register_forward_pre_hook(sites[site].enter)
-            modules[site].register_forward_hook(sites[site].leave)
+            modules[site].register_forward_hook(sites[site].leave, with_kwargs=True)
         if verb == "instead":
             if site in replaced:
                 raise ValueError(

@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from .families import family_of
-from .families.base import Stage
+from .families.stages import Stage
 from .memo import Memo
 from .method import wires
 from .sites import blocks

@@ -3,8 +3,9 @@
 import torch
 from timm.layers import LayerNorm2d, RmsNorm2d, SimpleNorm2d
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-CHANNELS_FIRST = (nn.Conv2d, LayerNorm2d, RmsNorm2d, SimpleNorm2d)
+CHANNELS_FIRST = (nn.Conv2d, LayerNorm2d, RmsNorm2d, SimpleNorm2d, nn.GroupNorm, _BatchNorm)
 
 
 class Reader(nn.Module):
@@ -86,8 +87,8 @@ class ScaleShift(nn.Module):
 
 def scale_shift_of(op: nn.Module, dim: int) -> ScaleShift:
     """A ScaleShift for the output of an operation; of ``dim`` channels where the operation does not know its own."""
-    channels = getattr(op, "out_channels", None) or getattr(op, "out_features", None)
-    channels = channels or getattr(op, "normalized_shape", (dim,))[0]
+    known = (getattr(op, name, None) for name in ("out_channels", "out_features", "num_features", "num_channels"))
+    channels = next(filter(None, known), None) or getattr(op, "normalized_shape", (dim,))[0]
     return ScaleShift(channels, isinstance(op, CHANNELS_FIRST))
 
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from ..configs.facts import image_size
 from ..configs.methods import config_name, method_keys, parse
 from .drop_path import set_drop_path
-from .families import tokens_of
-from .families.base import Tokens
+from .families import family_of, tokens_of
+from .families.stages import Tokens
 from .head import build_head
 from .method import DoesNotFit, Method, connect
 from .methods.adapter import Adapter
@@ -123,6 +123,7 @@ class TunedViT(nn.Module):
     ):
         super().__init__()
         vit.reset_classifier(0)
+        family_of(vit).prepare(vit)
         set_pool(vit, cfg.POOL)
         tokens = tokens_of(vit, cfg.POOL)
         _require_tokens(methods, vit, tokens)
@@ -231,6 +232,7 @@ def require_methods_fit(cfg: CfgNode) -> None:
     """
     with torch.device("meta"):
         vit = architecture(cfg.DATA.FEATURE, image_size(cfg))
+        family_of(vit).prepare(vit)
         set_pool(vit, cfg.MODEL.POOL, norm_of_all(cfg.DATA.FEATURE))
         tokens = tokens_of(vit, cfg.MODEL.POOL)
         methods = parse(cfg.MODEL.TRANSFER_TYPE, cfg.FREQFIT)
@@ -238,6 +240,27 @@ def require_methods_fit(cfg: CfgNode) -> None:
         for name, implied in methods.items():
             with _fitting(name, vit):
                 METHODS[name].require_parts(method_keys(cfg.MODEL, name, implied), vit, tokens)
+        whole = {name: keys for name, keys in methods.items() if METHODS[name].attaches_without_files}
+        _require_steps(TunedViT(vit, whole, cfg.MODEL, 2, drop_path=cfg.SOLVER.DROP_PATH), image_size(cfg))
+
+
+def _require_steps(model: TunedViT, size: tuple[int, int]) -> None:
+    """Take a step without numbers: what methods put into the network must fit its shapes, and all of it must train.
+
+    Raises:
+        ValueError: it does not.
+    """
+    network, names = type(model.vit).__name__, ", ".join(model.methods) or "a linear head"
+    try:
+        model(torch.empty(2, 3, *size)).sum().backward()
+    except RuntimeError as error:
+        raise ValueError(f"{names} cannot run in this {network} on images of {size[0]}x{size[1]}: {error}") from error
+    lost = [name for name, param in model.methods.named_parameters() if param.requires_grad and param.grad is None]
+    if lost:
+        raise ValueError(
+            f"{names} would not train on this {network}: nothing that {lost[0]} makes reaches the features "
+            f"({len(lost)} tensors). Choose another method or backbone"
+        )
 
 
 def _require_tokens(methods: Iterable[str], vit: nn.Module, tokens: Tokens | None) -> None:

@@ -149,6 +149,8 @@ def test_mixing_gives_shares_of_classes(tmp_path):
 def test_one_image_alone_joins_the_batch_before(tmp_path):
     assert [len(b) for b in split_batches(torch.arange(10), 3)] == [3, 3, 4]
     assert [len(b) for b in split_batches(torch.arange(11), 3)] == [3, 3, 3, 2]
+    assert [len(b) for b in split_batches(torch.arange(4), 3)] == [4]
+    assert [len(b) for b in split_batches(torch.arange(1), 3)] == [1]
     assert [len(b) for b in split_batches(torch.arange(3), 1)] == [1, 1, 1]
     assert len(make_loader(tmp_path, make_split(9))) == 2
 

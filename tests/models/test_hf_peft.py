@@ -188,12 +188,13 @@ def test_what_modules_share_is_saved_once_and_stays_shared(name, first, others, 
     assert not any(same[other].any() for other, owner in method.other_names.items() if owner == first)
 
 
-def test_what_a_tuner_would_not_save_is_found_before_training(monkeypatch):
+@pytest.mark.parametrize("forgotten", ["lora_B", "blocks.1.attn.qkv.lora_B"])
+def test_what_a_tuner_would_not_save_is_found_before_training(forgotten, monkeypatch):
     """peft's own list of what belongs to an adapter, made wrong: as in a tuner that forgets a part of itself."""
     whole = injected.Injected._learned
 
     def forgetful(self):
-        return {name: tensor for name, tensor in whole(self).items() if "lora_B" not in name}
+        return {name: tensor for name, tensor in whole(self).items() if forgotten not in name}
 
     monkeypatch.setattr(injected.Injected, "_learned", forgetful)
     with pytest.raises(ValueError, match=r"LORA does not save all that it learns.*lora_B"):

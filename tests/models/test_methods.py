@@ -420,7 +420,7 @@ def test_a_site_computes_its_formula():
     site.add("beside", Add(10.0))
     site.add("after", Add(100.0))
     double.register_forward_pre_hook(site.enter)
-    double.register_forward_hook(site.leave)
+    double.register_forward_hook(site.leave, with_kwargs=True)
     assert double(torch.tensor([3.0])).item() == (2 * 4) + (4 + 10) + 100
 
 
@@ -755,6 +755,9 @@ def test_adapters_start_where_their_init_says(init, keys, images):
     scales = [param for name, param in model.methods.named_parameters() if name.endswith("scale")]
     assert len(scales) == 6
     assert all(scale.item() == 0.5 for scale in scales)
+    biases = [param for name, param in model.methods.named_parameters() if name.endswith("bias")]
+    assert len(biases) == 12
+    assert all((1e-7 < bias.std() < 1e-5) if init == "xavier" else not bias.any() for bias in biases)
     model(images).square().sum().backward()
     assert (scales[0].grad.abs().item() > 0) == (init == "xavier")
 
@@ -846,7 +849,7 @@ def test_factors_live_once_and_the_mlp_may_be_any_multiple(form, images):
     assert model.num_trained()[form] == expected
     randomise(model)
     model(images).sum().backward()
-    with pytest.raises(ValueError, match=r"blocks\.0\.mlp: its 80 channels are not a multiple of 32"):
+    with pytest.raises(ValueError, match=r"blocks\.0\.mlp\.fc1: its 80 channels are not a multiple of the 32"):
         make_model(form, vit=make_vit(mlp_ratio=2.5))
 
 
@@ -868,6 +871,15 @@ def test_vqts_queries_read_the_tokens_and_nobody_reads_them(images):
         torch.testing.assert_close(answers, y[:, 17:].flatten(1), atol=1e-5, rtol=1e-5)
     model.head(features).square().sum().backward()
     assert all(tap.queries.grad.abs().max() > 0 for tap in taps)
+
+
+def test_vqts_queries_have_the_attentions_dropout_in_training_only(images):
+    model = make_model("vqt", MODEL__VQT__NUM_QUERIES=1, vit=make_vit(attn_drop_rate=0.5))
+    one, two = model.features(images), model.features(images)
+    assert torch.equal(one, two)
+    model.vit.blocks[0].attn.train()
+    one, two = model.features(images), model.features(images)
+    assert not torch.allclose(one[:, 32:64], two[:, 32:64])  # answers to keys and values that no dropout has met
 
 
 def test_vqts_answers_join_behind_what_side_makes(images):
@@ -1016,7 +1028,7 @@ def test_rlrr_is_a_rank_one_rescaling_of_every_weight(images):
 
 def test_rlrr_starts_as_far_from_the_pretrained_weights_as_the_original():
     torch.manual_seed(0)
-    tap = Rescale(torch.nn.Linear(768, 3 * 768), parts=3)
+    tap = Rescale(torch.nn.Linear(768, 3 * 768), [768] * 3)
     inputs = tap.scale_in.repeat_interleave(768, dim=0)
     change = tap.linear[0].weight * tap.scale_out[:, None] * inputs
     assert (change.norm() / tap.linear[0].weight.norm()).item() == pytest.approx(0.073, abs=0.005)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from src.data.opened import open_data
 from src.engine.checkpoint import load_tuned
 from src.engine.run import evaluate_run, run
-from src.engine.sensitivity import estimate, first_images, make_allocations, report
+from src.engine.sensitivity import estimate, first_images, make_allocations, report, squared_gradients
 from src.models.allocation import Allocation, Rules, allocate, pieces, unit_of
 from src.models.methods.sparse import SparseUpdate
 from src.models.vit_models import METHODS, build_model
@@ -231,6 +231,14 @@ def test_sensitivities_are_the_squared_gradients_of_the_first_batches(tmp_path):
         expected += torch.autograd.grad(loss, weight)[0].square()
     torch.testing.assert_close(found["blocks.1.attn.proj.weight"], expected, rtol=1e-3, atol=1e-9)
     assert not any(p.requires_grad for n, p in model.vit.named_parameters() if "proj.weight" not in n)
+
+
+def test_a_tensor_without_a_gradient_is_not_sensitive(images):
+    model = make_model("linear")
+    model.vit.blocks[0].unused = torch.nn.LayerNorm(4)
+    found = squared_gradients(model, [(images, torch.tensor([0, 1]))])
+    assert found["blocks.0.attn.proj.weight"].any()
+    assert torch.equal(found["blocks.0.unused.weight"], torch.zeros(4))
 
 
 def test_files_sorted_by_class_are_mixed(tmp_path):

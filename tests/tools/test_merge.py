@@ -17,6 +17,7 @@ from src.configs.config import load_cfg
 from src.data.pixels import Pixels
 from src.engine.checkpoint import Tuned, load_tuned
 from src.engine.run import run
+from src.models.merge import Merged
 from src.models.vit_backbones.backbone import IMAGENET
 from src.models.vit_backbones.build import create_vit, timm_arguments
 from src.models.vit_backbones.from_timm import family_named
@@ -123,10 +124,10 @@ def test_what_cannot_fold_is_named_and_nothing_is_written(tmp_path, main, settin
 
 def test_a_merged_model_with_other_logits_is_not_written(finished, tmp_path, main, monkeypatch):
     def wrong(model):
-        return {k: 1.001 * v for k, v in original(model).items()}
+        return Merged({k: 1.001 * v for k, v in original(model).state.items()})
 
-    original = plain.merged_state_dict
-    monkeypatch.setattr(plain, "merged_state_dict", wrong)
+    original = plain.merged
+    monkeypatch.setattr(plain, "merged", wrong)
     done = main(finished, tmp_path / "out")
     assert done.returncode == 1
     assert "lora+rlrr+ssf+block cannot be merged: the logits would differ" in done.stderr

@@ -290,6 +290,14 @@ def test_runs_unlike_the_others_carry_a_mark_on_cell_row_and_mean(vtab, tmp_path
         assert any("the row mixes 2" in text for text in notes.values())
 
 
+def test_other_test_images_than_the_benchmarks_are_said(tmp_path):
+    folder, said = make_run(tmp_path, 0.9, **DIGITS), "the number of test images is not the benchmark's"
+    assert said not in table(report(tmp_path)[0], "other tasks").text
+    data = folder.read_result()["data"]
+    rewrite(folder, data=data | {"images": {"train": 800, "test": 700}})
+    assert said in table(report(tmp_path)[0], "other tasks").text
+
+
 def test_what_holds_for_every_cell_is_said_once(tmp_path):
     make_run(tmp_path, 0.9, environment={"git": "a" * 40 + "+changes"}, **DIGITS)
     made, _ = report(tmp_path)

@@ -2,29 +2,26 @@
 
 from torch import nn
 
-from .base import Family, Tokens
+from .base import Family
 from .convnext import ConvNeXt
+from .eva import Eva
+from .stages import Tokens
 from .swin_transformer import Swin
+from .unknown import Unknown
 from .vision_transformer import ViT
 
 FAMILIES: tuple[Family, ...] = (
     ViT(),
+    Eva(),
     Swin(),
     ConvNeXt(),
 )
+UNKNOWN = Unknown()
 
 
 def family_of(vit: nn.Module) -> Family:
-    """The family of a network.
-
-    Raises:
-        ValueError: it is of none.
-    """
-    for family in FAMILIES:
-        if isinstance(vit, family.network):
-            return family
-    names = [family.network.__name__ for family in FAMILIES]
-    raise ValueError(f"methods work on timm's {', '.join(names[:-1])} and {names[-1]}; this is a {type(vit).__name__}")
+    """The family of a network; UNKNOWN for one of no family, on which some methods work."""
+    return next((family for family in FAMILIES if isinstance(vit, family.network)), UNKNOWN)
 
 
 def tokens_of(vit: nn.Module, pool: str = "") -> Tokens | None:
@@ -32,8 +29,5 @@ def tokens_of(vit: nn.Module, pool: str = "") -> Tokens | None:
 
     Args:
         pool: MODEL.POOL.
-
-    Raises:
-        ValueError: another kind of network.
     """
     return family_of(vit).tokens(vit, pool)

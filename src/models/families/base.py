@@ -1,53 +1,46 @@
-"""What a family of timm's networks is: the names of its parts, and the steps of its forward.
+"""What a family of timm's networks is: where its parts are, and the steps of its forward.
 
-Methods ask for parts by role. A role is what timm's VisionTransformer calls the part: "attn.qkv", "mlp.fc1", "norm1".
-A family says which of its modules play a role under another name, which roles nothing plays, and where the rest is.
+Methods ask for parts by role: a branch ("attn", "mlp"), a linear map in it ("attn.qkv", "attn.q", "mlp.fc1"), a norm
+("norm1"). A family says which modules of a block play a role, which roles nothing plays, and where the rest is.
 """
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from torch import Tensor, nn
+from timm.layers import RmsNorm, RmsNorm2d, SimpleNorm, SimpleNorm2d
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
+from .names import is_inside, matching
+from .stages import Stage, Tokens
 
-@dataclass
-class Tokens:
-    """The sequence (B, N, dim) between blocks: N = prefix + prompts + rows * cols, in that order.
-
-    ``prompts[i]`` is the number of prompt tokens that enter block i, ``prompts[depth]`` the number that leaves the
-    last one. A prompt method sets them when it attaches; methods further inside, attached later, see them.
-    """
-
-    prefix: int  # class and register tokens
-    rows: int  # patch grid
-    cols: int
-    dim: int
-    depth: int
-    prompts: list[int] = field(default_factory=list)
-    pool: str = ""  # MODEL.POOL: what is pooled, where that is not left to the backbone
-    patch: tuple[int, int] = (16, 16)  # height and width of a patch in pixels
-
-    def __post_init__(self):
-        self.prompts = self.prompts or [0] * (self.depth + 1)
+# How timm calls the linear maps in a branch: the first set of names that are all there.
+MAPS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "attn.qkv": (("qkv",), ("q_proj", "k_proj", "v_proj"), ("q", "k", "v")),
+    "attn.q": (("q_proj",), ("q",)),
+    "attn.k": (("k_proj",), ("k",)),
+    "attn.v": (("v_proj",), ("v",)),
+    "attn.proj": (("proj",),),
+    "attn.gate": (("gate",),),  # of what attention returns
+    "mlp.fc1": (("fc1",), ("fc1_g", "fc1_x"), ("w12",), ("w1", "w2")),  # the gate and the value of a SwiGLU
+    "mlp.fc2": (("fc2",), ("w3",)),
+}
+# Normalisations over channels with a weight for each; BatchNorm's statistics stay the pre-trained ones.
+NORMS = (nn.LayerNorm, nn.RMSNorm, RmsNorm, RmsNorm2d, SimpleNorm, SimpleNorm2d, nn.GroupNorm, _BatchNorm)
+THIRDS = ("attn.q", "attn.k", "attn.v")  # of a fused attn.qkv
 
 
 @dataclass(frozen=True)
-class Stage:
-    """One step of a forward, and the modules and parameters of the network that it uses."""
+class Rows:
+    """A linear map that plays a role, or those of a fused one's output channels that do.
+
+    ``name`` is the module's in its block. ``count`` channels from ``start`` on are the role's; None: all.
+    """
 
     name: str
-    parts: tuple[str, ...]
-    run: Callable[[Tensor], Tensor]
-
-    @classmethod
-    def module(cls, vit: nn.Module, name: str) -> "Stage":
-        """The step that calls one module."""
-        return cls(name, (name,), vit.get_submodule(name))
-
-    def has(self, name: str) -> bool:
-        """Whether the module or parameter ``name`` is among its parts, or inside one of them."""
-        return any(is_inside(name, part) for part in self.parts)
+    module: nn.Module
+    start: int = 0
+    count: int | None = None
 
 
 class Family:
@@ -59,16 +52,22 @@ class Family:
 
     # The names of blocks, as a regular expression.
     block: str
-    # Roles played by modules of another name, or by several together: their names.
+    # Names of attention and of MLPs in a block, as regular expressions.
+    attentions: tuple[str, ...] = ("attn",)
+    mlps: tuple[str, ...] = ("mlp",)
+    # Roles played by modules of other names than MAPS has: their names in a block, as regular expressions.
     parts: dict[str, tuple[str, ...]] = {}  # noqa: RUF012
     # Roles, with all below them, that nothing plays in any block. Methods do what remains of them.
     absent: tuple[str, ...] = ()
+    # Linear maps and convolutions in a block that no role has and that methods leave as they are, as a regular
+    # expression: those that see positions or attention weights, not features.
+    others: str = ""
     # The norms of a block: those at the start of the first branch, then of the second; in some networks also inside.
     norms: dict[str, tuple[str, ...]] = {"norm1": ("norm1",), "norm2": ("norm2",)}  # noqa: RUF012
     # All that has weights between image and final norm: the roles in a block, and the other modules as a regular
     # expression.
-    operations: tuple[str, ...]
-    other_operations: str
+    operations: tuple[str, ...] = ("norm1", "norm2", "attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
+    other_operations: str = r"patch_embed\.proj"
 
     patches = "patch_embed"  # what makes tokens or maps of the image
     projection = "patch_embed.proj"  # the convolution in it
@@ -79,18 +78,80 @@ class Family:
     sequence = False
     # Whether it takes images of any size, and is not built for one.
     any_size = False
+    # Blocks whose norms come after the branches.
+    norm_after: tuple[type[nn.Module], ...] = ()
+    # Blocks that add each branch, which ends in a linear map, to their tokens: with zeros there they do nothing.
+    residual: tuple[type[nn.Module], ...] = ()
     # Methods of ``network`` that compute as ``stages`` says. A subclass with another of these computes otherwise.
     steps: tuple[str, ...] = ("forward_features", "forward_head")
+
+    def prepare(self, vit: nn.Module) -> None:
+        """Make ``vit`` call all its linear maps: some of timm's only have their weights read, with biases of their own.
+
+        What it computes stays the same, to rounding.
+        """
+        for module in vit.modules():
+            if hasattr(module, "qkv_bias_separate"):
+                module.qkv_bias_separate = True
 
     def tokens(self, vit: nn.Module, pool: str) -> Tokens | None:
         """The sequence in the network's blocks; None where there are maps of several sizes instead."""
         return None
 
+    def admit(self, vit: nn.Module, tokens: Tokens) -> None:
+        """Get the network ready for prompts between prefix and patches, see ``Tokens.prompts``."""
+
     def part(self, block: nn.Module, role: str) -> dict[str, nn.Module]:
         """The modules of a block that play a role, by name; none if there are none, or only an Identity."""
         inside = {name: module for name, module in block.named_modules() if not isinstance(module, nn.Identity)}
-        names = (role,) if role in inside else self.parts.get(role, ())
-        return {name: inside[name] for name in names if name in inside}
+        if role in self.parts:
+            return {name: inside[name] for name in matching(self.parts[role], inside)}
+        branch, _, _ = role.partition(".")
+        found = matching(self.branches(branch), inside)
+        if role == branch and found:
+            return {name: inside[name] for name in found}
+        if role not in MAPS:
+            return {role: inside[role]} if role in inside else {}
+        return {name: inside[name] for place in found for name in _first(f"{place}.", MAPS[role], inside)}
+
+    def branches(self, branch: str) -> tuple[str, ...]:
+        """The names in a block, as regular expressions, of "attn" or "mlp"."""
+        return {"attn": self.attentions, "mlp": self.mlps}.get(branch, ())
+
+    def rows(self, block: nn.Module, role: str) -> list[Rows]:
+        """The linear maps of a block that play a role, and the thirds of a fused qkv that are q, k or v."""
+        if role not in THIRDS:
+            return [Rows(name, module) for name, module in self.part(block, role).items()]
+        found = []
+        for place, module in self.part(block, "attn").items():
+            inside, fused = dict(module.named_modules()), getattr(module, "qkv", None)
+            if fused is not None and hasattr(fused, "out_features"):
+                count = fused.out_features // 3
+                found.append(Rows(f"{place}.qkv", fused, THIRDS.index(role) * count, count))
+            else:
+                found += [Rows(f"{place}.{name}", inside[name]) for name in _first("", MAPS[role], inside)]
+        return found
+
+    def last(self, block: nn.Module, branch: str) -> nn.Module | None:
+        """The linear map that a branch ends with; ``branch`` is its name in the block."""
+        module = block.get_submodule(branch)
+        names = MAPS["attn.proj"] if branch in matching(self.attentions, [branch]) else MAPS["mlp.fc2"]
+        inside = dict(module.named_modules())
+        return next((inside[name] for name in _first("", names, inside)), None)
+
+    def exit(self, block: nn.Module, branch: str) -> str:
+        """The module, by its name in the block, that returns what a branch adds to its tokens, and nothing else."""
+        return branch
+
+    def unknown(self, block: nn.Module) -> list[str]:
+        """Names of a block's linear maps and convolutions of which this description says nothing."""
+        known = {name for role in (*MAPS, *self.operations) if not self.lacks(role) for name in self.part(block, role)}
+        known |= {rows.name for role in MAPS if not self.lacks(role) for rows in self.rows(block, role)}
+        return [
+            name
+            for name, module in block.named_modules()
+            if isinstance(module, (nn.Linear, nn.Conv2d)) and name not in known and not re.fullmatch(self.others, name)
+        ]
 
     def lacks(self, role: str) -> bool:
         """Whether no block of this family has anything in a role."""
@@ -101,18 +162,28 @@ class Family:
         names = {name for name, _ in vit.named_modules() if re.fullmatch(self.other_operations, name)}
         for name, block in vit.named_modules():
             if re.fullmatch(self.block, name):
-                names |= {f"{name}.{own}" for role in self.operations for own in self.part(block, role)}
+                found = (self.norms_of(block, r) if r in self.norms else self.part(block, r) for r in self.operations)
+                names |= {f"{name}.{own}" for role in found for own in role}
         return [name for name, op in vit.named_modules() if name in names and not isinstance(op, nn.Identity)]
+
+    def norms_of(self, block: nn.Module, role: str) -> list[str]:
+        """Names of a block's norms at the start of its first branch ("norm1") or second, and inside it."""
+        return matching(self.norms[role], [n for n, m in block.named_modules() if not isinstance(m, nn.Identity)])
 
     def entrance(self, vit: nn.Module, site: str) -> str:
         """The first module on the tokens' way to a branch, such as "blocks.0.norm2" for "blocks.0.mlp".
 
         The branch itself where it reads the tokens as they are; "" where no module sees them in the branch's shape.
         """
-        return ""
+        parent, _, branch = site.rpartition(".")
+        if isinstance(vit.get_submodule(parent), self.norm_after):
+            return site
+        modules = dict(vit.named_modules())
+        norms = ("norm2" if branch == "mlp" else "norm1", "norm")
+        return next((f"{parent}.{norm}" for norm in norms if f"{parent}.{norm}" in modules), "")
 
     def final_norm(self, vit: nn.Module, pooled: str) -> str:
-        """The name of the last norm.
+        """The name of the last norm; "" if there is none.
 
         Args:
             pooled: "fc_norm" or "norm": which one it is where tokens are averaged between the two.
@@ -121,7 +192,9 @@ class Family:
 
     def image_size(self, vit: nn.Module) -> tuple[int, int]:
         """Height and width of the images that a network is made for."""
-        return (224, 224) if self.any_size else tuple(vit.patch_embed.img_size)
+        if size := getattr(getattr(vit, self.patches, None), "img_size", None) or _built_for(vit):
+            return tuple(size)
+        return 224, 224
 
     def can_change_pool(self, vit: nn.Module) -> bool:
         """Whether MODEL.POOL may choose what the network pools."""
@@ -134,12 +207,19 @@ class Family:
     def stages(self, vit: nn.Module) -> list[Stage]:
         """What maps images to the pooled features, step by step; none where the steps are not known."""
         same = all(getattr(type(vit), step) is getattr(self.network, step) for step in self.steps)
-        return self._stages(vit) if same else []
+        return self._stages(vit) if same and not getattr(vit, "grad_checkpointing", False) else []
 
     def _stages(self, vit: nn.Module) -> list[Stage]:
         return []
 
 
-def is_inside(name: str, part: str) -> bool:
-    """Whether a module or parameter is ``part``, or belongs to it."""
-    return name == part or name.startswith(f"{part}.")
+def _first(prefix: str, choices: tuple[tuple[str, ...], ...], inside: dict[str, nn.Module]) -> list[str]:
+    """The first set of names that are all there, after ``prefix``."""
+    sets = ([prefix + name for name in names] for names in choices)
+    return next((names for names in sets if all(name in inside for name in names)), [])
+
+
+def _built_for(vit: nn.Module) -> tuple[int, int] | None:
+    """The image size that timm remembers of a network, or that its published weights are for."""
+    size = (getattr(vit, "_traits", None) or {}).get("img_size")
+    return size or (getattr(vit, "pretrained_cfg", None) or {}).get("input_size", ())[1:] or None

@@ -2,7 +2,8 @@
 
 from timm.models.convnext import ConvNeXt as TimmConvNeXt
 
-from .base import Family, Stage
+from .base import Family
+from .stages import Stage
 
 
 class ConvNeXt(Family):
@@ -10,15 +11,20 @@ class ConvNeXt(Family):
     network = TimmConvNeXt
     timm_modules = ("convnext",)
     block = r"stages\.\d+\.blocks\.\d+"
+    attentions = ()
     parts = {"norm1": ("norm",)}  # noqa: RUF012
     absent = ("attn", "norm2")
     norms = {"norm1": ("norm",), "norm2": ()}  # noqa: RUF012
     operations = ("conv_dw", "norm1", "mlp.fc1", "mlp.fc2")
     other_operations = r"stem\.[01]|stages\.\d+\.downsample\.[01]"
+    others = "shortcut.*"
     patches = "stem"
     projection = "stem.0"
     final_norms = ("head.norm",)
     any_size = True
+
+    def entrance(self, vit, site):
+        return ""  # a convolution stands between the tokens and the norm
 
     def _stages(self, vit):
         return [

@@ -2,7 +2,8 @@
 
 from timm.models.swin_transformer import SwinTransformer
 
-from .base import Family, Stage
+from .base import Family
+from .stages import Stage
 
 
 class Swin(Family):
@@ -10,12 +11,11 @@ class Swin(Family):
     network = SwinTransformer
     timm_modules = ("swin_transformer",)
     block = r"layers\.\d+\.blocks\.\d+"
-    operations = ("norm1", "norm2", "attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
     other_operations = r"patch_embed\.proj|layers\.\d+\.downsample\.(norm|reduction)"
 
     def entrance(self, vit, site):
         # Attention reads windows, the norm before it the whole map.
-        return f"{site.removesuffix('mlp')}norm2" if site.endswith(".mlp") else ""
+        return super().entrance(vit, site) if site.endswith(".mlp") else ""
 
     def _stages(self, vit):
         return [

@@ -1,43 +1,53 @@
-"""timm's VisionTransformer: one sequence of tokens through all blocks (ViT, DeiT, CLIP, DINO, MAE, SigLIP)."""
+"""timm's VisionTransformer: one sequence of tokens through all blocks (ViT, DeiT, CLIP, DINO, MAE, SigLIP, AIMv2)."""
 
-from timm.models.vision_transformer import ResPostBlock, VisionTransformer
+from timm.models.vision_transformer import Block, ParallelThingsBlock, ResPostBlock, VisionTransformer
 from torch import nn
 
-from .base import Family, Stage, Tokens
+from .base import THIRDS, Family, Rows
+from .stages import Stage, Tokens
 
 
 class ViT(Family):
     title = "ViT"
     network = VisionTransformer
-    timm_modules = ("vision_transformer", "deit")
+    timm_modules = ("vision_transformer", "deit", "vision_transformer_hybrid")
     block = r"blocks\.\d+"
-    # Gate and value of timm's SwiGLU make the hidden layer together.
-    parts = {"mlp.fc1": ("mlp.fc1_g", "mlp.fc1_x")}  # noqa: RUF012
-    norms = {"norm1": ("norm1", "attn.norm"), "norm2": ("norm2", "mlp.norm")}  # noqa: RUF012 - those inside: BEiT-3's
-    operations = ("norm1", "norm2", "attn.qkv", "attn.proj", "attn.norm", "mlp.fc1", "mlp.fc2", "mlp.norm")
-    other_operations = r"patch_embed\.proj"
+    attentions = ("attn", r"attns\.\d+\.attn")  # two at once: ParallelThingsBlock
+    mlps = ("mlp", r"ffns\.\d+\.mlp")
+    norms = {  # noqa: RUF012 - those inside: BEiT-3's
+        "norm1": ("norm1", "in_norm", r"attns\.\d+\.norm", r"(attns\.\d+\.)?attn\.norm"),
+        "norm2": ("norm2", r"ffns\.\d+\.norm", r"(ffns\.\d+\.)?mlp\.norm"),
+    }
     final_norms = ("norm", "fc_norm")
-    readout = ("head", "attn_pool")
+    readout = ("head", "head_dist", "attn_pool")
+    operations = (*Family.operations, "in_proj")
     sequence = True
+    norm_after = (ResPostBlock,)
+    residual = (Block, ParallelThingsBlock)
     steps = ("forward_features", "forward_head", "_pos_embed", "pool")
 
     def tokens(self, vit, pool):
         rows, cols = vit.patch_embed.grid_size
-        patch = tuple(vit.patch_embed.patch_size)
+        size = vit.patch_embed.img_size
+        patch = (size[0] // max(1, rows), size[1] // max(1, cols))
         return Tokens(vit.num_prefix_tokens, rows, cols, vit.embed_dim, len(vit.blocks), pool=pool, patch=patch)
 
-    def entrance(self, vit, site):
-        block, branch = site.rsplit(".", 1)
-        if isinstance(vit.get_submodule(block), ResPostBlock):  # its norms come after the branches
-            return site
-        norm = f"{block}.{'norm1' if branch == 'attn' else 'norm2'}"
-        return norm if norm in dict(vit.named_modules()) else ""
+    def rows(self, block, role):
+        return _joined(block, role) if hasattr(block, "in_proj") else super().rows(block, role)
+
+    def part(self, block, role):
+        if not hasattr(block, "in_proj"):
+            return super().part(block, role)
+        whole = {rows.name: rows.module for rows in _joined(block, role) if rows.count is None}
+        return whole or super().part(block, role)
 
     def final_norm(self, vit, pooled):
-        return pooled if isinstance(vit.norm, nn.Identity) else "norm"  # empty where the norm follows the average
+        if isinstance(vit.norm, nn.Identity):  # the norm follows the average, or there is none
+            return pooled if not isinstance(vit.fc_norm, nn.Identity) else ""
+        return "norm"
 
     def can_change_pool(self, vit):
-        return type(vit).pool is VisionTransformer.pool
+        return type(vit).pool is self.network.pool
 
     def arguments(self, vit, image_size, depth):
         arguments = super().arguments(vit, image_size, depth) | {"depth": depth, "global_pool": vit.global_pool}
@@ -47,8 +57,6 @@ class ViT(Family):
         return arguments
 
     def _stages(self, vit):
-        if vit.grad_checkpointing:
-            return []
         return [
             Stage.module(vit, "patch_embed"),
             Stage("pos_embed", ("cls_token", "reg_token", "pos_embed", "pos_drop"), vit._pos_embed),
@@ -60,3 +68,17 @@ class ViT(Family):
             Stage.module(vit, "fc_norm"),
             Stage.module(vit, "head_drop"),
         ]
+
+
+def _joined(block: nn.Module, role: str) -> list[Rows]:
+    """Roles in a ParallelScalingBlock: one map makes the hidden layer, q, k and v; one or two lead back."""
+    hidden, dim, *_ = block.in_split
+    starts = {"mlp.fc1": (0, hidden), "attn.qkv": (hidden, 3 * dim)}
+    starts |= {third: (hidden + i * dim, dim) for i, third in enumerate(THIRDS)}
+    if role in starts:
+        return [Rows("in_proj", block.in_proj, *starts[role])]
+    own = {"attn.proj": "attn_out_proj", "mlp.fc2": "mlp_out_proj"}
+    if role not in own:
+        return []
+    name = own[role] if getattr(block, own[role], None) is not None else "out_proj"  # one map for both
+    return [Rows(name, getattr(block, name))]

@@ -14,7 +14,7 @@ from torch import Tensor
 from ...utils.io import replace_folder
 from ..method import DoesNotFit, Method
 from .catalogue import tuners
-from .shell import Third, all_leaves, inject, named, taps_of, target_leaves
+from .shell import Part, all_leaves, inject, taps_of, target_leaves
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +24,7 @@ PREFIX = "base_model.model."  # of every name in a peft file that belongs to a m
 class Injected(Method):
     """Modules that peft makes, in the place of the targets. A subclass defines which tuner in ``request``."""
 
+    attaches_without_files = False
     folds = True
     for_any_backbone = True
 
@@ -39,8 +40,8 @@ class Injected(Method):
 
     def attach(self, cfg, vit, tokens):
         kind, arguments, targets = self.request(cfg)
-        leaves = all_leaves(vit) if "target_modules" in arguments else target_leaves(vit, targets)
-        config = tuners()[kind](**{"target_modules": named(vit, targets), **arguments})
+        leaves, ends = (all_leaves(vit), []) if "target_modules" in arguments else target_leaves(vit, targets)
+        config = tuners()[kind](**{"target_modules": ends, **arguments})
         model = inject(kind, config, leaves)
         shell = model.base_model.model
         self.model = (model,)  # in a tuple: the taps own what it learns
@@ -49,7 +50,7 @@ class Injected(Method):
         if left_out := [name for name in targeted if name not in self.replaced]:
             name = left_out[0]
             raise DoesNotFit(f"peft's {kind} does not adapt {name}, a {type(leaves[name]).__name__}")
-        self.has_thirds = any(isinstance(leaves[name], Third) for name in self.replaced)
+        self.has_parts = any(isinstance(leaves[name], Part) for name in self.replaced)
         for site, tap in taps_of(shell, leaves, self.replaced).items():
             self.instead(site, tap)
         for name in leaves.keys() - set(self.replaced):  # peft would take their biases for its own
@@ -113,7 +114,7 @@ class Injected(Method):
         state_dict.update({f"{prefix}{name}": tensor for name, tensor in super().state_dict().items()})
 
     def export(self, vit, folder):
-        if self.has_thirds:
+        if self.has_parts:
             logger.info("no %s: peft's format cannot name the q, k and v of a fused attn.qkv", folder)
             return
         (model,) = self.model

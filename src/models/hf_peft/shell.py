@@ -1,7 +1,7 @@
 """The shell that peft injects into: an empty tree with timm's names, whose leaves share the backbone's parameters.
 
 The leaves have none of the backbone's hooks, so that every other method composes with what peft makes of them. The
-thirds of a fused ``attn.qkv`` may be leaves of their own.
+parts of a fused map, such as q, k and v, may be leaves of their own.
 """
 
 import logging
@@ -11,36 +11,33 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..families import family_of
-from ..method import DoesNotFit
-from ..sites import THIRDS, block_sites, blocks
+from ..sites import layout, maps, own_name, require_linear
 from .catalogue import quiet
 
 logger = logging.getLogger(__name__)
 
 
-class Third(nn.Linear):
-    """The q, k or v part of a fused qkv map: (..., D) -> (..., D). Its weight is sliced out at every use."""
+class Part(nn.Linear):
+    """Some output channels of a fused map, such as q: (..., in) -> (..., count). Its weight is sliced at every use."""
 
-    def __init__(self, qkv: nn.Linear, third: str):
+    def __init__(self, fused: nn.Linear, site: str, start: int, count: int):
         nn.Module.__init__(self)  # no weight of its own
-        self.qkv = (qkv,)
-        self.in_features, self.out_features = qkv.in_features, qkv.out_features // 3
-        first = "qkv".index(third) * self.out_features
-        self.rows = slice(first, first + self.out_features)
+        self.fused, self.site = (fused,), site
+        self.in_features, self.out_features = fused.in_features, count
+        self.rows = slice(start, start + count)
 
     @property
     def weight(self) -> Tensor:
-        return self.qkv[0].weight[self.rows]
+        return self.fused[0].weight[self.rows]
 
     @property
     def bias(self) -> Tensor | None:
-        bias = self.qkv[0].bias
+        bias = self.fused[0].bias
         return None if bias is None else bias[self.rows]
 
 
-class Thirds(nn.Module):
-    """What q, k and v give, joined: (..., D) -> (..., 3 D)."""
+class Joined(nn.Module):
+    """What all parts of a fused map give: (..., in) -> (..., out)."""
 
     def __init__(self, maps: list[nn.Module]):
         super().__init__()
@@ -67,30 +64,27 @@ def _with_values(param: nn.Parameter | None) -> nn.Parameter | None:
     return nn.Parameter(torch.zeros(1, device="cpu").expand(param.shape))
 
 
-def target_leaves(vit: nn.Module, targets: Iterable[str]) -> dict[str, nn.Module]:
-    """What peft may replace in every block: twins of the named modules, and thirds of ``attn.qkv``, by name.
+def target_leaves(vit: nn.Module, targets: Iterable[str]) -> tuple[dict[str, nn.Module], list[str]]:
+    """What peft may replace, by name, and the ends of the names of what it shall: twins of the modules that play these
+    roles, and the parts of fused maps ("blocks.0.attn.q").
 
     Raises:
-        DoesNotFit: a block lacks one of them, or qkv is not a linear map.
+        DoesNotFit: a block lacks one of them, or a fused map is not linear.
     """
-    thirds = [target for target in targets if target in THIRDS]
-    whole = [target for target in targets if target not in THIRDS]
-    leaves = {}
-    for site, op in block_sites(vit, ["attn.qkv"] * bool(thirds) + whole).items():
-        if thirds and site.endswith("attn.qkv"):
-            if not isinstance(op, nn.Linear):
-                raise DoesNotFit(f"{site} is a {type(op).__name__}, not a linear map with thirds q, k and v")
-            qkv = twin(op)
-            leaves |= {f"{site.removesuffix('qkv')}{third}": Third(qkv, third) for third in "qkv"}
-        else:
+    leaves, ends = {}, {}
+    for site, (op, rows) in maps(vit, targets).items():
+        if not rows:
             leaves[site] = twin(op)
-    return leaves
-
-
-def named(vit: nn.Module, targets: Iterable[str]) -> list[str]:
-    """The targets as the modules that play these roles are called: both halves of one that is two modules."""
-    family, block = family_of(vit), next(iter(blocks(vit).values()))
-    return [name for target in targets for name in (family.part(block, target) or [target])]
+            ends[own_name(vit, site)] = None
+            continue
+        fused, start, parent = twin(require_linear(op, site)), 0, site.rpartition(".")[0]
+        for part, count in layout(rows, op.out_features):
+            name = f"{parent}.{part or f'other_{start}'}"
+            leaves[name] = Part(fused, site, start, count)
+            start += count
+            if part:
+                ends[own_name(vit, name)] = None
+    return leaves, list(ends)
 
 
 def all_leaves(vit: nn.Module) -> dict[str, nn.Module]:
@@ -143,7 +137,7 @@ def inject(kind: str, config: Any, leaves: dict[str, nn.Module]) -> nn.Module:
 
 
 def _shared(leaf: nn.Module) -> Iterable[nn.Parameter]:
-    return (leaf.qkv[0] if isinstance(leaf, Third) else leaf).parameters()
+    return (leaf.fused[0] if isinstance(leaf, Part) else leaf).parameters()
 
 
 def _use_no_extension(config: Any) -> None:
@@ -166,9 +160,10 @@ def taps_of(shell: nn.Module, leaves: dict[str, nn.Module], replaced: list[str])
     """What stands in the place of each site's operation."""
     taps = {}
     for name in replaced:
-        if isinstance(leaves[name], Third):
-            block = name[:-1]  # "blocks.0.attn."
-            taps.setdefault(f"{block}qkv", Thirds([shell.get_submodule(block + third) for third in "qkv"]))
+        if isinstance(leaves[name], Part):
+            site = leaves[name].site
+            parts = [other for other, leaf in leaves.items() if isinstance(leaf, Part) and leaf.site == site]
+            taps.setdefault(site, Joined([shell.get_submodule(part) for part in parts]))
         else:
             taps[name] = shell.get_submodule(name)
     return taps

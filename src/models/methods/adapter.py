@@ -16,7 +16,17 @@ from torch import Tensor, nn
 
 from ...configs.keys import Section, flag, number, one_of, some_of, text, whole
 from ..method import Method
-from ..sites import BRANCHES, branch_words, branches, input_problems, inputs, last_linear, put_beside
+from ..sites import (
+    BRANCHES,
+    branch_of,
+    branch_words,
+    branches,
+    exit_of,
+    input_problems,
+    inputs,
+    last_linear,
+    put_beside,
+)
 
 ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU, "quick_gelu": QuickGELU}
 INITS = ("zero", "lora_kaiming", "lora_xavier", "xavier")
@@ -104,8 +114,8 @@ class Bottlenecks(Method):
 
     def attach(self, cfg, vit, tokens):
         sequential = cfg.MODE == "sequential"
-        for site, branch in branches(vit, cfg.SITES).items():
-            dim = last_linear(branch).out_features
+        for site in branches(vit, cfg.SITES):
+            dim = last_linear(vit, site).out_features
             width = cfg.WIDTH or dim // cfg.REDUCTION_FACTOR
             if width == 0:
                 raise ValueError(
@@ -115,9 +125,9 @@ class Bottlenecks(Method):
             tap = Bottleneck(dim, width, sequential, cfg.ACTIVATION, cfg.DROPOUT)
             tap.start(cfg.INIT, cfg.SCALE, cfg.LEARN_SCALE)
             if sequential:
-                self.after(site, tap)
+                self.after(exit_of(vit, site), tap)
             else:
-                put_beside(self, vit, site, tap, inputs(cfg.INPUT, cfg.SITES)[site.rsplit(".", 1)[1]])
+                put_beside(self, vit, site, tap, inputs(cfg.INPUT, cfg.SITES)[branch_of(vit, site)])
 
 
 class Adapter(Bottlenecks):

@@ -10,12 +10,12 @@ import copy
 
 from fvcore.common.config import CfgNode
 from timm.layers import DropPath
-from timm.models.vision_transformer import Block
 from torch import nn
 
 from ...configs.keys import Section, whole
+from ..families import family_of
 from ..method import DoesNotFit, Method
-from ..sites import LAST
+from ..sites import LAST, blocks
 
 
 class BlockExpansion(Method):
@@ -48,10 +48,10 @@ class BlockExpansion(Method):
         return super().words(cfg) | {"blocks": blocks}
 
     def attach(self, cfg, vit, tokens):
-        depth = len(vit.blocks)
-        split = self._split(cfg, depth)
-        for i in range(split - 1, depth, split):
-            self.after(f"blocks.{i}", identity_copy(vit.blocks[i], f"blocks.{i}"))
+        own = list(blocks(vit).items())
+        split = self._split(cfg, len(own))
+        for name, block in own[split - 1 :: split]:
+            self.after(name, identity_copy(vit, block, name))
 
     @staticmethod
     def _split(cfg, depth: int) -> int:
@@ -68,22 +68,25 @@ class BlockExpansion(Method):
         return depth // cfg.NUM_BLOCKS
 
 
-def identity_copy(block: nn.Module, name: str) -> Block:
+def identity_copy(vit: nn.Module, block: nn.Module, name: str) -> nn.Module:
     """A copy of a ViT's block, all of which trains, and which passes its tokens on unchanged until it has.
 
-    It has none of the block's dropout and drop-path: those rates are VPT's for full fine-tuning, and the original Block
-    Expansion uses none.
+    It is called as the block is, with the same rotary positions and masks. It has none of the block's dropout and
+    drop-path: those rates are VPT's for full fine-tuning, and the original Block Expansion uses none.
 
     Raises:
         DoesNotFit: zeros at the end of a branch do not make this kind of block the identity.
     """
-    if type(block) is not Block or not set(LAST.values()) <= dict(block.named_modules()).keys():
+    family = family_of(vit)
+    last = [rows.name for role in LAST.values() for rows in family.rows(block, role)]
+    if type(block) not in family.residual or not last:
         raise DoesNotFit(
             f"block expansion needs blocks that add {' and '.join(LAST.values())} to their tokens, and {name} is a "
             f"{type(block).__name__}: zeros would not make a copy of it the identity"
         )
     new = copy.deepcopy(block).requires_grad_(True)
-    for op in LAST.values():
+    new.takes_context = True
+    for op in last:
         for param in new.get_submodule(op).parameters():
             nn.init.zeros_(param)
     for module in new.modules():

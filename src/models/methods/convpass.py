@@ -11,7 +11,17 @@ from torch import Tensor, nn
 
 from ...configs.keys import Section, number, one_of, some_of, text, whole
 from ..method import Method
-from ..sites import BRANCHES, branch_words, branches, input_problems, inputs, put_beside
+from ..sites import (
+    BRANCHES,
+    block_of,
+    blocks,
+    branch_of,
+    branch_words,
+    branches,
+    input_problems,
+    inputs,
+    put_beside,
+)
 
 
 class ConvBypass(nn.Module):
@@ -78,12 +88,12 @@ class Convpass(Method):
         return super().words(cfg) | {"branches": branch_words(cfg.SITES)}
 
     def attach(self, cfg, vit, tokens):
-        grid = (tokens.rows, tokens.cols)
+        grid, names = (tokens.rows, tokens.cols), list(blocks(vit))
         for site in branches(vit, cfg.SITES):
-            skip = tokens.prefix + tokens.prompts[int(site.split(".")[1])]
+            skip = tokens.prefix + tokens.prompts[names.index(block_of(vit, site))]
             tap = ConvBypass(tokens.dim, cfg.WIDTH, skip, grid, cfg.SCALE, cfg.DROPOUT)
             if cfg.CONV_INIT == "identity":
                 nn.init.dirac_(tap.conv.weight)
             else:
                 nn.init.xavier_uniform_(tap.conv.weight)
-            put_beside(self, vit, site, tap, inputs(cfg.INPUT, cfg.SITES)[site.rsplit(".", 1)[1]])
+            put_beside(self, vit, site, tap, inputs(cfg.INPUT, cfg.SITES)[branch_of(vit, site)])

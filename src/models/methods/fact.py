@@ -2,10 +2,11 @@
 
 Every D x D piece of every weight gets U, a core of its own and V; U and V are shared by all of them and live once, on
 the method. q, k, v and proj are one piece each; fc1 makes its hidden channels in pieces of D and fc2 reads them so,
-which asks for a hidden width that is a multiple of D (4 D in an ordinary ViT).
+which asks for a hidden width that is a multiple of D (4 D in an ordinary ViT, whose SwiGLU has two such maps fc1).
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
 from fvcore.common.config import CfgNode
@@ -14,7 +15,7 @@ from torch.nn import functional as F
 
 from ...configs.keys import Section, number, whole
 from ..method import DoesNotFit, Method
-from ..sites import LINEAR, block_sites
+from ..sites import APART, Map, layout, linear_maps
 from ..taps import uniform
 
 
@@ -99,6 +100,38 @@ class TuckerCore(Factored):
         return wide.T if self.kind == "fc1" else wide
 
 
+@dataclass(frozen=True)
+class Pieces:
+    """The D x D pieces of one linear map.
+
+    ``inputs`` and ``outputs`` are how many pieces of D channels it reads, and makes for each of its parts (q, k, v).
+    """
+
+    inputs: int
+    outputs: dict[str, int]
+
+    @classmethod
+    def of(cls, site: str, own: Map, dim: int) -> "Pieces":
+        """Raises DoesNotFit unless the map is made of such pieces."""
+        parts = {part or "rest": count for part, count in layout(own.rows, own.op.out_features)}
+        if not own.rows:
+            parts = {site.rpartition(".")[2]: own.op.out_features}
+        if wrong := [width for width in (own.op.in_features, *parts.values()) if width % dim]:
+            raise DoesNotFit(f"{site}: its {wrong[0]} channels are not a multiple of the {dim} of a token")
+        return cls(own.op.in_features // dim, {part: count // dim for part, count in parts.items()})
+
+    @property
+    def count(self) -> int:
+        return self.inputs * sum(self.outputs.values())
+
+    @property
+    def kind(self) -> str:
+        """See TuckerCore."""
+        if self.inputs > 1:
+            return "fc2"
+        return "fc1" if len(self.outputs) == 1 and self.count > 1 else "stacked"
+
+
 class FacT(Method):
     """What both forms share."""
 
@@ -117,28 +150,12 @@ class FacT(Method):
         return cfg
 
     def attach(self, cfg, vit, tokens):
-        self.hidden = self._hidden_pieces(vit, tokens.dim)
-        self.factors = self._factors(tokens.dim, cfg.RANK, len(vit.blocks))
-        for i in range(len(vit.blocks)):
-            for op in LINEAR:
-                self.beside(f"blocks.{i}.{op}", self._tap(cfg, i, op))
-
-    def _hidden_pieces(self, vit, dim: int) -> int:
-        """How many times D the MLP is wide."""
-        linears = block_sites(vit, LINEAR)
-        wide = linears["blocks.0.mlp.fc2"].in_features
-        shapes = dict(zip(LINEAR, ((dim, 3 * dim), (dim, dim), (dim, wide), (wide, dim)), strict=True))
-        for site, linear in linears.items():
-            _, _, op = site.split(".", 2)
-            shape = (linear.in_features, linear.out_features)
-            if shape != shapes.get(op):
-                raise DoesNotFit(
-                    f"{site} maps {shape[0]} to {shape[1]} channels, and FacT knows "
-                    f"{', '.join(f'{op} ({a} to {b})' for op, (a, b) in shapes.items())}"
-                )
-        if wide % dim:
-            raise DoesNotFit(f"blocks.0.mlp: its {wide} channels are not a multiple of {dim}")
-        return wide // dim
+        pieces = {site: Pieces.of(site, own, tokens.dim) for site, own in linear_maps(vit, APART).items()}
+        self.factors = self._factors(tokens.dim, cfg.RANK, sum(own.count for own in pieces.values()))
+        first = 0
+        for site, own in pieces.items():
+            self.beside(site, self._tap(cfg, own, first))
+            first += own.count
 
 
 class FacTTT(FacT):
@@ -146,18 +163,12 @@ class FacTTT(FacT):
 
     learns = "one tensor-train update of rank {RANK} to all linear maps"
 
-    def _factors(self, dim, rank, depth):
+    def _factors(self, dim, rank, pieces):
         return Factors(dim, rank)
 
-    def _tap(self, cfg, i, op):
-        rank, wide = cfg.RANK, self.hidden * cfg.RANK
-        shapes = {
-            "attn.qkv": {"q": (rank, rank), "k": (rank, rank), "v": (rank, rank)},
-            "attn.proj": {"proj": (rank, rank)},
-            "mlp.fc1": {"fc1": (wide, rank)},
-            "mlp.fc2": {"fc2": (rank, wide)},
-        }
-        return TrainCore(self.factors, cfg.SCALE, cfg.DROPOUT, shapes[op])
+    def _tap(self, cfg, own, first):
+        shapes = {name: (outputs * cfg.RANK, own.inputs * cfg.RANK) for name, outputs in own.outputs.items()}
+        return TrainCore(self.factors, cfg.SCALE, cfg.DROPOUT, shapes)
 
 
 class FacTTK(FacT):
@@ -165,15 +176,8 @@ class FacTTK(FacT):
 
     learns = "one Tucker update of rank {RANK} to all linear maps"
 
-    def _factors(self, dim, rank, depth):
-        return TuckerFactors(dim, rank, depth * (4 + 2 * self.hidden))
+    def _factors(self, dim, rank, pieces):
+        return TuckerFactors(dim, rank, pieces)
 
-    def _tap(self, cfg, i, op):
-        hidden, start = self.hidden, i * (4 + 2 * self.hidden)
-        first, count, kind = {
-            "attn.qkv": (0, 3, "stacked"),
-            "attn.proj": (3, 1, "stacked"),
-            "mlp.fc1": (4, hidden, "fc1"),
-            "mlp.fc2": (4 + hidden, hidden, "fc2"),
-        }[op]
-        return TuckerCore(self.factors, cfg.SCALE, cfg.DROPOUT, start + first, count, kind)
+    def _tap(self, cfg, own, first):
+        return TuckerCore(self.factors, cfg.SCALE, cfg.DROPOUT, first, own.count, own.kind)

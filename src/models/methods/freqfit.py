@@ -5,6 +5,7 @@ gets no gradient; it stays, because the paper's parameter counts include it.
 """
 
 import math
+from contextlib import nullcontext
 
 import torch
 from fvcore.common.config import CfgNode
@@ -13,8 +14,9 @@ from torch.nn import functional as F
 
 from ...configs.keys import Section, one_of
 from ...utils.hardware import cpu_has_bfloat16
-from ..families.base import Tokens
+from ..families.stages import Tokens
 from ..method import Method
+from ..sites import blocks
 from ..taps import normal
 
 # Tokens up to which two matrix products beat two FFTs. CPU: measured, forward and backward, time of the matrices / time
@@ -56,7 +58,7 @@ class Fourier(nn.Module):
     def matrix_type(self, x: Tensor) -> torch.dtype:
         """The type in which to multiply matrices with the tokens ``x``."""
         kind = x.device.type
-        if not torch.is_autocast_enabled(kind):
+        if x.is_meta or not torch.is_autocast_enabled(kind):  # on meta there are only shapes to see
             return x.dtype
         return torch.get_autocast_dtype(kind) if kind != "cpu" or self.cpu_has_bfloat16 else torch.float32
 
@@ -95,7 +97,7 @@ class SpectralFilter(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         dtype = self.fourier.matrix_type(x)
-        with torch.autocast(x.device.type, enabled=False):
+        with nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False):
             if self.fourier.by_matrix(x.device):
                 return x + self.change_by_matrix(x.to(dtype))
             return x + self.change_by_fft(x.float()).to(x.dtype)
@@ -170,7 +172,7 @@ class FreqFit(Method):
         return cfg
 
     def attach(self, cfg, vit, tokens):
-        depth = len(vit.blocks)
+        sites = list(blocks(vit))
         flat = cfg.TRANSFORM == "1d" or (cfg.TRANSFORM == "auto" and any(tokens.prompts))
         fouriers: dict[int, Fourier] = {}  # by the number of prompts: blocks with as many share their matrices
         for i, prompts in enumerate(tokens.prompts):
@@ -180,10 +182,10 @@ class FreqFit(Method):
             if cfg.INIT == "identity":
                 nn.init.zeros_(tap.filter)
                 nn.init.zeros_(tap.shift)
-            if i < depth:
-                self.before(f"blocks.{i}", tap)
+            if i < len(sites):
+                self.before(sites[i], tap)
             else:
-                self.after(f"blocks.{depth - 1}", tap)
+                self.after(sites[-1], tap)
 
 
 def fourier(tokens: Tokens, prompts: int, flat: bool) -> Fourier:

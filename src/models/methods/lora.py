@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...configs.keys import Section, flag, number, one_of, whole
-from ..method import Method
-from ..sites import APART, THIRDS, block_sites, require_linear, target_problems, targets
+from ..method import DoesNotFit, Method
+from ..sites import APART, THIRDS, layout, linear_maps, target_problems, targets
 
 BIASES = ("none", "lora_only", "all")
 
@@ -36,43 +36,47 @@ class LowRank(nn.Module):
         return self.up(self.down(self.dropout(x)) * self.scale)  # scaled where there are few channels
 
 
-class LowRankThirds(nn.Module):
-    """A LowRank of its own for each wanted third of a fused qkv map: (..., D) -> (..., 3 D), zero for the others.
+class LowRankParts(nn.Module):
+    """A LowRank of its own for some parts of a fused map, such as q, k and v: (..., in) -> (..., out), elsewhere zero.
 
     All are computed at once, with the down matrices stacked and the up matrices on a block diagonal.
     """
 
-    def __init__(self, dim: int, thirds: list[str], rank: int, alpha: float, dropout: float = 0.0):
+    def __init__(self, op: nn.Linear, rows: dict[str, slice], rank: int, alpha: float, dropout: float = 0.0):
         super().__init__()
-        self.thirds = nn.ModuleDict({third: LowRank(dim, dim, rank, alpha) for third in "qkv" if third in thirds})
+        counts = [(part, where.stop - where.start) for part, where in rows.items()]
+        self.thirds = nn.ModuleDict({part: LowRank(op.in_features, count, rank, alpha) for part, count in counts})
         self.scale = alpha / rank
-        self.dropout = nn.Dropout(dropout)  # one for all thirds
-        self.dim = dim
+        self.dropout = nn.Dropout(dropout)  # one for all parts
+        self.layout = layout(rows, op.out_features)
 
     def forward(self, x: Tensor) -> Tensor:
-        down = torch.cat([low_rank.down.weight for low_rank in self.thirds.values()])  # (thirds * rank, D)
-        nothing = down.new_zeros(self.dim, 0)
-        up = torch.block_diag(*(self.thirds[t].up.weight if t in self.thirds else nothing for t in "qkv"))
-        return F.linear(F.linear(self.dropout(x), down) * self.scale, up)
+        down = torch.cat([low_rank.down.weight for low_rank in self.thirds.values()])  # (parts * rank, in)
+        ups = (self.thirds[part].up.weight if part else down.new_zeros(count, 0) for part, count in self.layout)
+        return F.linear(F.linear(self.dropout(x), down) * self.scale, torch.block_diag(*ups))
 
 
 class LowRankShared(nn.Module):
-    """As LowRankThirds, with one down matrix for all wanted thirds: (..., D) -> (..., 3 D), zero for the others."""
+    """As LowRankParts, with one down matrix for all parts: (..., in) -> (..., out), elsewhere zero."""
 
-    def __init__(self, dim: int, thirds: list[str], rank: int, alpha: float, dropout: float = 0.0):
+    def __init__(self, op: nn.Linear, rows: dict[str, slice], rank: int, alpha: float, dropout: float = 0.0):
         super().__init__()
         self.scale = alpha / rank
         self.dropout = nn.Dropout(dropout)
-        self.down = nn.Linear(dim, rank, bias=False)
-        self.ups = nn.ModuleDict({third: nn.Linear(rank, dim, bias=False) for third in "qkv" if third in thirds})
+        self.down = nn.Linear(op.in_features, rank, bias=False)
+        counts = {part: where.stop - where.start for part, where in rows.items()}
+        self.ups = nn.ModuleDict({part: nn.Linear(rank, count, bias=False) for part, count in counts.items()})
+        self.layout = layout(rows, op.out_features)
         nn.init.kaiming_uniform_(self.down.weight, a=math.sqrt(5))
         for up in self.ups.values():
             nn.init.zeros_(up.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        nothing = torch.zeros_like(self.down.weight).T
-        up = torch.cat([self.ups[third].weight if third in self.ups else nothing for third in "qkv"])  # (3 D, rank)
-        return F.linear(self.down(self.dropout(x)) * self.scale, up)
+        rank = len(self.down.weight)
+        ups = (
+            self.ups[part].weight if part else self.down.weight.new_zeros(count, rank) for part, count in self.layout
+        )
+        return F.linear(self.down(self.dropout(x)) * self.scale, torch.cat(list(ups)))
 
 
 class LoRA(Method):
@@ -109,14 +113,17 @@ class LoRA(Method):
 
     def attach(self, cfg, vit, tokens):
         alpha = cfg.ALPHA or cfg.RANK
+        if cfg.SHARE_A and (
+            apart := next(
+                (site for site, map in linear_maps(vit, set(cfg.TARGETS) & set(THIRDS)).items() if not map.rows), ""
+            )
+        ):
+            raise DoesNotFit(f"SHARE_A needs q, k and v in one linear map, and {apart} is one by itself")
         self.bias = cfg.BIAS
-        thirds = [target[-1] for target in cfg.TARGETS if target in THIRDS]
-        whole = [target for target in cfg.TARGETS if target not in THIRDS]
-        for site, op in block_sites(vit, ["attn.qkv"] * bool(thirds) + whole).items():
-            require_linear(op, site)
-            if thirds and site.endswith("attn.qkv"):
-                kind = LowRankShared if cfg.SHARE_A else LowRankThirds
-                self.beside(site, kind(op.in_features, thirds, cfg.RANK, alpha, cfg.DROPOUT))
+        for site, (op, rows) in linear_maps(vit, cfg.TARGETS).items():
+            if rows:
+                kind = LowRankShared if cfg.SHARE_A else LowRankParts
+                self.beside(site, kind(op, rows, cfg.RANK, alpha, cfg.DROPOUT))
             else:
                 self.beside(site, LowRank(op.in_features, op.out_features, cfg.RANK, alpha, cfg.DROPOUT))
         self.adapted = {f"{site}.bias" for site, _, _ in self.wires}

@@ -7,7 +7,9 @@ from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
 from ...configs.keys import Section, flag, number, one_of, whole
+from ..families import family_of
 from ..method import Method
+from ..sites import blocks
 from ..taps import uniform
 
 POOL_TYPES = ("original", "imgprompt_pool", "img_pool", "prompt_pool")
@@ -114,7 +116,8 @@ class Prompt(Method):
         return super().words(cfg) | {"place": place}
 
     def attach(self, cfg, vit, tokens):
-        depth, count = len(vit.blocks), cfg.NUM_TOKENS
+        sites, count = list(blocks(vit)), cfg.NUM_TOKENS
+        depth = len(sites)
         channels = tokens.dim if cfg.PROJECT == -1 else cfg.PROJECT
         self.projection = nn.Identity()
         if cfg.PROJECT != -1:
@@ -127,14 +130,15 @@ class Prompt(Method):
             if i == own[0] or i == 1 or not cfg.DEEP_SHARED:
                 prompts = uniform((1, count, channels), bound)
                 tap = Insert(tokens.prefix, tokens.rows * tokens.cols, prompts, self.projection, cfg.DROPOUT)
-            self.before(f"blocks.{i}", tap)
+            self.before(sites[i], tap)
             tokens.prompts[i] = count
         stop = own[-1] + 1  # the first block after those with prompts of their own
         if cfg.FORWARD_DEEP_NOEXPAND and stop < depth:
-            self.before(f"blocks.{stop}", Remove(tokens.prefix, tokens.prefix + count))
+            self.before(sites[stop], Remove(tokens.prefix, tokens.prefix + count))
         else:
             tokens.prompts[stop:] = [count] * (depth + 1 - stop)
-        self._pool(cfg, vit, tokens)
+        family_of(vit).admit(vit, tokens)
+        self._pool(cfg, vit, tokens, sites[-1])
         if cfg.FROZEN:
             self.requires_grad_(False)
 
@@ -147,7 +151,7 @@ class Prompt(Method):
             raise ValueError(f"MODEL.PROMPT.NUM_DEEP_LAYERS is {deep}, too many for a ViT with {depth} blocks")
         return list(range(depth - deep, depth)) if cfg.REVERSE_DEEP else list(range(1 + deep))
 
-    def _pool(self, cfg, vit, tokens):
+    def _pool(self, cfg, vit, tokens, last: str):
         """A last tap that leaves what VIT_POOL_TYPE wants pooled."""
         first, count = tokens.prefix, tokens.prompts[-1]
         wanted = {
@@ -162,7 +166,6 @@ class Prompt(Method):
             raise ValueError("MODEL.PROMPT.VIT_POOL_TYPE needs prompts that reach the end (FORWARD_DEEP_NOEXPAND)")
         if pooled == "original" or (vit.global_pool == "avg" and pooled == "imgprompt_pool"):
             return
-        last = f"blocks.{len(vit.blocks) - 1}"
         if vit.global_pool == "token":
             self.after(last, MeanIntoClass(*wanted[pooled]))
         elif vit.global_pool in ("avg", "map") and pooled == "img_pool":

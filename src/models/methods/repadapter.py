@@ -4,9 +4,8 @@ from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
 from ...configs.keys import Section, number, some_of, whole
-from ..families import family_of
-from ..method import DoesNotFit, Method
-from ..sites import BRANCHES, FIRST, branch_words, branches, require_linear
+from ..method import Method
+from ..sites import BRANCHES, branch_words, branches, first_maps
 from ..taps import uniform
 
 
@@ -67,16 +66,13 @@ class RepAdapter(Method):
 
     def attach(self, cfg, vit, tokens):
         for site in branches(vit, cfg.SITES):
-            block, part = site.rsplit(".", 1)
-            # At the first linear map rather than at the branch, so that it folds; at both halves of a SwiGLU.
-            firsts = family_of(vit).part(vit.get_submodule(block), FIRST[part])
-            begins = f"{block}.{FIRST[part]}"
-            if not firsts:
-                raise DoesNotFit(f"it has no {begins}, the first map of its {part}")
-            dim = require_linear(next(iter(firsts.values())), begins).in_features
+            # At the first linear maps rather than at the branch, so that it folds: q, k and v, both halves of a SwiGLU.
+            firsts = first_maps(vit, site)
+            begins, first = next(iter(firsts.items()))
+            dim = first.in_features
             if dim % cfg.GROUPS:
                 groups = f"MODEL.REPADAPTER.GROUPS is {cfg.GROUPS}"
                 raise ValueError(f"{groups}: the {dim} channels of {begins} do not divide")
             tap = GroupedBottleneck(dim, cfg.WIDTH, cfg.GROUPS, cfg.SCALE, cfg.DROPOUT)
             for first in firsts:
-                self.before(f"{block}.{first}", tap)
+                self.before(first, tap)

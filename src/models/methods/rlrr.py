@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from ...configs.keys import Section, number, one_of, some_of
 from ..families import family_of
 from ..method import Method
-from ..sites import LINEAR, block_sites, blocks, require_linear, rising
+from ..sites import APART, LINEAR, blocks, layout, linear_maps, rising
 from ..taps import scale_shift_of, uniform
 
 NORMS = ("patch_embed", "norm1", "norm2", "norm")
@@ -28,13 +28,14 @@ NORMS = ("patch_embed", "norm1", "norm2", "norm")
 class Rescale(nn.Module):
     """scale_out * (W (scale_in * x)) + bias: (..., in) -> (..., out), what the rescaling adds to W x.
 
-    ``scale_in`` is (parts, in): each of ``parts`` equal slices of the outputs (q, k and v) reads x scaled in its own
-    way. ``linear``, which has W, stays the ViT's.
+    ``scale_in`` is (parts, in): each part of the outputs (q, k and v), of ``counts`` channels, reads x scaled in its
+    own way. ``linear``, which has W, stays the ViT's.
     """
 
-    def __init__(self, linear: nn.Linear, parts: int = 1):
+    def __init__(self, linear: nn.Linear, counts: list[int]):
         super().__init__()
         self.linear = (linear,)  # in a tuple: this tap does not own it
+        self.counts, parts = counts, len(counts)
         # Kaiming uniform of a (1, in) and an (out, 1) matrix, as the original code has it: fans in of in and 1.
         self.scale_in = uniform((parts, linear.in_features), math.sqrt(6 / linear.in_features))
         self.scale_out = uniform((linear.out_features,), math.sqrt(6))
@@ -42,7 +43,7 @@ class Rescale(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         (linear,) = self.linear
-        weights = linear.weight.chunk(len(self.scale_in))
+        weights = linear.weight.split(self.counts)
         slices = [F.linear(x * scale, w) for scale, w in zip(self.scale_in.unbind(), weights, strict=True)]
         y = slices[0] if len(slices) == 1 else torch.cat(slices, dim=-1)
         return y * self.scale_out + self.bias
@@ -73,9 +74,8 @@ class RLRR(Method):
 
     def attach(self, cfg, vit, tokens):
         self.projection = family_of(vit).projection
-        for site, op in block_sites(vit, LINEAR).items():
-            parts = 3 if site.endswith("attn.qkv") and cfg.QKV == "separate" else 1
-            self.beside(site, Rescale(require_linear(op, site), parts))
+        for site, (op, rows) in linear_maps(vit, APART if cfg.QKV == "separate" else LINEAR).items():
+            self.beside(site, Rescale(op, [count for _, count in layout(rows, op.out_features)]))
         for site in self._scaled(vit, cfg.SCALE_SHIFT):
             self.after(site, scale_shift_of(vit.get_submodule(site), vit.num_features))
         for site, rate in rising(vit, cfg.DROPOUT).items():
@@ -93,6 +93,7 @@ class RLRR(Method):
         family = family_of(vit)
         sites = [family.projection] if "patch_embed" in wanted else []
         for name, block in blocks(vit).items():
-            norms = [norm for role, names in family.norms.items() if role in wanted for norm in names]
-            sites += [f"{name}.{norm}" for norm in norms if family.part(block, norm)]
-        return [*sites, family.final_norm(vit, "fc_norm")] if "norm" in wanted else sites
+            norms = [norm for role in family.norms if role in wanted for norm in family.norms_of(block, role)]
+            sites += [f"{name}.{norm}" for norm in norms]
+        last = family.final_norm(vit, "fc_norm") if "norm" in wanted else ""
+        return [*sites, last] if last else sites

@@ -8,6 +8,7 @@ from fvcore.common.config import CfgNode
 
 from ...configs.keys import Section, one_of
 from ..method import Method
+from ..sites import blocks
 from ..taps import ScaleShift
 
 
@@ -26,13 +27,13 @@ class BlockScaleShift(Method):
         return cfg
 
     def attach(self, cfg, vit, tokens):
-        depth = len(vit.blocks)
-        for i in range(depth + 1):
+        sites = list(blocks(vit))
+        for i in range(len(sites) + 1):
             tap = ScaleShift(tokens.dim)
             if cfg.INIT == "identity":
                 torch.nn.init.ones_(tap.scale)
                 torch.nn.init.zeros_(tap.shift)
-            if i < depth:
-                self.before(f"blocks.{i}", tap)
+            if i < len(sites):
+                self.before(sites[i], tap)
             else:
-                self.after(f"blocks.{depth - 1}", tap)
+                self.after(sites[-1], tap)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ...configs.keys import Section, location
 from ...utils.shipped import shipped
+from ..families import family_of
 from ..method import Method
 from ..taps import Reader
 from ..vit_backbones.fit import require_fit
@@ -68,6 +69,7 @@ class Side(Method):
     paper = "Zhang et al., 2020, arXiv:1912.13503"
     learns = "an AlexNet beside the ViT"
     starts_pretrained = False
+    attaches_without_files = False
     without_files_to_count = {"WEIGHTS": ""}  # noqa: RUF012
 
     @staticmethod
@@ -82,7 +84,7 @@ class Side(Method):
         """It fits every ViT; AlexNet's weights are not read."""
 
     def attach(self, cfg, vit, tokens):
-        self.before("patch_embed", SideNetwork(vit.num_features, cfg.WEIGHTS))
+        self.before(family_of(vit).patches, SideNetwork(vit.num_features, cfg.WEIGHTS))
         self.alpha = nn.Parameter(torch.zeros(()))
         self.without_files = {"WEIGHTS": ""}
 

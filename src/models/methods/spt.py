@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ...configs.keys import Section, flag, location, number, one_of, whole
 from ..allocation import Allocation, Piece, Rules, pieces
 from ..method import THIS_FILE, Method
-from ..sites import LINEAR, block_sites, require_linear
+from ..sites import LINEAR, linear_maps
 from .sparse import SparseUpdate
 
 MODES = ("parallel", "sequential")
@@ -48,37 +48,44 @@ class Delta(nn.Module):
         return x + y if self.residual else y
 
 
-class ThirdsBeside(nn.Module):
-    """A Delta of its own for some thirds of a fused qkv map: (..., D) -> (..., 3 D), zero for the others."""
+class PartsBeside(nn.Module):
+    """A Delta of its own for some parts of a fused map, such as q: (..., in) -> (..., out), zero for the others.
 
-    def __init__(self, parts: dict[str, Delta], dropout: float):
+    ``layout``: all parts in order, and their channels.
+    """
+
+    def __init__(self, parts: dict[str, Delta], layout: list[tuple[str, int]], dropout: float):
         super().__init__()
-        self.dropout = nn.Dropout(dropout)  # one for all thirds
-        self.parts = nn.ModuleDict(parts)
+        self.dropout = nn.Dropout(dropout)  # one for all parts
+        self.parts, self.layout = nn.ModuleDict(parts), layout
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.dropout(x)
-        outputs = {third: part(x) for third, part in self.parts.items()}
-        nothing = torch.zeros_like(next(iter(outputs.values())))
-        return torch.cat([outputs.get(third, nothing) for third in "qkv"], dim=-1)
+        outputs = {name: part(x) for name, part in self.parts.items()}
+        some = next(iter(outputs.values()))
+        pieces = (
+            outputs[name] if name in outputs else some.new_zeros(*some.shape[:-1], count) for name, count in self.layout
+        )
+        return torch.cat(list(pieces), dim=-1)
 
 
-class ThirdsAfter(nn.Module):
-    """A residual Delta after some thirds of a fused qkv map: (..., 3 D) -> (..., 3 D)."""
+class PartsAfter(nn.Module):
+    """A residual Delta after some parts of a fused map: (..., out) -> (..., out)."""
 
-    def __init__(self, parts: dict[str, Delta]):
+    def __init__(self, parts: dict[str, Delta], layout: list[tuple[str, int]]):
         super().__init__()
-        self.parts = nn.ModuleDict(parts)
+        self.parts, self.layout = nn.ModuleDict(parts), layout
 
-    def forward(self, qkv: Tensor) -> Tensor:
-        thirds = zip("qkv", qkv.chunk(3, dim=-1), strict=True)
-        return torch.cat([self.parts[third](y) if third in self.parts else y for third, y in thirds], dim=-1)
+    def forward(self, y: Tensor) -> Tensor:
+        pieces = zip(self.layout, y.split([count for _, count in self.layout], dim=-1), strict=True)
+        return torch.cat([self.parts[name](y) if name in self.parts else y for (name, _), y in pieces], dim=-1)
 
 
 class SPT(Method):
     """What both forms share. Trains what the allocation names, and the class token."""
 
     paper = "He et al., 2023, arXiv:2303.08566"
+    attaches_without_files = False
     for_any_backbone = True
     kind: str
 
@@ -132,8 +139,7 @@ class SPT(Method):
     @classmethod
     def require_parts(cls, cfg, vit, tokens):
         """Checks no allocation: a run makes one from its data."""
-        for site, op in block_sites(vit, LINEAR).items():
-            require_linear(op, site)
+        linear_maps(vit, LINEAR)
 
     def attach(self, cfg, vit, tokens):
         self.require_parts(cfg, vit, tokens)
@@ -158,7 +164,10 @@ class SPT(Method):
                 sites[piece.param.rsplit(".", 1)[0]].append(name)
         for site, names in sites.items():
             self._move_entries(vit, site, {n: known[n] for n in names}, set(chosen), masks)
-            self._add_modules(cfg, site, {n: known[n] for n in names if n in chosen and len(known[n].shape) == 2})
+            layout = [(n.split(".")[-2], known[n].shape[0]) for n in names if len(known[n].shape) == 2]
+            self._add_modules(
+                cfg, site, {n: known[n] for n in names if n in chosen and len(known[n].shape) == 2}, layout
+            )
 
     def _move_entries(self, vit, site: str, own: dict[str, Piece], chosen: set[str], masks: dict[str, Tensor]):
         """Train single entries of the linear map at ``site``, and the thirds of its bias that train whole."""
@@ -175,7 +184,7 @@ class SPT(Method):
             both = (torch.cat(index[kind] or nothing) for kind in ("weight", "bias"))
             self.instead(site, SparseUpdate(vit.get_submodule(site), *both))
 
-    def _add_modules(self, cfg, site: str, own: dict[str, Piece]):
+    def _add_modules(self, cfg, site: str, own: dict[str, Piece], layout: list[tuple[str, int]]):
         """Put modules at ``site`` for the weights ``own``: one, or one for each of q, k and v."""
         sequential = cfg.MODE == "sequential" and not site.endswith("attn.proj")  # as the original code has it
         dropout = 0.0 if site.endswith("attn.proj") else cfg.DROPOUT
@@ -188,9 +197,9 @@ class SPT(Method):
             delta.residual = sequential
             parts[name.split(".")[-2]] = delta
         if thirds and sequential:
-            self.after(site, ThirdsAfter(parts))
+            self.after(site, PartsAfter(parts, layout))
         elif thirds:
-            self.beside(site, ThirdsBeside(parts, dropout))
+            self.beside(site, PartsBeside(parts, layout, dropout))
         elif parts:
             (part,) = parts.values()
             put = self.after if sequential else self.beside

@@ -5,10 +5,9 @@ near the identity, not at it.
 """
 
 from fvcore.common.config import CfgNode
-from torch import nn
 
 from ...configs.keys import Section, one_of
-from ..families import family_of
+from ..families import UNKNOWN, family_of
 from ..method import DoesNotFit, Method
 from ..sites import blocks
 from ..taps import scale_shift_of
@@ -34,11 +33,11 @@ class SSF(Method):
 
     def attach(self, cfg, vit, tokens):
         family = family_of(vit)
-        operations, inside = family.operations_of(vit), tuple(f"{block}." for block in blocks(vit))
-        for name, module in vit.named_modules():
-            if name.startswith(inside) and isinstance(module, (nn.Linear, nn.Conv2d)) and name not in operations:
-                raise DoesNotFit(f"it scales the output of every operation, and {name} is unknown to it")
-        for name in [*operations, family.final_norm(vit, cfg.POOLED_NORM)]:
+        for name, block in {} if family is UNKNOWN else blocks(vit).items():
+            if unknown := family.unknown(block):
+                raise DoesNotFit(f"it scales the output of every operation, and {name}.{unknown[0]} is unknown to it")
+        last = family.final_norm(vit, cfg.POOLED_NORM)
+        for name in [*family.operations_of(vit), *[last] * bool(last)]:
             self.after(name, scale_shift_of(vit.get_submodule(name), vit.num_features))
 
     def decays(self, name, param):

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from ...models.families import tokens_of
-from ...models.families.base import Tokens
+from ...models.families.stages import Tokens
 from ...models.method import wires
 from ...models.methods.prompt import Insert
+from ...models.sites import blocks
 
 
 @dataclass(frozen=True)
@@ -146,9 +146,9 @@ def listening(vit: nn.Module, methods: nn.ModuleDict) -> Iterator[tuple[list[str
 
 def _blocks(vit: nn.Module, methods: nn.ModuleDict) -> Iterator[tuple[str, nn.Module]]:
     """All blocks with their names, including new ones that are taps."""
-    yield from ((f"blocks.{i}", block) for i, block in enumerate(vit.blocks))
+    yield from blocks(vit).items()
     for _, site, verb, tap in wires(methods):
-        if isinstance(tap, Block) and verb == "after":
+        if verb == "after" and getattr(tap, "takes_context", False):  # a block of Block Expansion
             yield f"new after {site}", tap
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ...engine.checkpoint import Tuned
 from ...engine.evaluator import BrokenModel, require_numbers
+from ...models.merge import load_merged
 from ..finished.run import methods_of
 from .plain import Plain, merge
 
@@ -56,7 +57,7 @@ def network_of(tuned: Tuned) -> Network:
     module: nn.Module = tuned.model
     if plain is not None:
         module = timm.create_model(plain.architecture, num_classes=len(tuned.class_names), **plain.arguments)
-        module.load_state_dict(plain.state)
+        load_merged(module, plain.state)
     return Network(module.eval().requires_grad_(False), plain, why_not, tuned)
 
 

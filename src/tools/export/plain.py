@@ -13,7 +13,8 @@ from ...data.pixels import Pixels
 from ...data.resize import TF1
 from ...engine.checkpoint import Tuned
 from ...engine.evaluator import require_numbers
-from ...models.merge import merged_state_dict
+from ...models.families.unknown import classifiers
+from ...models.merge import added_biases, load_merged, merged
 from ...models.vit_backbones.build import timm_arguments
 from ...models.vit_backbones.epsilon import epsilon_of, with_epsilon
 from ...models.vit_models import TunedViT
@@ -28,11 +29,15 @@ TOLERANCE = 1e-5  # relative to the largest logit
 
 @dataclass(frozen=True)
 class Plain:
-    """A merged model for timm: architecture name, arguments that differ from its defaults, and weights."""
+    """A merged model for timm: architecture name, arguments that differ from its defaults, and weights.
+
+    ``added`` are biases in ``state`` that timm's network of this name does not have.
+    """
 
     architecture: str
     arguments: dict
     state: dict[str, Tensor]
+    added: list[str]
     config: dict  # config.json
     error: float  # largest difference of a logit, relative to the largest logit
     pixels: Pixels
@@ -52,18 +57,25 @@ def merge(tuned: Tuned) -> Plain:
             f"has {n} hidden layers (MODEL.MLP_NUM)" if (n := cfg.MODEL.MLP_NUM) else "compares directions (zero_shot)"
         )
         raise ValueError(f"the head cannot be merged: it {what}, and timm's is one linear map")
-    state = merged_state_dict(model)
+    found = merged(model)
+    state = found.state
     architecture, arguments = timm_arguments(cfg.DATA.FEATURE, model.vit, tuned.pixels.size, count_blocks(state))
     plain = timm.create_model(architecture, num_classes=len(tuned.class_names), **arguments).eval()
-    classifier = plain.pretrained_cfg["classifier"]
+    head = {name: param.detach() for name, param in model.head.last_layer.named_parameters()}
+    if found.shift is not None:
+        head["bias"] = head["bias"] + head["weight"] @ found.shift
     state = with_epsilon(state, epsilon_of(model.vit), epsilon_of(plain))
-    state |= {f"{classifier}.{name}": param.detach() for name, param in model.head.last_layer.named_parameters()}
+    for classifier in classifiers(plain):  # two in a distilled DeiT, whose mean is this head on the mean of both tokens
+        state |= {f"{classifier}.{name}": param for name, param in head.items()}
     state = {name: tensor.float().contiguous() for name, tensor in state.items()}
-    plain.load_state_dict(state)
+    added = added_biases(plain, state)
+    load_merged(plain, state)
     error = difference(plain.double(), model, tuned.pixels.size)
     if not error <= TOLERANCE:
         raise ValueError(f"{named(model)} cannot be merged: the logits would differ by {error:.1e} of their size")
-    return Plain(architecture, arguments, state, describe(tuned, architecture, arguments, plain), error, tuned.pixels)
+    return Plain(
+        architecture, arguments, state, added, describe(tuned, architecture, arguments, plain), error, tuned.pixels
+    )
 
 
 def named(model: TunedViT) -> str:
@@ -154,7 +166,10 @@ def how_to_load(plain: Plain, out: Path) -> Code:
     pixels = plain.pixels
     options = dict(interpolation=pixels.interpolation, mean=pixels.mean, std=pixels.std)
     options |= dict(crop_pct=crop_pct(pixels), crop_mode=crop_mode(pixels))
-    if out.suffix in FILES:
+    if plain.added:
+        load = _with_biases(plain, out)
+        transform = f"timm.data.create_transform({(3, *pixels.size)}, {_keywords(options)})"
+    elif out.suffix in FILES:
         arguments = {"num_classes": plain.config["num_classes"], **plain.arguments, "checkpoint_path": str(out)}
         load = [f"model = timm.create_model({plain.architecture!r}, {_keywords(arguments)}).eval()"]
         transform = f"timm.data.create_transform({(3, *pixels.size)}, {_keywords(options)})"
@@ -168,6 +183,26 @@ def how_to_load(plain: Plain, out: Path) -> Code:
     made = with_pillow(pixels)
     load = [*dict.fromkeys(["import timm", *made.load, "import torch"]), *load]
     return Code(load, [*made.use, "logits = model(torch.from_numpy(images))"])
+
+
+def _with_biases(plain: Plain, out: Path) -> list[str]:
+    """Lines that make ``model`` where the weights have biases that timm's network does not."""
+    arguments = {"num_classes": plain.config["num_classes"], **plain.arguments}
+    path = out if out.suffix in FILES else out / FOLDER[1]
+    read = f"load_file({str(path)!r})" if path.suffix == ".safetensors" else f"torch.load({str(path)!r})"
+    return [
+        *["from safetensors.torch import load_file"] * (path.suffix == ".safetensors"),
+        "import torch",
+        f"model = timm.create_model({plain.architecture!r}, {_keywords(arguments)}).eval()",
+        f"weights = {read}",
+        "for name in weights.keys() - model.state_dict().keys():  # biases that timm's network does not have",
+        '    layer = model.get_submodule(name.removesuffix(".bias"))',
+        "    layer.bias = torch.nn.Parameter(torch.zeros(len(layer.weight)))",
+        "for module in model.modules():  # attention that must call its map, and not only read its weight",
+        '    if hasattr(module, "qkv_bias_separate"):',
+        "        module.qkv_bias_separate = True",
+        "model.load_state_dict(weights)",
+    ]
 
 
 def _keywords(arguments: dict) -> str:

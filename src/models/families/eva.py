@@ -59,7 +59,8 @@ def _rope(vit: TimmEva, i: int) -> Tensor | None:
     """What rotates q and k in a block, as timm's forward has it."""
     if vit.rope is None:
         return None
-    rope = vit.rope.get_embed() if hasattr(vit.rope, "feat_shape") else vit.rope.get_embed(vit.patch_embed.grid_size)
+    known = getattr(vit.rope, "feat_shape", None) is not None
+    rope = vit.rope.get_embed() if known else vit.rope.get_embed(vit.patch_embed.grid_size)
     return rope[i] if vit.rope_mixed else rope
 
 

@@ -184,9 +184,10 @@ def names_for(key: str) -> list[str]:
     """The names that a key may have where they stand in a table of their own: methods, backbones, data sets."""
     from ..configs.catalogue import catalogue
     from ..data.tasks import TASKS
+    from ..models.vit_backbones.hugging_face.place import cached
 
     if key == "MODEL.TRANSFER_TYPE":
         return ["linear", *catalogue().methods, *catalogue().shorthands]
     if key == "DATA.FEATURE":
-        return [*catalogue().backbones, *catalogue().aliases]
+        return [*catalogue().backbones, *catalogue().aliases, *cached()]
     return list(TASKS) if key == "DATA.NAME" else []

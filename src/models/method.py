@@ -237,7 +237,7 @@ def connect(vit: nn.Module, methods: nn.ModuleDict) -> dict[str, Site]:
                 f"{type(modules[site]).__name__}, but reads its weights itself or leaves it out; choose another method "
                 "or other targets"
             )
-        if verb != "before" and not running[site]:
+        if verb != "before" and running[site].output is None:
             raise ValueError(
                 f"method {name!r} does not work at {site}: a {type(modules[site]).__name__} returns more than one "
                 "tensor; choose another method or other sites"

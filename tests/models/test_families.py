@@ -6,17 +6,13 @@ from collections.abc import Callable
 import pytest
 import timm
 import torch
-from conftest import make_model, make_vit, randomise
-from timm.models.vision_transformer_relpos import RelPosBlock, ResPostRelPosBlock, VisionTransformerRelPos
+from conftest import make_vit
 from torch import nn
 
-from src.models import families
 from src.models.called import called
 from src.models.families import FAMILIES, family_of
 from src.models.families.base import NORMS
 from src.models.families.names import is_inside
-from src.models.families.vision_transformer import ViT
-from src.models.merge import merged_state_dict
 from src.models.sites import block_sites, blocks
 
 
@@ -91,39 +87,3 @@ def randomise_all(vit: nn.Module) -> None:
     """Move every parameter, also those that timm starts at zero."""
     for param in vit.parameters():
         param.data.add_(0.05 * torch.randn(param.shape, generator=torch.Generator().manual_seed(param.numel())))
-
-
-class RelPosFamily(ViT):
-    """What would stand in a file of its own: a ViT without class token whose attention adds relative positions."""
-
-    title = "ViT with relative positions"
-    network = VisionTransformerRelPos
-    timm_modules = ("vision_transformer_relpos",)
-    others = r"attn\.rel_pos\..*"
-    norm_after = (ResPostRelPosBlock,)
-    residual = (RelPosBlock,)
-
-
-def relpos() -> VisionTransformerRelPos:
-    torch.manual_seed(1)
-    return timm.create_model(
-        "vit_relpos_small_patch16_224", img_size=32, patch_size=8, embed_dim=32, depth=3, num_heads=2, num_classes=0
-    ).eval()
-
-
-@pytest.mark.parametrize("methods", ["lora+layernorm", "adapter", "ssf", "end2end", "freqfit_real", "block"])
-def test_a_family_is_one_class_and_one_line(methods, monkeypatch, images):
-    if methods in ("adapter", "freqfit_real", "block"):
-        with pytest.raises(ValueError, match="VisionTransformerRelPos"):
-            make_model(methods, vit=relpos())
-    monkeypatch.setattr(families, "FAMILIES", (*FAMILIES, RelPosFamily()))
-    model = make_model(methods, vit=relpos())
-    randomise(model)
-    model(images).square().sum().backward()
-    unreached = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
-    assert not unreached
-    if methods.startswith("lora"):
-        plain = relpos()
-        plain.load_state_dict(merged_state_dict(model))
-        features = plain.forward_head(plain.forward_features(images), pre_logits=True)
-        torch.testing.assert_close(features, model.features(images), atol=1e-4, rtol=1e-4)

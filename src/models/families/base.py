@@ -81,6 +81,9 @@ class Family:
 
     # Whether one sequence of tokens passes through all blocks, which methods need unless they are ``for_any_backbone``.
     sequence = False
+    # Where channels are in the maps (B, rows, cols, D) or (B, D, rows, cols) between blocks: "last", "first"; "": there
+    # are no such maps.
+    channels = ""
     # Whether it takes images of any size, and is not built for one.
     any_size = False
     # Blocks whose norms come after the branches.

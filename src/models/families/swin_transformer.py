@@ -11,6 +11,7 @@ class Swin(Family):
     network = SwinTransformer
     timm_modules = ("swin_transformer",)
     block = r"layers\.\d+\.blocks\.\d+"
+    channels = "last"
     other_operations = r"patch_embed\.(proj|norm)|layers\.\d+\.downsample\.(norm|reduction)"
 
     def entrance(self, vit, site):

@@ -48,7 +48,8 @@ class ViT(Family):
         return "norm"
 
     def can_change_pool(self, vit):
-        return type(vit).pool is self.network.pool
+        kind, own = type(vit), self.network
+        return kind.pool is own.pool and kind.forward_head is own.forward_head
 
     def arguments(self, vit, image_size, depth):
         arguments = super().arguments(vit, image_size, depth) | {"depth": depth, "global_pool": vit.global_pool}

@@ -15,6 +15,7 @@ class SAM(Family):
     block = r"blocks\.\d+"
     other_operations = rf"{Family.other_operations}|neck\.\d"
     final_norms = ("neck", "head.norm")
+    channels = "last"
 
     def final_norm(self, vit, pooled):
         """After the neck, which may be that norm, convolutions and norms, or nothing."""

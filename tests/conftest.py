@@ -2,6 +2,9 @@
 
 import os
 
+import collecting  # noqa: F401 - before all that is large
+
+# isort: split
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test fetches anything
 os.environ["OMP_NUM_THREADS"] = "1"  # models this small gain nothing from more threads, and lose much on a busy machine
 

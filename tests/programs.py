@@ -25,7 +25,7 @@ LIBRARIES = [
     "cv2",
     "torch.distributed.fsdp",
 ]
-FORKS.set_forkserver_preload([*LIBRARIES, "programs"])
+FORKS.set_forkserver_preload(["collecting", *LIBRARIES, "programs"])
 
 
 class Program:

@@ -70,7 +70,6 @@ class Catalogue:
         methods: in the order of METHODS.
         shorthands, filters, refused: as SHORTHANDS, FREQFIT_METHODS and REFUSED in vit_models.py.
         backbones, aliases: as MODEL_ZOO and ALIASES in vit_backbones/rows.
-        families: titles of the kinds of timm's networks that work here.
     """
 
     keys: dict[str, Key]
@@ -80,7 +79,6 @@ class Catalogue:
     refused: tuple[tuple[tuple[str, ...], str], ...]
     backbones: dict[str, BackboneFacts]
     aliases: dict[str, str]
-    families: tuple[str, ...]
 
 
 def catalogue() -> Catalogue:
@@ -109,7 +107,6 @@ def method_classes() -> dict[str, type]:
 @functools.lru_cache(maxsize=8)
 def _read_code(methods: tuple, backbones: tuple) -> Catalogue:
     """The same with these rows in METHODS and MODEL_ZOO, to which code may add."""
-    from ..models.families import FAMILIES
     from ..models.method import Method
     from ..models.vit_backbones.zoo import ALIASES
     from ..models.vit_models import FREQFIT_METHODS, REFUSED, SHORTHANDS
@@ -129,8 +126,9 @@ def _read_code(methods: tuple, backbones: tuple) -> Catalogue:
         )
         for name, method in methods
     }
-    refused, families = tuple(REFUSED.items()), tuple(family.title for family in FAMILIES)
-    return Catalogue(declared(cfg), facts, SHORTHANDS, FREQFIT_METHODS, refused, dict(backbones), ALIASES, families)
+    return Catalogue(
+        declared(cfg), facts, SHORTHANDS, FREQFIT_METHODS, tuple(REFUSED.items()), dict(backbones), ALIASES
+    )
 
 
 @functools.cache
@@ -185,7 +183,6 @@ def from_json(text: str) -> Catalogue:
         tuple((tuple(names), reason) for names, reason in content["refused"]),
         {name: BackboneFacts(**facts) for name, facts in content["backbones"].items()},
         content["aliases"],
-        tuple(content["families"]),
     )
 
 

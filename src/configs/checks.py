@@ -129,7 +129,7 @@ def _backbone(cfg: CfgNode) -> list[str]:
         except ValueError as error:
             return [str(error)]
     elif facts.backbone(name) is None:
-        return [unknown_backbone(name, catalogue().backbones, catalogue().families)]
+        return [unknown_backbone(name, catalogue().backbones)]
     return []
 
 

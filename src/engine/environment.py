@@ -4,6 +4,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -38,6 +39,7 @@ def command_line() -> str:
     return shlex.join([sys.executable, *called, *sys.argv[1:]])
 
 
+@cache  # what this process runs is what it loaded, whatever is committed meanwhile
 def _git_revision() -> str:
     """The commit, with "+changes" where src/ differs from it, new files included; "" outside a git checkout.
 

@@ -27,13 +27,10 @@ from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
 from .called import called
+from .families.base import DoesNotFit
 from .families.stages import Tokens
 
 THIS_FILE = "<this file>"
-
-
-class DoesNotFit(ValueError):
-    """A network does not have what a method needs; ``TunedViT`` adds which method, which network and what to do."""
 
 
 def listed(names: Iterable[Any]) -> str:
@@ -245,7 +242,7 @@ def connect(vit: nn.Module, methods: nn.ModuleDict) -> dict[str, Site]:
                 f"{type(modules[site]).__name__}, but reads its weights itself or leaves it out; choose another method "
                 "or other targets"
             )
-        if verb != "before" and not running[site]:
+        if verb != "before" and running[site].output is None:
             raise ValueError(
                 f"method {name!r} does not work at {site}: a {type(modules[site]).__name__} returns more than one "
                 "tensor; choose another method or other sites"

@@ -7,9 +7,11 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from ..configs.keys import Key, some_of
+from .called import called
 from .families import FAMILIES, UNKNOWN, family_of
 from .families.base import NORMS, THIRDS
 from .families.names import is_inside, matching
+from .families.stages import Grid, Tokens
 from .method import DoesNotFit, Method
 from .taps import FromKept, Keep
 
@@ -42,6 +44,28 @@ def blocks(vit: nn.Module) -> dict[str, nn.Module]:
     if family is UNKNOWN:
         raise DoesNotFit(f"its blocks are not known: {unknown_network(vit)}")
     return {name: module for name, module in vit.named_modules() if re.fullmatch(family.block, name)}
+
+
+def grids(vit: nn.Module, tokens: Tokens | None, fixed: bool = True) -> list[Grid]:
+    """What enters every block, and what leaves the last one.
+
+    Args:
+        fixed: rows and columns count, which are not known where a network takes images of any size.
+
+    Raises:
+        DoesNotFit: it is no grid, or not ``fixed``.
+    """
+    if tokens is not None:
+        return [Grid(tokens.prefix + p, tokens.rows, tokens.cols, tokens.dim) for p in tokens.prompts]
+    family = family_of(vit)
+    if fixed and family.any_size:
+        raise DoesNotFit(f"it is made for one grid of patches, and a {family.title} takes images of any size")
+    if not family.channels:
+        raise DoesNotFit(f"a {family.title} has no grid of patches between its blocks")
+    calls, names = called(vit), list(blocks(vit))
+    shapes = [*(calls[name].input for name in names), calls[names[-1]].output]
+    maps = (shape[1:] if family.channels == "last" else (*shape[2:], shape[1]) for shape in shapes)
+    return [Grid(0, *shape, family.channels) for shape in maps]
 
 
 def unknown_network(vit: nn.Module) -> str:

@@ -85,6 +85,20 @@ class ScaleShift(nn.Module):
         return y * self.scale + self.shift
 
 
+class OnMaps(nn.Module):
+    """A tap of tokens (B, N, D) for maps: (B, rows, cols, D) -> the same, or with ``channels`` "first", (B, D, rows,
+    cols)."""
+
+    def __init__(self, tap: nn.Module, channels: str):
+        super().__init__()
+        self.tap, self.first = tap, channels == "first"
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = x.movedim(1, -1) if self.first else x
+        y = self.tap(maps.flatten(1, 2)).unflatten(1, maps.shape[1:3])
+        return y.movedim(-1, 1) if self.first else y
+
+
 def scale_shift_of(op: nn.Module, dim: int) -> ScaleShift:
     """A ScaleShift for the output of an operation; of ``dim`` channels where the operation does not know its own."""
     known = (getattr(op, name, None) for name in ("out_channels", "out_features", "num_features", "num_channels"))

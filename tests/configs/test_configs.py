@@ -139,7 +139,7 @@ def test_retired_and_renamed_keys_are_no_keys_of_ours():
         (["MODEL.TRANSFER_TYPE", "lora", "MODEL.LORA.TARGETS", "attn.q,attn.x"], "attn.x"),
         (["FREQFIT", "FreqFit"], "freqfit_real"),
         (["DATA.FEATURE", "sup_vitb17"], "did you mean sup_vitb16_224, "),
-        (["DATA.FEATURE", "timm:resnet50"], "from timm's resnet"),
+        (["DATA.FEATURE", "timm:resnet5"], "did you mean resnet50"),
         (["DATA.NAME", "digit"], "digits"),
         (["DATA.NUMBER_CLASSES", "11"], "digits has 10 classes"),
         (["SOLVER.OPTIMIZER", "lion"], "'adamw'"),

@@ -8,7 +8,9 @@ import torch
 from conftest import make_model, randomise
 
 from src.models.merge import load_merged, merged_state_dict
+from src.models.methods.freqfit import SpectralFilter
 from src.models.sites import blocks
+from src.models.taps import OnMaps
 from src.models.vit_models import METHODS
 
 TINY = {
@@ -16,7 +18,9 @@ TINY = {
     "convnext": ("convnext_tiny", dict(dims=(8, 16, 24, 32), ls_init_value=0.5)),
 }
 ANY = [name for name, method in METHODS.items() if method.for_any_backbone]
-NOT_THERE = {("convnext", "attention_tuning"), ("convnext", "adaptformer")}  # it has no attention, and no norm2
+NOT_THERE = {
+    *(("convnext", name) for name in ("attention_tuning", "adaptformer", "freqfit", "freqfit_real"))
+}  # it has no attention, and no norm2
 MIXES = ["lora+ssf", "spt_lora+layernorm+adapter", "repadapter+difffit+lora"]
 
 
@@ -64,14 +68,30 @@ def test_methods_attach_train_load_and_fold(family, names, images):
     torch.testing.assert_close(merged, model(images), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("transform", ["2d", "1d"])
+def test_freqfit_filters_the_maps_of_every_stage(transform, images):
+    """As it does a sequence of the same patches."""
+    model = make_model("linear", "freqfit", vit=make_backbone("swin"), MODEL__FREQFIT__TRANSFORM=transform)
+    taps = model.methods["freqfit"].taps
+    assert [tap.tap.fourier.shape for tap in taps] == [
+        (side, side) if transform == "2d" else (side * side,) for side in (16, 8, 4, 4, 2, 2)
+    ]
+    x = torch.randn(2, 8, 8, 32)
+    expected = SpectralFilter(taps[1].tap.fourier, 32)
+    expected.load_state_dict(taps[1].tap.state_dict())
+    torch.testing.assert_close(taps[1](x), expected(x.flatten(1, 2)).view(x.shape))
+    first = OnMaps(expected, "first")
+    torch.testing.assert_close(first(x.permute(0, 3, 1, 2)), taps[1](x).permute(0, 3, 1, 2))
+    with pytest.raises(ValueError, match="a ConvNeXt takes images of any size"):
+        make_model("linear", "freqfit", vit=make_backbone("convnext"))
+
+
 @pytest.mark.parametrize("family", TINY)
 def test_what_needs_tokens_says_so(family):
     for name, method in METHODS.items():
         if not method.for_any_backbone:
             with pytest.raises(ValueError, match=f"{name} needs the tokens of a ViT.*lora"):
                 make_model(name, vit=make_backbone(family))
-    with pytest.raises(ValueError, match="freqfit needs the tokens"):
-        make_model("lora", "freqfit", vit=make_backbone(family))
 
 
 def test_blocks_are_found_in_the_order_in_which_they_run():

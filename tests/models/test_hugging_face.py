@@ -13,8 +13,9 @@ from torch import nn
 from src.models.vit_backbones import tensors
 from src.models.vit_backbones.build import build_backbone, read_fitting
 from src.models.vit_backbones.hugging_face.kinds import KINDS, WITH_TEXT
-from src.models.vit_backbones.hugging_face.place import label
+from src.models.vit_backbones.hugging_face.place import cached, label
 from src.models.vit_backbones.zoo import find_backbone, find_weights, hub_id, input_config, licence, norm_of_all
+from src.tools.list import __main__ as listing
 
 SIZES = dict(
     hidden_size=24, num_hidden_layers=2, num_attention_heads=3, intermediate_size=40, image_size=32, patch_size=8
@@ -231,17 +232,20 @@ def test_half_precision_becomes_single(vit_folder):
     assert {p.dtype for p in build(vit_folder).parameters()} == {torch.float32}
 
 
-def test_a_name_of_the_hub_is_looked_up_in_the_cache_alone(vit_folder, tmp_path, monkeypatch):
-    cached = tmp_path / "hub" / "models--somebody--vit" / "snapshots" / ("0" * 40)
-    cached.parent.mkdir(parents=True)
-    vit_folder.rename(cached)
-    (cached.parents[1] / "refs").mkdir()
-    (cached.parents[1] / "refs" / "main").write_text("0" * 40)
+def test_a_name_of_the_hub_is_looked_up_in_the_cache_alone(vit_folder, tmp_path, monkeypatch, capsys):
+    cached_folder = tmp_path / "hub" / "models--somebody--vit" / "snapshots" / ("0" * 40)
+    cached_folder.parent.mkdir(parents=True)
+    vit_folder.rename(cached_folder)
+    (cached_folder.parents[1] / "refs").mkdir()
+    (cached_folder.parents[1] / "refs" / "main").write_text("0" * 40)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    (cached / "README.md").write_text("---\ntags:\n- vision\nlicense: apache-2.0\n---\n# ViT\nlicense: mit\n")
-    assert find_weights("hf:somebody/vit", tmp_path).parent == cached
+    (cached_folder / "README.md").write_text("---\ntags:\n- vision\nlicense: apache-2.0\n---\n# ViT\nlicense: mit\n")
+    assert find_weights("hf:somebody/vit", tmp_path).parent == cached_folder
     assert find_backbone("hf:somebody/vit").url == "https://huggingface.co/somebody/vit"
     assert (hub_id("hf:somebody/vit"), licence("hf:somebody/vit")) == ("somebody/vit", "apache-2.0")
+    assert cached() == ["hf:somebody/vit"]
+    assert listing.main(["backbones", "hf:"]) == 0
+    assert f"here: {cached_folder / 'model.safetensors'}" in capsys.readouterr().out
     with pytest.raises(ValueError, match="cache of the Hugging Face Hub does not have it: `hf download somebody/deit`"):
         find_backbone("hf:somebody/deit")
 

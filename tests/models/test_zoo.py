@@ -219,8 +219,8 @@ def test_broken_files_are_named(tmp_path, content, kind):
 def test_unknown_names_list_the_known():
     with pytest.raises(ValueError, match="clip_vitb16"):
         find_backbone("clip_vitb61")
-    with pytest.raises(ValueError, match="from timm's resnet"):
-        find_backbone("timm:resnet50")
+    with pytest.raises(ValueError, match="no network of this name; did you mean resnet50"):
+        find_backbone("timm:resnet5")
 
 
 def test_demo_weights_are_small_and_ours():

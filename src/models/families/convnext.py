@@ -21,6 +21,7 @@ class ConvNeXt(Family):
     patches = "stem"
     projection = "stem.0"
     final_norms = ("head.norm",)
+    channels = "first"
     any_size = True
 
     def entrance(self, vit, site):

@@ -30,6 +30,20 @@ class Tokens:
 
 
 @dataclass(frozen=True)
+class Grid:
+    """What enters a block, or leaves the last one: ``skip`` tokens, then rows * cols patches of ``dim`` channels.
+
+    ``channels``: "" for a sequence (B, N, dim), "last" for maps (B, rows, cols, dim), "first" for (B, dim, rows, cols).
+    """
+
+    skip: int
+    rows: int
+    cols: int
+    dim: int
+    channels: str = ""
+
+
+@dataclass(frozen=True)
 class Stage:
     """One step of a forward, and the modules and parameters of the network that it uses."""
 

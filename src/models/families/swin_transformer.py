@@ -11,7 +11,8 @@ class Swin(Family):
     network = SwinTransformer
     timm_modules = ("swin_transformer",)
     block = r"layers\.\d+\.blocks\.\d+"
-    other_operations = r"patch_embed\.proj|layers\.\d+\.downsample\.(norm|reduction)"
+    channels = "last"
+    other_operations = r"patch_embed\.(proj|norm)|layers\.\d+\.downsample\.(norm|reduction)"
 
     def entrance(self, vit, site):
         # Attention reads windows, the norm before it the whole map.

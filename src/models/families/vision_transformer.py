@@ -25,6 +25,7 @@ class ViT(Family):
     norm_after = (ResPostBlock,)
     residual = (Block, ParallelThingsBlock)
     steps = ("forward_features", "forward_head", "_pos_embed", "pool")
+    norm_after_pool = "fc_norm"  # timm's argument for a norm after the average
 
     def tokens(self, vit, pool):
         rows, cols = vit.patch_embed.grid_size
@@ -47,13 +48,14 @@ class ViT(Family):
         return "norm"
 
     def can_change_pool(self, vit):
-        return type(vit).pool is self.network.pool
+        kind, own = type(vit), self.network
+        return kind.pool is own.pool and kind.forward_head is own.forward_head
 
     def arguments(self, vit, image_size, depth):
         arguments = super().arguments(vit, image_size, depth) | {"depth": depth, "global_pool": vit.global_pool}
         norm_after_pool = not isinstance(vit.fc_norm, nn.Identity)
         if norm_after_pool != (vit.global_pool == "avg"):  # what timm makes of the pooling by itself
-            arguments["fc_norm"] = norm_after_pool
+            arguments[self.norm_after_pool] = norm_after_pool
         return arguments
 
     def _stages(self, vit):

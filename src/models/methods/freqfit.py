@@ -14,10 +14,10 @@ from torch.nn import functional as F
 
 from ...configs.keys import Section, one_of
 from ...utils.hardware import cpu_has_bfloat16
-from ..families.stages import Tokens
+from ..families.stages import Grid
 from ..method import Method
-from ..sites import blocks
-from ..taps import normal
+from ..sites import blocks, grids
+from ..taps import OnMaps, normal
 
 # Tokens up to which two matrix products beat two FFTs. CPU: measured, forward and backward, time of the matrices / time
 # of the FFTs: 0.4 at 7x7, 0.6 at 14x14, 0.8 at 16x16, 1.0 at 20x20, 1.3 at 24x24. CUDA: estimated from what either form
@@ -157,6 +157,7 @@ class FreqFit(Method):
     paper = "Ly & Nguyen, 2024, arXiv:2411.19297"
     learns = "(`FREQFIT freqfit`) a complex filter on the tokens' spectrum before every block"
     starts_pretrained = False
+    for_any_backbone = True
 
     real = False
 
@@ -172,16 +173,19 @@ class FreqFit(Method):
         return cfg
 
     def attach(self, cfg, vit, tokens):
-        sites = list(blocks(vit))
-        flat = cfg.TRANSFORM == "1d" or (cfg.TRANSFORM == "auto" and any(tokens.prompts))
-        fouriers: dict[int, Fourier] = {}  # by the number of prompts: blocks with as many share their matrices
-        for i, prompts in enumerate(tokens.prompts):
-            if prompts not in fouriers:
-                fouriers[prompts] = fourier(tokens, prompts, flat)
-            tap = SpectralFilter(fouriers[prompts], tokens.dim, self.real)
+        sites, places = list(blocks(vit)), grids(vit, tokens)
+        flat = cfg.TRANSFORM == "1d" or (cfg.TRANSFORM == "auto" and tokens is not None and any(tokens.prompts))
+        fouriers: dict[tuple, Fourier] = {}  # blocks with as many tokens share their matrices
+        for i, grid in enumerate(places):
+            key = (grid.skip, grid.rows, grid.cols)
+            if key not in fouriers:
+                fouriers[key] = fourier(grid, tokens.prefix if tokens else 0, flat)
+            tap = SpectralFilter(fouriers[key], grid.dim, self.real)
             if cfg.INIT == "identity":
                 nn.init.zeros_(tap.filter)
                 nn.init.zeros_(tap.shift)
+            if grid.channels:
+                tap = OnMaps(tap, grid.channels)
             if i < len(sites):
                 self.before(sites[i], tap)
             else:
@@ -194,11 +198,11 @@ class FreqFit(Method):
         return own if vit.global_pool == "token" else set()
 
 
-def fourier(tokens: Tokens, prompts: int, flat: bool) -> Fourier:
-    """The transform of a sequence with ``prompts``: in 1-D over them and the patches, in 2-D over the patch grid."""
+def fourier(grid: Grid, prefix: int, flat: bool) -> Fourier:
+    """The transform of a sequence: in 1-D over patches and the prompts after ``prefix``, in 2-D over patches."""
     if flat:
-        return Fourier(tokens.prefix, (prompts + tokens.rows * tokens.cols,))
-    return Fourier(tokens.prefix + prompts, (tokens.rows, tokens.cols))
+        return Fourier(prefix, (grid.skip - prefix + grid.rows * grid.cols,))
+    return Fourier(grid.skip, (grid.rows, grid.cols))
 
 
 class FreqFitReal(FreqFit):

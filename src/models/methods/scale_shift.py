@@ -8,8 +8,8 @@ from fvcore.common.config import CfgNode
 
 from ...configs.keys import Section, one_of
 from ..method import Method
-from ..sites import blocks
-from ..taps import ScaleShift
+from ..sites import blocks, grids
+from ..taps import OnMaps, ScaleShift
 
 
 class BlockScaleShift(Method):
@@ -18,6 +18,7 @@ class BlockScaleShift(Method):
     paper = "Ly & Nguyen, 2024, arXiv:2411.19297"
     learns = "(`FREQFIT ssf`) a scale and shift of all tokens before every block"
     starts_pretrained = False
+    for_any_backbone = True
 
     @staticmethod
     def defaults() -> CfgNode:
@@ -28,11 +29,13 @@ class BlockScaleShift(Method):
 
     def attach(self, cfg, vit, tokens):
         sites = list(blocks(vit))
-        for i in range(len(sites) + 1):
-            tap = ScaleShift(tokens.dim)
+        for i, grid in enumerate(grids(vit, tokens, fixed=False)):
+            tap = ScaleShift(grid.dim)
             if cfg.INIT == "identity":
                 torch.nn.init.ones_(tap.scale)
                 torch.nn.init.zeros_(tap.shift)
+            if grid.channels:
+                tap = OnMaps(tap, grid.channels)
             if i < len(sites):
                 self.before(sites[i], tap)
             else:

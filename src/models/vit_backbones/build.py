@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import scipy.ndimage
-import timm
 import torch
 from timm.layers import resample_abs_pos_embed, resize_rel_pos_bias_table
 from timm.models.swin_transformer import WindowAttention
@@ -16,7 +15,6 @@ from ..families import family_of
 from . import from_timm
 from .fit import require_fit
 from .hugging_face.place import is_checkpoint
-from .refusals import check_size
 from .tensors import StateDict, reading
 from .zoo import Backbone, find_backbone, find_weights
 
@@ -30,8 +28,7 @@ def architecture(name: str, image_size: tuple[int, int]) -> nn.Module:
     row = find_backbone(name)
     if row is not None:
         return create_vit(row, image_size)
-    name = name[len("timm:") :]
-    return timm.create_model(name, num_classes=0, **from_timm.size_arguments(name, image_size))
+    return from_timm.create(name[len("timm:") :], image_size)
 
 
 def build_backbone(
@@ -68,11 +65,8 @@ def create_vit(row: Backbone, image_size: tuple[int, int]) -> nn.Module:
     Raises:
         ValueError: the image size is not a multiple of the patch size.
     """
-    family = from_timm.family_named(row.arch)
-    size = {} if family and family.any_size else {"img_size": image_size}
-    vit = timm.create_model(row.arch, num_classes=0, **{**row.arguments, **size, "global_pool": row.pool})
-    if size:
-        check_size(image_size, vit.patch_embed.patch_size)
+    arguments = {key: value for key, value in row.arguments.items() if key != "img_size"}
+    vit = from_timm.create(row.arch, image_size, **arguments, global_pool=row.pool)
     if row.epsilon:
         for norm in vit.modules():
             if isinstance(norm, nn.LayerNorm):
@@ -166,6 +160,8 @@ def timm_arguments(name: str, vit: nn.Module, image_size: tuple[int, int], depth
         depth: how many blocks it shall have; of no meaning for Swin and ConvNeXt.
     """
     row, arguments = find_backbone(name), family_of(vit).arguments(vit, image_size, depth)
+    if not from_timm.takes_size(vit):
+        arguments.pop("img_size", None)
     if row is None:
         return name[len("timm:") :].split(".")[0], arguments
     return row.arch, {**row.arguments, **arguments}

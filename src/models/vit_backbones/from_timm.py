@@ -1,13 +1,18 @@
-"""Networks that timm knows by name: which of them can be tuned, and their weights, from timm or from a file."""
+"""Networks that timm knows by name, and their weights, from timm or from a file."""
 
 import difflib
+import inspect
 import logging
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 import timm
+import torch
+from timm.layers import PatchEmbed
 from torch import nn
 
 from ..families import FAMILIES, family_of
@@ -15,7 +20,7 @@ from ..families.base import Family
 from . import convert
 from .fit import require_fit, unwrapped
 from .refusals import check_size
-from .tensors import UNREADABLE, StateDict, read_content, reading
+from .tensors import UNREADABLE, StateDict, one_line, read_content, reading
 
 logger = logging.getLogger(__name__)
 
@@ -23,16 +28,14 @@ MOST_CHANNELS = 16384  # of position embeddings that are resized
 
 
 def problem_with(name: str) -> str:
-    """Why timm's network ``name`` cannot be tuned here; "" if it can."""
-    if not timm.is_model(name):
-        near = difflib.get_close_matches(name, timm.list_models(), n=1)
+    """Why timm has no network, or no weights, of this name; "" if it has."""
+    network, _, tag = name.partition(".")
+    if not timm.is_model(network):
+        near = difflib.get_close_matches(network, timm.list_models(), n=1)
         return f"timm {timm.__version__} has no network of this name" + (f"; did you mean {near[0]}?" if near else "")
-    module = module_of(name)
-    if family_named(name) is None:
-        modules = [module for family in FAMILIES for module in family.timm_modules]
-        return f"it is from timm's {module}; supported are networks from {', '.join(modules)}"
-    if module == "deit" and "distilled" in name:
-        return "it has two heads, for class and distillation token: take the variant without distillation"
+    tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{network}.*")]
+    if tag and tag not in tags:
+        return f"timm {timm.__version__} has no weights {tag!r} of {network}; known: {', '.join(tags) or 'none'}"
     return ""
 
 
@@ -42,29 +45,80 @@ def module_of(name: str) -> str:
 
 
 def family_named(name: str) -> Family | None:
-    """The family of timm's network ``name``; None where methods do not work on it."""
+    """The family of timm's network ``name``; None where it is of none."""
     module = module_of(name)
     return next((family for family in FAMILIES if module in family.timm_modules), None)
 
 
-def size_arguments(name: str, image_size: tuple[int, int]) -> dict:
-    """The argument by which timm's network ``name`` is built for a size of images; none where it takes any size."""
-    return {} if family_named(name).any_size else {"img_size": image_size}
+# --- images of one size
+
+
+def create(name: str, image_size: tuple[int, int], **arguments: object) -> nn.Module:
+    """timm's network ``name`` with random weights and no head, for images of this size.
+
+    Also works under ``torch.device("meta")``, where it is found out whether the network takes such images.
+
+    Raises:
+        ValueError: it does not, or makes no features of them.
+    """
+    with _fitting(name, image_size):
+        vit = _create(name, image_size, arguments)
+    if has_patches := isinstance(getattr(vit, "patch_embed", None), PatchEmbed):
+        check_size(image_size, vit.patch_embed.patch_size)
+    if not (has_patches and family_of(vit).sequence) and next(vit.parameters()).device.type == "meta":
+        with _fitting(name, image_size), torch.no_grad():
+            features = vit.eval()(torch.empty(1, 3, *image_size, device="meta"))
+        if not isinstance(features, torch.Tensor) or features.ndim != 2:
+            raise ValueError(f"timm's {name} makes no vector of features of an image: choose another network")
+    return vit
+
+
+def _create(name: str, image_size: tuple[int, int], arguments: dict) -> nn.Module:
+    try:
+        return timm.create_model(name, pretrained=False, num_classes=0, img_size=image_size, **arguments)
+    except TypeError as error:
+        if "img_size" not in str(error):
+            raise
+    return timm.create_model(name, pretrained=False, num_classes=0, **arguments)  # it takes images of any size
+
+
+def takes_size(vit: nn.Module) -> bool:
+    """Whether such a network is built for images of one size."""
+    return any("img_size" in inspect.signature(kind.__init__).parameters for kind in type(vit).__mro__[:-1])
+
+
+@contextmanager
+def _fitting(name: str, image_size: tuple[int, int]) -> Iterator[None]:
+    """What timm raises inside for images of another size becomes a ValueError that says so."""
+    try:
+        yield
+    except (AssertionError, RuntimeError, ValueError, IndexError, ZeroDivisionError) as error:
+        reason = f" ({one_line(error)})" if str(error) else ""
+        raise ValueError(
+            f"timm's {name} does not take images of {_by(image_size)} pixels{reason}: choose DATA.CROPSIZE (or "
+            f"DATA.IMAGE_SIZE); its own is {_by(_own_size(name))}"
+        ) from error
+
+
+def _by(size: tuple[int, ...]) -> str:
+    return "x".join(map(str, size))
+
+
+def _own_size(name: str) -> tuple[int, ...]:
+    known = timm.get_pretrained_cfg(name)
+    return tuple(known.input_size[1:]) if known else (224, 224)
+
+
+# --- weights
 
 
 def pretrained_vit(name: str, image_size: tuple[int, int], path: Path | None) -> nn.Module:
     """timm's network ``name`` with its weights, from a file or, without ``path``, as timm publishes them."""
-    size = size_arguments(name, image_size)
-    vit = timm.create_model(name, pretrained=False, num_classes=0, **size)
-    family_of(vit)  # which it must have
-    if isinstance(getattr(vit, "blocks", None), nn.Identity):
-        raise ValueError(f"timm's {name!r} has no blocks")
-    if size:
-        check_size(image_size, vit.patch_embed.patch_size)
+    vit = create(name, image_size)
     if path is None:
         _fetch_weights(vit, name)
     else:
-        _load_file(vit, name, path)
+        _load_file(vit, name, image_size, path)
     return vit
 
 
@@ -73,13 +127,20 @@ def _fetch_weights(vit: nn.Module, name: str) -> None:
 
     Raises:
         FileNotFoundError: timm cannot get it.
-        ValueError: it does not hold all of the network.
+        ValueError: it does not hold all of the network, or does not fit it at this size of images.
     """
-    missing = []
+    missing, found = [], []
     hook = vit.register_load_state_dict_post_hook(lambda _, keys: missing.extend(keys.missing_keys))
+
+    def translated(state: StateDict, model: nn.Module) -> StateDict:
+        found.append(True)
+        return _translated(name, state, model)
+
     try:
-        timm.models.load_pretrained(vit, num_classes=0, filter_fn=filter_of(name))
+        timm.models.load_pretrained(vit, num_classes=0, filter_fn=translated)
     except UNREADABLE as error:
+        if found:
+            raise ValueError(f"timm's weights of {name!r} do not fit the network: {one_line(error)}") from error
         raise FileNotFoundError(
             f"timm could not get the weights of {name!r} ({type(error).__name__}). Fetch them once where there is a "
             "network (they stay in the Hugging Face cache), or set MODEL.WEIGHT_PATH to a local file"
@@ -92,7 +153,7 @@ def _fetch_weights(vit: nn.Module, name: str) -> None:
         )
 
 
-def _load_file(vit: nn.Module, name: str, path: Path) -> None:
+def _load_file(vit: nn.Module, name: str, image_size: tuple[int, int], path: Path) -> None:
     """A file in timm's names, or in others that timm knows, head or not; wrappers of training code come off.
 
     Raises:
@@ -104,17 +165,36 @@ def _load_file(vit: nn.Module, name: str, path: Path) -> None:
             content = convert.google(path)
         state, around = unwrapped(content)
         state = _in_timms_names(vit, name, state)
-    classifier = vit.pretrained_cfg.get("classifier") or "head"
-    spare = [f"{part}." for part in ((classifier,) if isinstance(classifier, str) else classifier)]
-    if getattr(vit, "attn_pool", None) is None and "siglip" in name:
-        spare.append("attn_pool.")  # published with those whose pooling is another
-    state = {key: tensor for key, tensor in state.items() if not key.startswith(tuple(spare))}
+    own = vit.state_dict()
+    state = {key: tensor for key, tensor in state.items() if not key.startswith(_spare(vit, name, own))}
     for key in _never_saved(name) - state.keys():
-        state[key] = vit.state_dict()[key]
+        state[key] = own[key]
+    if own.keys() == state.keys() and tuple(image_size) != _own_size(name):
+        _require_same_size(own, state, name, image_size)
     require_fit(vit, state, path, f"timm's {name!r}")
     vit.load_state_dict(state)
     if around:
         logger.info("weights: %s, unwrapped from %s", path, ", ".join(around))
+
+
+def _spare(vit: nn.Module, name: str, own: StateDict) -> tuple[str, ...]:
+    """How the names of tensors begin that belong to a classifier, or to another way of pooling."""
+    classifier = vit.pretrained_cfg.get("classifier") or "head"
+    spare = [f"{part}." for part in ((classifier,) if isinstance(classifier, str) else classifier)]
+    heads = {f"{part.split('.')[0]}." for part in spare}  # "head.linear": a norm may go with it
+    spare += [head for head in heads if not any(key.startswith(head) for key in own)]
+    if getattr(vit, "attn_pool", None) is None and "siglip" in name:
+        spare.append("attn_pool.")  # published with those whose pooling is another
+    return tuple(spare)
+
+
+def _require_same_size(own: StateDict, state: StateDict, name: str, image_size: tuple[int, int]) -> None:
+    """Raises ValueError where a tensor depends on the size of images, and timm does not resize it."""
+    if fixed := [key for key in own if own[key].shape != state[key].shape]:
+        raise ValueError(
+            f"timm does not resize {', '.join(fixed[:3])} of {name} for images of {_by(image_size)} pixels: choose "
+            f"DATA.CROPSIZE (or DATA.IMAGE_SIZE); its own is {_by(_own_size(name))}"
+        )
 
 
 def _never_saved(name: str) -> set[str]:
@@ -127,7 +207,8 @@ def _in_timms_names(vit: nn.Module, name: str, state: StateDict) -> StateDict:
 
     Unchanged where timm cannot do that: ``require_fit`` reports what is wrong.
     """
-    patches = vit.get_submodule("patch_embed.proj").weight.shape if hasattr(vit, "patch_embed") else None
+    projection = getattr(getattr(vit, "patch_embed", None), "proj", None)
+    patches = getattr(getattr(projection, "weight", None), "shape", None)
     for key, tensor in state.items():
         is_patches = key.endswith(("patch_embed.proj.weight", "visual.conv1.weight")) and tensor.ndim == 4
         if is_patches and patches and tensor.shape != patches:  # timm would take those of other patches, resampled
@@ -135,17 +216,35 @@ def _in_timms_names(vit: nn.Module, name: str, state: StateDict) -> StateDict:
         if "pos" in key and "embed" in key and tensor.ndim > 1 and tensor.shape[-1] > MOST_CHANNELS:
             return state
     try:
-        return filter_of(name)(dict(state), vit)
+        return _translated(name, state, vit)
     except UNREADABLE:
         return state
 
 
+def _translated(name: str, state: StateDict, vit: nn.Module) -> StateDict:
+    with warnings.catch_warnings(action="ignore"):  # of slower memory access, and of what torch will drop
+        return filter_of(name)(dict(state), vit)
+
+
+# What timm's modules call their translation of published files.
+FILTERS = ("checkpoint_filter_fn", "pretrained_filter_fn", "_filter_fn", "_filter_torchvision_pretrained")
+
+
 def filter_of(name: str) -> Callable[[StateDict, nn.Module], StateDict]:
-    """timm's own translation of published files, with the arguments that it has for some ViTs."""
-    family = sys.modules[timm.model_entrypoint(name.split(".")[0]).__module__]
+    """timm's own translation of published files, with the arguments that it has for some networks."""
+    module = sys.modules[timm.model_entrypoint(name.split(".")[0]).__module__]
+    kind = "encoder" if name.split(".")[0].endswith("_enc") else "classifier"
+    names = (*FILTERS, f"checkpoint_filter_fn_{kind}")
+    found = next((getattr(module, own) for own in names if hasattr(module, own)), None)
+    if found is None or (module_of(name) == "vision_transformer_hybrid" and "resnet" in name):  # one of no ViT
+        return lambda state, _: state
     if "flexi" in name:
-        return partial(family.checkpoint_filter_fn, interpolation="bilinear", antialias=False)
-    if "radio" in name:
-        corners = any(part in name for part in family._RADIO_ALIGN_CORNERS)
-        return partial(family.checkpoint_filter_fn, interpolation="bilinear", antialias=False, align_corners=corners)
-    return family.checkpoint_filter_fn
+        return partial(found, interpolation="bilinear", antialias=False)
+    if "radio" in name and hasattr(module, "_RADIO_ALIGN_CORNERS"):
+        corners = any(part in name for part in module._RADIO_ALIGN_CORNERS)
+        return partial(found, interpolation="bilinear", antialias=False, align_corners=corners)
+    if module_of(name) == "deit":
+        return partial(found, adapt_layer_scale=True)
+    if len(inspect.signature(found).parameters) == 1:  # it does not ask for the network
+        return lambda state, _: found(state)
+    return found

@@ -4,14 +4,13 @@ import difflib
 from collections.abc import Iterable, Sequence
 
 
-def unknown_backbone(name: str, names: Iterable[str], families: Sequence[str]) -> str:
-    """The sentence for a DATA.FEATURE that is none of ``names``; ``families`` are those of timm's that work here."""
-    *others, last = families
+def unknown_backbone(name: str, names: Iterable[str]) -> str:
+    """The sentence for a DATA.FEATURE that is none of ``names``."""
     near = difflib.get_close_matches(name, names, n=3)
     return (
         f"unknown DATA.FEATURE {name!r}{f'; did you mean {_one_of(near)}?' if near else ''}; known: those that `vitune "
-        f"list backbones` prints, timm:<name of a timm {', '.join(others)} or {last}>, and hf:<folder or Hub name of a "
-        "transformers checkpoint>"
+        "list backbones` prints, timm:<name of a network of timm>, and hf:<folder or Hub name> of a checkpoint of "
+        "transformers"
     )
 
 

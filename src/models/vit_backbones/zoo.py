@@ -9,7 +9,6 @@ from pathlib import Path
 import timm
 
 from ...utils.shipped import shipped
-from ..families import FAMILIES
 from .backbone import Backbone, MeanStd
 from .from_timm import problem_with
 from .hugging_face.checkpoint import find_tensors, read_checkpoint
@@ -31,11 +30,11 @@ def find_backbone(name: str) -> Backbone | None:
         except ValueError as error:
             raise ValueError(f"DATA.FEATURE {name!r}: {error}") from error
     if name.startswith("timm:"):
-        if problem := problem_with(name[len("timm:") :].split(".")[0]):
+        if problem := problem_with(name[len("timm:") :]):
             raise ValueError(f"DATA.FEATURE {name!r}: {problem}")
         return None
     if name not in MODEL_ZOO:
-        raise ValueError(unknown_backbone(name, MODEL_ZOO, [family.title for family in FAMILIES]))
+        raise ValueError(unknown_backbone(name, MODEL_ZOO))
     return MODEL_ZOO[name]
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ...models.method import wires
 from ...models.methods.freqfit import SpectralFilter
+from ...models.taps import OnMaps
 from ...models.vit_models import TunedViT
 
 
@@ -64,6 +65,7 @@ class Response:
 def filters_of(model: TunedViT) -> list[tuple[str, SpectralFilter]]:
     """All filters with their places, in execution order; none if the run has no FreqFit."""
     taps = [(f"{verb} {site}", tap) for _, site, verb, tap in wires(model.methods)]
+    taps = [(where, tap.tap if isinstance(tap, OnMaps) else tap) for where, tap in taps]
     return [(where, tap) for where, tap in taps if isinstance(tap, SpectralFilter)]
 
 

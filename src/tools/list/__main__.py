@@ -5,6 +5,7 @@
     vitune list tasks DATA.DATAPATH data    data sets, and where each of them is
     vitune list backbones                   and whether their weights are here
     vitune list backbones timm:dinov2       timm's with "dinov2" in their name
+    vitune list backbones hf:               transformers', from the cache of the Hub
     vitune list recipes --method LoRA       published figures to repeat
     vitune list configs sweep               names that commands take
     vitune list keys warmup                 config keys about warm-up

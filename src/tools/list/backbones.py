@@ -10,6 +10,7 @@ from huggingface_hub.constants import HF_HUB_CACHE
 
 from ...models.vit_backbones import zoo
 from ...models.vit_backbones.backbone import HALF, IMAGENET, OPENAI, Backbone
+from ...models.vit_backbones.hugging_face.place import PREFIX, cached, is_checkpoint
 from ...utils.table import Table
 
 COLUMNS = ("DATA.FEATURE", "architecture", "pixels", "mean, std", "licence", "weights")
@@ -22,19 +23,29 @@ def backbones_table(root: str, word: str = "") -> Table:
 
     Args:
         root: MODEL.MODEL_ROOT, the folder with the weights.
-        word: only those with it in their name or architecture; "timm:dinov2" lists timm's with "dinov2" in theirs.
+        word: only those with it in their name or architecture; "timm:dinov2" lists timm's with "dinov2" in theirs, and
+            "hf:dinov2" checkpoints of transformers in the local cache of the Hugging Face Hub.
 
     Raises:
         ValueError: there are none.
     """
-    rows = list(_timm_rows(word.removeprefix("timm:")) if word.startswith("timm:") else _zoo_rows(word, root))
+    if word.startswith("timm:"):
+        rows = list(_timm_rows(word.removeprefix("timm:")))
+    elif is_checkpoint(word):
+        rows = list(_cached_rows(word.removeprefix(PREFIX)))
+    else:
+        rows = list(_zoo_rows(word, root))
     if not rows:
-        raise ValueError(f"no backbone has {word!r} in its name; vitune list backbones shows all, timm: lists timm's")
+        raise ValueError(
+            f"no backbone has {word!r} in its name; vitune list backbones shows all, timm: lists timm's, and hf: "
+            "transformers' in the local cache of the Hugging Face Hub"
+        )
     aliases = ", ".join(f"{alias} for {name}" for alias, name in zoo.ALIASES.items())
     note = (
         "pixels: side of the square images that it was pre-trained on; DATA.CROPSIZE chooses another\n"
         f"also: {aliases}\n"
-        "timm:<name>: a network of timm with weights from the Hugging Face Hub, as in vitune list backbones timm:dinov2"
+        "timm:<name>: a network of timm with weights from the Hugging Face Hub, as vitune list backbones timm: shows\n"
+        "hf:<folder or Hub name>: a checkpoint of transformers, as vitune list backbones hf: shows"
     )
     return Table(COLUMNS, rows, "llrlll", below={"licence": "licence: ", "weights": ""}, note=note)
 
@@ -61,6 +72,15 @@ def _timm_rows(word: str) -> Iterator[tuple[str, ...]]:
                 weights = f"here: {path}" if (path := hub_file(name)) else "not downloaded yet"
                 architecture, pixels = name.split(".")[0], str(facts.input_size[1])
                 yield f"timm:{name}", architecture, pixels, statistics, facts.license or "", weights
+
+
+def _cached_rows(word: str) -> Iterator[tuple[str, ...]]:
+    for name in cached():
+        with suppress(ValueError, FileNotFoundError):  # not an image encoder, or without weights
+            row = zoo.find_backbone(name)
+            if word.lower() in f"{name} {row.arch}".lower():
+                path, statistics = zoo.find_weights(name, Path()), STATISTICS.get(row.mean_std, "its own")
+                yield name, row.arch, "", statistics, row.licence, f"here: {path}"
 
 
 def zoo_file(name: str, root: str) -> Path | None:

@@ -7,6 +7,7 @@ tries every cell again.
 import json
 from pathlib import Path
 
+from ...models.families import FAMILIES, UNKNOWN
 from ...models.vit_models import METHODS
 from ...utils.table import Table
 from .cells import FOLDS, REFUSED, Cell, examine
@@ -43,9 +44,9 @@ def specimens() -> dict[str, Specimen]:
 
 def families_table(found: dict[str, Row]) -> Table:
     """How many methods work on each family of networks: on all variants that were tried, or on some."""
-    by_family: dict[str, list[Row]] = {}
+    by_family: dict[str, list[Row]] = {family.title: [] for family in (*FAMILIES, UNKNOWN)}
     for title, specimen in specimens().items():
-        by_family.setdefault(specimen.family(), []).append(found[title])
+        by_family[specimen.family()].append(found[title])
     rows = []
     for title, tried in by_family.items():
         working = [[row[method].mark != REFUSED for row in tried] for method in METHODS]

@@ -48,11 +48,8 @@ def _tokens(title: str, name: str, patches: int = 4, **arguments: Any) -> Specim
     return Specimen(title, name, {**small, **arguments})
 
 
-def _stages(title: str, name: str, **arguments: Any) -> Specimen:
-    """A network of four stages."""
-    return Specimen(title, name, arguments)
-
-
+STAGES: dict[str, Any] = dict(embed_dim=16, depths=(1, 1, 2, 1), num_heads=(1, 2, 2, 4))
+WIDTHS: dict[str, Any] = dict(dims=(8, 16, 24, 32), depths=(1, 1, 2, 1))
 # By section of the table. Titles are unique.
 SPECIMENS: dict[str, list[Specimen]] = {
     "VisionTransformer": [
@@ -84,20 +81,25 @@ SPECIMENS: dict[str, list[Specimen]] = {
         _tokens("RoPE axial", "vit_small_patch16_rope_224"),
         _tokens("RoPE mixed", "vit_small_patch16_rope_mixed_ape_224"),
     ],
-    "stages": [
-        _stages(
-            "Swin",
-            "swin_tiny_patch4_window7_224",
-            img_size=64,
-            window_size=4,
-            embed_dim=16,
-            num_heads=(1, 2, 2, 4),
-            depths=(1, 1, 2, 1),
-        ),
-        _stages("ConvNeXt", "convnext_tiny", dims=(8, 16, 24, 32), depths=(1, 1, 2, 1)),
-        _stages("ConvNeXt conv", "convnext_atto", dims=(8, 16, 24, 32), depths=(1, 1, 2, 1)),
-        _stages("ConvNeXt V2", "convnextv2_tiny", dims=(8, 16, 24, 32), depths=(1, 1, 2, 1)),
-        _stages("ResNet", "resnet18", layers=(1, 1, 1, 1), channels=(8, 8, 16, 16), stem_width=8),
-        _stages("PVT v2", "pvt_v2_b0", depths=(1, 1, 1, 1), embed_dims=(8, 8, 16, 16), num_heads=(1, 1, 2, 2)),
+    "Other networks of tokens": [
+        _tokens("BEiT", "beit_base_patch16_224"),
+        _tokens("BEiT v2", "beitv2_base_patch16_224"),
+        _tokens("NaFlex", "naflexvit_base_patch16_gap"),
+        _tokens("NaFlex map", "naflexvit_base_patch16_siglip"),
+        _tokens("RADIO", "naflexvit_base_patch16_radio_v3"),
+        _tokens("relative", "vit_relpos_small_patch16_224"),
+    ],
+    "Networks of maps": [
+        Specimen("Swin", "swin_tiny_patch4_window7_224", dict(img_size=64, window_size=4, **STAGES)),
+        Specimen("Swin V2", "swinv2_tiny_window8_256", dict(img_size=64, window_size=4, **STAGES)),
+        Specimen("Hiera", "hiera_tiny_224", dict(img_size=64, embed_dim=16, stages=(1, 1, 1, 1))),
+        _tokens("SAM", "samvit_base_patch16", window_size=3, global_attn_indexes=(1,)),
+        Specimen("ConvNeXt", "convnext_tiny", WIDTHS),
+        Specimen("ConvNeXt A", "convnext_atto", WIDTHS),
+        Specimen("ConvNeXt V2", "convnextv2_tiny", WIDTHS),
+    ],
+    "Networks of no known family": [
+        Specimen("ResNet", "resnet18", dict(layers=(1, 1, 1, 1), channels=(8, 8, 16, 16), stem_width=8)),
+        Specimen("PVT v2", "pvt_v2_b0", dict(depths=(1, 1, 1, 1), embed_dims=(8, 8, 16, 16), num_heads=(1, 1, 2, 2))),
     ],
 }

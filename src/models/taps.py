@@ -5,16 +5,9 @@ from timm.layers import LayerNorm2d, RmsNorm2d, RmsNorm2dFp32, SimpleNorm2d, Sim
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-CHANNELS_FIRST = (nn.Conv2d, LayerNorm2d, RmsNorm2d, RmsNorm2dFp32, SimpleNorm2d, SimpleNorm2dFp32)
-CHANNELS_FIRST += (nn.GroupNorm, _BatchNorm)
-    nn.Conv2d,
-    LayerNorm2d,
-    RmsNorm2d,
-    RmsNorm2dFp32,
-    SimpleNorm2d,
-    SimpleNorm2dFp32,
-    nn.GroupNorm,
-    _BatchNorm,
+CHANNELS_FIRST = (
+    *(nn.Conv2d, nn.GroupNorm, _BatchNorm),
+    *(LayerNorm2d, RmsNorm2d, RmsNorm2dFp32, SimpleNorm2d, SimpleNorm2dFp32),
 )
 
 

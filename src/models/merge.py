@@ -16,8 +16,9 @@ import torch
 from timm.layers import DropPath
 from torch import Tensor, nn
 
-from .affine import RMS, measure
+from .affine import measure
 from .families import family_of
+from .families.base import RMS_NORMS
 from .method import wires
 from .sites import BRANCHES, branches, first_maps
 from .taps import Keep
@@ -70,13 +71,13 @@ def merged(model: TunedViT) -> Merged:
             state[f"{site}.bias"] = bias
         elif bias.any():
             shifts[site] = bias
+    if positioned := _before_positions(vit):
+        state["pos_embed"][:, -vit.patch_embed.num_patches :] += shifts.pop(positioned, 0)
     for site, bias in shifts.items():
         op = vit.get_submodule(site)
-        if site == "patch_embed.proj" and _positions_follow(vit):
-            state["pos_embed"][:, -vit.patch_embed.num_patches :] += bias
-        elif isinstance(op, (nn.Linear, nn.Conv2d)):
+        if isinstance(op, (nn.Linear, nn.Conv2d)):
             _add(state, site, bias)
-    norms = {site: bias for site, bias in shifts.items() if isinstance(vit.get_submodule(site), RMS)}
+    norms = {site: bias for site, bias in shifts.items() if isinstance(vit.get_submodule(site), RMS_NORMS)}
     last = family_of(vit).final_norm(vit, "fc_norm")
     for site in norms.keys() - {last}:
         for reader in _readers(vit, site):
@@ -148,6 +149,9 @@ def _deeper(state: dict[str, Tensor], new_blocks: dict[str, dict[str, Tensor]]) 
     return deeper
 
 
-def _positions_follow(vit: nn.Module) -> bool:
-    """Whether position embeddings, one for each patch, are added to what the patch convolution gives (CLIP)."""
-    return getattr(vit, "pos_embed", None) is not None and isinstance(vit.patch_embed.norm, nn.Identity)
+def _before_positions(vit: nn.Module) -> str:
+    """The operation to whose output position embeddings, one for each patch, are added; "" if there is none."""
+    if not family_of(vit).sequence or getattr(vit, "pos_embed", None) is None:
+        return ""
+    norm = getattr(vit.patch_embed, "norm", nn.Identity())
+    return "patch_embed.proj" if isinstance(norm, nn.Identity) else "patch_embed.norm"

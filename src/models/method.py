@@ -27,13 +27,10 @@ from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
 from .called import called
+from .families.base import DoesNotFit
 from .families.stages import Tokens
 
 THIS_FILE = "<this file>"
-
-
-class DoesNotFit(ValueError):
-    """A network does not have what a method needs; ``TunedViT`` adds which method, which network and what to do."""
 
 
 def listed(names: Iterable[Any]) -> str:

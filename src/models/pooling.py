@@ -26,7 +26,7 @@ def set_pool(vit: nn.Module, pool: str, norm_of_all: bool = False) -> None:
         raise ValueError(
             f"MODEL.POOL {pool!r} would drop what this ViT learned for its {vit.global_pool!r} pooling: leave it out"
         )
-    if pool == "token" and vit.cls_token is None:
+    if pool == "token" and family_of(vit).class_token_of(vit) is None:
         raise ValueError("MODEL.POOL token: this ViT has no class token; its patches are averaged")
     if pool == "token" and not isinstance(vit.fc_norm, nn.Identity) and not norm_of_all:
         raise ValueError(

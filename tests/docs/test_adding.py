@@ -4,8 +4,10 @@ import sys
 import types
 
 import pytest
+import timm
 import torch
 from blocks import blocks
+from conftest import make_model, randomise
 from paths import ROOT
 from sklearn.metrics import f1_score
 
@@ -14,7 +16,8 @@ from src.data import tasks
 from src.data.sources import torchvision_sets
 from src.engine.results import run_folder
 from src.engine.run import run
-from src.models import vit_models
+from src.models import families, vit_models
+from src.models.merge import load_merged, merged_state_dict
 from src.models.vit_backbones import build, zoo
 from src.models.vit_backbones.rows import supervised
 from src.solver import lr_scheduler, optimizer
@@ -46,12 +49,40 @@ def test_a_method_is_a_file_and_a_line(tmp_path, monkeypatch):
 
 
 def test_a_backbone_is_a_row(monkeypatch, tmp_path):
-    (row,) = python_blocks("backbone")
+    row, _ = python_blocks("backbone")
     for name, entry in rows(row, supervised).items():
         monkeypatch.setitem(zoo.MODEL_ZOO, name, entry)
         assert build.architecture(name, (224, 224)).embed_dim == 384
         with pytest.raises(FileNotFoundError, match=r"ViT-S_16\.npz"):
             zoo.find_weights(name, tmp_path, "")
+
+
+@pytest.mark.parametrize("methods", ["lora", "adapter", "ssf", "rlrr", "block", "fact_tt"])
+def test_a_family_is_a_file_and_a_line(monkeypatch, methods):
+    """Described in the file, a network that no family had before takes the methods that ask for its parts."""
+
+    def network() -> torch.nn.Module:
+        torch.manual_seed(1)
+        sizes = dict(img_size=32, patch_size=8, embed_dim=32, depth=3, num_heads=2)
+        return timm.create_model("vit_relpos_small_patch16_224", num_classes=0, **sizes).eval()
+
+    if methods in ("adapter", "block"):
+        with pytest.raises(ValueError, match="VisionTransformerRelPos"):
+            make_model(methods, vit=network())
+    _, file = python_blocks("backbone")
+    module = types.ModuleType("src.models.families.relpos")
+    module.__package__ = "src.models.families"
+    exec(compile(file, "relpos.py", "exec"), module.__dict__)
+    monkeypatch.setattr(families, "FAMILIES", (*families.FAMILIES, module.RelPosViT()))
+    model, images = make_model(methods, vit=network()), torch.randn(2, 3, 32, 32)
+    randomise(model)
+    model(images).square().sum().backward()
+    assert not [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    if methods not in ("adapter", "block"):
+        plain = network()
+        load_merged(plain, merged_state_dict(model))
+        pooled = plain.forward_head(plain.forward_features(images), pre_logits=True)
+        torch.testing.assert_close(pooled, model.features(images), atol=1e-4, rtol=1e-4)
 
 
 def test_a_data_set_is_a_row(tmp_path):

@@ -3,17 +3,27 @@
 from torch import nn
 
 from .base import Family
+from .beit import BEiT
 from .convnext import ConvNeXt
 from .eva import Eva
+from .hiera import Hiera
+from .naflexvit import NaFlex
 from .stages import Tokens
 from .swin_transformer import Swin
+from .swin_transformer_v2 import SwinV2
 from .unknown import Unknown
 from .vision_transformer import ViT
+from .vision_transformer_sam import SAM
 
 FAMILIES: tuple[Family, ...] = (
     ViT(),
     Eva(),
+    BEiT(),
+    NaFlex(),
     Swin(),
+    SwinV2(),
+    Hiera(),
+    SAM(),
     ConvNeXt(),
 )
 UNKNOWN = Unknown()

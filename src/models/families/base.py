@@ -7,7 +7,16 @@ Methods ask for parts by role: a branch ("attn", "mlp"), a linear map in it ("at
 import re
 from dataclasses import dataclass
 
-from timm.layers import RmsNorm, RmsNorm2d, SimpleNorm, SimpleNorm2d
+from timm.layers import (
+    RmsNorm,
+    RmsNorm2d,
+    RmsNorm2dFp32,
+    RmsNormFp32,
+    SimpleNorm,
+    SimpleNorm2d,
+    SimpleNorm2dFp32,
+    SimpleNormFp32,
+)
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -26,8 +35,14 @@ MAPS: dict[str, tuple[tuple[str, ...], ...]] = {
     "mlp.fc2": (("fc2",), ("w3",)),
 }
 # Normalisations over channels with a weight for each; BatchNorm's statistics stay the pre-trained ones.
-NORMS = (nn.LayerNorm, nn.RMSNorm, RmsNorm, RmsNorm2d, SimpleNorm, SimpleNorm2d, nn.GroupNorm, _BatchNorm)
+RMS_NORMS = (nn.RMSNorm, RmsNorm, RmsNormFp32)
+SIMPLE_NORMS = (SimpleNorm, SimpleNorm2d, SimpleNormFp32, SimpleNorm2dFp32)
+NORMS = (nn.LayerNorm, *RMS_NORMS, RmsNorm2d, RmsNorm2dFp32, *SIMPLE_NORMS, nn.GroupNorm, _BatchNorm)
 THIRDS = ("attn.q", "attn.k", "attn.v")  # of a fused attn.qkv
+
+
+class DoesNotFit(ValueError):
+    """A network does not have what a method needs; ``TunedViT`` adds which method, which network and what to do."""
 
 
 @dataclass(frozen=True)
@@ -65,12 +80,13 @@ class Family:
     # The norms of a block: those at the start of the first branch, then of the second; in some networks also inside.
     norms: dict[str, tuple[str, ...]] = {"norm1": ("norm1",), "norm2": ("norm2",)}  # noqa: RUF012
     # All that has weights between image and final norm: the roles in a block, and the other modules as a regular
-    # expression.
+    # expression. CLIP's norm before the blocks (norm_pre) is not among them: the unifying study's SSF leaves it alone.
     operations: tuple[str, ...] = ("norm1", "norm2", "attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
-    other_operations: str = r"patch_embed\.proj"
+    other_operations: str = r"patch_embed\.(proj|norm)"
 
     patches = "patch_embed"  # what makes tokens or maps of the image
     projection = "patch_embed.proj"  # the convolution in it
+    class_token = "cls_token"  # the parameter, in networks that have one
     final_norms: tuple[str, ...] = ("norm",)  # after the last block, those that a network of the family may have
     readout: tuple[str, ...] = ("head",)  # what comes after the final norm
 
@@ -102,7 +118,15 @@ class Family:
         return None
 
     def admit(self, vit: nn.Module, tokens: Tokens) -> None:
-        """Get the network ready for prompts between prefix and patches, see ``Tokens.prompts``."""
+        """Get the network ready for prompts between prefix and patches, see ``Tokens.prompts``.
+
+        Raises:
+            DoesNotFit: it has no place for them.
+        """
+
+    def class_token_of(self, vit: nn.Module) -> nn.Parameter | None:
+        """The class token; None where there is none."""
+        return dict(vit.named_parameters()).get(self.class_token)
 
     def part(self, block: nn.Module, role: str) -> dict[str, nn.Module]:
         """The modules of a block that play a role, by name; none if there are none, or only an Identity."""

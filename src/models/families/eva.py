@@ -21,17 +21,11 @@ class Eva(ViT):
     norm_after = (EvaBlockPostNorm,)
     residual = (EvaBlock,)
     steps = ("forward_features", "forward_head", "_pos_embed", "pool")
+    norm_after_pool = "use_fc_norm"
 
     def admit(self, vit, tokens):
         for block in vit.blocks:
             leave_unrotated(block.attn)
-
-    def arguments(self, vit, image_size, depth):
-        arguments = {"img_size": list(image_size), "depth": depth, "global_pool": vit.global_pool}
-        norm_after_pool = not isinstance(vit.fc_norm, nn.Identity)
-        if norm_after_pool != (vit.global_pool == "avg"):  # what timm makes of the pooling by itself
-            arguments["use_fc_norm"] = norm_after_pool
-        return arguments
 
     def _stages(self, vit):
         if vit.patch_drop is not None:

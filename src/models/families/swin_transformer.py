@@ -12,7 +12,7 @@ class Swin(Family):
     timm_modules = ("swin_transformer",)
     block = r"layers\.\d+\.blocks\.\d+"
     channels = "last"
-    other_operations = r"patch_embed\.proj|layers\.\d+\.downsample\.(norm|reduction)"
+    other_operations = r"patch_embed\.(proj|norm)|layers\.\d+\.downsample\.(norm|reduction)"
 
     def entrance(self, vit, site):
         # Attention reads windows, the norm before it the whole map.

@@ -25,6 +25,7 @@ class ViT(Family):
     norm_after = (ResPostBlock,)
     residual = (Block, ParallelThingsBlock)
     steps = ("forward_features", "forward_head", "_pos_embed", "pool")
+    norm_after_pool = "fc_norm"  # timm's argument for a norm after the average
 
     def tokens(self, vit, pool):
         rows, cols = vit.patch_embed.grid_size
@@ -54,7 +55,7 @@ class ViT(Family):
         arguments = super().arguments(vit, image_size, depth) | {"depth": depth, "global_pool": vit.global_pool}
         norm_after_pool = not isinstance(vit.fc_norm, nn.Identity)
         if norm_after_pool != (vit.global_pool == "avg"):  # what timm makes of the pooling by itself
-            arguments["fc_norm"] = norm_after_pool
+            arguments[self.norm_after_pool] = norm_after_pool
         return arguments
 
     def _stages(self, vit):

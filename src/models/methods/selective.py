@@ -94,13 +94,15 @@ class ClassToken(Method):
         return cfg
 
     def attach(self, cfg, vit, tokens):
-        if vit.cls_token is None:
+        family = family_of(vit)
+        self.token, token = family.class_token, family.class_token_of(vit)
+        if token is None:
             raise DoesNotFit("it trains the class token, and there is none")
         if cfg.REINIT:
-            nn.init.normal_(vit.cls_token, std=1e-6)
+            nn.init.normal_(token, std=1e-6)
 
     def trains(self, name, param):
-        return name == "cls_token"
+        return name == self.token
 
 
 class NormTuning(Method):

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ...configs.keys import Section, flag, location, number, one_of, whole
 from ..allocation import Allocation, Piece, Rules, pieces
+from ..families import family_of
 from ..method import THIS_FILE, Method
 from ..sites import LINEAR, linear_maps
 from .sparse import SparseUpdate
@@ -130,7 +131,7 @@ class SPT(Method):
     @classmethod
     def rules(cls, cfg: CfgNode, vit: nn.Module) -> Rules:
         """How a budget is spent according to this method's keys."""
-        token = getattr(vit, "cls_token", None)
+        token = family_of(vit).class_token_of(vit)
         return Rules(
             cls.kind, cfg.RANK, cfg.ALPHA, cfg.BETA, cfg.STRUCTURED_VECTOR, cfg.STRUCTURED_ONLY,
             token.numel() if token is not None else 0,
@@ -155,6 +156,7 @@ class SPT(Method):
         self.without_files = {"ALLOCATION": THIS_FILE}
         self.register_load_state_dict_pre_hook(_same_allocation)
 
+        self.token = family_of(vit).class_token
         known, chosen, masks = pieces(vit), allocation.names(vit), allocation.masks(vit)
         self.whole = {known[name].param for name in chosen if len(known[name].shape) == 1 and known[name].whole}
         self.dropped = sum(len(index) for name, index in masks.items() if not known[name].linear)
@@ -206,14 +208,14 @@ class SPT(Method):
             put(site, part)
 
     def trains(self, name, param):
-        return name in self.whole or name == "cls_token"
+        return name in self.whole or name == self.token
 
     @staticmethod
     def drop_path(cfg):
         return cfg.VIT_DROP_PATH
 
     def decays(self, name, param):
-        return param.ndim > 1 and name != "cls_token"
+        return param.ndim > 1 and name != self.token
 
 
 def _same_allocation(method: SPT, state, prefix, *_):

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...models.families import tokens_of
+from ...models.families import family_of, tokens_of
 from ...models.families.stages import Tokens
 from ...models.method import wires
 from ...models.methods.prompt import Insert
@@ -93,7 +93,7 @@ def read_by(reader: str, weights: Tensor, patches: int) -> Tensor:
 
 
 def _others(vit: nn.Module, tokens: Tokens, row: Tensor) -> dict[str, float]:
-    has_class = int(vit.cls_token is not None)
+    has_class = int(family_of(vit).class_token_of(vit) is not None)
     parts = {
         "class token": row[:has_class],
         "registers": row[has_class : tokens.prefix],

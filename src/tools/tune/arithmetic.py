@@ -9,11 +9,11 @@ from functools import cache
 
 import torch
 from fvcore.common.config import CfgNode
-from timm.models.vision_transformer import VisionTransformer
 from torch.utils.flop_counter import FlopCounterMode
 
 from ...data.pixels import build_pixels
 from ...data.tasks import Task
+from ...models.families import tokens_of
 from ...models.vit_backbones.build import architecture
 from ...models.vit_models import method_keys, parse
 from .estimate import Speed
@@ -38,9 +38,10 @@ def shape(feature: str, size: tuple[int, int]) -> Shape:
         with counter, torch.no_grad():
             net.eval()(torch.empty(1, 3, *size))
     flops = counter.get_total_flops()
-    if not isinstance(net, VisionTransformer):
+    tokens = tokens_of(net)
+    if tokens is None:
         return Shape(flops, 12, 0, 0)
-    return Shape(flops, len(net.blocks), net.patch_embed.num_patches + net.num_prefix_tokens, net.embed_dim)
+    return Shape(flops, tokens.depth, tokens.prefix + tokens.rows * tokens.cols, tokens.dim)
 
 
 def work(cfg: CfgNode, of: Shape) -> tuple[float, float]:

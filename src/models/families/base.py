@@ -104,6 +104,10 @@ class Family:
     # Methods of ``network`` that compute as ``stages`` says. A subclass with another of these computes otherwise.
     steps: tuple[str, ...] = ("forward_features", "forward_head")
 
+    def stem(self, vit: nn.Module) -> str:
+        """The first module, which reads the images."""
+        return self.patches
+
     def prepare(self, vit: nn.Module) -> None:
         """Make ``vit`` call all its linear maps: some of timm's only have their weights read, with biases of their own.
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ...configs.keys import Section, location
 from ...utils.shipped import shipped
 from ..families import family_of
-from ..method import Method
+from ..method import DoesNotFit, Method
 from ..taps import Reader
 from ..vit_backbones.fit import require_fit
 from ..vit_backbones.tensors import read_state, reading
@@ -70,6 +70,7 @@ class Side(Method):
     learns = "an AlexNet beside the ViT"
     starts_pretrained = False
     attaches_without_files = False
+    for_any_backbone = True
     without_files_to_count = {"WEIGHTS": ""}  # noqa: RUF012
 
     @staticmethod
@@ -84,7 +85,12 @@ class Side(Method):
         """It fits every ViT; AlexNet's weights are not read."""
 
     def attach(self, cfg, vit, tokens):
-        self.before(family_of(vit).patches, SideNetwork(vit.num_features, cfg.WEIGHTS))
+        site = family_of(vit).stem(vit)
+        if not site:
+            raise DoesNotFit(
+                f"it reads the images where a network does, and that place in a {type(vit).__name__} is unknown"
+            )
+        self.before(site, SideNetwork(vit.head_hidden_size, cfg.WEIGHTS))
         self.alpha = nn.Parameter(torch.zeros(()))
         self.without_files = {"WEIGHTS": ""}
 

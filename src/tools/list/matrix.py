@@ -10,7 +10,7 @@ from pathlib import Path
 from ...models.families import FAMILIES, UNKNOWN
 from ...models.vit_models import METHODS
 from ...utils.table import Table
-from .cells import FOLDS, REFUSED, Cell, examine
+from .cells import FOLDS, REFUSED, Cell, Fault, examine
 from .specimens import SPECIMENS, Specimen
 
 FILE = Path(__file__).with_name("matrix.json")
@@ -33,8 +33,18 @@ def write(found: dict[str, Row]) -> None:
 
 
 def row_of(specimen: Specimen) -> Row:
-    """Every method tried on one network. Raises as ``examine``."""
-    return {method: examine(method, specimen) for method in METHODS}
+    """Every method tried on one network.
+
+    Raises:
+        Fault: something goes wrong; the message says which method on which network.
+    """
+    row = {}
+    for method in METHODS:
+        try:
+            row[method] = examine(method, specimen)
+        except Exception as error:
+            raise Fault(f"{method} on {specimen.title}: {type(error).__name__}: {error}") from error
+    return row
 
 
 def specimens() -> dict[str, Specimen]:

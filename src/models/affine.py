@@ -3,12 +3,13 @@
 import math
 
 import torch
-from timm.layers import LayerNorm2d, RmsNorm
+from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-RMS = (nn.RMSNorm, RmsNorm)
+from .families.base import RMS_NORMS
+
 CHANNELS_FIRST = (LayerNorm2d, _BatchNorm, nn.GroupNorm)
 
 
@@ -22,7 +23,7 @@ def measure(op: nn.Module, taps: list[tuple[str, str, nn.Module]], where: str) -
         weight, bias = _linear(op)
     elif type(op) is nn.Conv2d:
         weight, bias = _conv(op)
-    elif isinstance(op, (nn.LayerNorm, _BatchNorm, nn.GroupNorm, *RMS)):
+    elif isinstance(op, (nn.LayerNorm, _BatchNorm, nn.GroupNorm, *RMS_NORMS)):
         if any(verb != "after" for _, verb, _ in taps):
             raise ValueError(f"{where} is a {type(op).__name__}, which cannot take up what is done to its input")
         weight, bias = _norm(op, [tap for _, _, tap in reversed(taps)])
@@ -81,7 +82,7 @@ def _agrees(op: nn.Module, weight: Tensor, bias: Tensor) -> bool:
     elif isinstance(op, nn.GroupNorm):
         x = torch.randn(2, len(weight), 3, 3).to(weight)
         plain = F.group_norm(x, op.num_groups, weight, bias, op.eps)
-    elif isinstance(op, RMS):
+    elif isinstance(op, RMS_NORMS):
         x = torch.randn(8, len(weight)).to(weight)
         plain = F.rms_norm(x, op.normalized_shape, weight, op.eps) + bias
     elif isinstance(op, nn.LayerNorm):

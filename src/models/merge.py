@@ -16,8 +16,9 @@ import torch
 from timm.layers import DropPath
 from torch import Tensor, nn
 
-from .affine import RMS, measure
+from .affine import measure
 from .families import family_of
+from .families.base import RMS_NORMS
 from .method import wires
 from .sites import BRANCHES, branches, first_maps
 from .taps import Keep
@@ -76,7 +77,7 @@ def merged(model: TunedViT) -> Merged:
         op = vit.get_submodule(site)
         if isinstance(op, (nn.Linear, nn.Conv2d)):
             _add(state, site, bias)
-    norms = {site: bias for site, bias in shifts.items() if isinstance(vit.get_submodule(site), RMS)}
+    norms = {site: bias for site, bias in shifts.items() if isinstance(vit.get_submodule(site), RMS_NORMS)}
     last = family_of(vit).final_norm(vit, "fc_norm")
     for site in norms.keys() - {last}:
         for reader in _readers(vit, site):

@@ -1,11 +1,14 @@
 """Taps that several methods use, and how parameters start."""
 
 import torch
-from timm.layers import LayerNorm2d, RmsNorm2d, SimpleNorm2d
+from timm.layers import LayerNorm2d, RmsNorm2d, RmsNorm2dFp32, SimpleNorm2d, SimpleNorm2dFp32
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-CHANNELS_FIRST = (nn.Conv2d, LayerNorm2d, RmsNorm2d, SimpleNorm2d, nn.GroupNorm, _BatchNorm)
+CHANNELS_FIRST = (
+    *(nn.Conv2d, nn.GroupNorm, _BatchNorm),
+    *(LayerNorm2d, RmsNorm2d, RmsNorm2dFp32, SimpleNorm2d, SimpleNorm2dFp32),
+)
 
 
 class Reader(nn.Module):

@@ -277,8 +277,10 @@ def _require_steps(model: TunedViT, size: tuple[int, int]) -> None:
 
 def _require_tokens(methods: Iterable[str], vit: nn.Module, tokens: Tokens | None) -> None:
     if tokens is None and (unfit := [name for name in methods if not METHODS[name].for_any_backbone]):
-        fit = ", ".join(name for name, method in METHODS.items() if method.for_any_backbone)
-        raise ValueError(f"{', '.join(unfit)} needs the tokens of a ViT; on a {type(vit).__name__} there are {fit}")
+        raise ValueError(
+            f"{', '.join(unfit)} needs the tokens of a ViT, which a {type(vit).__name__} does not have; vitune list "
+            "methods DATA.FEATURE <backbone> shows what works, lora for one"
+        )
 
 
 def backbone_arguments(cfg: CfgNode) -> tuple:

@@ -48,6 +48,17 @@ def test_it_merges_into_timms_network(finished, tmp_path, capsys):
     assert config["model_args"]["embed_dim"] == 24
 
 
+def test_dinov3_trains_and_merges(tmp_path, capsys):
+    """Its rotary positions make it one of timm's Eva."""
+    sizes = dict(hidden_size=24, num_hidden_layers=2, num_attention_heads=3, intermediate_size=48)
+    config = transformers.DINOv3ViTConfig(**sizes, image_size=16, patch_size=4, num_register_tokens=4)
+    transformers.DINOv3ViTModel(config).save_pretrained(tmp_path / "dinov3")
+    pairs = ["DATA.FEATURE", f"hf:{tmp_path / 'dinov3'}", "MODEL.TRANSFER_TYPE", "lora", "SOLVER.TOTAL_EPOCH", "1"]
+    cfg, folder = quick(tmp_path / "runs", *pairs)
+    run(cfg, folder)
+    assert merge.main([str(folder.path), str(tmp_path / "merged")]) == 0, capsys.readouterr().err
+
+
 def test_its_card_names_no_path(finished, tmp_path, capsys):
     assert export.main(["--to", "hub-folder", "--out", str(tmp_path / "hub"), str(finished)]) == 0
     card = (tmp_path / "hub" / "README.md").read_text()

@@ -35,7 +35,7 @@ from src.engine.evaluator import BrokenModel, measure
 from src.engine.results import RunFolder
 from src.engine.saved import checksum
 from src.models.allocation import Allocation
-from src.models.vit_backbones import convert, from_timm
+from src.models.vit_backbones import convert, timm_weights
 from src.models.vit_backbones.build import build_backbone, load_weights
 from src.models.vit_backbones.tensors import NotOnlyTensors, read_content, read_state, reading
 from src.models.vit_models import METHODS, build_model
@@ -223,7 +223,7 @@ def test_published_files_are_translated_as_timm_does(name, keywords, monkeypatch
     monkeypatch.setattr("timm.models._builder.load_pretrained", lambda *_, filter_fn, **__: seen.append(filter_fn))
     with torch.device("meta"):
         timm.create_model(name.split(".")[0], pretrained=True, num_classes=0)
-    ours = from_timm.filter_of(name)
+    ours = timm_weights.filter_of(name)
     for found in (seen[0], ours):
         assert getattr(found, "keywords", {}) == keywords
     assert getattr(seen[0], "func", seen[0]) is getattr(ours, "func", ours)

@@ -9,7 +9,7 @@ import pytest
 import timm
 import torch
 
-from src.models.vit_backbones import from_timm
+from src.models.vit_backbones import timm_weights
 from src.models.vit_backbones.build import architecture, build_backbone, timm_arguments
 from src.models.vit_backbones.zoo import find_backbone
 
@@ -42,7 +42,7 @@ def test_files_are_translated_as_timm_translates_them(monkeypatch):
     for name in timm.list_models():
         with pytest.raises(Captured) as captured:
             timm.models.model_entrypoint(name)(pretrained=False)
-        theirs, ours = captured.value.translate, from_timm.filter_of(name)
+        theirs, ours = captured.value.translate, timm_weights.filter_of(name)
         if theirs is None:
             assert ours({"a": 1}, None) == {"a": 1}, name
         elif len(inspect.signature(getattr(theirs, "func", theirs)).parameters) > 1:
@@ -126,7 +126,7 @@ def test_deit_3_as_meta_publishes_it():
     """Its layer scale is a parameter of the block there."""
     network = timm.create_model("deit3_small_patch16_224", depth=2, num_classes=0)
     state = {re.sub(r"ls(\d)\.gamma", r"gamma_\1", key): tensor for key, tensor in network.state_dict().items()}
-    translated = from_timm.filter_of("deit3_small_patch16_224")(state, network)
+    translated = timm_weights.filter_of("deit3_small_patch16_224")(state, network)
     assert translated.keys() == network.state_dict().keys()
 
 

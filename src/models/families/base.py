@@ -7,7 +7,16 @@ Methods ask for parts by role: a branch ("attn", "mlp"), a linear map in it ("at
 import re
 from dataclasses import dataclass
 
-from timm.layers import RmsNorm, RmsNorm2d, SimpleNorm, SimpleNorm2d
+from timm.layers import (
+    RmsNorm,
+    RmsNorm2d,
+    RmsNorm2dFp32,
+    RmsNormFp32,
+    SimpleNorm,
+    SimpleNorm2d,
+    SimpleNorm2dFp32,
+    SimpleNormFp32,
+)
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -26,7 +35,9 @@ MAPS: dict[str, tuple[tuple[str, ...], ...]] = {
     "mlp.fc2": (("fc2",), ("w3",)),
 }
 # Normalisations over channels with a weight for each; BatchNorm's statistics stay the pre-trained ones.
-NORMS = (nn.LayerNorm, nn.RMSNorm, RmsNorm, RmsNorm2d, SimpleNorm, SimpleNorm2d, nn.GroupNorm, _BatchNorm)
+RMS_NORMS = (nn.RMSNorm, RmsNorm, RmsNormFp32)
+SIMPLE_NORMS = (SimpleNorm, SimpleNorm2d, SimpleNormFp32, SimpleNorm2dFp32)
+NORMS = (nn.LayerNorm, *RMS_NORMS, RmsNorm2d, RmsNorm2dFp32, *SIMPLE_NORMS, nn.GroupNorm, _BatchNorm)
 THIRDS = ("attn.q", "attn.k", "attn.v")  # of a fused attn.qkv
 
 
@@ -94,6 +105,10 @@ class Family:
     residual: tuple[type[nn.Module], ...] = ()
     # Methods of ``network`` that compute as ``stages`` says. A subclass with another of these computes otherwise.
     steps: tuple[str, ...] = ("forward_features", "forward_head")
+
+    def stem(self, vit: nn.Module) -> str:
+        """The first module, which reads the images."""
+        return self.patches
 
     def prepare(self, vit: nn.Module) -> None:
         """Make ``vit`` call all its linear maps: some of timm's only have their weights read, with biases of their own.

@@ -21,6 +21,10 @@ class Unknown(Family):
     final_norms = ()
     readout = ()
 
+    def stem(self, vit):
+        first = (getattr(vit, "pretrained_cfg", None) or {}).get("first_conv") or ()
+        return first if isinstance(first, str) else next(iter(first), "")
+
     def operations_of(self, vit):
         kinds = (nn.Linear, nn.Conv2d, *NORMS)
         with_weights = [n for n, m in vit.named_modules() if isinstance(m, kinds) and any(True for _ in m.parameters())]

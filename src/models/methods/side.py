@@ -14,7 +14,6 @@ from ...configs.keys import Section, location
 from ...utils.shipped import shipped
 from ..families import family_of
 from ..method import DoesNotFit, Method
-from ..sites import unknown_network
 from ..taps import Reader
 from ..vit_backbones.fit import require_fit
 from ..vit_backbones.tensors import read_state, reading
@@ -70,8 +69,8 @@ class Side(Method):
     paper = "Zhang et al., 2020, arXiv:1912.13503"
     learns = "an AlexNet beside the ViT"
     starts_pretrained = False
-    for_any_backbone = True
     attaches_without_files = False
+    for_any_backbone = True
     without_files_to_count = {"WEIGHTS": ""}  # noqa: RUF012
 
     @staticmethod
@@ -83,13 +82,15 @@ class Side(Method):
 
     @classmethod
     def require_parts(cls, cfg, vit, tokens):
-        """Whether it is known where images enter the network; AlexNet's weights are not read."""
-        if family_of(vit).patches not in dict(vit.named_modules()):
-            raise DoesNotFit(f"it reads the images where they enter the network: {unknown_network(vit)}")
+        """It fits every ViT; AlexNet's weights are not read."""
 
     def attach(self, cfg, vit, tokens):
-        self.require_parts(cfg, vit, tokens)
-        self.before(family_of(vit).patches, SideNetwork(vit.head_hidden_size, cfg.WEIGHTS))
+        site = family_of(vit).stem(vit)
+        if not site:
+            raise DoesNotFit(
+                f"it reads the images where a network does, and that place in a {type(vit).__name__} is unknown"
+            )
+        self.before(site, SideNetwork(vit.head_hidden_size, cfg.WEIGHTS))
         self.alpha = nn.Parameter(torch.zeros(()))
         self.without_files = {"WEIGHTS": ""}
 

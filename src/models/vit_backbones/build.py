@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..drop_path import set_drop_path
 from ..families import family_of
-from . import from_timm
+from . import from_timm, timm_weights
 from .fit import require_fit
 from .hugging_face.place import is_checkpoint
 from .tensors import StateDict, reading
@@ -48,7 +48,7 @@ def build_backbone(
     row = find_backbone(name)
     path = find_weights(name, root, weight_path)
     if row is None:
-        return from_timm.pretrained_vit(name[len("timm:") :], image_size, path).eval()
+        return timm_weights.pretrained_vit(name[len("timm:") :], image_size, path).eval()
     how = row.resize if resize == "auto" else resize
     claimed = is_checkpoint(name)  # no memory is taken for sizes that a config.json claims and the tensors do not have
     with torch.device("meta" if claimed else "cpu"):

@@ -1,14 +1,9 @@
-"""Networks that timm knows by name, and their weights, from timm or from a file."""
+"""Networks that timm knows by name."""
 
 import difflib
 import inspect
-import logging
-import sys
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
-from pathlib import Path
 
 import timm
 import torch
@@ -17,14 +12,8 @@ from torch import nn
 
 from ..families import FAMILIES, family_of
 from ..families.base import Family
-from . import convert
-from .fit import require_fit, unwrapped
 from .refusals import check_size
-from .tensors import UNREADABLE, StateDict, one_line, read_content, reading
-
-logger = logging.getLogger(__name__)
-
-MOST_CHANNELS = 16384  # of position embeddings that are resized
+from .tensors import one_line
 
 
 def problem_with(name: str) -> str:
@@ -95,156 +84,15 @@ def _fitting(name: str, image_size: tuple[int, int]) -> Iterator[None]:
     except (AssertionError, RuntimeError, ValueError, IndexError, ZeroDivisionError) as error:
         reason = f" ({one_line(error)})" if str(error) else ""
         raise ValueError(
-            f"timm's {name} does not take images of {_by(image_size)} pixels{reason}: choose DATA.CROPSIZE (or "
-            f"DATA.IMAGE_SIZE); its own is {_by(_own_size(name))}"
+            f"timm's {name} does not take images of {by_size(image_size)} pixels{reason}: choose DATA.CROPSIZE (or "
+            f"DATA.IMAGE_SIZE); its own is {by_size(own_size(name))}"
         ) from error
 
 
-def _by(size: tuple[int, ...]) -> str:
+def by_size(size: tuple[int, ...]) -> str:
     return "x".join(map(str, size))
 
 
-def _own_size(name: str) -> tuple[int, ...]:
+def own_size(name: str) -> tuple[int, ...]:
     known = timm.get_pretrained_cfg(name)
     return tuple(known.input_size[1:]) if known else (224, 224)
-
-
-# --- weights
-
-
-def pretrained_vit(name: str, image_size: tuple[int, int], path: Path | None) -> nn.Module:
-    """timm's network ``name`` with its weights, from a file or, without ``path``, as timm publishes them."""
-    vit = create(name, image_size)
-    if path is None:
-        _fetch_weights(vit, name)
-    else:
-        _load_file(vit, name, image_size, path)
-    return vit
-
-
-def _fetch_weights(vit: nn.Module, name: str) -> None:
-    """What timm publishes, from its cache or the network.
-
-    Raises:
-        FileNotFoundError: timm cannot get it.
-        ValueError: it does not hold all of the network, or does not fit it at this size of images.
-    """
-    missing, found = [], []
-    hook = vit.register_load_state_dict_post_hook(lambda _, keys: missing.extend(keys.missing_keys))
-
-    def translated(state: StateDict, model: nn.Module) -> StateDict:
-        found.append(True)
-        return _translated(name, state, model)
-
-    try:
-        timm.models.load_pretrained(vit, num_classes=0, filter_fn=translated)
-    except UNREADABLE as error:
-        if found:
-            raise ValueError(f"timm's weights of {name!r} do not fit the network: {one_line(error)}") from error
-        raise FileNotFoundError(
-            f"timm could not get the weights of {name!r} ({type(error).__name__}). Fetch them once where there is a "
-            "network (they stay in the Hugging Face cache), or set MODEL.WEIGHT_PATH to a local file"
-        ) from error
-    finally:
-        hook.remove()
-    if missing := sorted(set(missing) - _never_saved(name)):
-        raise ValueError(
-            f"the weights that timm has of {name!r} lack {len(missing)} tensors: {', '.join(missing[:10])}"
-        )
-
-
-def _load_file(vit: nn.Module, name: str, image_size: tuple[int, int], path: Path) -> None:
-    """A file in timm's names, or in others that timm knows, head or not; wrappers of training code come off.
-
-    Raises:
-        ValueError: the file cannot be read, or does not hold all of the network and nothing else.
-    """
-    with reading(path, f"timm's {name!r}"):
-        content = read_content(path)
-        if "Transformer/encoder_norm/scale" in content:
-            content = convert.google(path)
-        state, around = unwrapped(content)
-        state = _in_timms_names(vit, name, state)
-    own = vit.state_dict()
-    state = {key: tensor for key, tensor in state.items() if not key.startswith(_spare(vit, name, own))}
-    for key in _never_saved(name) - state.keys():
-        state[key] = own[key]
-    if own.keys() == state.keys() and tuple(image_size) != _own_size(name):
-        _require_same_size(own, state, name, image_size)
-    require_fit(vit, state, path, f"timm's {name!r}")
-    vit.load_state_dict(state)
-    if around:
-        logger.info("weights: %s, unwrapped from %s", path, ", ".join(around))
-
-
-def _spare(vit: nn.Module, name: str, own: StateDict) -> tuple[str, ...]:
-    """How the names of tensors begin that belong to a classifier, or to another way of pooling."""
-    classifier = vit.pretrained_cfg.get("classifier") or "head"
-    spare = [f"{part}." for part in ((classifier,) if isinstance(classifier, str) else classifier)]
-    heads = {f"{part.split('.')[0]}." for part in spare}  # "head.linear": a norm may go with it
-    spare += [head for head in heads if not any(key.startswith(head) for key in own)]
-    if getattr(vit, "attn_pool", None) is None and "siglip" in name:
-        spare.append("attn_pool.")  # published with those whose pooling is another
-    return tuple(spare)
-
-
-def _require_same_size(own: StateDict, state: StateDict, name: str, image_size: tuple[int, int]) -> None:
-    """Raises ValueError where a tensor depends on the size of images, and timm does not resize it."""
-    if fixed := [key for key in own if own[key].shape != state[key].shape]:
-        raise ValueError(
-            f"timm does not resize {', '.join(fixed[:3])} of {name} for images of {_by(image_size)} pixels: choose "
-            f"DATA.CROPSIZE (or DATA.IMAGE_SIZE); its own is {_by(_own_size(name))}"
-        )
-
-
-def _never_saved(name: str) -> set[str]:
-    """What no weights of this kind have: ConvNeXt's final norm after masked pre-training, which starts at 1 and 0."""
-    return {"head.norm.weight", "head.norm.bias"} if name.endswith(".fcmae") else set()
-
-
-def _in_timms_names(vit: nn.Module, name: str, state: StateDict) -> StateDict:
-    """``state`` as timm would load it: other projects' names translated, position embeddings of this image size.
-
-    Unchanged where timm cannot do that: ``require_fit`` reports what is wrong.
-    """
-    projection = getattr(getattr(vit, "patch_embed", None), "proj", None)
-    patches = getattr(getattr(projection, "weight", None), "shape", None)
-    for key, tensor in state.items():
-        is_patches = key.endswith(("patch_embed.proj.weight", "visual.conv1.weight")) and tensor.ndim == 4
-        if is_patches and patches and tensor.shape != patches:  # timm would take those of other patches, resampled
-            return state
-        if "pos" in key and "embed" in key and tensor.ndim > 1 and tensor.shape[-1] > MOST_CHANNELS:
-            return state
-    try:
-        return _translated(name, state, vit)
-    except UNREADABLE:
-        return state
-
-
-def _translated(name: str, state: StateDict, vit: nn.Module) -> StateDict:
-    with warnings.catch_warnings(action="ignore"):  # of slower memory access, and of what torch will drop
-        return filter_of(name)(dict(state), vit)
-
-
-# What timm's modules call their translation of published files.
-FILTERS = ("checkpoint_filter_fn", "pretrained_filter_fn", "_filter_fn", "_filter_torchvision_pretrained")
-
-
-def filter_of(name: str) -> Callable[[StateDict, nn.Module], StateDict]:
-    """timm's own translation of published files, with the arguments that it has for some networks."""
-    module = sys.modules[timm.model_entrypoint(name.split(".")[0]).__module__]
-    kind = "encoder" if name.split(".")[0].endswith("_enc") else "classifier"
-    names = (*FILTERS, f"checkpoint_filter_fn_{kind}")
-    found = next((getattr(module, own) for own in names if hasattr(module, own)), None)
-    if found is None or (module_of(name) == "vision_transformer_hybrid" and "resnet" in name):  # one of no ViT
-        return lambda state, _: state
-    if "flexi" in name:
-        return partial(found, interpolation="bilinear", antialias=False)
-    if "radio" in name and hasattr(module, "_RADIO_ALIGN_CORNERS"):
-        corners = any(part in name for part in module._RADIO_ALIGN_CORNERS)
-        return partial(found, interpolation="bilinear", antialias=False, align_corners=corners)
-    if module_of(name) == "deit":
-        return partial(found, adapt_layer_scale=True)
-    if len(inspect.signature(found).parameters) == 1:  # it does not ask for the network
-        return lambda state, _: found(state)
-    return found

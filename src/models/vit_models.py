@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..configs.facts import image_size
 from ..configs.methods import config_name, method_keys, parse
@@ -180,8 +181,13 @@ class TunedViT(nn.Module):
         return self
 
     def tuned_state_dict(self) -> dict[str, Tensor]:
-        """All that differs from the pre-trained ViT: methods and head whole, and the ViT's trained parameters."""
+        """All that differs from the pre-trained ViT: methods and head whole, and the ViT's trained parameters.
+
+        Also the statistics of its batch norms, where it is in training mode during training.
+        """
         trained = {f"vit.{name}" for name, param in self.vit.named_parameters() if param.requires_grad}
+        if any(method.vit_in_train_mode for method in self.methods.values()):
+            trained |= {f"vit.{name}" for name in batch_statistics(self.vit)}
         return {k: v for k, v in self.state_dict().items() if k in trained or not k.startswith("vit.")}
 
     def load_tuned_state_dict(self, state: dict[str, Tensor]) -> None:
@@ -210,6 +216,12 @@ class TunedViT(nn.Module):
         """Trained parameters by part: one entry per method, ``vit`` (its own weights) and ``head``."""
         parts = {**self.methods, "vit": self.vit, "head": self.head}
         return {name: sum(p.numel() for p in part.parameters() if p.requires_grad) for name, part in parts.items()}
+
+
+def batch_statistics(vit: nn.Module) -> set[str]:
+    """Names of the running statistics of a network's batch norms, which change in training mode."""
+    norms = {name: module for name, module in vit.named_modules() if isinstance(module, _BatchNorm)}
+    return {f"{name}.{own}" for name, norm in norms.items() for own, _ in norm.named_buffers(recurse=False)}
 
 
 @contextmanager

@@ -27,7 +27,7 @@ FOLDS, WORKS, REFUSED = "folds", "works", "refused"
 TOLERANCE = 1e-6  # relative, in double precision
 # Keys of methods whose defaults are for wider networks.
 KEYS: dict[str, dict[str, Any]] = {
-    "fft": {"FREQ": 30},
+    "fft": {"FREQ": 30, "SCALE": 10.0},
     "vera": {"R": 8},
     "spt_lora": {"RANK": 2},
     "spt_adapter": {"RANK": 2},
@@ -142,10 +142,17 @@ def _move(model: TunedViT) -> None:
 
 
 def _require_slopes(method: str, model: TunedViT, features: Tensor) -> None:
-    """Every trained parameter must have a gradient, but for those that the method itself calls idle."""
+    """Every trained parameter must have a gradient, but for those that the method itself calls idle.
+
+    Of the network's own parameters some have one that is zero, such as what attention adds to all of its logits.
+    """
     trained = {name: param for name, param in model.named_parameters() if param.requires_grad}
     slopes = torch.autograd.grad(features.square().sum(), list(trained.values()), allow_unused=True)
-    without = {name for name, slope in zip(trained, slopes, strict=True) if slope is None or not slope.any()}
+    without = {
+        name
+        for name, slope in zip(trained, slopes, strict=True)
+        if slope is None or (name.startswith("methods.") and not slope.any())
+    }
     idle = {f"methods.{method}.{name}" for name in model.methods[method].idle(model.vit)}
     if without != idle:
         raise Fault(

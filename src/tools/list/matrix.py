@@ -59,6 +59,8 @@ def families_table(found: dict[str, Row]) -> Table:
         by_family[specimen.family()].append(found[title])
     rows = []
     for title, tried in by_family.items():
+        if not tried:
+            continue
         working = [[row[method].mark != REFUSED for row in tried] for method in METHODS]
         folding = [[row[method].mark == FOLDS for row in tried] for method in METHODS]
         rows.append((title, str(len(tried)), counted(working), counted(folding)))

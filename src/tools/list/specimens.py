@@ -87,19 +87,34 @@ SPECIMENS: dict[str, list[Specimen]] = {
         _tokens("NaFlex", "naflexvit_base_patch16_gap"),
         _tokens("NaFlex map", "naflexvit_base_patch16_siglip"),
         _tokens("RADIO", "naflexvit_base_patch16_radio_v3"),
-        _tokens("relative", "vit_relpos_small_patch16_224"),
+        _tokens("CaiT", "cait_xxs24_224"),
+        _tokens("XCiT", "xcit_nano_12_p16_224"),
     ],
     "Networks of maps": [
         Specimen("Swin", "swin_tiny_patch4_window7_224", dict(img_size=64, window_size=4, **STAGES)),
         Specimen("Swin V2", "swinv2_tiny_window8_256", dict(img_size=64, window_size=4, **STAGES)),
         Specimen("Hiera", "hiera_tiny_224", dict(img_size=64, embed_dim=16, stages=(1, 1, 1, 1))),
         _tokens("SAM", "samvit_base_patch16", window_size=3, global_attn_indexes=(1,)),
+        Specimen("DaViT", "davit_tiny", dict(embed_dims=(8, 8, 16, 16), depths=(1, 1, 1, 1), num_heads=(1, 1, 2, 2))),
+        Specimen(
+            "MaxViT",
+            "maxvit_rmlp_pico_rw_256",
+            dict(img_size=64, embed_dim=(32, 32, 32, 32), depths=(1, 1, 1, 1), stem_width=16),
+        ),
         Specimen("ConvNeXt", "convnext_tiny", WIDTHS),
         Specimen("ConvNeXt A", "convnext_atto", WIDTHS),
         Specimen("ConvNeXt V2", "convnextv2_tiny", WIDTHS),
     ],
-    "Networks of no known family": [
+    "Convolutional networks": [
+        Specimen("FastViT", "fastvit_sa12", dict(embed_dims=(16, 16, 16, 32), layers=(1, 1, 1, 1))),
         Specimen("ResNet", "resnet18", dict(layers=(1, 1, 1, 1), channels=(8, 8, 16, 16), stem_width=8)),
+        Specimen("ResNet v2", "resnetv2_50", dict(layers=(1, 1, 1, 1), channels=(16, 16, 16, 32))),
+        Specimen("RegNet", "regnety_002", {}),
+        Specimen("EfficientNet", "test_efficientnet", {}),
+        Specimen("MobileNet v3", "mobilenetv3_small_050", {}),
+    ],
+    "Networks of no known family": [
+        _tokens("relative", "vit_relpos_small_patch16_224"),
         Specimen("PVT v2", "pvt_v2_b0", dict(depths=(1, 1, 1, 1), embed_dims=(8, 8, 16, 16), num_heads=(1, 1, 2, 2))),
     ],
 }

@@ -135,13 +135,18 @@ def _in_blocks(vit: nn.Module, roles: Iterable[str], parts: Callable) -> Iterato
     wanted = [role for role in roles if not family.lacks(role)]
     if not wanted:
         raise DoesNotFit(f"no block of a {type(vit).__name__} has any of {', '.join(roles)}")
+    found = False
     for name, block in blocks(vit).items():
         if unknown := family.unknown(block):
             raise DoesNotFit(f"{name} has {', '.join(unknown)}, of which nothing is known in a {family.title}")
         for role in wanted:
-            if not (inside := list(parts(family, block, role))):
+            inside = list(parts(family, block, role))
+            if not inside and not family.may_lack(role):
                 raise DoesNotFit(f"{name} has no {role}; it has {', '.join(leaves(block))}")
+            found = found or bool(inside)
             yield from ((name, role, part) for part in inside)
+    if not found:
+        raise DoesNotFit(f"no block of this {type(vit).__name__} has any of {', '.join(roles)}")
 
 
 def _every_linear_map(vit: nn.Module, roles: list[str]) -> dict[str, nn.Module]:
@@ -236,8 +241,11 @@ def put_beside(method: Method, vit: nn.Module, site: str, tap: nn.Module, reads:
     Raises:
         DoesNotFit: "residual", and no norm stands before the branch.
     """
+    calls = called(vit)
+    if site in calls and calls[site].input != calls[site].output:
+        raise DoesNotFit(f"{site} does not return tokens of the shape that it reads: a path beside it would not fit")
     entrance = site if reads == "norm" else family_of(vit).entrance(vit, site)
-    if not entrance:
+    if not entrance or calls.get(entrance, (None,))[0] != calls.get(site, (None,))[0]:
         raise DoesNotFit(
             f"INPUT 'residual' does not work at {site} of a {type(vit).__name__}: use INPUT 'norm', or other SITES"
         )

@@ -6,10 +6,11 @@ from contextlib import contextmanager
 import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..configs.facts import image_size
 from ..configs.methods import config_name, method_keys, parse
-from .drop_path import set_drop_path
+from .drop_path import places, set_drop_path
 from .families import family_of, tokens_of
 from .families.stages import Tokens
 from .head import build_head
@@ -133,7 +134,9 @@ class TunedViT(nn.Module):
             keys = method_keys(cfg, name, implied)
             with _fitting(name, vit):
                 self.methods[name] = METHODS[name](keys, vit, tokens)
-            drop_path = drop_path or METHODS[name].drop_path(keys)
+                if wanted := METHODS[name].drop_path(keys):
+                    places(vit)
+            drop_path = drop_path or wanted
         self.drop_paths = set_drop_path(vit, drop_path) if drop_path else []
         self.sites = connect(vit, self.methods)
         for name, param in vit.named_parameters():
@@ -178,8 +181,13 @@ class TunedViT(nn.Module):
         return self
 
     def tuned_state_dict(self) -> dict[str, Tensor]:
-        """All that differs from the pre-trained ViT: methods and head whole, and the ViT's trained parameters."""
+        """All that differs from the pre-trained ViT: methods and head whole, and the ViT's trained parameters.
+
+        Also the statistics of its batch norms, where it is in training mode during training.
+        """
         trained = {f"vit.{name}" for name, param in self.vit.named_parameters() if param.requires_grad}
+        if any(method.vit_in_train_mode for method in self.methods.values()):
+            trained |= {f"vit.{name}" for name in batch_statistics(self.vit)}
         return {k: v for k, v in self.state_dict().items() if k in trained or not k.startswith("vit.")}
 
     def load_tuned_state_dict(self, state: dict[str, Tensor]) -> None:
@@ -210,6 +218,12 @@ class TunedViT(nn.Module):
         return {name: sum(p.numel() for p in part.parameters() if p.requires_grad) for name, part in parts.items()}
 
 
+def batch_statistics(vit: nn.Module) -> set[str]:
+    """Names of the running statistics of a network's batch norms, which change in training mode."""
+    norms = {name: module for name, module in vit.named_modules() if isinstance(module, _BatchNorm)}
+    return {f"{name}.{own}" for name, norm in norms.items() for own, _ in norm.named_buffers(recurse=False)}
+
+
 @contextmanager
 def _fitting(name: str, vit: nn.Module) -> Iterator[None]:
     """A DoesNotFit inside becomes a ValueError that names the method and the network, and what to do."""
@@ -238,8 +252,11 @@ def require_methods_fit(cfg: CfgNode) -> None:
         methods = parse(cfg.MODEL.TRANSFER_TYPE, cfg.FREQFIT)
         _require_tokens(methods, vit, tokens)
         for name, implied in methods.items():
+            keys = method_keys(cfg.MODEL, name, implied)
             with _fitting(name, vit):
-                METHODS[name].require_parts(method_keys(cfg.MODEL, name, implied), vit, tokens)
+                METHODS[name].require_parts(keys, vit, tokens)
+                if METHODS[name].drop_path(keys):
+                    places(vit)
         whole = {name: keys for name, keys in methods.items() if METHODS[name].attaches_without_files}
         _require_steps(TunedViT(vit, whole, cfg.MODEL, 2, drop_path=cfg.SOLVER.DROP_PATH), image_size(cfg))
 

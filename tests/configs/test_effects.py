@@ -210,7 +210,8 @@ def test_every_key_of_a_method_changes_the_model(name):
 
 
 BASE = dict(zip(QUICK[::2], QUICK[1::2], strict=True)) | {
-    "DATA.PERCENTAGE": 0.03, "DATA.BATCH_SIZE": 8, "DATA.TRAIN_SPLIT": "train", "DATA.PIXELS": "vpt",
+    "DATA.CROPSIZE": 16, "DATA.PERCENTAGE": 0.03, "DATA.BATCH_SIZE": 8, "DATA.TRAIN_SPLIT": "train",
+    "DATA.PIXELS": "vpt",
     "SOLVER.OPTIMIZER": "sgd", "SOLVER.BASE_LR": 0.05, "SOLVER.TOTAL_EPOCH": 2, "SOLVER.WARMUP_EPOCH": 1,
     "SOLVER.SCHEDULE_PER": "epoch", "MODEL.TRANSFER_TYPE": "lora",
 }  # fmt: skip

@@ -4,9 +4,15 @@ from torch import nn
 
 from .base import Family
 from .beit import BEiT
+from .cait import CaiT
 from .convnext import ConvNeXt
+from .convolutional import EfficientNet, MobileNetV3, RegNet, ResNet, ResNetV2
+from .davit import DaViT
 from .eva import Eva
+from .fastvit import FastViT
 from .hiera import Hiera
+from .maxxvit import MaxViT
+from .mvitv2 import MViTv2
 from .naflexvit import NaFlex
 from .stages import Tokens
 from .swin_transformer import Swin
@@ -14,6 +20,7 @@ from .swin_transformer_v2 import SwinV2
 from .unknown import Unknown
 from .vision_transformer import ViT
 from .vision_transformer_sam import SAM
+from .xcit import XCiT
 
 FAMILIES: tuple[Family, ...] = (
     ViT(),
@@ -24,7 +31,18 @@ FAMILIES: tuple[Family, ...] = (
     SwinV2(),
     Hiera(),
     SAM(),
+    MViTv2(),
+    CaiT(),
+    XCiT(),
+    DaViT(),
+    MaxViT(),
+    FastViT(),
     ConvNeXt(),
+    ResNet(),
+    ResNetV2(),
+    RegNet(),
+    EfficientNet(),
+    MobileNetV3(),
 )
 UNKNOWN = Unknown()
 

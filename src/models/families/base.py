@@ -74,6 +74,8 @@ class Family:
     parts: dict[str, tuple[str, ...]] = {}  # noqa: RUF012
     # Roles, with all below them, that nothing plays in any block. Methods do what remains of them.
     absent: tuple[str, ...] = ()
+    # Those that only some blocks lack, such as the convolutional ones of a mixed network.
+    sometimes_absent: tuple[str, ...] = ()
     # Linear maps and convolutions in a block that no role has and that methods leave as they are, as a regular
     # expression: those that see positions or attention weights, not features.
     others: str = ""
@@ -85,7 +87,7 @@ class Family:
     other_operations: str = r"patch_embed\.(proj|norm)"
 
     patches = "patch_embed"  # what makes tokens or maps of the image
-    projection = "patch_embed.proj"  # the convolution in it
+    projection = r"patch_embed\.proj"  # the convolution in it, the last of several, as a regular expression
     class_token = "cls_token"  # the parameter, in networks that have one
     final_norms: tuple[str, ...] = ("norm",)  # after the last block, those that a network of the family may have
     readout: tuple[str, ...] = ("head",)  # what comes after the final norm
@@ -139,6 +141,8 @@ class Family:
             return {name: inside[name] for name in matching(self.parts[role], inside)}
         branch, _, _ = role.partition(".")
         found = matching(self.branches(branch), inside)
+        if branch == "attn":  # a module of this name may mix tokens otherwise
+            found = [place for place in found if _first(f"{place}.", MAPS["attn.qkv"], inside)]
         if role == branch and found:
             return {name: inside[name] for name in found}
         if role not in MAPS:
@@ -177,7 +181,8 @@ class Family:
     def unknown(self, block: nn.Module) -> list[str]:
         """Names of a block's linear maps and convolutions of which this description says nothing."""
         known = {name for role in (*MAPS, *self.operations) if not self.lacks(role) for name in self.part(block, role)}
-        known |= {rows.name for role in MAPS if not self.lacks(role) for rows in self.rows(block, role)}
+        whole = [role for role in MAPS if role not in THIRDS and not self.lacks(role)]
+        known |= {rows.name for role in whole for rows in self.rows(block, role)}
         return [
             name
             for name, module in block.named_modules()
@@ -188,6 +193,10 @@ class Family:
         """Whether no block of this family has anything in a role."""
         return any(is_inside(role, other) for other in self.absent)
 
+    def may_lack(self, role: str) -> bool:
+        """Whether a block of this family may have nothing in a role."""
+        return self.lacks(role) or any(is_inside(role, other) for other in self.sometimes_absent)
+
     def operations_of(self, vit: nn.Module) -> list[str]:
         """Names of the modules with weights between image and final norm, in the network's own order."""
         names = {name for name, _ in vit.named_modules() if re.fullmatch(self.other_operations, name)}
@@ -196,6 +205,10 @@ class Family:
                 found = (self.norms_of(block, r) if r in self.norms else self.part(block, r) for r in self.operations)
                 names |= {f"{name}.{own}" for role in found for own in role}
         return [name for name, op in vit.named_modules() if name in names and not isinstance(op, nn.Identity)]
+
+    def projection_of(self, vit: nn.Module) -> str:
+        """The name of the convolution, or linear map, that makes tokens or maps of the image."""
+        return matching([self.projection], [name for name, _ in vit.named_modules()])[-1]
 
     def norms_of(self, block: nn.Module, role: str) -> list[str]:
         """Names of a block's norms at the start of its first branch ("norm1") or second, and inside it."""

@@ -6,7 +6,7 @@ from timm.models.beit import Block
 from torch import Tensor
 
 from .base import DoesNotFit
-from .stages import Stage
+from .stages import Stage, pooled
 from .vision_transformer import ViT
 
 
@@ -35,17 +35,12 @@ class BEiT(ViT):
             x = torch.cat((vit.cls_token.expand(len(x), -1, -1), x), dim=1)
             return vit.pos_drop(x if vit.pos_embed is None else x + vit.pos_embed)
 
-        def pool(x: Tensor) -> Tensor:
-            if not vit.global_pool:
-                return x
-            return x[:, vit.num_prefix_tokens :].mean(1) if vit.global_pool == "avg" else x[:, 0]
-
         return [
             Stage.module(vit, "patch_embed"),
             Stage("pos_embed", ("cls_token", "pos_embed", "pos_drop"), tokens),
             *(_block(vit, i) for i in range(len(vit.blocks))),
             Stage.module(vit, "norm"),
-            Stage("pool", (), pool),
+            Stage("pool", (), lambda x: pooled(vit, x)),
             Stage.module(vit, "fc_norm"),
             Stage.module(vit, "head_drop"),
         ]

@@ -19,7 +19,7 @@ class ConvNeXt(Family):
     other_operations = r"stem\.[01]|stages\.\d+\.downsample\.[01]"
     others = "shortcut.*"
     patches = "stem"
-    projection = "stem.0"
+    projection = r"stem\.0"
     final_norms = ("head.norm",)
     channels = "first"
     any_size = True

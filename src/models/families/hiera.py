@@ -16,10 +16,6 @@ class Hiera(Family):
     final_norms = ("head.norm",)
     steps = ("forward_features", "forward_head", "_pos_embed")
 
-    def entrance(self, vit, site):
-        # Attention may return fewer tokens than it reads, and the norm before it sees those.
-        return super().entrance(vit, site) if site.endswith(".mlp") else ""
-
     def _stages(self, vit):
         if vit.patch_drop_rate:
             return []  # tokens are then left out at random

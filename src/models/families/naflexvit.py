@@ -16,7 +16,7 @@ class NaFlex(ViT):
     operations = Eva.operations
     other_operations = r"embeds\.(proj|norm)"
     patches = "embeds"
-    projection = "embeds.proj"
+    projection = r"embeds\.proj"
     class_token = "embeds.cls_token"
     residual = (*ViT.residual, EvaBlock)
     steps = ("forward_features", "forward_head", "_forward_embeds", "_pool")

@@ -43,6 +43,13 @@ class Grid:
     channels: str = ""
 
 
+def pooled(vit: nn.Module, x: Tensor) -> Tensor:
+    """What timm's networks that have no method for it pool of their tokens: (B, N, D) -> (B, D)."""
+    if not vit.global_pool:
+        return x
+    return x[:, vit.num_prefix_tokens :].mean(1) if vit.global_pool == "avg" else x[:, 0]
+
+
 @dataclass(frozen=True)
 class Stage:
     """One step of a forward, and the modules and parameters of the network that it uses."""

@@ -14,10 +14,6 @@ class Swin(Family):
     channels = "last"
     other_operations = r"patch_embed\.(proj|norm)|layers\.\d+\.downsample\.(norm|reduction)"
 
-    def entrance(self, vit, site):
-        # Attention reads windows, the norm before it the whole map.
-        return super().entrance(vit, site) if site.endswith(".mlp") else ""
-
     def _stages(self, vit):
         return [
             Stage.module(vit, "patch_embed"),

@@ -23,10 +23,6 @@ class SAM(Family):
             return ""  # among the operations
         return "head.norm" if isinstance(vit.neck, nn.Identity) else "neck"
 
-    def entrance(self, vit, site):
-        # Attention reads windows, the norm before it the whole map.
-        return super().entrance(vit, site) if site.endswith(".mlp") else ""
-
     def _stages(self, vit):
         def positions(x: Tensor) -> Tensor:
             own = vit.pos_embed

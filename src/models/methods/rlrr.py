@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from ...configs.keys import Section, number, one_of, some_of
 from ..families import family_of
 from ..method import Method
-from ..sites import APART, LINEAR, blocks, layout, linear_maps, rising
+from ..sites import APART, LINEAR, blocks, exit_of, layout, linear_maps, rising
 from ..taps import scale_shift_of, uniform
 
 NORMS = ("patch_embed", "norm1", "norm2", "norm")
@@ -73,13 +73,13 @@ class RLRR(Method):
         return cfg
 
     def attach(self, cfg, vit, tokens):
-        self.projection = family_of(vit).projection
+        self.projection = family_of(vit).projection_of(vit)
         for site, (op, rows) in linear_maps(vit, APART if cfg.QKV == "separate" else LINEAR).items():
             self.beside(site, Rescale(op, [count for _, count in layout(rows, op.out_features)]))
         for site in self._scaled(vit, cfg.SCALE_SHIFT):
             self.after(site, scale_shift_of(vit.get_submodule(site), vit.num_features))
         for site, rate in rising(vit, cfg.DROPOUT).items():
-            self.after(site, nn.Dropout(rate))
+            self.after(exit_of(vit, site), nn.Dropout(rate))
 
     def decays(self, name, param):
         if name.rsplit(".", 1)[-1] in ("scale_in", "scale_out"):
@@ -91,7 +91,7 @@ class RLRR(Method):
     def _scaled(vit, wanted: list[str]) -> list[str]:
         """The patch projection and norms that ``wanted`` names, as this backbone calls them."""
         family = family_of(vit)
-        sites = [family.projection] if "patch_embed" in wanted else []
+        sites = [family.projection_of(vit)] if "patch_embed" in wanted else []
         for name, block in blocks(vit).items():
             norms = [norm for role in family.norms if role in wanted for norm in family.norms_of(block, role)]
             sites += [f"{name}.{norm}" for norm in norms]

@@ -85,6 +85,7 @@ class ClassToken(Method):
     paper = "Jia et al., 2022, arXiv:2203.12119"
     learns = "the class token"
     folds = True
+    for_any_backbone = True
 
     @staticmethod
     def defaults() -> CfgNode:

@@ -1,28 +1,30 @@
 """The table of methods: what each is, from which paper, how much it trains and whether it folds away."""
 
-import copy
-
 import torch
 from fvcore.common.config import CfgNode
 from torch import nn
 
 from ..configs.facts import image_size
 from ..utils.table import Table
-from .families import FAMILIES, family_of
-from .method import Method
+from .drop_path import places
+from .families import FAMILIES, family_of, tokens_of
+from .method import DoesNotFit, Method
+from .pooling import set_pool
 from .vit_backbones.build import architecture
-from .vit_models import METHODS, SHORTHANDS, TunedViT, config_name, parse
+from .vit_backbones.zoo import norm_of_all
+from .vit_models import METHODS, SHORTHANDS, config_name
 
 
 def methods_table(cfg: CfgNode) -> Table:
     """METHODS; the parameters, without the head, are those with this config's backbone and keys.
 
+    Where a method does not fit the backbone there is a dash, and the number of the reason below the table.
+
     Raises:
-        ValueError: no method works on the backbone; the message says why.
+        ValueError: there is no such backbone, it does not take such images, or no method fits it.
     """
     feature = cfg.DATA.FEATURE or "sup_vitb16_imagenet21k"
-    size = image_size(cfg)
-    network = require_support(feature, size)
+    counts, reasons = counted(cfg, feature)
     also = {name: [short for short, (method, _) in SHORTHANDS.items() if method == name] for name in METHODS}
     trains, others = "what trains, beside the head", ", ".join(f.title for f in FAMILIES if not f.sequence)
     columns = ("MODEL.TRANSFER_TYPE", trains, f"on {feature}", "folds", others, "paper")
@@ -31,34 +33,55 @@ def methods_table(cfg: CfgNode) -> Table:
         names = ", ".join(f"`{n}`" for n in [name, *also[name]])
         marks = ("yes" if flag else "no" for flag in (method.folds, method.for_any_backbone))
         learns = method.described(cfg.MODEL.get(config_name(name), CfgNode()))
-        rows.append((names, learns, _count(name, method, cfg, network), *marks, method.paper))
-    return Table(columns, rows, "llrccl", below={trains: "", "paper": ""})
+        rows.append((names, learns, counts[name], *marks, method.paper))
+    return Table(columns, rows, "llrccl", below={trains: "", "paper": ""}, note="\n".join(reasons))
 
 
-def require_support(feature: str, size: tuple[int, int]) -> nn.Module:
-    """Backbone ``feature`` without its weights (on the meta device).
+def counted(cfg: CfgNode, feature: str) -> tuple[dict[str, str], list[str]]:
+    """Trained parameters without the head by method, and the reasons of those that do not fit the backbone."""
+    vit = network_of(cfg, feature)
+    counts, numbers = {}, {}
+    for name, method in METHODS.items():
+        try:
+            counts[name] = _count(name, method, cfg, vit)
+        except ValueError as error:
+            number = numbers.setdefault(str(error).replace(f"method {name!r}", "it"), len(numbers) + 1)
+            counts[name] = f"- [{number}]"
+    reasons = [f"[{number}] does not fit: {reason}" for reason, number in numbers.items()]
+    if not any(count[0] != "-" for count in counts.values()):
+        raise ValueError(f"no method fits {feature}. {'; '.join(reasons)}")
+    return counts, reasons
+
+
+def network_of(cfg: CfgNode, feature: str) -> nn.Module:
+    """The backbone without its weights (on the meta device), as methods get it.
 
     Raises:
-        ValueError: no method works on it: not one of ours, or not with such images.
+        ValueError: there is no such backbone, or it does not take such images.
     """
     with torch.device("meta"):
-        network = architecture(feature, size)
-    family_of(network)
-    return network
+        vit = architecture(feature, image_size(cfg))
+        family_of(vit).prepare(vit)
+        set_pool(vit, cfg.MODEL.POOL, norm_of_all(feature))
+    return vit
 
 
-def _count(name: str, method: type[Method], cfg: CfgNode, network: nn.Module) -> str:
-    """Trained parameters without the head; a dash where the method does not fit the backbone."""
+def _count(name: str, method: type[Method], cfg: CfgNode, vit: nn.Module) -> str:
+    """Trained parameters without the head.
+
+    Raises:
+        ValueError: the method does not fit the backbone.
+    """
     model = cfg.MODEL.clone()
     model.defrost()
-    keys = model.get(config_name(name), CfgNode())
-    if budget := method.budget(keys):
-        return f"≈ {budget:,.0f}"
-    keys.update(method.without_files_to_count)
-    own = copy.deepcopy(network)
+    keys, tokens = model.get(config_name(name), CfgNode()), tokens_of(vit, cfg.MODEL.POOL)
+    if tokens is None and not method.for_any_backbone:
+        raise DoesNotFit(f"it needs the tokens of a ViT, which a {type(vit).__name__} does not have")
     with torch.device("meta"):
-        try:
-            trained = TunedViT(own, parse(name), model, 2).num_trained()
-        except ValueError:
-            return "-"
-    return f"{sum(trained.values()) - trained['head']:,}"
+        if method.drop_path(keys):
+            places(vit)
+        if budget := method.budget(keys):
+            method.require_parts(keys, vit, tokens)
+            return f"≈ {budget:,.0f}"
+        keys.update(method.without_files_to_count)
+        return f"{method.count(keys, vit, tokens):,}"

@@ -106,6 +106,18 @@ class Method(nn.Module):
         """
         cls(cfg, vit, tokens)
 
+    @classmethod
+    def count(cls, cfg: CfgNode, vit: nn.Module, tokens: Tokens | None) -> int:
+        """How many parameters it would train, on a network without numbers (on the meta device).
+
+        Raises:
+            ValueError: it cannot be attached.
+        """
+        method = cls(cfg, vit, tokens)
+        require_sites(vit, nn.ModuleDict({"it": method}))
+        own = sum(param.numel() for param in method.parameters() if param.requires_grad)
+        return own + sum(param.numel() for name, param in vit.named_parameters() if method.trains(name, param))
+
     @staticmethod
     def problems(cfg: CfgNode) -> list[str]:
         """What is wrong with the values of this method's keys, one sentence each; names without ``MODEL.<NAME>.``."""
@@ -231,22 +243,9 @@ def connect(vit: nn.Module, methods: nn.ModuleDict) -> dict[str, Site]:
     Raises:
         ValueError: a method names a site that the ViT does not have or never calls, or two replace the same.
     """
+    require_sites(vit, methods)
     modules, sites, replaced = dict(vit.named_modules()), {}, {}
-    running = called(vit) if any(True for _ in wires(methods)) else {}
     for name, site, verb, tap in wires(methods):
-        if site not in modules:
-            raise ValueError(f"method {name!r}: {type(vit).__name__} has no module {site!r}")
-        if site not in running:
-            raise ValueError(
-                f"method {name!r} would do nothing at {site}: this {type(vit).__name__} never calls that "
-                f"{type(modules[site]).__name__}, but reads its weights itself or leaves it out; choose another method "
-                "or other targets"
-            )
-        if verb != "before" and running[site].output is None:
-            raise ValueError(
-                f"method {name!r} does not work at {site}: a {type(modules[site]).__name__} returns more than one "
-                "tensor; choose another method or other sites"
-            )
         if site not in sites:
             sites[site] = Site()
             modules[site].register_forward_pre_hook(sites[site].enter)
@@ -262,6 +261,26 @@ def connect(vit: nn.Module, methods: nn.ModuleDict) -> dict[str, Site]:
         else:
             sites[site].add(verb, tap, name)
     return sites
+
+
+def require_sites(vit: nn.Module, methods: nn.ModuleDict) -> None:
+    """Raises ValueError unless ``vit`` has, and calls, every module at which the methods have taps."""
+    modules = dict(vit.named_modules())
+    running = called(vit) if any(True for _ in wires(methods)) else {}
+    for name, site, verb, _ in wires(methods):
+        if site not in modules:
+            raise ValueError(f"method {name!r}: {type(vit).__name__} has no module {site!r}")
+        if site not in running:
+            raise ValueError(
+                f"method {name!r} would do nothing at {site}: this {type(vit).__name__} never calls that "
+                f"{type(modules[site]).__name__}, but reads its weights itself or leaves it out; choose another method "
+                "or other targets"
+            )
+        if verb != "before" and running[site].output is None:
+            raise ValueError(
+                f"method {name!r} does not work at {site}: a {type(modules[site]).__name__} returns more than one "
+                "tensor; choose another method or other sites"
+            )
 
 
 def wires(methods: nn.ModuleDict) -> Iterable[tuple[str, str, str, nn.Module]]:

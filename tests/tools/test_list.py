@@ -1,14 +1,20 @@
 """vitune list: what there is, in words to pick from."""
 
 import json
+import re
 
 import pytest
+from conftest import make_cfg
 
 import train
+from src.models.families import family_of
+from src.models.listing import _count
 from src.models.vit_backbones.zoo import MODEL_ZOO
-from src.models.vit_models import METHODS
+from src.models.vit_models import METHODS, config_name
 from src.tools.init.work import named
 from src.tools.list import __main__ as tool
+from src.tools.list import matrix
+from src.tools.list.cells import REFUSED
 from src.tools.list.configs import configs_table, description
 from src.utils.shipped import shipped
 
@@ -130,3 +136,34 @@ def test_settings_with_problems_end_with_2(capsys):
     assert tool.main(["methods", "MODEL.LORA.RANKS", "4"]) == 2
     assert "MODEL.LORA.RANK" in capsys.readouterr().err
     assert tool.main(["keys", "two", "words"]) == 2
+
+
+def test_methods_that_do_not_fit_have_a_reason_below_the_table(capsys):
+    output = listed(capsys, "methods", "DATA.FEATURE", "timm:convnext_atto", "DATA.CROPSIZE", "64")
+    lines = output.splitlines()
+    (lora,) = (line for line in lines if line.startswith("lora "))
+    (number,) = re.findall(r"- \[(\d+)\]", lora)
+    assert f"[{number}] does not fit: stages.0.blocks.0.mlp.fc1 is a Conv2d, not a linear map" in lines
+    (norms,) = (line for line in lines if line.startswith("layernorm "))
+    assert "- [" not in norms
+
+
+def test_backbone_that_no_method_fits_is_an_error(capsys, monkeypatch):
+    for method in METHODS.values():
+        monkeypatch.setattr(method, "for_any_backbone", False)
+    assert tool.main(["methods", "DATA.FEATURE", "timm:convnext_atto", "DATA.CROPSIZE", "64"]) == 1
+    output = capsys.readouterr()
+    assert "no method fits timm:convnext_atto" in output.err
+    assert not output.out
+
+
+@pytest.mark.parametrize("title", ["ViT", "EVA-02 B", "Swin", "AIMv2"])
+def test_parameters_are_counted_without_numbers(title):
+    """As many as train in the network itself."""
+    specimen, found = matrix.specimens()[title], matrix.read()[title]
+    cfg = make_cfg(MODEL__FFT__FREQ=30, MODEL__VERA__R=8)
+    vit = specimen.build().to("meta")
+    family_of(vit).prepare(vit)
+    for name, cell in found.items():
+        if cell.mark != REFUSED and not METHODS[name].budget(cfg.MODEL.get(config_name(name), {})):
+            assert _count(name, METHODS[name], cfg, vit) == f"{cell.parameters:,}", name

@@ -25,8 +25,9 @@ from torch import nn
 from ...configs.keys import Section, arguments, location, number, one_of, text, whole
 from ...utils.memory import AllocatingAtMost
 from ..hf_peft.adapters import read_adapter, read_weights
-from ..hf_peft.catalogue import argument_problems, find_tuner
+from ..hf_peft.catalogue import argument_problems, find_tuner, tuners
 from ..hf_peft.injected import PREFIX, Injected
+from ..hf_peft.shell import inject, target_leaves
 from ..sites import APART, LINEAR, target_problems, targets
 
 logger = logging.getLogger(__name__)
@@ -130,7 +131,8 @@ class OneTuner(Injected):
     tuner: str  # peft's name
     only: str  # BIAS's value for the biases of the targets alone
 
-    def arguments(self, cfg: CfgNode) -> dict[str, Any]:
+    @classmethod
+    def arguments(cls, cfg: CfgNode) -> dict[str, Any]:
         """The arguments of the tuner's config, but for its targets and biases."""
         raise NotImplementedError
 
@@ -146,6 +148,24 @@ class OneTuner(Injected):
     @staticmethod
     def problems(cfg):
         return target_problems(cfg.TARGETS)
+
+    @classmethod
+    def count(cls, cfg, vit, tokens):
+        """One module of every shape is made, and counted as often as there are such: for all peft takes seconds."""
+        leaves, _ = target_leaves(vit, cfg.TARGETS)
+        shapes = {name: (type(leaf), leaf.weight.shape) for name, leaf in leaves.items()}
+        some = {shape: name for name, shape in shapes.items()}
+        config = tuners()[cls.tuner](target_modules=list(some.values()), **cls.arguments(cfg))
+        made = inject(cls.tuner, config, {name: leaves[name] for name in some.values()}).base_model.model
+        own = {
+            shape: sum(param.numel() for param in made.get_submodule(name).parameters() if param.requires_grad)
+            for shape, name in some.items()
+        }
+        sites = {getattr(leaf, "site", name) for name, leaf in leaves.items()}
+        biases = {name: param.numel() for name, param in vit.named_parameters() if name.endswith("bias")}
+        if cfg.BIAS != "all":
+            biases = {name: n for name, n in biases.items() if cfg.BIAS != "none" and name[: -len(".bias")] in sites}
+        return sum(own[shape] for shape in shapes.values()) + sum(biases.values())
 
     def request(self, cfg):
         return self.tuner, self.arguments(cfg) | {"bias": cfg.BIAS}, cfg.TARGETS
@@ -173,7 +193,8 @@ class BOFT(OneTuner):
         cfg.DROPOUT = number(0.1, low=0, below=1)
         return cfg
 
-    def arguments(self, cfg):
+    @classmethod
+    def arguments(cls, cfg):
         return {
             "boft_block_size": cfg.BLOCK_SIZE,
             "boft_n_butterfly_factor": cfg.N_FACTOR,
@@ -198,7 +219,8 @@ class VeRA(OneTuner):
         cfg.DROPOUT = number(0.1, low=0, below=1)
         return cfg
 
-    def arguments(self, cfg):
+    @classmethod
+    def arguments(cls, cfg):
         return {"r": cfg.R, "vera_dropout": cfg.DROPOUT}
 
 
@@ -223,5 +245,6 @@ class FourierFT(OneTuner):
         cfg.SCALE = number(300.0)
         return cfg
 
-    def arguments(self, cfg):
+    @classmethod
+    def arguments(cls, cfg):
         return {"n_frequency": cfg.FREQ, "scaling": cfg.SCALE}

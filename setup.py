@@ -11,7 +11,7 @@ setup(
     ],
     package_dir={"vitune": "src", "vitune.shipped.configs": "configs", "vitune.shipped.pretrained": "pretrained"},
     package_data={
-        "vitune": ["py.typed", "**/*.csv", "**/*.css", "**/*.html", "**/*.js"],
+        "vitune": ["py.typed", "**/*.csv", "**/*.json", "**/*.css", "**/*.html", "**/*.js"],
         "vitune.shipped.configs": ["**/*.yaml", "*.sh"],
         "vitune.shipped.pretrained": ["README.md", "vit_micro_glyphs.npz"],  # not the weights that users put there
     },

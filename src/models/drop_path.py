@@ -3,6 +3,7 @@
 from timm.layers import DropPath
 from torch import nn
 
+from .method import DoesNotFit
 from .sites import blocks
 
 PLACES = ("drop_path", "drop_path1", "drop_path2", "drop_path3")  # as timm's blocks call them
@@ -14,15 +15,26 @@ def set_drop_path(vit: nn.Module, rate: float) -> list[DropPath]:
     They act in training mode, which is theirs alone: the rest of a frozen ViT stays in eval mode.
 
     Raises:
-        ValueError: a block has no place for it.
+        DoesNotFit: a block has no place for it.
     """
-    made, modules = [], blocks(vit)
-    for i, (name, block) in enumerate(modules.items()):
-        places = [own for own, _ in block.named_modules() if own.rpartition(".")[2] in PLACES]
-        if not places:
-            raise ValueError(f"drop-path needs timm's blocks with a place for it, which {name} does not have")
-        for place in places:
-            parent, _, own = place.rpartition(".")
-            setattr(block.get_submodule(parent), own, DropPath(rate * i / max(1, len(modules) - 1)))
-            made.append(block.get_submodule(place))
+    made, found = [], places(vit)
+    for i, own in enumerate(found.values()):
+        for place in own:
+            parent, _, name = place.rpartition(".")
+            setattr(vit.get_submodule(parent), name, DropPath(rate * i / max(1, len(found) - 1)))
+            made.append(vit.get_submodule(place))
     return made
+
+
+def places(vit: nn.Module) -> dict[str, list[str]]:
+    """The modules of every block that are, or may become, a drop-path.
+
+    Raises:
+        DoesNotFit: a block has none, or the blocks are not known.
+    """
+    found = {}
+    for name, block in blocks(vit).items():
+        found[name] = [f"{name}.{own}" for own, _ in block.named_modules() if own.rpartition(".")[2] in PLACES]
+        if not found[name]:
+            raise DoesNotFit(f"drop-path needs timm's blocks with a place for it, which {name} does not have")
+    return found

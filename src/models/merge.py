@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from .affine import measure
 from .families import family_of
 from .families.base import RMS_NORMS
-from .method import wires
+from .method import Method, wires
 from .sites import BRANCHES, branches, first_maps
 from .taps import Keep
 from .vit_models import TunedViT
@@ -58,6 +58,9 @@ def merged(model: TunedViT) -> Merged:
     """As ``merged_state_dict``, also where the head must take up a shift."""
     vit = model.vit
     state, shifts = {k: v.clone() for k, v in vit.state_dict().items()}, {}
+    for name, method in model.methods.items():
+        if type(method).features is not Method.features:
+            raise ValueError(f"{name} cannot be merged: it changes the pooled features, not the network")
     at, new_blocks = defaultdict(list), {}
     for name, site, verb, tap in wires(model.methods):
         if verb == "after" and getattr(tap, "takes_context", False):

@@ -118,6 +118,11 @@ class Method(nn.Module):
         """Whether this method also trains the ViT's own parameter ``name``."""
         return False
 
+    def idle(self, vit: nn.Module) -> set[str]:
+        """Names of its own trained parameters ("taps.0.scale") that change nothing that the head sees, so that they get
+        no gradient. With the default keys."""
+        return set()
+
     @staticmethod
     def drop_path(cfg: CfgNode) -> float:
         """The drop-path that this method wants in the ViT's blocks, unless SOLVER.DROP_PATH sets one."""

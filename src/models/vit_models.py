@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..configs.facts import image_size
 from ..configs.methods import config_name, method_keys, parse
-from .drop_path import set_drop_path
+from .drop_path import places, set_drop_path
 from .families import family_of, tokens_of
 from .families.stages import Tokens
 from .head import build_head
@@ -134,7 +134,9 @@ class TunedViT(nn.Module):
             keys = method_keys(cfg, name, implied)
             with _fitting(name, vit):
                 self.methods[name] = METHODS[name](keys, vit, tokens)
-            drop_path = drop_path or METHODS[name].drop_path(keys)
+                if wanted := METHODS[name].drop_path(keys):
+                    places(vit)
+            drop_path = drop_path or wanted
         self.drop_paths = set_drop_path(vit, drop_path) if drop_path else []
         self.sites = connect(vit, self.methods)
         for name, param in vit.named_parameters():
@@ -250,8 +252,11 @@ def require_methods_fit(cfg: CfgNode) -> None:
         methods = parse(cfg.MODEL.TRANSFER_TYPE, cfg.FREQFIT)
         _require_tokens(methods, vit, tokens)
         for name, implied in methods.items():
+            keys = method_keys(cfg.MODEL, name, implied)
             with _fitting(name, vit):
-                METHODS[name].require_parts(method_keys(cfg.MODEL, name, implied), vit, tokens)
+                METHODS[name].require_parts(keys, vit, tokens)
+                if METHODS[name].drop_path(keys):
+                    places(vit)
         whole = {name: keys for name, keys in methods.items() if METHODS[name].attaches_without_files}
         _require_steps(TunedViT(vit, whole, cfg.MODEL, 2, drop_path=cfg.SOLVER.DROP_PATH), image_size(cfg))
 

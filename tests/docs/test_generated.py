@@ -69,3 +69,14 @@ def test_every_shipped_config_of_a_method_is_on_a_page(pages):
     text = "".join(page for path, page in pages.items() if path.startswith("methods/"))
     for path in (ROOT / "configs" / "methods").glob("*.yaml"):
         assert f"- `methods/{path.stem}`: " in text
+
+
+def test_pages_and_readme_show_the_matrix_as_it_was_found(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    import matrix
+
+    found = matrix.matrix.read()
+    assert matrix.PAGE.read_text(encoding="utf-8") == matrix.page(found)
+    readme = matrix.README.read_text(encoding="utf-8")
+    assert "| Eva | " in readme
+    assert readme == matrix.readme(readme, found)

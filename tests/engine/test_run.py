@@ -80,7 +80,7 @@ def test_the_result_says_what_was_done(finished):
     assert result["test"]["images"] == 797
     assert 0 <= result["test"]["top1"] <= result["test"]["top5"] <= 1
     assert result["data"]["images"] == {"train": 100, "test": 797}
-    pixels = {"size": [8, 8], "augment": "none", "mean": [0.5] * 3, "std": [0.5] * 3, "preset": "backbone"}
+    pixels = {"size": [12, 12], "augment": "none", "mean": [0.5] * 3, "std": [0.5] * 3, "preset": "backbone"}
     assert pixels.items() <= result["pixels"].items()
     assert (result["data"]["layout"], result["data"]["notes"]) == ("digits", [])
     assert result["class_names"] == [str(i) for i in range(10)]
@@ -91,8 +91,8 @@ def test_the_result_says_what_was_done(finished):
     assert result["seed"] == 42
     assert result["environment"]["packages"]["torch"] == torch.__version__.split("+")[0]
     parts = result["parameters"]["by_part"]
-    # 5 filters of 2 x 2 x 64 complex weights, 64 scales and 64 shifts; 18 L r D for LoRA.
-    assert parts == {"freqfit": 5 * (2 * 2 * 64 * 2 + 128), "lora": 18 * 4 * 8 * 64, "vit": 0, "head": 650}
+    # 5 filters of 3 x 2 x 64 complex weights, 64 scales and 64 shifts; 18 L r D for LoRA.
+    assert parts == {"freqfit": 5 * (3 * 2 * 64 * 2 + 128), "lora": 18 * 4 * 8 * 64, "vit": 0, "head": 650}
     assert result["cost"]["learned_bytes"] == 4 * sum(parts.values())
 
 

@@ -109,8 +109,8 @@ def test_what_trains_the_vits_own_weights_is_merged(tmp_path, main, methods, ima
         (["MODEL.TRANSFER_TYPE", "prompt+block"], "prompt cannot be merged: blocks.0 is a Block"),
         (["MODEL.TRANSFER_TYPE", "lora+adapter"], "adapter cannot be merged: blocks.0.mlp is a Mlp"),
         (["MODEL.TRANSFER_TYPE", "adaptformer"], "adaptformer cannot be merged: blocks.0.mlp is a Mlp"),
-        (["MODEL.TRANSFER_TYPE", "vqt"], "vqt cannot be merged: blocks.0 is a Block"),
-        (["MODEL.TRANSFER_TYPE", "side"], "side cannot be merged: patch_embed is a PatchEmbed"),
+        (["MODEL.TRANSFER_TYPE", "vqt"], "vqt cannot be merged: it changes the pooled features"),
+        (["MODEL.TRANSFER_TYPE", "side"], "side cannot be merged: it changes the pooled features"),
         (["MODEL.TRANSFER_TYPE", "lora", "MODEL.MLP_NUM", "2"], "has 2 hidden layers (MODEL.MLP_NUM)"),
     ],
 )

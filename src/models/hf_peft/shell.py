@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..method import DoesNotFit
 from ..sites import layout, maps, own_name, require_linear
 from .catalogue import quiet
 
@@ -127,7 +128,7 @@ def inject(kind: str, config: Any, leaves: dict[str, nn.Module]) -> nn.Module:
         with quiet(), params[0].device:  # also of what is built on the meta device: see _with_values
             model = get_peft_model(shell_of(leaves), config)
     except Exception as error:  # peft's checks raise anything
-        raise ValueError(f"peft's {kind} does not fit this backbone: {error}") from error
+        raise DoesNotFit(f"peft's {kind} cannot adapt it: {error}") from error
     if not all(torch.equal(param.sum(), was) for param, was in zip(params, before, strict=True)):
         raise ValueError(f"peft's {kind} changes the frozen weights with these arguments: not supported")
     for layer in list(model.modules()):

@@ -191,6 +191,12 @@ class FreqFit(Method):
             else:
                 self.after(sites[-1], tap)
 
+    def idle(self, vit):
+        """The filter after the last block, where the class token is pooled; see above."""
+        last = f"taps.{len(self.taps) - 1}."
+        own = {name for name, _ in self.named_parameters() if name.startswith(last)}
+        return own if vit.global_pool == "token" else set()
+
 
 def fourier(grid: Grid, prefix: int, flat: bool) -> Fourier:
     """The transform of a sequence: in 1-D over patches and the prompts after ``prefix``, in 2-D over patches."""

@@ -38,11 +38,13 @@ class SparseUpdate(nn.Module):
             x = x.to(torch.get_autocast_dtype(x.device.type))
         bias = None if bias is None else bias.to(x.dtype)
         tables = (self.index, self.rows, self.cols, self.place)
-        return SparseLinear.apply(x, linear.weight, self.weight, bias, *tables)
+        # Two-dimensional: of more dimensions it would be a view, in which no module could then work in place.
+        y = SparseLinear.apply(x.flatten(0, -2), linear.weight, self.weight, bias, *tables)
+        return y.unflatten(0, x.shape[:-1])
 
 
 class SparseLinear(torch.autograd.Function):
-    """x (W + S)^T + b for a frozen W and an S of few entries, without keeping anything of W's size.
+    """x (W + S)^T + b, x (N, in), for a frozen W and an S of few entries, without keeping anything of W's size.
 
     For the gradient of the entries only those columns of x are kept that an entry reads, and only the rows and columns
     that have entries are multiplied; ``rows`` and ``cols`` are None where that is most of them.
@@ -58,8 +60,8 @@ class SparseLinear(torch.autograd.Function):
     def backward(ctx, dy):
         x_cols, weight, values, index, rows, place = ctx.saved_tensors
         dx = dy @ with_entries(weight, values, index, dy.dtype)
-        block = _chosen(dy, rows).flatten(0, -2).T @ x_cols.flatten(0, -2)
-        d_bias = dy.flatten(0, -2).sum(0) if ctx.needs_input_grad[3] else None
+        block = _chosen(dy, rows).T @ x_cols
+        d_bias = dy.sum(0) if ctx.needs_input_grad[3] else None
         return dx, None, block.flatten()[place].to(values.dtype), d_bias, None, None, None, None
 
 

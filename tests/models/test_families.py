@@ -105,7 +105,8 @@ def randomise_all(vit: nn.Module) -> None:
 
 
 def model_of(family: str, methods: str, **keys) -> TunedViT:
-    return make_model(methods, vit=SMALL[family](), **{f"MODEL__{name}": value for name, value in keys.items()})
+    build = SMALL.get(family) or small("mixer_s32_224", img_size=64)
+    return make_model(methods, vit=build(), **{f"MODEL__{name}": value for name, value in keys.items()})
 
 
 def batch(model: TunedViT) -> torch.Tensor:
@@ -166,6 +167,7 @@ def test_peft_adapts_convolutions():
         ("FastViT", "lora", {}, "mlp.fc1 is a Conv2d"),
         ("ResNet", "lora", {}, "no block of a ResNet has any of attn.q"),
         ("ResNet", "partial-9", {}, "4 blocks"),
+        ("an MLP-Mixer", "rlrr", {}, "what makes tokens of images in a MlpMixer is unknown"),
     ],
 )
 def test_what_a_network_cannot_take_is_refused_with_the_reason(family, methods, keys, reason):

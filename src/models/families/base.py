@@ -207,8 +207,14 @@ class Family:
         return [name for name, op in vit.named_modules() if name in names and not isinstance(op, nn.Identity)]
 
     def projection_of(self, vit: nn.Module) -> str:
-        """The name of the convolution, or linear map, that makes tokens or maps of the image."""
-        return matching([self.projection], [name for name, _ in vit.named_modules()])[-1]
+        """The name of the convolution, or linear map, that makes tokens or maps of the image.
+
+        Raises:
+            DoesNotFit: there is none of the name that is known.
+        """
+        if not (found := matching([self.projection], [name for name, _ in vit.named_modules()])):
+            raise DoesNotFit(f"what makes tokens of images in a {type(vit).__name__} is unknown")
+        return found[-1]
 
     def norms_of(self, block: nn.Module, role: str) -> list[str]:
         """Names of a block's norms at the start of its first branch ("norm1") or second, and inside it."""

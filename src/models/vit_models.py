@@ -258,7 +258,10 @@ def require_methods_fit(cfg: CfgNode) -> None:
                 if METHODS[name].drop_path(keys):
                     places(vit)
         whole = {name: keys for name, keys in methods.items() if METHODS[name].attaches_without_files}
-        _require_steps(TunedViT(vit, whole, cfg.MODEL, 2, drop_path=cfg.SOLVER.DROP_PATH), image_size(cfg))
+        plain = cfg.MODEL.clone()
+        plain.defrost()
+        plain.HEAD_INIT = "auto"  # a zero-shot head starts from texts, which are not read here
+        _require_steps(TunedViT(vit, whole, plain, 2, drop_path=cfg.SOLVER.DROP_PATH), image_size(cfg))
 
 
 def _require_steps(model: TunedViT, size: tuple[int, int]) -> None:

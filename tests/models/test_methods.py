@@ -155,10 +155,15 @@ def test_a_patch_convolution_without_bias_folds_into_the_positions(names, argume
     torch.testing.assert_close(merged, model.features(images), atol=1e-5, rtol=1e-5)
 
 
-def test_a_shift_that_nothing_takes_up_is_named():
+def test_a_shift_makes_the_bias_that_a_map_does_not_have(images):
     model = make_model("ssf", vit=make_vit(qkv_bias=False))
-    with pytest.raises(ValueError, match=r"ssf cannot be merged: blocks\.0\.attn\.qkv has no bias"):
-        merged_state_dict(model)
+    randomise(model)
+    state = merged_state_dict(model)
+    assert "blocks.0.attn.qkv.bias" in state.keys() - make_vit(qkv_bias=False).state_dict().keys()
+    plain = make_vit()
+    plain.load_state_dict(state)
+    features = plain.forward_head(plain.forward_features(images), pre_logits=True)
+    torch.testing.assert_close(features, model.features(images), atol=1e-5, rtol=1e-5)
 
 
 def test_prompts_are_scaled_by_the_features_they_make(images):

@@ -8,50 +8,21 @@ import torch
 from conftest import make_cfg, make_model, make_vit, randomise
 from runs import quick
 from timm.layers import Attention, SwiGLU
-from timm.models.vision_transformer import ParallelScalingBlock, ParallelThingsBlock, ResPostBlock
+from timm.models.vision_transformer import ResPostBlock
 from torch import nn
 from torch.nn import functional as F
 
 from src.engine import shared
 from src.engine.run import run
-from src.models.merge import merged_state_dict
 from src.models.method import called, wires
 from src.models.sites import blocks
 from src.models.vit_backbones.zoo import find_backbone
 from src.models.vit_models import METHODS, require_methods_fit
+from src.tools.list import matrix
+from src.tools.list.cells import REFUSED
 
-# timm's networks of each kind: vit_giant_*_dinov2, aimv2_*, beit3_*, vit_*_rpn, vit_*_18x2, vit_*_xp.
-PACKED = dict(mlp_layer=timm.layers.GluMlp, mlp_ratio=4, act_layer="silu")
-KINDS = {
-    "packed SwiGLU": PACKED,
-    "SwiGLU": dict(mlp_layer=SwiGLU),
-    "inner norms": dict(scale_attn_norm=True, scale_mlp_norm=True),
-    "norm behind": dict(block_fn=ResPostBlock),
-    "two at once": dict(block_fn=ParallelThingsBlock),
-    "fused": dict(block_fn=ParallelScalingBlock),
-}
-WITHOUT_BRANCHES = {
-    *("vqt", "adapter", "houlsby", "adaptformer", "convpass", "repadapter", "difffit", "lora", "spt_lora"),
-    *("spt_adapter", "peft", "boft", "vera", "fft", "fact_tt", "fact_tk", "rlrr", "ssf", "block"),
-    *("attention_tuning", "mlp_tuning"),
-}
-# Methods that work on blocks of every kind. With those above these are all that ViTune comes with; one that was added
-# may do either.
-ANYWHERE = {
-    *("side", "prompt", "freqfit", "freqfit_real", "scale_shift", "tinytl-bias", "layernorm", "partial"),
-    *("block_tuning", "cls", "end2end"),
-}
-MISSING = {
-    "packed SwiGLU": set(),
-    "SwiGLU": set(),
-    "inner norms": set(),
-    "norm behind": {"vqt", "block"},
-    "two at once": {"vqt"},
-    "fused": {"vqt", "adapter", "houlsby", "adaptformer", "convpass", "repadapter", "rlrr", "block",
-              "attention_tuning", "mlp_tuning"},
-}  # fmt: skip
 # What each of these says that it adapts: every linear map of every block.
-EVERY_MAP = {"lora", "peft", "boft", "vera", "fft", "rlrr", "ssf"}
+EVERY_MAP = ("lora", "peft", "boft", "vera", "fft", "rlrr", "ssf")
 
 
 def maps(vit: nn.Module) -> set[str]:
@@ -60,37 +31,18 @@ def maps(vit: nn.Module) -> set[str]:
     }
 
 
-def refusal(name: str, kind: str) -> str:
-    """Why a method cannot be put on blocks of this kind; "" where it can."""
-    try:
-        make_model(name, vit=make_vit(depth=2, **KINDS[kind]), MODEL__FFT__FREQ=300)
-    except ValueError as error:
-        return str(error)
-    return ""
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", METHODS)
-def test_a_method_adapts_all_it_promises_or_names_what_is_missing(kind, name, images):
-    added = name not in WITHOUT_BRANCHES | ANYWHERE
-    refused = refusal(name, kind) if name in MISSING[kind] or added else ""
-    if refused or name in MISSING[kind]:
-        assert re.match(rf"method '{name}' does not fit the network.*blocks\.\d", refused)
+@pytest.mark.parametrize("title", ["DINOv2 giant", "AIMv2", "BEiT-3", "post-norm", "parallel", "pwee"])
+@pytest.mark.parametrize("name", EVERY_MAP)
+def test_every_linear_map_is_adapted_where_the_method_fits(title, name):
+    """What else must be true of each of these is tested, with the reasons of those that do not fit, by the matrix."""
+    vit, cell = matrix.specimens()[title].build().float(), matrix.read()[title][name]
+    every_map, keys = maps(vit), {"MODEL__FFT__FREQ": 30}
+    if cell.mark == REFUSED:
+        with pytest.raises(ValueError, match=re.escape(cell.reason)):
+            make_model(name, vit=vit, **keys)
         return
-    vit = make_vit(depth=2, **KINDS[kind])
-    every_map = maps(vit)
-    model = make_model(name, vit=vit, MODEL__FFT__FREQ=300, MODEL__PROMPT__DEEP=True)
-    if name in EVERY_MAP:
-        assert every_map <= {site for _, site, _, _ in wires(model.methods)}
-    randomise(model)
-    model(images).square().sum().backward()
-    unreached = [n for n, param in model.named_parameters() if param.requires_grad and param.grad is None]
-    assert not unreached
-    if METHODS[name].folds:
-        plain = make_vit(depth=2 + (name == "block"), **KINDS[kind])
-        plain.load_state_dict(merged_state_dict(model))
-        features = plain.forward_head(plain.forward_features(images), pre_logits=True)
-        torch.testing.assert_close(features, model.features(images), atol=1e-4, rtol=1e-4)
+    assert every_map
+    assert every_map <= {site for _, site, _, _ in wires(make_model(name, vit=vit, **keys).methods)}
 
 
 def test_the_hidden_layer_of_a_swiglu_is_one_target_and_one_site(images):
@@ -120,7 +72,12 @@ def test_where_the_norm_comes_behind_a_branch_adaptformer_reads_the_residual_str
 
 def test_inner_norms_are_scaled_and_shifted_too():
     for name in ("ssf", "rlrr"):
-        sites = {site for _, site, _, _ in wires(make_model(name, vit=make_vit(**KINDS["inner norms"])).methods)}
+        sites = {
+            site
+            for _, site, _, _ in wires(
+                make_model(name, vit=make_vit(scale_attn_norm=True, scale_mlp_norm=True)).methods
+            )
+        }
         assert {"blocks.0.attn.norm", "blocks.2.mlp.norm"} <= sites
     assert not any("mlp.norm" in site for _, site, _, _ in wires(make_model("ssf").methods))  # it is an Identity
 

@@ -7,7 +7,7 @@ import pytest
 from conftest import make_cfg
 
 import train
-from src.models.families import family_of
+from src.models.families import FAMILIES, family_of
 from src.models.listing import _count
 from src.models.vit_backbones.zoo import MODEL_ZOO
 from src.models.vit_models import METHODS, config_name
@@ -80,6 +80,14 @@ def test_backbones_say_which_weights_are_here(capsys, tmp_path):
     output = listed(capsys, "backbones", "dino_", "MODEL.MODEL_ROOT", str(tmp_path))
     assert f"here: {tmp_path}/dino_vitbase16_pretrain.pth" in output
     assert output.count("missing: ") == 3
+
+
+def test_backbones_come_with_what_works_on_each_family(capsys):
+    assert train.main(["--list-backbones"]) == 0
+    output = capsys.readouterr().out
+    assert output.splitlines()[-len(FAMILIES) - 2 :] == listed(capsys, "backbones").splitlines()[-len(FAMILIES) - 2 :]
+    assert re.search(r"^  Eva: \d+.* fold away\)$", output, re.M)
+    assert all(f"| {name} " in output for name in MODEL_ZOO)
 
 
 def test_backbones_of_timm_are_those_with_weights(capsys):

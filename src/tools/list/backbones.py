@@ -12,6 +12,7 @@ from ...models.vit_backbones import zoo
 from ...models.vit_backbones.backbone import HALF, IMAGENET, OPENAI, Backbone
 from ...models.vit_backbones.hugging_face.place import PREFIX, cached, is_checkpoint
 from ...utils.table import Table
+from . import matrix
 
 COLUMNS = ("DATA.FEATURE", "architecture", "pixels", "mean, std", "licence", "weights")
 STATISTICS = {IMAGENET: "ImageNet", HALF: "0.5", OPENAI: "CLIP"}
@@ -47,7 +48,18 @@ def backbones_table(root: str, word: str = "") -> Table:
         "timm:<name>: a network of timm with weights from the Hugging Face Hub, as vitune list backbones timm: shows\n"
         "hf:<folder or Hub name>: a checkpoint of transformers, as vitune list backbones hf: shows"
     )
+    if not word:
+        note = f"{note}\n{families_note()}"
     return Table(COLUMNS, rows, "llrlll", below={"licence": "licence: ", "weights": ""}, note=note)
+
+
+def families_note() -> str:
+    """How many methods work on networks of each family of timm's, as the matrix has it."""
+    table = matrix.families_table(matrix.read())
+    lines = [f"  {family}: {work} ({fold} fold away)" for family, _, work, fold in table.rows]
+    return "\n".join(
+        [f"timm's families of networks, and how many {table.columns[2]} on those that were tried:", *lines]
+    )
 
 
 def _zoo_rows(word: str, root: str) -> Iterator[tuple[str, ...]]:

@@ -26,6 +26,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run; print a finished one")
     parser.add_argument("--eval-only", action="store_true", help="test a finished run's weights again")
     parser.add_argument("--list-methods", action="store_true", help="as vitune list methods")
+    parser.add_argument("--list-backbones", action="store_true", help="as vitune list backbones")
     parser.add_argument("--list-tasks", action="store_true", help="as vitune list tasks")
     parser.add_argument("--train-type", default="", help=argparse.SUPPRESS)  # VPT's command lines have it
 
@@ -44,7 +45,7 @@ def main(argv: list[str]) -> int:
         work,
         argv,
         goes_on="run the same command with --resume to continue",
-        stderr=lambda args: args.list_methods or args.list_tasks,
+        stderr=lambda args: args.list_methods or args.list_backbones or args.list_tasks,
     )
 
 

@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 def perform(args: argparse.Namespace) -> int:
     """Train, test or list; the exit status. What is wrong with the config shows before torch is loaded."""
-    if args.list_methods or args.list_tasks:
+    if args.list_methods or args.list_backbones or args.list_tasks:
         return put_out(listing(args))
     config_file = args.config_file
     if args.run_dir and not config_file and (args.resume or args.eval_only):
@@ -39,12 +39,16 @@ def train_or_test(cfg: CfgNode, args: argparse.Namespace) -> None:
 
 
 def listing(args: argparse.Namespace) -> str:
-    """The table of methods, or of tasks."""
+    """The table of methods, of backbones or of tasks."""
     if args.list_methods:
         from ...models.listing import methods_table  # here: it builds networks
 
         return methods_table(load_cfg(args.config_file, args.opts, checks.methods)).markdown()
+    cfg = load_cfg(args.config_file, args.opts, checks.nothing)
+    if args.list_backbones:
+        from ..list.backbones import backbones_table
+
+        return backbones_table(cfg.MODEL.MODEL_ROOT).markdown(padded=True)
     from ...data.listing import tasks_table
 
-    root = load_cfg(args.config_file, args.opts, checks.nothing).DATA.DATAPATH
-    return tasks_table(root).markdown(padded=True)
+    return tasks_table(cfg.DATA.DATAPATH).markdown(padded=True)

@@ -141,6 +141,7 @@ class SPT(Method):
     def require_parts(cls, cfg, vit, tokens):
         """Checks no allocation: a run makes one from its data."""
         linear_maps(vit, LINEAR)
+        pieces(vit)
 
     def attach(self, cfg, vit, tokens):
         self.require_parts(cfg, vit, tokens)

@@ -66,7 +66,10 @@ def examine(method: str, specimen: Specimen) -> Cell:
         try:
             model = _tuned(method, specimen, cfg, seed=1)
         except ValueError as error:
-            return Cell(REFUSED, reason=_why_refused(method, error))
+            reason = _why_refused(method, error)
+            if reason.startswith("needs an allocation"):
+                raise Fault("it does not say why there can be no allocation") from error
+            return Cell(REFUSED, reason=reason)
         again = _tuned(method, specimen, cfg, seed=2)
     images = specimen.images(model.vit)
     _require_start(method, model, images, _pretrained(specimen))

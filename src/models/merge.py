@@ -104,6 +104,8 @@ def _readers(vit: nn.Module, norm: str) -> list[str]:
         ValueError: it stands elsewhere.
     """
     family = family_of(vit)
+    if names := family.readers(vit, norm):
+        return names
     found = [site for site in branches(vit, BRANCHES) if family.entrance(vit, site) == norm]
     if not found:
         raise ValueError(f"it cannot be merged: {norm} has no bias to take up the shift")

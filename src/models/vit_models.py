@@ -124,6 +124,7 @@ class TunedViT(nn.Module):
     ):
         super().__init__()
         vit.reset_classifier(0)
+        vit.eval()  # before methods look what it computes: batch norms of one image have nothing to normalise
         family_of(vit).prepare(vit)
         set_pool(vit, cfg.POOL)
         tokens = tokens_of(vit, cfg.POOL)
@@ -245,7 +246,7 @@ def require_methods_fit(cfg: CfgNode) -> None:
         ValueError: one does not.
     """
     with torch.device("meta"):
-        vit = architecture(cfg.DATA.FEATURE, image_size(cfg))
+        vit = architecture(cfg.DATA.FEATURE, image_size(cfg)).eval()
         family_of(vit).prepare(vit)
         set_pool(vit, cfg.MODEL.POOL, norm_of_all(cfg.DATA.FEATURE))
         tokens = tokens_of(vit, cfg.MODEL.POOL)
@@ -287,7 +288,7 @@ def _require_tokens(methods: Iterable[str], vit: nn.Module, tokens: Tokens | Non
     if tokens is None and (unfit := [name for name in methods if not METHODS[name].for_any_backbone]):
         raise ValueError(
             f"{', '.join(unfit)} needs the tokens of a ViT, which a {type(vit).__name__} does not have; vitune list "
-            "methods DATA.FEATURE <backbone> shows what works, lora for one"
+            "methods DATA.FEATURE <backbone> shows what works"
         )
 
 

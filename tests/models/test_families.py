@@ -1,4 +1,4 @@
-"""Families of networks: each is described in one class, and one more class lets methods work on other networks."""
+"""Families of networks: each is described in one class, and methods act on the networks of all of them."""
 
 import re
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from src.models.called import called
 from src.models.families import FAMILIES, family_of
 from src.models.families.base import NORMS
 from src.models.families.names import is_inside
-from src.models.merge import merged_state_dict
+from src.models.merge import load_merged, merged, merged_state_dict
 from src.models.sites import block_sites, blocks
 from src.models.vit_models import TunedViT
 
@@ -192,3 +192,24 @@ def test_what_only_some_blocks_have_is_adapted_there(family, methods, keys):
     randomise(model)
     model(batch(model)).square().sum().backward()
     assert not [name for name, param in model.named_parameters() if param.requires_grad and param.grad is None]
+
+
+def test_a_network_in_training_mode_is_looked_at_as_it_will_be_used():
+    """Batch norm refuses one image of one pixel in training mode, and a tuned network's is in eval mode."""
+    vit = timm.create_model("mobilenetv4_conv_small", num_classes=0)
+    assert vit.training
+    assert not make_model("ssf", vit=vit).vit.training
+
+
+def test_a_shift_after_the_rms_norm_of_a_parallel_block_goes_into_its_joint_map():
+    def network() -> torch.nn.Module:
+        torch.manual_seed(1)
+        sizes = dict(img_size=32, depth=2, embed_dim=32, num_heads=2, num_classes=0)
+        return timm.create_model("vit_base_patch16_xp_224", **sizes).eval()
+
+    model, images = make_model("ssf", vit=network()), torch.randn(2, 3, 32, 32)
+    randomise(model)
+    found, plain = merged(model), network()
+    load_merged(plain, found.state)
+    pooled = plain.forward_head(plain.forward_features(images), pre_logits=True) + found.shift
+    torch.testing.assert_close(pooled, model.features(images), atol=1e-4, rtol=1e-4)

@@ -106,6 +106,10 @@ class Family:
     # Methods of ``network`` that compute as ``stages`` says. A subclass with another of these computes otherwise.
     steps: tuple[str, ...] = ("forward_features", "forward_head")
 
+    def readers(self, vit: nn.Module, norm: str) -> list[str]:
+        """The linear maps that read what a norm returns, where that is not the first of a branch."""
+        return []
+
     def stem(self, vit: nn.Module) -> str:
         """The first module, which reads the images."""
         return self.patches

@@ -42,6 +42,10 @@ class ViT(Family):
         whole = {rows.name: rows.module for rows in _joined(block, role) if rows.count is None}
         return whole or super().part(block, role)
 
+    def readers(self, vit, norm):
+        block, _, own = norm.rpartition(".")
+        return [f"{block}.in_proj"] if own == "in_norm" else []
+
     def final_norm(self, vit, pooled):
         if isinstance(vit.norm, nn.Identity):  # the norm follows the average, or there is none
             return pooled if not isinstance(vit.fc_norm, nn.Identity) else ""

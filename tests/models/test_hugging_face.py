@@ -232,6 +232,13 @@ def test_half_precision_becomes_single(vit_folder):
     assert {p.dtype for p in build(vit_folder).parameters()} == {torch.float32}
 
 
+def test_quantised_weights_are_refused(vit_folder):
+    path = vit_folder / "model.safetensors"
+    save_file({name: (100 * tensor).to(torch.int8) for name, tensor in load_file(path).items()}, path)
+    with pytest.raises(ValueError, match=r"not of floating point.*is torch\.int8"):
+        build(vit_folder)
+
+
 def test_a_name_of_the_hub_is_looked_up_in_the_cache_alone(vit_folder, tmp_path, monkeypatch, capsys):
     cached_folder = tmp_path / "hub" / "models--somebody--vit" / "snapshots" / ("0" * 40)
     cached_folder.parent.mkdir(parents=True)

@@ -65,6 +65,11 @@ def reading(path: Path, reader: str) -> Iterator[None]:
         ) from error
 
 
+def single(tensor: Tensor) -> Tensor:
+    """In single precision; integers as they are, which a strict load refuses: quantised, they lack their scales."""
+    return tensor.float() if tensor.is_floating_point() else tensor
+
+
 def one_line(error: BaseException) -> str:
     """An error's message, in one short line."""
     text = " ".join(str(error).split())

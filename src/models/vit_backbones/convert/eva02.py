@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ..fit import unwrapped
-from ..tensors import StateDict, read_content
+from ..tensors import StateDict, read_content, single
 from .names import drop, replaced
 
 NAMES = {
@@ -31,5 +31,5 @@ def eva02(path: Path) -> StateDict:
         name = replaced(name, NAMES)
         if apart:  # queries, keys and values have a map each, and so have their biases
             name = replaced(name, {"attn.q_bias": "attn.q_proj.bias", "attn.v_bias": "attn.v_proj.bias"})
-        renamed[f"fc_{name}" if name.startswith("norm.") else name] = tensor.float()
+        renamed[f"fc_{name}" if name.startswith("norm.") else name] = single(tensor)
     return renamed

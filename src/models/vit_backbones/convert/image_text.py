@@ -4,7 +4,7 @@ from pathlib import Path
 
 from timm.models.eva import checkpoint_filter_fn
 
-from ..tensors import StateDict, read_state
+from ..tensors import StateDict, read_state, single
 from .names import replaced, strip
 
 CLIP = {
@@ -30,7 +30,7 @@ def read_clip(path: Path) -> StateDict:
 
 def clip(path: Path) -> StateDict:
     """Image tower of OpenAI's CLIP or of MetaCLIP, features before the projection."""
-    state = {k: v.float() for k, v in strip(read_clip(path), "visual.", only=True).items()}
+    state = {k: single(v) for k, v in strip(read_clip(path), "visual.", only=True).items()}
     renamed = {
         "cls_token": state.pop("class_embedding")[None, None],
         "pos_embed": state.pop("positional_embedding")[None],
@@ -43,5 +43,5 @@ def clip(path: Path) -> StateDict:
 def perception(path: Path) -> StateDict:
     """Image tower of Meta's Perception Encoder, before the projection; its rotations are computed, not read."""
     state = strip(read_clip(path), "visual.", only=True)
-    state = {name: tensor.float() for name, tensor in state.items() if "rope." not in name and name != "proj"}
+    state = {name: single(tensor) for name, tensor in state.items() if "rope." not in name and name != "proj"}
     return checkpoint_filter_fn(state, None)

@@ -6,7 +6,7 @@ import re
 import torch
 from torch import Tensor
 
-from ..tensors import StateDict
+from ..tensors import StateDict, single
 
 # What a checkpoint holds beside the encoder: other towers, heads, and what only pre-training uses.
 BESIDE = re.compile(
@@ -68,7 +68,7 @@ def is_encoders(name: str) -> bool:
 
 def in_timms_names(state: StateDict) -> StateDict:
     """An encoder's tensors under the names that they have in timm's VisionTransformer, in single precision."""
-    renamed = {_renamed(name): tensor.float() for name, tensor in state.items()}
+    renamed = {_renamed(name): single(tensor) for name, tensor in state.items()}
     for name in ("cls_token", "pos_embed"):
         if name in renamed:  # CLIP's and SigLIP's have no dimension for a batch
             renamed[name] = renamed[name].reshape(1, -1, renamed[name].shape[-1])

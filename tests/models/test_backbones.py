@@ -82,7 +82,7 @@ def test_freqfit_filters_the_maps_of_every_stage(transform, images):
 def test_what_needs_tokens_says_so(family):
     for name, method in METHODS.items():
         if not method.for_any_backbone:
-            with pytest.raises(ValueError, match=f"{name} needs the tokens of a ViT.*lora"):
+            with pytest.raises(ValueError, match=f"{name} needs the tokens of a ViT.*vitune list methods"):
                 make_model(name, vit=make_backbone(family))
 
 

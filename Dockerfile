@@ -1,6 +1,6 @@
 # ViTune in a container, for machines without a GPU (target cpu, about 3 GB) and with one (target cuda, about 8 GB):
 #
-#   docker build --target cpu --tag vitune:cpu --build-arg CPU_INDEX=... .   (see below)
+#   docker build --target cpu --tag vitune:cpu --build-arg PIP_OPTIONS="..." .   (see below)
 #   docker run --rm --user "$(id -u):$(id -g)" --volume "$PWD:/work" vitune:cpu train digits
 #
 #   docker build --target cuda --tag vitune:cuda .
@@ -20,11 +20,12 @@ WORKDIR /opt/vitune
 COPY . .
 
 FROM base AS cpu
-# The index with PyTorch's CPU wheels, as pytorch.org/get-started shows it: --build-arg CPU_INDEX=...
-ARG CPU_INDEX
-RUN test -n "$CPU_INDEX" || { echo "give --build-arg CPU_INDEX, from pytorch.org/get-started" >&2; exit 1; }
+# Where pip finds PyTorch's CPU wheels: the options that pytorch.org/get-started shows for "Compute Platform: CPU", added to
+# PyPI and not in its place.
+ARG PIP_OPTIONS
+RUN test -n "$PIP_OPTIONS" || { echo "give --build-arg PIP_OPTIONS, from pytorch.org/get-started" >&2; exit 1; }
 # Of the same version pip prefers 2.x.y+cpu, which PyPI does not have.
-RUN pip install --constraint requirements.lock --extra-index-url "$CPU_INDEX" ".[onnx]"
+RUN pip install --constraint requirements.lock $PIP_OPTIONS ".[onnx]"
 WORKDIR /work
 ENTRYPOINT ["vitune"]
 CMD ["--help"]

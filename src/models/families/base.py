@@ -63,7 +63,6 @@ class Family:
 
     title: str  # for tables
     network: type[nn.Module]  # timm's class; its subclasses belong to the family too
-    timm_modules: tuple[str, ...]  # timm.models.<module> with the names that build such networks
 
     # The names of blocks, as a regular expression.
     block: str

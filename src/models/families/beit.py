@@ -13,7 +13,6 @@ from .vision_transformer import ViT
 class BEiT(ViT):
     title = "BEiT"
     network = TimmBeit
-    timm_modules = ("beit",)
     attentions = ("attn",)
     mlps = ("mlp",)
     norms = {"norm1": ("norm1",), "norm2": ("norm2", r"mlp\.norm")}  # noqa: RUF012

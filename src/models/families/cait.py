@@ -10,7 +10,6 @@ from .stages import Stage, pooled
 class CaiT(Family):
     title = "CaiT"
     network = TimmCait
-    timm_modules = ("cait",)
     block = r"blocks(_token_only)?\.\d+"
     others = r"attn\.proj_[lw]"  # of attention weights
     steps = ("forward_features", "forward_head", "forward_cls")

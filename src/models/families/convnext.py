@@ -9,7 +9,6 @@ from .stages import Stage
 class ConvNeXt(Family):
     title = "ConvNeXt"
     network = TimmConvNeXt
-    timm_modules = ("convnext",)
     block = r"stages\.\d+\.blocks\.\d+"
     attentions = ()
     parts = {"norm1": ("norm",)}  # noqa: RUF012

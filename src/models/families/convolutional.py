@@ -63,7 +63,6 @@ def _activates(op: nn.Module) -> bool:
 class ResNet(Convolutional):
     title = "ResNet"
     network = TimmResNet
-    timm_modules = ("resnet", "res2net", "resnest", "sknet")
     block = r"layer\d\.\d+"
     patches = "conv1"
     projection = r"conv1(\.\d)?"
@@ -75,7 +74,6 @@ class ResNet(Convolutional):
 class ResNetV2(Convolutional):
     title = "ResNet v2"
     network = TimmResNetV2
-    timm_modules = ("resnetv2",)
     block = r"stages\.\d+\.blocks\.\d+"
     projection = r"stem\.conv\d?"
     final_norms = ("norm",)
@@ -85,7 +83,6 @@ class ResNetV2(Convolutional):
 class RegNet(Convolutional):
     title = "RegNet"
     network = TimmRegNet
-    timm_modules = ("regnet",)
     block = r"s\d\.b\d+"
     projection = r"stem\.conv"
     chain = ("stem", "s1", "s2", "s3", "s4", "final_conv")
@@ -94,7 +91,6 @@ class RegNet(Convolutional):
 class EfficientNet(Convolutional):
     title = "EfficientNet"
     network = TimmEfficientNet
-    timm_modules = ("efficientnet",)
     block = r"blocks\.\d+\.\d+"
     patches = "conv_stem"
     projection = "conv_stem"
@@ -107,7 +103,6 @@ class EfficientNet(Convolutional):
 class MobileNetV3(EfficientNet):
     title = "MobileNet v3"
     network = TimmMobileNetV3
-    timm_modules = ("mobilenetv3",)
     final_norms = ("norm_head",)
     chain = ("conv_stem", "bn1", "blocks")
     head = ("global_pool", "conv_head", "norm_head")

@@ -10,7 +10,6 @@ from .stages import Stage
 class DaViT(Family):
     title = "DaViT"
     network = TimmDaVit
-    timm_modules = ("davit",)
     block = r"stages\.\d+\.blocks\.\d+\.(\d+|spatial_block|channel_block)"
     operations = (*Family.operations, "cpe1.proj", "cpe2.proj")
     other_operations = r"stem\.(conv|norm)|stages\.\d+\.downsample\.(norm|conv)"

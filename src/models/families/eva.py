@@ -12,7 +12,6 @@ from .vision_transformer import ViT
 class Eva(ViT):
     title = "Eva"
     network = TimmEva
-    timm_modules = ("eva",)
     attentions = ("attn",)
     mlps = ("mlp",)
     norms = {"norm1": ("norm1", r"attn\.norm"), "norm2": ("norm2", r"mlp\.norm")}  # noqa: RUF012

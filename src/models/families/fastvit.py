@@ -8,7 +8,6 @@ from .convolutional import Convolutional
 class FastViT(Convolutional):
     title = "FastViT"
     network = FastVit
-    timm_modules = ("fastvit",)
     block = r"stages\.\d+\.blocks\.\d+"
     attentions = ("token_mixer",)
     mlps = ("mlp",)

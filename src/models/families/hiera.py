@@ -9,7 +9,6 @@ from .stages import Stage
 class Hiera(Family):
     title = "Hiera"
     network = TimmHiera
-    timm_modules = ("hiera",)
     block = r"blocks\.\d+"
     others = "proj"  # of tokens that go past attention, where they have more channels from then on
     operations = ("norm1", "proj", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")

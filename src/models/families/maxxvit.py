@@ -9,7 +9,6 @@ from .convolutional import Convolutional
 class MaxViT(Convolutional):
     title = "MaxViT"
     network = MaxxVit
-    timm_modules = ("maxxvit",)
     block = r"stages\.\d+\.blocks\.\d+"
     attentions = (r"(attn_(block|grid)\.)?attn", r"attn\.attn_(block|grid)")
     mlps = (r"(attn_(block|grid)\.|attn\.)?mlp",)

@@ -12,7 +12,6 @@ SHORTCUTS = ("shortcut_proj_attn", "shortcut_proj_mlp")  # past a branch that ma
 class MViTv2(Family):
     title = "MViT v2"
     network = MultiScaleVit
-    timm_modules = ("mvitv2",)
     block = r"stages\.\d+\.blocks\.\d+"
     norms = {"norm1": ("norm1", r"attn\.norm_[qkv]"), "norm2": ("norm2",)}  # noqa: RUF012
     operations = (*Family.operations, *POOLS, *SHORTCUTS)

@@ -12,7 +12,6 @@ from .vision_transformer import ViT
 class NaFlex(ViT):
     title = "NaFlex"
     network = NaFlexVit
-    timm_modules = ("naflexvit",)
     operations = Eva.operations
     other_operations = r"embeds\.(proj|norm)"
     patches = "embeds"

@@ -9,7 +9,6 @@ from .stages import Stage
 class Swin(Family):
     title = "Swin"
     network = SwinTransformer
-    timm_modules = ("swin_transformer",)
     block = r"layers\.\d+\.blocks\.\d+"
     channels = "last"
     other_operations = r"patch_embed\.(proj|norm)|layers\.\d+\.downsample\.(norm|reduction)"

@@ -8,6 +8,5 @@ from .swin_transformer import Swin
 class SwinV2(Swin):
     title = "Swin V2"
     network = SwinTransformerV2
-    timm_modules = ("swin_transformer_v2",)
     others = r"attn\.cpb_mlp\.\d"  # of pairs of positions
     norm_after = (SwinTransformerV2Block,)

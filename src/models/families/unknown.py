@@ -14,7 +14,6 @@ class Unknown(Family):
 
     title = "others"
     network = nn.Module
-    timm_modules = ()
     block = r"(?!)"  # of nothing
     attentions = ()
     mlps = ()

@@ -10,7 +10,6 @@ from .stages import Stage, Tokens
 class ViT(Family):
     title = "ViT"
     network = VisionTransformer
-    timm_modules = ("vision_transformer", "deit", "vision_transformer_hybrid")
     block = r"blocks\.\d+"
     attentions = ("attn", r"attns\.\d+\.attn")  # two at once: ParallelThingsBlock
     mlps = ("mlp", r"ffns\.\d+\.mlp")

@@ -11,7 +11,6 @@ from .stages import Stage
 class SAM(Family):
     title = "SAM"
     network = VisionTransformerSAM
-    timm_modules = ("vision_transformer_sam",)
     block = r"blocks\.\d+"
     other_operations = rf"{Family.other_operations}|neck\.\d"
     final_norms = ("neck", "head.norm")

@@ -10,7 +10,6 @@ from .stages import Stage, pooled
 class XCiT(Family):
     title = "XCiT"
     network = TimmXcit
-    timm_modules = ("xcit",)
     block = r"(cls_attn_)?blocks\.\d+"
     norms = {"norm1": ("norm1",), "norm2": ("norm3", r"local_mp\.bn", "norm2")}  # noqa: RUF012
     operations = (*Family.operations, "local_mp.conv1", "local_mp.conv2")

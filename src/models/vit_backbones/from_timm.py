@@ -10,8 +10,7 @@ import torch
 from timm.layers import PatchEmbed
 from torch import nn
 
-from ..families import FAMILIES, family_of
-from ..families.base import Family
+from ..families import family_of
 from .refusals import check_size
 from .tensors import one_line
 
@@ -31,12 +30,6 @@ def problem_with(name: str) -> str:
 def module_of(name: str) -> str:
     """The one of timm's modules that builds a network."""
     return timm.models.model_entrypoint(name.split(".")[0]).__module__.rsplit(".", 1)[1]
-
-
-def family_named(name: str) -> Family | None:
-    """The family of timm's network ``name``; None where it is of none."""
-    module = module_of(name)
-    return next((family for family in FAMILIES if module in family.timm_modules), None)
 
 
 # --- images of one size

@@ -42,7 +42,7 @@ def row_of(specimen: Specimen) -> Row:
     for method in METHODS:
         try:
             row[method] = examine(method, specimen)
-        except Exception as error:
+        except Exception as error:  # whatever a method raises on a network is a fault; here it gets their names
             raise Fault(f"{method} on {specimen.title}: {type(error).__name__}: {error}") from error
     return row
 

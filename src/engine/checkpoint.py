@@ -4,7 +4,7 @@ import copy
 import hashlib
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -78,7 +78,12 @@ def save_tuned(
         write_atomic(path, lambda temporary: temporary.write_bytes(save(state, metadata)))
 
 
-def load_tuned(path: str | Path, changes: Sequence[str] = (), vit: nn.Module | None = None) -> Tuned:
+def load_tuned(
+    path: str | Path,
+    changes: Sequence[str] = (),
+    vit: nn.Module | None = None,
+    backbone: Callable[[CfgNode], nn.Module] | None = None,
+) -> Tuned:
     """Read back a run's folder or its tuned.safetensors; the model gives exactly the logits it gave when it was saved.
 
         tuned = load_tuned("output/.../lr0.1_wd0.01_seed42_1a2b3c4d")
@@ -88,6 +93,7 @@ def load_tuned(path: str | Path, changes: Sequence[str] = (), vit: nn.Module | N
     Args:
         changes: KEY VALUE pairs that override the run's, such as MODEL.MODEL_ROOT if the backbone's weights have moved.
         vit: put the learned weights on a copy of this timm ViT instead of the backbone that the file names.
+        backbone: makes the backbone that a config names; otherwise it is read from its file.
 
     Raises:
         FileNotFoundError: the file or the backbone's weights are missing.
@@ -104,6 +110,8 @@ def load_tuned(path: str | Path, changes: Sequence[str] = (), vit: nn.Module | N
         whole = load_cfg_text(cfg.dump(), _instead_of_files(path, saved), check)
     except ConfigError as error:
         raise CheckpointError(f"{path} is damaged: {error}") from error
+    if backbone is not None:
+        vit = backbone(cfg)
     model = _build(path, saved, whole, vit)
     try:
         model.load_tuned_state_dict(saved.state)

@@ -59,7 +59,7 @@ def make_app(
 
 
 def _about_routes(app: FastAPI, shelf: Shelf) -> None:
-    @app.get("/", response_class=HTMLResponse, summary="A page to drop images on")
+    @app.get("/", include_in_schema=False)  # for people
     async def index() -> Response:
         return HTMLResponse(page(), headers=headers())
 

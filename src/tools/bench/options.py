@@ -167,8 +167,27 @@ def add_gpu_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=positive, default=64, help="images in a batch (default: %(default)s)")
 
 
+PEFT = """\
+A training step with every tuner of Hugging Face peft: through MODEL.PEFT, and peft alone in a plain loop.
+
+    vitune bench peft
+    vitune bench peft --backbone timm:vit_base_patch16_224 --batch 64 --tuners LORA VERA SOLVER.AMP bf16
+
+Both adapt q, k and v of every block, with the same arguments, and train a head. LORA is compared with our own LoRA as
+well. Settings such as SOLVER.AMP act on our side only.
+"""
+TUNERS = ("LORA", "LOHA", "LOKR", "IA3", "OFT", "HRA", "VERA", "FOURIERFT")
+
+
+def add_peft_options(parser: argparse.ArgumentParser) -> None:
+    add_common_options(parser, batch=4, rounds=5)
+    add_network_options(parser)
+    parser.add_argument("--tuners", nargs="+", default=TUNERS, help="peft's names (default: %(default)s)")
+
+
 BENCHMARKS = {
     "step": Benchmark("step", STEP, add_step_options),
+    "peft": Benchmark("tuners", PEFT, add_peft_options),
     "data": Benchmark("data", DATA, add_data_options),
     "eval": Benchmark("evaluation", EVAL, add_eval_options),
     "freqfit": Benchmark("freqfit", FREQFIT, add_freqfit_options),

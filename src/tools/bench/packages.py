@@ -33,5 +33,5 @@ def use(folder: Path | None) -> None:
         names = " ".join(missing)
         raise ValueError(
             f"this Python lacks {names}: pip install {names}; without a network, fill a folder elsewhere with "
-            f"pip wheel --no-deps -w wheels {names}, bring it here, and add --packages wheels"
+            f"pip wheel -w wheels {names}, bring it here, and add --packages wheels"
         )

@@ -99,8 +99,8 @@ def make(contender: Contender, cfg: CfgNode, images: Tensor, labels: Tensor) -> 
     """The contender's step on this batch, on the device that the batch is on."""
     model = build(contender.kind, cfg).to(images.device)
     if contender.kind.startswith("peft"):
-        return _plain_step(model, cfg, images, labels)
-    return _our_step(model, cfg, images, labels)
+        return plain_step(model, cfg, images, labels)
+    return our_step(model, cfg, images, labels)
 
 
 def build(kind: str, cfg: CfgNode) -> nn.Module:
@@ -146,7 +146,7 @@ def add_fft_hooks(vit: nn.Module) -> None:
     vit.blocks[-1].register_forward_hook(lambda _, inputs, output: vit.filters[-1](output))
 
 
-def _plain_step(model: nn.Module, cfg: CfgNode, images: Tensor, labels: Tensor) -> Work:
+def plain_step(model: nn.Module, cfg: CfgNode, images: Tensor, labels: Tensor) -> Work:
     """A plain training loop."""
     trained = [param for param in model.parameters() if param.requires_grad]
     optimizer = torch.optim.AdamW(trained, cfg.SOLVER.BASE_LR, weight_decay=cfg.SOLVER.WEIGHT_DECAY)
@@ -159,7 +159,7 @@ def _plain_step(model: nn.Module, cfg: CfgNode, images: Tensor, labels: Tensor) 
     return step
 
 
-def _our_step(model: TunedViT, cfg: CfgNode, images: Tensor, labels: Tensor) -> Work:
+def our_step(model: TunedViT, cfg: CfgNode, images: Tensor, labels: Tensor) -> Work:
     """The trainer's step."""
     optimizer = build_optimizer(model.named_parameters(), cfg.SOLVER, images.device.type == "cuda", model)
     loss_of = build_loss(cfg.SOLVER.LOSS, None, cfg.SOLVER.LABEL_SMOOTHING)

@@ -1,6 +1,11 @@
 """Benchmarks run and write their tables; how fast things are is no test."""
 
+import argparse
 import copy
+import os
+import sys
+import zipfile
+from dataclasses import asdict
 from functools import partial
 
 import pytest
@@ -11,9 +16,12 @@ from src.api import tune
 from src.configs.config import load_cfg
 from src.engine.cost import flops
 from src.tools.bench import __main__ as bench
-from src.tools.bench import data, step
+from src.tools.bench import data, packages, step
 from src.tools.bench.common import random_vit
 from src.tools.bench.freqfit import crossover
+from src.tools.bench.gpu.driver import report
+from src.tools.bench.gpu.finding import FAILED, OK, SHORT, Finding
+from src.tools.bench.gpu.process import Running
 from src.tools.bench.tuners import ARGUMENTS, wrapped
 from src.utils.io import read_json
 
@@ -171,3 +179,54 @@ def test_every_benchmark_explains_itself(what, capsys):
         bench.main([what, "--help"])
     assert stop.value.code == 0
     assert f"vitune bench {what}" in capsys.readouterr().out
+
+
+def test_bench_gpu_goes_on_whatever_fails(tmp_path, capsys):
+    """The whole flow on a CPU: what can be tried there passes, the rest is left out with its reason."""
+    parts = ("smoke", "out_of_memory", "epochs", "memory", "data")
+    options = ["--device", "cpu", "--tiny", "--batch", "4", "--parts", ",".join(parts), "--out", str(tmp_path)]
+    assert bench.main(["gpu", *options]) == 0
+    assert (tmp_path / "gpu.md").read_text() in capsys.readouterr().out
+    found = {
+        name: {row["what"]: row for row in part["findings"]}
+        for name, part in read_json(tmp_path / "gpu.json")["parts"].items()
+    }
+    assert tuple(found) == parts
+    assert found["smoke"]["against the CPU, float32"]["mark"] == OK
+    assert found["smoke"]["losses in bf16"]["mark"] == OK
+    assert found["epochs"]["linear, on kept features"]["values"]["hundred_epochs_s"] > 0
+    assert found["data"]["photos, crop and flip"]["values"]["share"] > 0
+    assert all(list(found[name]) == ["left out"] for name in ("out_of_memory", "memory"))
+
+
+@pytest.mark.parametrize(
+    ("part", "seconds", "says"),
+    [("nothing", 60, "ModuleNotFoundError"), ("smoke", 0, "ended after 0 s, its limit")],
+)
+def test_a_part_that_breaks_or_takes_too_long_fails_alone(part, seconds, says, tmp_path):
+    room = {"device": "cpu", "tiny": True, "backbone": "", "batch": 2}
+    found = Running(part, room, tmp_path / "part", seconds).finish()
+    (last,) = found["findings"]
+    assert last["mark"] == FAILED
+    assert says in last["text"]
+
+
+def test_a_failure_makes_the_command_fail_and_slowness_does_not(tmp_path):
+    args = argparse.Namespace(out=tmp_path, tiny=False)
+    for mark in (OK, SHORT, FAILED):
+        found = {"smoke": {"seconds": 1.0, "findings": [asdict(Finding("it", "a | b", mark))]}}
+        whole = report(found, 1.0, args)
+        assert f"| smoke | it | a / b | {mark} |" in whole.text
+        assert whole.failed == (mark == FAILED)
+
+
+def test_missing_packages_are_named_before_anything_starts(monkeypatch, tmp_path):
+    monkeypatch.setitem(packages.NEEDED, "not_installed", "not-installed")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setenv("PYTHONPATH", "")
+    with pytest.raises(ValueError, match="pip install not-installed; without a network"):
+        packages.use(tmp_path)
+    with zipfile.ZipFile(tmp_path / "not_installed-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("not_installed.py", "")
+    packages.use(tmp_path)
+    assert str(tmp_path / "not_installed-1.0-py3-none-any.whl") in os.environ["PYTHONPATH"]

@@ -23,6 +23,7 @@ from starlette.testclient import TestClient
 from src.configs.config import load_cfg
 from src.data.pixels import Pixels
 from src.engine.checkpoint import save_tuned
+from src.models.copies import share
 from src.models.vit_backbones.backbone import HALF
 from src.models.vit_models import build_model
 from src.tools.finished.run import open_run
@@ -124,6 +125,16 @@ def check(response, expected, names, files):
             assert [label for label, _ in ranked] == wanted.argsort(descending=True).tolist()
             assert [value for _, value in ranked] == pytest.approx(sorted(wanted.tolist(), reverse=True), abs=1e-5)
             assert (answer["label"], answer["probability"]) == ranked[0]
+
+
+def test_models_share_the_memory_of_their_backbone(client, loaded, files):
+    """Also after they have answered; what a model trained is its own."""
+    assert client.post("/predict", files=upload(files[0])).status_code == 200
+    vits = {name: dict(served.tuned.model.vit.named_parameters()) for name, served in loaded.items()}
+    for name, param in vits["linear"].items():
+        for other in ("lora", "prompt"):
+            assert share(param, vits[other][name]), name
+        assert share(param, vits["partial"][name]) == (not name.startswith(("blocks.3.", "norm."))), name
 
 
 def test_every_model_answers_what_predict_says(client, files, expected):

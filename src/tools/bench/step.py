@@ -67,10 +67,10 @@ def run(args: argparse.Namespace) -> Report:
     cfgs = {name: common.config(args, DEFAULTS, contender.forced) for name, contender in chosen.items()}
     of_kind = {contender.kind: cfgs[name] for name, contender in chosen.items()}
     work = {kind: _count(kind, contender, images[:1], labels[:1]) for kind, contender in of_kind.items()}
-    makers = {name: partial(_make, contender, cfgs[name], images, labels) for name, contender in chosen.items()}
-    products = {f"{PEAK}{name}": partial(_product, dtype, device) for name, dtype in DTYPES.items()}
+    makers = {name: partial(make, contender, cfgs[name], images, labels) for name, contender in chosen.items()}
+    products = {f"{PEAK}{name}": partial(product, dtype, device) for name, dtype in DTYPES.items()}
     timings = common.take_turns(makers | products, args.rounds, device)
-    peaks = {name: 2 * _side(device) ** 3 / timings[f"{PEAK}{name}"].seconds for name in DTYPES}
+    peaks = {name: 2 * matrix_side(device) ** 3 / timings[f"{PEAK}{name}"].seconds for name in DTYPES}
     rows = {
         name: _row(name, contender, timings, work[contender.kind], peaks, args.batch)
         for name, contender in chosen.items()
@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> Report:
             "batch": args.batch,
             "contenders": rows,
             "matrix_peak_flop_per_second": peaks,
-            "matrix_side": _side(device),
+            "matrix_side": matrix_side(device),
             "float32_matmul_precision": torch.get_float32_matmul_precision(),
         },
         lambda path: bar_chart(
@@ -95,7 +95,8 @@ def run(args: argparse.Namespace) -> Report:
 # --- the contenders
 
 
-def _make(contender: Contender, cfg: CfgNode, images: Tensor, labels: Tensor) -> Work:
+def make(contender: Contender, cfg: CfgNode, images: Tensor, labels: Tensor) -> Work:
+    """The contender's step on this batch, on the device that the batch is on."""
     model = build(contender.kind, cfg).to(images.device)
     if contender.kind.startswith("peft"):
         return plain_step(model, cfg, images, labels)
@@ -171,12 +172,15 @@ def our_step(model: TunedViT, cfg: CfgNode, images: Tensor, labels: Tensor) -> W
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-def _side(device: torch.device) -> int:
+def matrix_side(device: torch.device) -> int:
+    """Rows and columns of the square matrices whose product is the machine's peak."""
     return 8192 if device.type == "cuda" else 2048
 
 
-def _product(dtype: torch.dtype, device: torch.device) -> Work:
-    square = torch.randn(_side(device), _side(device), device=device).to(dtype)
+def product(dtype: torch.dtype, device: torch.device, side: int = 0) -> Work:
+    """The product of a matrix of ``side`` rows and columns (0: ``matrix_side``) with itself."""
+    side = side or matrix_side(device)
+    square = torch.randn(side, side, device=device).to(dtype)
     return lambda: square @ square
 
 

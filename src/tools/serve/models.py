@@ -10,18 +10,16 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from fvcore.common.config import CfgNode
-from torch import nn
 
 from ...configs.config import ConfigError
 from ...configs.facts import methods_label
 from ...data.pixels import Pixels
+from ...engine.backbones import Backbones
 from ...engine.checkpoint import CheckpointError, Tuned, learned_size, load_tuned
 from ...engine.device import choose_device
 from ...engine.precision import how_computed
 from ...models.families.stages import Stage
 from ...models.prefix import untouched
-from ...models.vit_backbones.build import build_backbone
 from ...models.vit_models import backbone_arguments
 from ...utils.paths import expand
 from .limits import Limits
@@ -99,7 +97,7 @@ class Models:
         self.changes = list(changes)
         self.limits = limits
         self._loaded: dict[str, Served] = {}
-        self._backbones: dict[tuple, nn.Module] = {}
+        self._backbones = Backbones(limits.models)
         self._lock = threading.Lock()  # one run is loaded at a time
 
     def __len__(self) -> int:
@@ -157,7 +155,7 @@ class Models:
         return next(one for one in names if one not in self._loaded)
 
     def _read(self, folder: Path, name: str) -> Served:
-        tuned = load_tuned(folder, self.changes, backbone=self._backbone)
+        tuned = load_tuned(folder, self.changes, backbone=self._backbones.on_device)
         if tuned.pixels is None:
             raise CheckpointError(f"{folder} does not say how image files become inputs: save it by a run")
         tuned = replace(tuned, pixels=self._bounded(tuned.pixels))
@@ -172,14 +170,6 @@ class Models:
         if "DATA.MAX_PIXELS" in self.changes[::2]:
             return pixels
         return replace(pixels, max_pixels=min(pixels.max_pixels, self.limits.pixels))
-
-    def _backbone(self, cfg: CfgNode) -> nn.Module:
-        """The frozen network of a config, made once for all models that share it."""
-        key = tuple(map(str, backbone_arguments(cfg)))
-        vit = self._backbones.get(key)
-        if vit is None:
-            vit = self._backbones[key] = build_backbone(*backbone_arguments(cfg))
-        return vit
 
 
 def is_run(folder: Path) -> bool:

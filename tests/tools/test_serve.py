@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import threading
 import time
@@ -33,7 +34,7 @@ from src.tools.serve import batches as batches_module
 from src.tools.serve.app import make_app
 from src.tools.serve.batches import Batches
 from src.tools.serve.limits import Limits
-from src.tools.serve.models import Models
+from src.tools.serve.models import Models, runs_of
 
 # Name: settings. The first three share the network's first blocks; the last has a loss and pixels of its own.
 RUNS = {
@@ -351,6 +352,18 @@ def test_what_openapi_allows_is_answered_as_it_says(client):
             ask()
     assert statuses >= {200, 404, 422}
     assert not {status for status in statuses if status >= 500}
+
+
+def test_of_a_fit_only_its_model_is_served(runs, tmp_path):
+    for part in ("model", "trials/1"):
+        (tmp_path / "mine" / part).mkdir(parents=True)
+        shutil.copy(runs / "linear" / "tuned.safetensors", tmp_path / "mine" / part)
+    (tmp_path / "mine" / "fit.json").write_text("{}")
+    for folder in (tmp_path, tmp_path / "mine"):
+        ((name, run),), _ = runs_of([str(folder)])
+        models = Models([folder], ["DEVICE", "cpu"], Limits())
+        assert (run, models.load(run, name).name) == (tmp_path / "mine" / "model", "mine")
+    assert models.find(".") == run
 
 
 def test_a_signal_ends_the_command(runs, capsys):

@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 CLOSE = 1e-5  # of the largest logit
 TUNED = "tuned.safetensors"
+FIT, MODEL = "fit.json", "model"  # what vitune fit writes
 NAMED = re.compile(r"([A-Za-z0-9_.+-]+)=(.+)", re.DOTALL)
 
 
@@ -122,8 +123,8 @@ class Models:
         """
         for root in self.roots:
             try:
-                path = (root / folder).resolve()
-                if path.is_relative_to(root) and (path / TUNED).resolve().is_relative_to(root) and is_run(path):
+                path = run_at((root / folder).resolve())
+                if path and path.is_relative_to(root) and (path / TUNED).resolve().is_relative_to(root):
                     return path
             except (OSError, ValueError, RuntimeError):  # a null byte, a name that is too long, a circle of links
                 continue
@@ -149,7 +150,9 @@ class Models:
         return served
 
     def _free_name(self, folder: Path) -> str:
-        *_, above, own = (re.sub(r"[^A-Za-z0-9_.+=-]+", "-", part)[:40].strip("-.") for part in folder.resolve().parts)
+        place = folder.resolve()
+        place = place.parent if is_fit(place.parent) else place
+        *_, above, own = (re.sub(r"[^A-Za-z0-9_.+=-]+", "-", part)[:40].strip("-.") for part in place.parts)
         own = own or "model"
         names = (own, f"{above}-{own}", *(f"{own}-{i}" for i in range(2, self.limits.models + 2)))
         return next(one for one in names if one not in self._loaded)
@@ -172,8 +175,22 @@ class Models:
         return replace(pixels, max_pixels=min(pixels.max_pixels, self.limits.pixels))
 
 
-def is_run(folder: Path) -> bool:
-    return (folder / TUNED).is_file()
+def run_at(folder: Path) -> Path | None:
+    """The run that a folder is, or that a fit has ended with; None if it is neither."""
+    folder = folder / MODEL if is_fit(folder) else folder
+    return folder if (folder / TUNED).is_file() else None
+
+
+def is_fit(folder: Path) -> bool:
+    """Whether ``vitune fit`` wrote the folder; the runs that it tried are in it too."""
+    return (folder / FIT).is_file()
+
+
+def runs_below(folder: Path) -> list[Path]:
+    """All runs in a folder, sorted; of a fit only the one that it ended with."""
+    fits = [path.parent for path in folder.rglob(FIT)]
+    runs = [path.parent for path in folder.rglob(TUNED)]
+    return sorted(run for run in runs if not any(run != fit / MODEL and run.is_relative_to(fit) for fit in fits))
 
 
 def runs_of(arguments: Sequence[str]) -> tuple[list[tuple[str, Path]], list[Path]]:
@@ -188,7 +205,8 @@ def runs_of(arguments: Sequence[str]) -> tuple[list[tuple[str, Path]], list[Path
         name, place = named.groups() if named else ("", text)
         folder = Path(expand(place))
         folder = folder.parent if folder.name == TUNED else folder
-        runs = [folder] if is_run(folder) else sorted(path.parent for path in folder.rglob(TUNED))
+        run = run_at(folder)
+        runs = [run] if run else runs_below(folder)
         if not folder.is_dir():
             problems.append(f"{folder} is missing, or no folder")
         elif not runs:

@@ -17,7 +17,7 @@ from src.tools.fit.page import PARTS, page, write_page
 from src.tools.fit.page_plots import interval, reliability
 
 EVIL = "</style></title><script>alert(1)</script><img src=x onerror=alert(2)>&\"'\u202e"
-CLASSES = ["cat", f"dog {EVIL}", "\udcff gnu"]
+CLASSES = ["cat", f"dog {EVIL}", "gnu"]
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +38,8 @@ def result(tmp_path_factory):
     facts, said = findings(images, seen, same, groups_of(31, same.pairs, []))
     answers = Answers.of_logits(np.arange(20), 3 * random.standard_normal((20, 3)))
     tested = Answers.of_logits(np.arange(20, 31), 3 * random.standard_normal((11, 3)))
+    shown = evidence(images, answers)
+    shown["per_class"][2]["name"] = "\udcff gnu"  # a fit refuses such names before
     promise = {"expected": 0.812, "low": 0.745, "high": 0.866, "images": 20, "level": 0.95, "rests_on": EVIL}
     trial = {"name": f"lora {EVIL}", "round": 1, "steps": 30, "loss": 1.0, "seconds": 75.2, "trained": 1234, "why": ""}
     network = {"name": f"vit {EVIL}", "size": 32, "parameters": 207424, "why_not": ""}
@@ -59,7 +61,7 @@ def result(tmp_path_factory):
             "name": "lora", "network": EVIL, "size": 32, "steps": 90, "why": EVIL, "parameters": {"trained": 4321}
         },
         "promise": promise,
-        "evidence": evidence(images, answers) | {"doubtful_labels": doubtful(images, answers)},
+        "evidence": shown | {"doubtful_labels": doubtful(images, answers)},
         "test": test | {"as_promised": True, "inside": False, "evidence": evidence(images, tested)},
         "files": {"run": "model", "tuned": "model/tuned.safetensors", "why_no_onnx": EVIL},
         "next": [EVIL, "add images of cat"],
@@ -167,7 +169,7 @@ def test_in_chromium_names_are_text_and_nothing_is_asked_for(result, tmp_path):
         driver.execute_script("for (const one of document.querySelectorAll('details')) one.open = true;")
         driver.execute_script("for (const one of document.images) one.loading = 'eager';")
         assert ask("Promise.all([...document.images].map((i) => i.decode())).then(() => document.images.length)") > 10
-        assert ask("[...document.images].every((i) => i.naturalWidth === 90 || i.naturalWidth === 128)")
+        assert ask("[...document.images].every((i) => i.naturalWidth === 90)")
         names = ask("[...document.querySelectorAll('#classes tbody th')].map((cell) => cell.textContent)")
         assert sorted(names) == sorted(["cat", CLASSES[1], "? gnu"])
         shades = []
@@ -181,5 +183,5 @@ def test_in_chromium_names_are_text_and_nothing_is_asked_for(result, tmp_path):
         phone = {"width": 360, "height": 700, "deviceScaleFactor": 1, "mobile": True}
         driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
         assert ask("document.documentElement.scrollWidth") == 360
-        assert requests(driver) - {url for url in requests(driver) if url.startswith("data:")} <= {file.as_uri()}
+        assert {url for url in requests(driver) if not url.startswith("data:")} == {file.as_uri()}
         assert driver.get_log("browser") == []

@@ -100,4 +100,4 @@ def made(result: dict, pictures: Pictures) -> str:
     facts |= {"machine": ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in machine.items())}
     facts |= {key: value for key, value in request.items() if key != "images" and value not in ("", [], 0)}
     facts = {key: " ".join(map(str, v)) if isinstance(v, list) else v for key, v in facts.items() if v}
-    return table(["", ""], [[text(key), name(value)] for key, value in facts.items()])
+    return table(["", ""], [[text(key), name(value)] for key, value in facts.items()]) if facts else ""

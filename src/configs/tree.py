@@ -9,6 +9,7 @@ from ..data.pixels import NORMALIZE, PRESETS
 from ..data.presets import AUGMENTS, DECODERS, DTYPES, INTERPOLATIONS, RESIZES
 from ..data.tasks import TASKS
 from ..models.head import STARTS
+from ..models.recompute import LEVELS
 from ..models.vit_models import FREQFIT_METHODS
 from ..solver.losses import CLASS_WEIGHTS, LOSSES
 from ..solver.lr_scheduler import SCHEDULES
@@ -202,7 +203,11 @@ def tree() -> Section:
     # Mode of torch.compile: "default", "reduce-overhead" (CUDA graphs, for small batches) or "max-autotune" (times
     # kernels first).
     cfg.MODEL.COMPILE_MODE = one_of("default", ["default", "reduce-overhead", "max-autotune"])
-    # Keep only the inputs of each block and recompute the rest in the backward pass: less memory, more time.
+    # What the forward pass keeps for the backward pass, with the same gradients to the bit. "off": all that is needed;
+    # "auto": in every block about half of what full fine-tuning needs, for the least work done again; "blocks": what
+    # enters a block alone.
+    cfg.MODEL.RECOMPUTE = one_of("off", LEVELS)
+    # Another name of RECOMPUTE blocks.
     cfg.MODEL.GRAD_CHECKPOINT = flag(False)
     # Save what was learned (tuned.safetensors) and, after every epoch, the state needed to resume (last.ckpt).
     cfg.MODEL.SAVE_CKPT = flag(True, role=MACHINE)

@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..configs.facts import image_size
 from ..configs.methods import config_name, method_keys, parse
 from .drop_path import places, set_drop_path
-from .families import family_of, tokens_of
+from .families import UNKNOWN, family_of, tokens_of
 from .families.stages import Tokens
 from .head import build_head
 from .method import DoesNotFit, Method, connect
@@ -35,6 +35,7 @@ from .methods.spt import SPTAdapter, SPTLoRA
 from .methods.ssf import SSF
 from .methods.vqt import VQT
 from .pooling import set_pool
+from .sites import unknown_network
 from .vit_backbones.build import architecture, build_backbone
 from .vit_backbones.fit import misfits
 from .vit_backbones.zoo import norm_of_all
@@ -249,6 +250,8 @@ def require_methods_fit(cfg: CfgNode) -> None:
         vit = architecture(cfg.DATA.FEATURE, image_size(cfg)).eval()
         family_of(vit).prepare(vit)
         set_pool(vit, cfg.MODEL.POOL, norm_of_all(cfg.DATA.FEATURE))
+        if cfg.MODEL.RECOMPUTE != "off" and family_of(vit) is UNKNOWN:
+            raise ValueError(f"MODEL.RECOMPUTE {cfg.MODEL.RECOMPUTE} needs blocks: {unknown_network(vit)}")
         tokens = tokens_of(vit, cfg.MODEL.POOL)
         methods = parse(cfg.MODEL.TRANSFER_TYPE, cfg.FREQFIT)
         _require_tokens(methods, vit, tokens)
@@ -318,7 +321,4 @@ def build_model(
     vit = backbone(*backbone_arguments(cfg))
     torch.manual_seed(cfg.SEED)  # here: how much the ViT draws before its weights are loaded depends on timm's version
     set_pool(vit, model.POOL, norm_of_all(cfg.DATA.FEATURE))
-    tuned = TunedViT(vit, methods, model, num_classes, head, cfg.SOLVER.DROP_PATH)
-    if model.GRAD_CHECKPOINT:
-        vit.set_grad_checkpointing()
-    return tuned
+    return TunedViT(vit, methods, model, num_classes, head, cfg.SOLVER.DROP_PATH)

@@ -271,7 +271,7 @@ def require_methods_fit(cfg: CfgNode) -> None:
         model = TunedViT(vit, whole, plain, 2, drop_path=cfg.SOLVER.DROP_PATH)
         if is_native(cfg):
             for name in methods:
-                _require_any_grid(name, METHODS[name].one_grid)
+                require_any_grid(name, METHODS[name].one_grid)
             require_native(model)
         _require_steps(model, image_size(cfg))
 
@@ -280,10 +280,11 @@ def require_native(model: TunedViT) -> None:
     """Raises ValueError unless all of it takes images that keep their aspect ratio."""
     model.family.native_patch(model.vit)
     for name, method in model.methods.items():
-        _require_any_grid(name, method.one_grid)
+        require_any_grid(name, method.one_grid)
 
 
-def _require_any_grid(name: str, why_not: str) -> None:
+def require_any_grid(name: str, why_not: str) -> None:
+    """Raises ValueError where a method says why it does not take images of any grid, see ``Method.one_grid``."""
     if why_not:
         raise ValueError(
             f"method {name!r} needs images of one shape, not in their own aspect ratios (DATA.RESIZE native): "

@@ -132,8 +132,15 @@ def test_a_method_sees_no_padding_or_says_so(name):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("kind", ["average", "attention", "axial"])
-@pytest.mark.parametrize("pool", ["original", "img_pool"])
+@pytest.mark.parametrize(
+    ("kind", "pool"),
+    [
+        *((kind, pool) for kind in ("average", "attention") for pool in ("original", "img_pool")),
+        ("axial", "imgprompt_pool"),
+        ("mixed", "original"),
+        ("class token", "prompt_pool"),
+    ],
+)
 def test_prompts_are_read_and_pooled_with_the_image_alone(kind, pool):
     model, x = tuned("prompt", kind, MODEL__PROMPT__VIT_POOL_TYPE=pool), packed()
     torch.testing.assert_close(model(x)[2:], model(pictures()[2][None]), rtol=0, atol=1e-5)
@@ -152,8 +159,9 @@ def test_what_does_not_go_together_is_refused_before_data_are_read():
         fit(DATA=dict(FEATURE="vit_micro_glyphs"))
     with pytest.raises(ValueError, match=r"side' needs images of one shape.*Choose crop or squash"):
         fit(MODEL__TRANSFER_TYPE="side")
-    with pytest.raises(ValueError, match="prompt_pool averages what fills up"):
-        require_native(tuned("prompt", MODEL__PROMPT__VIT_POOL_TYPE="prompt_pool"))
+    for kind, pool in (("axial", "prompt_pool"), ("class token", "imgprompt_pool"), ("class token", "img_pool")):
+        with pytest.raises(ValueError, match=f"VIT_POOL_TYPE {pool} does not tell what only fills up"):
+            require_native(tuned("prompt", kind, MODEL__PROMPT__VIT_POOL_TYPE=pool))
 
 
 def test_augmentation_of_whole_batches_is_refused_by_name():

@@ -166,10 +166,10 @@ class Prompt(Method):
             pooled = "img_pool"
         if count == 0 and pooled != "original":
             raise ValueError("MODEL.PROMPT.VIT_POOL_TYPE needs prompts that reach the end (FORWARD_DEEP_NOEXPAND)")
-        if pooled != "original" and (vit.global_pool == "token" or pooled != "img_pool"):
-            self.one_grid = f"MODEL.PROMPT.VIT_POOL_TYPE {pooled} averages what fills up an image's patches too"
         if pooled == "original" or (vit.global_pool == "avg" and pooled == "imgprompt_pool"):
             return
+        if pooled != ("prompt_pool" if vit.global_pool == "token" else "img_pool"):
+            self.one_grid = f"MODEL.PROMPT.VIT_POOL_TYPE {pooled} does not tell what only fills up an image's patches"
         if vit.global_pool == "token":
             self.after(last, MeanIntoClass(*wanted[pooled]))
         elif vit.global_pool in ("avg", "map") and pooled == "img_pool":

@@ -178,6 +178,8 @@ class Pixels:
     def noise(self, count: int, seed: int = 0) -> Tensor:
         """A batch of noise, as normalised images are; those of a native shape are wide and tall in turn."""
         generator = torch.Generator().manual_seed(seed)
+        if not self.native:
+            return torch.randn(count, 3, *self.size, generator=generator)
         shapes = [self.shape(((1, 2), (3, 2))[i % 2]) for i in range(count)]
         return self.batch([torch.randn(3, *shape, generator=generator) for shape in shapes])
 

@@ -17,6 +17,9 @@ from src.tools.attention import __main__ as attention
 from src.tools.export import __main__ as export
 from src.tools.predict import __main__ as predict
 from src.tools.robustness import __main__ as robustness
+from src.tools.serve.limits import Limits
+from src.tools.serve.mixed import compute
+from src.tools.serve.models import Models
 from src.utils.io import read_json
 from src.utils.signals import Interrupted
 
@@ -127,6 +130,21 @@ def test_the_tools_take_it_or_say_why_not(finished, photos, tmp_path, call):
     assert "sees every image in its own aspect ratio" in done.stderr
     done = call(export, folder.path, "--to", "torch-export")
     assert "would know the grid of one" in done.stderr
+
+
+@torch.inference_mode()
+def test_served_models_share_stages(finished, photos):
+    _, folder = finished
+    models = Models([folder.path], [], Limits())
+    one, two = (models.load(folder.path, name) for name in ("one", "two"))
+    files = sorted((photos / "test").rglob("*.png"))[::3]
+    seen = torch.stack([one.pixels.input(file.read_bytes()) for file in files])
+    images = one.pixels.batch([one.pixels.prepare(file.read_bytes()) for file in files])
+    rows = [torch.tensor([0, 1, 2]), torch.tensor([1, 4])]
+    assert one.inside
+    assert one.stages_agree
+    for answer, own in zip(compute(images, [(one, rows[0]), (two, rows[1])]), rows, strict=True):
+        torch.testing.assert_close(answer, one.tuned.model(seen[own]).double(), rtol=1e-5, atol=1e-5)
 
 
 def test_what_folds_runs_in_plain_timm_on_a_picture(finished, photos, tmp_path, call):

@@ -65,6 +65,9 @@ def test_a_folder_becomes_a_model_and_a_promise(fit, capsys):
     photos, out = fit
     found = read_json(out / "fit.json")
     expected, test = found["promise"], found["test"]
+    page = (out / "fit.html").read_text(encoding="utf-8")
+    assert f"{100 * expected['low']:.1f} % to {100 * expected['high']:.1f} %" in page
+    assert page.count("<img ") > 8  # the leaked pairs at least
     assert expected["low"] < expected["expected"] < expected["high"]
     assert (test["leaked"], test["images"]) == (4, 60)
     assert any(finding["code"] == "leak" and finding["number"] == 4 for finding in found["findings"])

@@ -36,7 +36,7 @@ class Fitted:
     """What ``fit`` returns.
 
     Attributes:
-        folder: of everything: fit.json, model/, hub/, model.onnx.
+        folder: of everything: fit.json, fit.html, model/, hub/, model.onnx.
         content: fit.json.
     """
 

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from .page import PAGE
+
 
 def summary(result: dict, folder: Path) -> str:
     """What was chosen, what to expect, what the test images said, what to do next, and where everything is."""
@@ -20,5 +22,6 @@ def summary(result: dict, folder: Path) -> str:
         )
     lines += [f"next:   {text}" for text in result["next"]]
     forms = [f"{folder / result['files'][name]}" for name in ("run", "onnx", "hub") if name in result["files"]]
-    lines.append(f"model:  {', '.join(forms)}; everything else: {folder / 'fit.json'}")
+    lines.append(f"model:  {', '.join(forms)}")
+    lines.append(f"page:   {folder / PAGE}; for programs: {folder / 'fit.json'}")
     return "\n".join(lines)

@@ -22,6 +22,7 @@ from .images import Images, open_images
 from .look import alike, digest_of, groups_of, look
 from .machine import seconds_per_step
 from .networks import Network, on_disk
+from .page import PAGE, write_page
 from .plan import BATCH, FEWEST_HELD, RECIPES, Rounds, roles, rounds
 from .request import Clock, Request, claim
 from .settings import settings, value, write_list
@@ -49,7 +50,10 @@ def fit_images(request: Request, folder: Path, quiet: bool = False) -> dict:
         claim(folder, request, digest_of(images))
         remove_partial(folder)
         if (folder / RESULT).is_file():
-            return read_json(folder / RESULT)
+            result = read_json(folder / RESULT)
+            if not (folder / PAGE).is_file():
+                write_page(result, folder)
+            return result
         total, unit = (request.steps, "steps") if request.steps else (60 * request.minutes, "seconds")
         with View(total, unit, quiet) as view:
             return Fit(request, folder, view).complete(images)
@@ -86,6 +90,7 @@ class Fit:
         final = self._final(plan, trials, order, heads, views, why)
         result = conclude(self, networks, views, heads, plan, trials, final)
         write_json(self.folder / RESULT, result)
+        write_page(result, self.folder)
         return result
 
     # ---- before anything is trained

@@ -61,6 +61,9 @@ class Method(nn.Module):
     # Whether it also works on networks without one sequence of tokens (Swin, ConvNeXt): it asks for modules by role,
     # never for tokens or a grid.
     for_any_backbone = False
+    # Why it needs images of one shape, with the same grid of patches and none that only fill up a batch: it moves
+    # something between patches, or averages them. "" where it treats every token by itself.
+    one_grid = ""
     # Whether training starts at the pre-trained model, with the default keys. Some papers start at random values.
     starts_pretrained = True
     # Keys to use where the model is only counted, in place of files.

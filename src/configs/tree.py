@@ -69,6 +69,9 @@ def tree() -> Section:
     cfg.DATA.TRAIN_SPLIT = one_of("", ["", "train", "trainval"], role=SAMPLE)
     # Do not read the test set; for tuning on val.
     cfg.DATA.NO_TEST = flag(False, role=SAMPLE)
+    # Train even where there is neither a validation nor a test set, and the result has no accuracy: for a model whose
+    # accuracy is known otherwise, as `vitune fit` knows it.
+    cfg.DATA.UNMEASURED = flag(False, role=SAMPLE)
     # Fraction of the training images to use, stratified by class; the selection is the same for every SEED.
     cfg.DATA.PERCENTAGE = number(1.0, above=0, high=1, role=SAMPLE)
     # Fraction of train/ that becomes val if a folder has no val/; stratified, and the same for every SEED.
@@ -212,6 +215,10 @@ def tree() -> Section:
     # alone without random augmentation, "lbfgs": a logistic regression whose penalty is chosen on val, without epochs,
     # learning rate or weight decay. "auto": "lbfgs" where possible, else "adamw".
     cfg.SOLVER.OPTIMIZER = one_of("sgd", [*OPTIMIZERS, "lbfgs", "auto"])
+    # For lbfgs: penalties whose solutions are averaged, of mean cross-entropy + penalty / 2 |W|^2 on features scaled to
+    # a standard deviation of 1; []: the one penalty that is best on val, or, without val, on a fifth of the training
+    # images.
+    cfg.SOLVER.PENALTIES = numbers([], above=0, form="a list of numbers above 0, or []")
     # Epsilon of adam and adamw, added to the root of the second moment; 0: 1e-8 for adam, 1e-6 for adamw (as in VPT).
     cfg.SOLVER.EPS = number(0.0, low=0)
     # The highest learning rate; it is not scaled by the batch size. -1, with adamw: the one that suits the methods

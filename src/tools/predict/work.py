@@ -11,6 +11,7 @@ from typing import TextIO
 
 import simplejson
 import torch
+from fvcore.common.config import CfgNode
 from torch import Tensor
 
 from ...configs.config import ConfigError
@@ -79,10 +80,18 @@ def probabilities(run: FinishedRun, images: Tensor, names: Sequence[str]) -> Ten
     )
     with autocast(run.cfg, run.device):
         logits = run.model(normalise(images, mean, std))
-    logits = logits.double().cpu()
+    return to_probabilities(run.cfg, logits.double().cpu(), names)
+
+
+def to_probabilities(cfg: CfgNode, logits: Tensor, names: Sequence[str]) -> Tensor:
+    """Of logits (B, classes), by the loss that the run was trained with.
+
+    Raises:
+        BrokenModel: the logits of a file are NaN or infinite; it is named.
+    """
     for name, row in zip(names, logits, strict=True):
         require_numbers(row, name)
-    return logits.sigmoid() if run.cfg.SOLVER.LOSS == "sigmoid" else logits.softmax(dim=1)
+    return logits.sigmoid() if cfg.SOLVER.LOSS == "sigmoid" else logits.softmax(dim=1)
 
 
 def write_csv(

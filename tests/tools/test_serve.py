@@ -273,15 +273,19 @@ def test_a_busy_server_turns_away_and_gives_up(client, files, monkeypatch):
     go_on.set()
     assert client.get("/health").json()["waiting"] == 0
 
-    assert upload_slowly(client, {"content-type": "multipart/form-data; boundary=x"}) == 408
+    kind = {"content-type": "multipart/form-data; boundary=x"}
+    assert upload_slowly(client, kind) == 408
+    assert upload_slowly(client, kind, leaves=True) == 400
 
 
-def upload_slowly(client, headers):
+def upload_slowly(client, headers, leaves=False):
     """The status for a body that does not end, from the application itself: the client for tests reads bodies first."""
     sent = []
 
     async def receive():
         await asyncio.sleep(0.05)
+        if leaves:
+            return {"type": "http.disconnect"}
         return {"type": "http.request", "body": b"\r\n", "more_body": True}
 
     async def send(message):

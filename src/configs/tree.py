@@ -9,6 +9,7 @@ from ..data.pixels import NORMALIZE, PRESETS
 from ..data.presets import AUGMENTS, DECODERS, DTYPES, INTERPOLATIONS, RESIZES
 from ..data.tasks import TASKS
 from ..models.head import STARTS
+from ..models.recompute import LEVELS
 from ..models.vit_models import FREQFIT_METHODS
 from ..solver.losses import CLASS_WEIGHTS, LOSSES
 from ..solver.lr_scheduler import SCHEDULES
@@ -52,7 +53,7 @@ def tree() -> Section:
     # The pre-trained backbone: a name that `vitune list backbones` shows, timm:<name>, or hf:<folder or Hub name> of a
     # transformers checkpoint.
     cfg.DATA.FEATURE = text("")
-    # Size of the network's input: CROPSIZE x CROPSIZE pixels.
+    # Size of the network's input: CROPSIZE x CROPSIZE pixels; with RESIZE native, that many pixels in any shape.
     cfg.DATA.CROPSIZE = whole(224, low=1, unit="pixels")
     # [height, width] in pixels, for images that are not square; empty: CROPSIZE.
     cfg.DATA.IMAGE_SIZE = wholes([], lengths=(0, 2), low=1, form="[height, width] in pixels, or []", unit="pixels")
@@ -112,7 +113,8 @@ def tree() -> Section:
     cfg.DATA.JPEG_QUALITY = whole(0, low=0, high=100)
     # Resizing in evaluation: "squash" (to the input size), "crop" (the shorter side to 8/7 of it, then the centre) or
     # "squash_crop" (both sides to 8/7 of it, then the centre), rounded down; "": by the task, and "crop" with AUGMENT
-    # crop_flip.
+    # crop_flip. "native", also in training, for NaFlex networks (timm:naflexvit_*): every image keeps its aspect ratio,
+    # as large as the patches of the input size can cover it.
     cfg.DATA.RESIZE = one_of("", ["", *RESIZES])
     # Interpolation: "bilinear", "bicubic", "bilinear_tf1" (TensorFlow 1's, as in VPT and FreqFiT: output pixel i of n
     # reads position i * N / n, not (i + 0.5) * N / n - 0.5; never antialiased) or "backbone" (as in its pre-training);
@@ -205,7 +207,11 @@ def tree() -> Section:
     # Mode of torch.compile: "default", "reduce-overhead" (CUDA graphs, for small batches) or "max-autotune" (times
     # kernels first).
     cfg.MODEL.COMPILE_MODE = one_of("default", ["default", "reduce-overhead", "max-autotune"])
-    # Keep only the inputs of each block and recompute the rest in the backward pass: less memory, more time.
+    # What the forward pass keeps for the backward pass, with the same gradients to the bit. "off": all that is needed;
+    # "auto": in every block about half of what full fine-tuning needs, for the least work done again; "blocks": what
+    # enters a block alone.
+    cfg.MODEL.RECOMPUTE = one_of("off", LEVELS)
+    # Another name of RECOMPUTE blocks.
     cfg.MODEL.GRAD_CHECKPOINT = flag(False)
     # Save what was learned (tuned.safetensors) and, after every epoch, the state needed to resume (last.ckpt).
     cfg.MODEL.SAVE_CKPT = flag(True, role=MACHINE)

@@ -126,7 +126,8 @@ ELSEWHERE = {
     "models/methods/side.py": ["MODEL.SIDE.WEIGHTS"],
     "models/methods/ssf.py": ["MODEL.SSF.POOLED_NORM"],
     "models/methods/hf_peft.py": ["MODEL.PEFT.LOAD", "MODEL.BOFT.N_FACTOR"],
-    "models/vit_models.py": ["DATA.FEATURE", "MODEL.WEIGHT_PATH", "MODEL.MODEL_ROOT", "MODEL.GRAD_CHECKPOINT"],
+    "engine/what_to_keep.py": ["MODEL.RECOMPUTE", "MODEL.GRAD_CHECKPOINT"],
+    "models/vit_models.py": ["DATA.FEATURE", "MODEL.WEIGHT_PATH", "MODEL.MODEL_ROOT"],
     "data/opened.py": [
         *("DATA.NAME", "DATA.DATAPATH", "DATA.NUMBER_CLASSES", "DATA.EVAL_BATCH_SIZE", "DATA.NO_TEST", "DATA.SOURCE"),
         "DATA.UNMEASURED",

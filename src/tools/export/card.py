@@ -23,6 +23,7 @@ RESIZES = {
     "squash": "resized to it, whatever their proportions",
     "crop": "the shorter side resized to {2}, the middle cut out",
     "squash_crop": "resized to {0} high and {1} wide, whatever their proportions, the middle cut out",
+    "native": "in its own aspect ratio, as large as the patches of such an image can cover it",
 }
 
 

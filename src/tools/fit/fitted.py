@@ -83,7 +83,7 @@ class Fitted:
         for first in range(0, len(given), BATCH):
             part = names[first : first + BATCH]
             some = [self._pixels(*pair) for pair in zip(part, given[first : first + BATCH], strict=True)]
-            rows.append(probabilities(self.run, torch.stack(some).to(self.run.device), part).numpy())
+            rows.append(probabilities(self.run, self.run.tuned.pixels.batch(some).to(self.run.device), part).numpy())
         return np.concatenate(rows) if rows else np.zeros((0, len(self.classes)))
 
     def _pixels(self, name: str, image: Any) -> torch.Tensor:

@@ -200,12 +200,15 @@ def test_models_come_and_go(client, runs, files, expected):
 
 def test_only_runs_in_the_folders_named_at_start_are_loaded(client, runs):
     (runs / "link").symlink_to(runs / "../elsewhere")
-    folders = ["../elsewhere", "lora/../../elsewhere", "link", "no", "\0", "x" * 4000, "/", "~", "."]
+    (runs / "linked").mkdir()
+    (runs / "linked" / "tuned.safetensors").symlink_to(runs / "../elsewhere/tuned.safetensors")
+    folders = ["../elsewhere", "lora/../../elsewhere", "link", "linked", "no", "\0", "x" * 4000, "/", "~", "."]
     for folder in [*folders, str(runs / "../elsewhere"), str(runs.parent.resolve() / "elsewhere")]:
         answer = client.post("/models", json={"folder": folder})
         assert answer.status_code == 404, folder
         assert answer.json()["what"] == "there is no such run in the folders that the server was started with"
     (runs / "link").unlink()
+    shutil.rmtree(runs / "linked")
 
 
 @limited(models=4)

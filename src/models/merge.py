@@ -69,7 +69,9 @@ def merged(model: TunedViT) -> Merged:
             at[site].append((name, verb, tap))
     for site, taps in at.items():
         names = "+".join(dict.fromkeys(name for name, _, _ in taps))
-        state[f"{site}.weight"], bias = measure(vit.get_submodule(site), taps, f"{names} cannot be merged: {site}")
+        found = measure(vit.get_submodule(site), taps, f"{names} cannot be merged: {site}")
+        bias = found.pop("bias")
+        state |= {f"{site}.{name}": tensor for name, tensor in found.items()}
         if f"{site}.bias" in state:
             state[f"{site}.bias"] = bias
         elif bias.any():

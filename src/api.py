@@ -8,10 +8,10 @@
     save(model, "tuned.safetensors")       # only what was learned
     model = load("tuned.safetensors", vit)
 
-``vit`` itself is never changed, so that it may be tuned many times over.
+``vit`` itself is never changed, so that it may be tuned many times over. All models that are made of it share its
+memory; whoever changes weights, also by hand, gets memory of its own for these (models/copies.py).
 """
 
-import copy
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from .configs.config import model_cfg
 from .engine.checkpoint import load_tuned, save_tuned
 from .engine.sensitivity import drop_paths, new_head, squared_gradients
 from .models.allocation import UNIT, Allocation, allocate
+from .models.copies import sharing_copy
 from .models.families import family_of
 from .models.merge import load_merged, merged_state_dict
 from .models.pooling import set_pool
@@ -56,7 +57,7 @@ def tune(vit: nn.Module, methods: str, num_classes: int | None = None, seed: int
             "precision under autocast"
         )
     old = kept_head(vit, cfg.MODEL) if num_classes is None else None
-    vit = copy.deepcopy(vit)
+    vit = sharing_copy(vit)
     set_pool(vit, cfg.MODEL.POOL)
     classes = num_classes or (old.out_features if old else 0)
     with torch.random.fork_rng(devices=[]):

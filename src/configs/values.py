@@ -4,8 +4,6 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
-from fvcore.common.config import CfgNode
-
 from ..utils.yaml import read_value
 
 # The last part of a key whose value is another library's arguments: their names are not keys of ours.
@@ -43,6 +41,8 @@ def convert(value: Any, default: Any) -> Any:
     if isinstance(default, list) and isinstance(value, tuple):
         return list(value)
     if isinstance(default, dict) and isinstance(value, dict):
+        from fvcore.common.config import CfgNode  # here: command lines work without it
+
         return CfgNode(value)
     if type(value) is not type(default):
         raise TypeError

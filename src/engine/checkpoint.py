@@ -1,10 +1,9 @@
 """What a run writes for later use (tuned.safetensors) and to resume (last.ckpt)."""
 
-import copy
 import hashlib
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from torch.amp import GradScaler
 from ..configs import checks
 from ..configs.config import Check, ConfigError, load_cfg_text
 from ..data.pixels import Pixels
+from ..models.copies import memo_of, sharing_copy
 from ..models.memo import Memo
 from ..models.method import THIS_FILE
 from ..models.pooling import set_pool
@@ -78,7 +78,12 @@ def save_tuned(
         write_atomic(path, lambda temporary: temporary.write_bytes(save(state, metadata)))
 
 
-def load_tuned(path: str | Path, changes: Sequence[str] = (), vit: nn.Module | None = None) -> Tuned:
+def load_tuned(
+    path: str | Path,
+    changes: Sequence[str] = (),
+    vit: nn.Module | None = None,
+    backbone: Callable[[CfgNode], nn.Module] | None = None,
+) -> Tuned:
     """Read back a run's folder or its tuned.safetensors; the model gives exactly the logits it gave when it was saved.
 
         tuned = load_tuned("output/.../lr0.1_wd0.01_seed42_1a2b3c4d")
@@ -87,7 +92,9 @@ def load_tuned(path: str | Path, changes: Sequence[str] = (), vit: nn.Module | N
 
     Args:
         changes: KEY VALUE pairs that override the run's, such as MODEL.MODEL_ROOT if the backbone's weights have moved.
-        vit: put the learned weights on a copy of this timm ViT instead of the backbone that the file names.
+        vit: put the learned weights on a copy of this timm ViT instead of the backbone that the file names; the copy
+            shares its memory, see models/copies.py.
+        backbone: makes the backbone that a config names; otherwise it is read from its file.
 
     Raises:
         FileNotFoundError: the file or the backbone's weights are missing.
@@ -100,11 +107,12 @@ def load_tuned(path: str | Path, changes: Sequence[str] = (), vit: nn.Module | N
     saved = read_saved(path)
     check = checks.problems if vit is None else checks.methods
     cfg = _settings(path, saved, changes, check, in_memory=vit is not None)
+    instead = _instead_of_files(path, saved)
     try:
-        whole = load_cfg_text(cfg.dump(), _instead_of_files(path, saved), check)
+        whole = load_cfg_text(cfg.dump(), instead, check) if instead else cfg
     except ConfigError as error:
         raise CheckpointError(f"{path} is damaged: {error}") from error
-    model = _build(path, saved, whole, vit)
+    model = _build(path, saved, whole, vit, backbone)
     try:
         model.load_tuned_state_dict(saved.state)
     except ValueError as error:
@@ -129,14 +137,15 @@ def _settings(path: Path, saved: Saved, changes: Sequence[str], check: Check, in
         ConfigError: the changes have problems.
     """
     damaged = f"{path} is damaged, or was written by another version"
+    once = in_memory and not changes  # to read settings takes longer than to read what was learned
     try:
-        own = load_cfg_text(saved.config, check=checks.nothing)
+        own = load_cfg_text(saved.config, check=check if once else checks.nothing)
     except ConfigError as error:
         raise CheckpointError(f"{damaged}: {error}") from error
     if not in_memory and not own.DATA.FEATURE:
         raise CheckpointError(f"{path} belongs to a ViT that was in memory: load it with vitune.load(path, vit)")
     try:
-        cfg = load_cfg_text(saved.config, changes, check)
+        cfg = own if once else load_cfg_text(saved.config, changes, check)
     except ConfigError as error:
         if changes:
             raise
@@ -155,14 +164,19 @@ def _instead_of_files(path: Path, saved: Saved) -> list[str]:
     return [text for key, value in pairs for text in (key, str(path) if value == THIS_FILE else str(value))]
 
 
-def _build(path: Path, saved: Saved, cfg: CfgNode, vit: nn.Module | None) -> TunedViT:
+def _build(
+    path: Path, saved: Saved, cfg: CfgNode, vit: nn.Module | None, backbone: Callable[[CfgNode], nn.Module] | None
+) -> TunedViT:
     """The model described by ``cfg``, within the limits of what the saved one can be.
 
     Raises:
         CheckpointError: its settings do not make a model, or make one far larger than the learned weights.
     """
     own, classes = cfg.MODEL, len(saved.class_names)
-    frozen = build_backbone(*backbone_arguments(cfg)) if vit is None else copy.deepcopy(vit)
+    if vit is not None:
+        frozen = sharing_copy(vit)
+    else:
+        frozen = backbone(cfg) if backbone else build_backbone(*backbone_arguments(cfg))
     tensors = [*saved.state.values(), *frozen.state_dict().values()]
     room = ROOM * sum(tensor.nbytes for tensor in tensors) + LEAST_ROOM
     try:
@@ -193,12 +207,13 @@ def fingerprint(model: TunedViT, memo: Memo | None = None) -> str:
 
 
 def hash_of_frozen(model: TunedViT, names: set[str], memo: Memo | None = None) -> str:
-    """A hash of these weights of the ViT, which must all be frozen."""
+    """A hash of these weights of the ViT, which must all be frozen; computed once for models that share them."""
+    key = ("hash", frozenset(names))
 
     def compute() -> str:
         return hash_of({name: tensor for name, tensor in model.vit.state_dict().items() if name in names})
 
-    return (memo or Memo()).fact(("hash", frozenset(names)), compute)
+    return (memo or Memo()).fact(key, lambda: memo_of(model.vit, names).fact(key, compute))
 
 
 def hash_of(tensors: dict[str, torch.Tensor]) -> str:
@@ -206,7 +221,8 @@ def hash_of(tensors: dict[str, torch.Tensor]) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for name, tensor in sorted(tensors.items()):
         digest.update(name.encode())
-        digest.update(distributed.whole(tensor.detach()).cpu().flatten().view(torch.uint8).numpy())
+        own = distributed.whole(tensor.detach()).to("cpu", copy=True)  # NumPy would end the sharing of its memory
+        digest.update(own.flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
 
 

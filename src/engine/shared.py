@@ -1,22 +1,20 @@
 """What runs of one process share: opened data, backbones, compiled networks, and facts about a model."""
 
-import copy
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from functools import lru_cache
 from typing import TypeVar
 
 import simplejson
 import torch
 from fvcore.common.config import CfgNode
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..configs.config import flatten
 from ..data.loader import Loader
 from ..data.opened import Data, open_data
 from ..models.memo import Memo
-from ..models.vit_backbones.build import build_backbone
 from ..models.vit_models import TunedViT, backbone_arguments, build_model, require_methods_fit
+from .backbones import Backbones
 
 T = TypeVar("T")
 
@@ -30,7 +28,7 @@ class Shared:
     """
 
     def __init__(self):
-        self._backbone = lru_cache(KEPT)(build_backbone)
+        self._backbones = Backbones()
         self._data: OrderedDict[Hashable, Data] = OrderedDict()
         self._loaders: OrderedDict[Hashable, tuple[dict[str, Loader], list[str]]] = OrderedDict()
         self._facts: OrderedDict[Hashable, dict] = OrderedDict()
@@ -44,7 +42,7 @@ class Shared:
 
     def read_backbone(self, cfg: CfgNode) -> None:
         """Read the pre-trained network, whose weights may not fit, and keep it for ``model``."""
-        self._backbone(*backbone_arguments(cfg))
+        self._backbones.read(*backbone_arguments(cfg))
 
     def data(self, cfg: CfgNode) -> Data:
         """The opened task."""
@@ -62,7 +60,7 @@ class Shared:
 
         Where a model of the same form is compiled already it is that one, with the new one's values.
         """
-        model = build_model(cfg, num_classes, self._own_backbone, head).to(device)
+        model = build_model(cfg, num_classes, self._backbones.on_cpu, head).to(device)
         data, solver = cfg.DATA, cfg.SOLVER
         keys = [cfg.MODEL, cfg.FREQFIT, data.FEATURE, data.CROPSIZE, data.IMAGE_SIZE, solver.AMP, solver.TF32]
         keys.append(solver.DROP_PATH)
@@ -79,10 +77,7 @@ class Shared:
         plain = cfg.clone()
         plain.defrost()
         plain.MODEL.TRANSFER_TYPE, plain.FREQFIT = "linear", ""
-        return build_model(plain, len(head["last_layer.bias"]), self._own_backbone, head).to(device).eval()
-
-    def _own_backbone(self, *arguments) -> nn.Module:
-        return copy.deepcopy(self._backbone(*arguments))
+        return build_model(plain, len(head["last_layer.bias"]), self._backbones.on_cpu, head).to(device).eval()
 
 
 def _kept(store: OrderedDict, key: Hashable, make: Callable[[], T]) -> T:
@@ -105,7 +100,8 @@ def _start_again(kept: TunedViT, fresh: TunedViT) -> None:
     """Give ``kept`` the values of ``fresh``, to the last buffer."""
     theirs = dict(fresh.named_parameters()) | dict(fresh.named_buffers())
     for name, tensor in (*kept.named_parameters(), *kept.named_buffers()):
-        tensor.copy_(theirs[name])
+        if not torch.equal(tensor, theirs[name]):  # otherwise both may share their memory
+            tensor.copy_(theirs[name])
     for param in kept.parameters():
         param.grad = None
     kept.train()

@@ -1,16 +1,28 @@
 """Benchmarks run and write their tables; how fast things are is no test."""
 
+import argparse
+import copy
+import os
+import sys
+import zipfile
+from dataclasses import asdict
 from functools import partial
 
 import pytest
 import timm
 import torch
 
+from src.api import tune
 from src.configs.config import load_cfg
 from src.engine.cost import flops
 from src.tools.bench import __main__ as bench
-from src.tools.bench import data, step
+from src.tools.bench import data, packages, step
+from src.tools.bench.common import random_vit
 from src.tools.bench.freqfit import crossover
+from src.tools.bench.gpu.driver import report
+from src.tools.bench.gpu.finding import FAILED, OK, SHORT, Finding
+from src.tools.bench.gpu.process import Running
+from src.tools.bench.tuners import ARGUMENTS, wrapped
 from src.utils.io import read_json
 
 MICRO = ["--backbone", "vit_micro_glyphs", "--batch", "4", "--rounds", "1", "DATA.CROPSIZE", "32"]
@@ -54,6 +66,25 @@ def test_bench_step_compares_with_peft(measure, quick_compiler):
         assert row["trained_parameters"] == lora + head + has_filters * filters
         assert 2 * row["forward_multiply_adds"] < row["step_operations"] < 6 * row["forward_multiply_adds"]
     assert found["matrix_peak_flop_per_second"].keys() == {"fp32", "bf16"}
+
+
+def test_bench_peft_compares_the_same_tuners(measure):
+    found = measure("peft", *MICRO[:6], "--tuners", "lora", "IA3", "--", *MICRO[6:])
+    rows = found["contenders"]
+    assert list(rows) == ["LORA, MODEL.PEFT", "LORA, our lora", "IA3, MODEL.PEFT"]
+    assert all(row["times_as_fast"] > 0 and row["reference"].endswith("peft alone") for row in rows.values())
+    with pytest.raises(SystemExit):
+        bench.main(["peft", "--tuners"])
+
+
+@pytest.mark.parametrize("kind", ["LORA", "VERA", "LOKR"])
+def test_both_sides_of_bench_peft_train_as_much(kind):
+    cfg = load_cfg("", ["DATA.NAME", "digits", "DATA.FEATURE", "vit_micro_glyphs", "DATA.CROPSIZE", "32"])
+    model = wrapped(kind, random_vit(cfg, 100))
+    alone = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    arguments = copy.deepcopy(ARGUMENTS[kind])
+    ours = tune(random_vit(cfg), "peft", 100, peft={"type": kind, "targets": ["attn.qkv"], "kwargs": arguments})
+    assert alone == sum(p.numel() for p in ours.parameters() if p.requires_grad)
 
 
 def test_the_filter_in_hooks_computes_what_ours_does(images):
@@ -148,3 +179,54 @@ def test_every_benchmark_explains_itself(what, capsys):
         bench.main([what, "--help"])
     assert stop.value.code == 0
     assert f"vitune bench {what}" in capsys.readouterr().out
+
+
+def test_bench_gpu_goes_on_whatever_fails(tmp_path, capsys):
+    """The whole flow on a CPU: what can be tried there passes, the rest is left out with its reason."""
+    parts = ("smoke", "out_of_memory", "epochs", "memory", "data")
+    options = ["--device", "cpu", "--tiny", "--batch", "4", "--parts", ",".join(parts), "--out", str(tmp_path)]
+    assert bench.main(["gpu", *options]) == 0
+    assert (tmp_path / "gpu.md").read_text() in capsys.readouterr().out
+    found = {
+        name: {row["what"]: row for row in part["findings"]}
+        for name, part in read_json(tmp_path / "gpu.json")["parts"].items()
+    }
+    assert tuple(found) == parts
+    assert found["smoke"]["against the CPU, float32"]["mark"] == OK
+    assert found["smoke"]["losses in bf16"]["mark"] == OK
+    assert found["epochs"]["linear, on kept features"]["values"]["hundred_epochs_s"] > 0
+    assert found["data"]["photos, crop and flip"]["values"]["share"] > 0
+    assert all(list(found[name]) == ["left out"] for name in ("out_of_memory", "memory"))
+
+
+@pytest.mark.parametrize(
+    ("part", "seconds", "says"),
+    [("nothing", 60, "ModuleNotFoundError"), ("smoke", 0, "ended after 0 s, its limit")],
+)
+def test_a_part_that_breaks_or_takes_too_long_fails_alone(part, seconds, says, tmp_path):
+    room = {"device": "cpu", "tiny": True, "backbone": "", "batch": 2}
+    found = Running(part, room, tmp_path / "part", seconds).finish()
+    (last,) = found["findings"]
+    assert last["mark"] == FAILED
+    assert says in last["text"]
+
+
+def test_a_failure_makes_the_command_fail_and_slowness_does_not(tmp_path):
+    args = argparse.Namespace(out=tmp_path, tiny=False)
+    for mark in (OK, SHORT, FAILED):
+        found = {"smoke": {"seconds": 1.0, "findings": [asdict(Finding("it", "a | b", mark))]}}
+        whole = report(found, 1.0, args)
+        assert f"| smoke | it | a / b | {mark} |" in whole.text
+        assert whole.failed == (mark == FAILED)
+
+
+def test_missing_packages_are_named_before_anything_starts(monkeypatch, tmp_path):
+    monkeypatch.setitem(packages.NEEDED, "not_installed", "not-installed")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setenv("PYTHONPATH", "")
+    with pytest.raises(ValueError, match="pip install not-installed; without a network"):
+        packages.use(tmp_path)
+    with zipfile.ZipFile(tmp_path / "not_installed-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("not_installed.py", "")
+    packages.use(tmp_path)
+    assert str(tmp_path / "not_installed-1.0-py3-none-any.whl") in os.environ["PYTHONPATH"]

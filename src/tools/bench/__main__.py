@@ -4,7 +4,7 @@
     vitune bench step --help
 
 Writes OUT/<what>.json with the figures of every round, OUT/<what>.md (the table that is printed)
-and OUT/<what>.png. Weights are random, so nothing is downloaded.
+and OUT/<what>.png. Weights are random, so nothing is downloaded. `vitune bench gpu` does everything at once.
 """
 
 import argparse
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ...utils.paths import given_path
 from .. import command
+from . import packages
 from .options import BENCHMARKS
 
 
@@ -37,9 +38,16 @@ def add_options_of(what: str, parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=given_path, default=Path("output/bench"), help="folder for the files (default: %(default)s)"
     )
+    parser.add_argument(
+        "--packages",
+        type=given_path,
+        metavar="DIR",
+        help="a folder of wheels of packages that this machine lacks, for machines without a network",
+    )
 
 
 def work(what: str, args: argparse.Namespace) -> int | None:
+    packages.use(args.packages)
     from .work import perform  # here: torch takes seconds to load
 
     return perform(what, args)

@@ -28,11 +28,15 @@ Work = Callable[[], object]
 
 @dataclass(frozen=True)
 class Report:
-    """The results of a benchmark: a Markdown table with notes, the values for the JSON file, and a picture."""
+    """The results of a benchmark: a Markdown table with notes, the values for the JSON file, and perhaps a picture.
+
+    ``failed``: whether something that was tried is wrong, which slowness is not.
+    """
 
     text: str
     values: dict
-    draw: Callable[[Path], None]
+    draw: Callable[[Path], None] | None = None
+    failed: bool = False
 
 
 @dataclass

@@ -37,11 +37,11 @@ def run(args: argparse.Namespace) -> Report:
     makers, references = {}, {}
     for precision, forced in PRECISIONS.items():
         cfg, plain = common.config(args, [], forced), f"plain loop over timm, {precision}"
-        makers[plain] = partial(_plain_loop, cfg, batches)
-        makers[f"ours, {precision}"] = partial(_ours, cfg, batches)
+        makers[plain] = partial(plain_loop, cfg, batches)
+        makers[f"ours, {precision}"] = partial(ours, cfg, batches)
         if not args.no_compile:
             forced = (*forced, "MODEL.COMPILE", "True")
-            makers[f"ours, {precision}, compiled"] = partial(_ours, common.config(args, [], forced), batches)
+            makers[f"ours, {precision}, compiled"] = partial(ours, common.config(args, [], forced), batches)
         references |= dict.fromkeys(makers.keys() - references.keys(), plain)
     timings = common.take_turns(makers, args.rounds, device)
     rows = {
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> Report:
     )
 
 
-def _plain_loop(cfg: CfgNode, batches: Batches) -> Work:
+def plain_loop(cfg: CfgNode, batches: Batches) -> Work:
     device = batches.device
     vit = common.random_vit(cfg, CLASSES).to(device)
 
@@ -91,7 +91,7 @@ def _plain_loop(cfg: CfgNode, batches: Batches) -> Work:
     return count_correct
 
 
-def _ours(cfg: CfgNode, batches: Batches) -> Work:
+def ours(cfg: CfgNode, batches: Batches) -> Work:
     methods = parse(cfg.MODEL.TRANSFER_TYPE, cfg.FREQFIT)
     model = TunedViT(common.random_vit(cfg), methods, cfg.MODEL, CLASSES).to(batches.device)
     network, context = compiled(model, cfg), autocast(cfg, batches.device)

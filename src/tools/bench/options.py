@@ -142,10 +142,55 @@ def add_linear_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", type=positive, default=100, help="of probing (default: %(default)s)")
 
 
+GPU = """\
+All that a GPU must show, in one command: what is computed, then how fast and in how much memory.
+
+    vitune bench gpu
+    vitune bench gpu --seconds 300 --parts smoke,step
+    vitune bench gpu --device cpu --tiny
+
+Parts run in processes of their own, each with a limit of its own. The table and the JSON file are written after every
+group of parts, whatever fails. "FAILED" is something wrong, and makes the exit status 1; "short of the aim" is slow.
+Nothing is downloaded, and weights are random but for the demo's. Packages that this machine lacks are named before
+anything starts; --packages brings them. --tiny is for trying the program itself: its figures mean nothing.
+"""
+
+
+def add_gpu_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seconds", type=positive, default=530, help="for everything (default: %(default)s)")
+    parser.add_argument("--parts", default="", help="only these, with commas between them")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:<n> (default: %(default)s)")
+    parser.add_argument("--tiny", action="store_true", help="small networks, few images")
+    parser.add_argument(
+        "--backbone", default="timm:vit_base_patch16_224", help="of what is timed (default: %(default)s)"
+    )
+    parser.add_argument("--batch", type=positive, default=64, help="images in a batch (default: %(default)s)")
+
+
+PEFT = """\
+A training step with every tuner of Hugging Face peft: through MODEL.PEFT, and peft alone in a plain loop.
+
+    vitune bench peft
+    vitune bench peft --backbone timm:vit_base_patch16_224 --batch 64 --tuners LORA VERA SOLVER.AMP bf16
+
+Both adapt q, k and v of every block, with the same arguments, and train a head. LORA is compared with our own LoRA as
+well. Settings such as SOLVER.AMP act on our side only.
+"""
+TUNERS = ("LORA", "LOHA", "LOKR", "IA3", "OFT", "HRA", "VERA", "FOURIERFT")
+
+
+def add_peft_options(parser: argparse.ArgumentParser) -> None:
+    add_common_options(parser, batch=4, rounds=5)
+    add_network_options(parser)
+    parser.add_argument("--tuners", nargs="+", default=TUNERS, help="peft's names (default: %(default)s)")
+
+
 BENCHMARKS = {
     "step": Benchmark("step", STEP, add_step_options),
+    "peft": Benchmark("tuners", PEFT, add_peft_options),
     "data": Benchmark("data", DATA, add_data_options),
     "eval": Benchmark("evaluation", EVAL, add_eval_options),
     "freqfit": Benchmark("freqfit", FREQFIT, add_freqfit_options),
     "linear": Benchmark("linear", LINEAR, add_linear_options),
+    "gpu": Benchmark("gpu.driver", GPU, add_gpu_options),
 }

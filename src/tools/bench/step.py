@@ -67,10 +67,10 @@ def run(args: argparse.Namespace) -> Report:
     cfgs = {name: common.config(args, DEFAULTS, contender.forced) for name, contender in chosen.items()}
     of_kind = {contender.kind: cfgs[name] for name, contender in chosen.items()}
     work = {kind: _count(kind, contender, images[:1], labels[:1]) for kind, contender in of_kind.items()}
-    makers = {name: partial(_make, contender, cfgs[name], images, labels) for name, contender in chosen.items()}
-    products = {f"{PEAK}{name}": partial(_product, dtype, device) for name, dtype in DTYPES.items()}
+    makers = {name: partial(make, contender, cfgs[name], images, labels) for name, contender in chosen.items()}
+    products = {f"{PEAK}{name}": partial(product, dtype, device) for name, dtype in DTYPES.items()}
     timings = common.take_turns(makers | products, args.rounds, device)
-    peaks = {name: 2 * _side(device) ** 3 / timings[f"{PEAK}{name}"].seconds for name in DTYPES}
+    peaks = {name: 2 * matrix_side(device) ** 3 / timings[f"{PEAK}{name}"].seconds for name in DTYPES}
     rows = {
         name: _row(name, contender, timings, work[contender.kind], peaks, args.batch)
         for name, contender in chosen.items()
@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> Report:
             "batch": args.batch,
             "contenders": rows,
             "matrix_peak_flop_per_second": peaks,
-            "matrix_side": _side(device),
+            "matrix_side": matrix_side(device),
             "float32_matmul_precision": torch.get_float32_matmul_precision(),
         },
         lambda path: bar_chart(
@@ -95,11 +95,12 @@ def run(args: argparse.Namespace) -> Report:
 # --- the contenders
 
 
-def _make(contender: Contender, cfg: CfgNode, images: Tensor, labels: Tensor) -> Work:
+def make(contender: Contender, cfg: CfgNode, images: Tensor, labels: Tensor) -> Work:
+    """The contender's step on this batch, on the device that the batch is on."""
     model = build(contender.kind, cfg).to(images.device)
     if contender.kind.startswith("peft"):
-        return _plain_step(model, cfg, images, labels)
-    return _our_step(model, cfg, images, labels)
+        return plain_step(model, cfg, images, labels)
+    return our_step(model, cfg, images, labels)
 
 
 def build(kind: str, cfg: CfgNode) -> nn.Module:
@@ -145,7 +146,7 @@ def add_fft_hooks(vit: nn.Module) -> None:
     vit.blocks[-1].register_forward_hook(lambda _, inputs, output: vit.filters[-1](output))
 
 
-def _plain_step(model: nn.Module, cfg: CfgNode, images: Tensor, labels: Tensor) -> Work:
+def plain_step(model: nn.Module, cfg: CfgNode, images: Tensor, labels: Tensor) -> Work:
     """A plain training loop."""
     trained = [param for param in model.parameters() if param.requires_grad]
     optimizer = torch.optim.AdamW(trained, cfg.SOLVER.BASE_LR, weight_decay=cfg.SOLVER.WEIGHT_DECAY)
@@ -158,7 +159,7 @@ def _plain_step(model: nn.Module, cfg: CfgNode, images: Tensor, labels: Tensor) 
     return step
 
 
-def _our_step(model: TunedViT, cfg: CfgNode, images: Tensor, labels: Tensor) -> Work:
+def our_step(model: TunedViT, cfg: CfgNode, images: Tensor, labels: Tensor) -> Work:
     """The trainer's step."""
     optimizer = build_optimizer(model.named_parameters(), cfg.SOLVER, images.device.type == "cuda", model)
     loss_of = build_loss(cfg.SOLVER.LOSS, None, cfg.SOLVER.LABEL_SMOOTHING)
@@ -171,12 +172,15 @@ def _our_step(model: TunedViT, cfg: CfgNode, images: Tensor, labels: Tensor) -> 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-def _side(device: torch.device) -> int:
+def matrix_side(device: torch.device) -> int:
+    """Rows and columns of the square matrices whose product is the machine's peak."""
     return 8192 if device.type == "cuda" else 2048
 
 
-def _product(dtype: torch.dtype, device: torch.device) -> Work:
-    square = torch.randn(_side(device), _side(device), device=device).to(dtype)
+def product(dtype: torch.dtype, device: torch.device, side: int = 0) -> Work:
+    """The product of a matrix of ``side`` rows and columns (0: ``matrix_side``) with itself."""
+    side = side or matrix_side(device)
+    square = torch.randn(side, side, device=device).to(dtype)
     return lambda: square @ square
 
 

@@ -12,6 +12,7 @@ from ...configs.config import flatten
 from ...configs.facts import methods_label
 from ...data.loader import Loader
 from ...data.shifts import ShiftedLoader
+from ...engine.backbones import Backbones
 from ...engine.checkpoint import Tuned, hash_of, load_tuned
 from ...engine.device import choose_device
 from ...engine.evaluator import best_classes, require_numbers
@@ -19,7 +20,6 @@ from ...engine.outputs import outputs
 from ...engine.precision import set_backends
 from ...engine.results import RunFolder, may_move
 from ...models.pooling import set_pool
-from ...models.vit_backbones.build import build_backbone
 from ...models.vit_models import TunedViT
 
 
@@ -29,6 +29,7 @@ class FinishedRun:
 
     Attributes:
         label: distinguishes it from the other runs of a command.
+        backbones: where its pre-trained network comes from, which it shares with them.
         weights: a hash of all values of the model.
         result: result.json; None if there is only a tuned.safetensors.
     """
@@ -39,6 +40,7 @@ class FinishedRun:
     label: str
     weights: str
     result: dict | None
+    backbones: Backbones
 
     @property
     def cfg(self) -> CfgNode:
@@ -83,11 +85,9 @@ class FinishedRun:
 
     def pre_trained(self) -> nn.Module:
         """The pre-trained timm network that the run tuned, on the run's device."""
-        own, size = self.cfg.MODEL, self.tuned.pixels.size
-        where = (own.MODEL_ROOT, size, own.WEIGHT_PATH, own.POS_EMBED_RESIZE)
-        vit = build_backbone(self.cfg.DATA.FEATURE, *where)
+        vit = self.backbones.on_device(self.cfg)
         set_pool(vit, self.cfg.MODEL.POOL, norm_of_all=True)
-        return vit.to(self.device)
+        return vit
 
     @property
     def facts(self) -> dict:
@@ -95,22 +95,24 @@ class FinishedRun:
         return {"weights": self.weights, "config": self.cfg.MODEL.dump() + self.cfg.FREQFIT}
 
 
-def open_run(path: str | Path, changes: Sequence[str] = ()) -> FinishedRun:
+def open_run(path: str | Path, changes: Sequence[str] = (), backbones: Backbones | None = None) -> FinishedRun:
     """Read a run's folder, or its tuned.safetensors.
 
     Args:
         changes: KEY VALUE pairs that override the run's, such as DEVICE or DATA.DATAPATH.
+        backbones: of other runs that are open at the same time.
 
     Raises:
         FileNotFoundError, ValueError: it is not a finished run, or does not fit its backbone's weights.
     """
-    tuned = load_tuned(path, changes)
+    backbones = backbones or Backbones()
+    tuned = load_tuned(path, changes, backbone=backbones.on_device)
     folder = RunFolder(Path(path) if Path(path).is_dir() else Path(path).parent)
     device = choose_device(tuned.cfg.DEVICE)
     set_backends(tuned.cfg, device)
     tuned.model.to(device)
     weights = hash_of(tuned.model.state_dict())
-    return FinishedRun(folder, tuned, device, methods_of(tuned.cfg), weights, folder.read_result())
+    return FinishedRun(folder, tuned, device, methods_of(tuned.cfg), weights, folder.read_result(), backbones)
 
 
 def open_runs(paths: Sequence[str | Path], changes: Sequence[str] = ()) -> list[FinishedRun]:
@@ -121,7 +123,8 @@ def open_runs(paths: Sequence[str | Path], changes: Sequence[str] = ()) -> list[
     """
     if len({Path(path).resolve() for path in paths}) < len(paths):
         raise ValueError("the same run is named twice")
-    runs = [open_run(path, changes) for path in paths]
+    backbones = Backbones()
+    runs = [open_run(path, changes, backbones) for path in paths]
     return [replace(run, label=label) for run, label in zip(runs, labels(runs), strict=True)]
 
 

@@ -62,7 +62,7 @@ def examine(method: str, specimen: Specimen) -> Cell:
     """
     cfg = get_cfg().MODEL
     with TemporaryDirectory() as folder:
-        _make_small(cfg, method, specimen, Path(folder))
+        make_small(cfg, method, specimen, Path(folder))
         try:
             model = _tuned(method, specimen, cfg, seed=1)
         except ValueError as error:
@@ -84,7 +84,7 @@ def examine(method: str, specimen: Specimen) -> Cell:
     return Cell(FOLDS if METHODS[method].folds and not reason else WORKS, count, reason)
 
 
-def _make_small(cfg: CfgNode, method: str, specimen: Specimen, folder: Path) -> None:
+def make_small(cfg: CfgNode, method: str, specimen: Specimen, folder: Path) -> None:
     """Change those of a method's default keys that are too large for small networks, or name files."""
     if config_name(method) not in cfg:
         return

@@ -106,7 +106,7 @@ def perform(args: argparse.Namespace) -> None:
     request = read_request(args)
     alphas = parse_alphas(args.alphas)
     runs = open_runs(request.runs, request.changes)
-    start = open_run(args.start, request.changes) if args.start else None
+    start = open_run(args.start, request.changes, runs[0].backbones) if args.start else None
     curves, about = [], {}
     for run, sets in zip(runs, open_sets_of(runs, request.sets, request.mapping), strict=True):
         about[str(run.folder.path)] = {test_set.name: test_set.about for test_set in sets}

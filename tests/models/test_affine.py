@@ -4,6 +4,7 @@ import pytest
 import timm.layers
 import torch
 from conftest import make_model, randomise
+from timm.models.metaformer import MetaFormer
 from torch import nn
 
 from src.models.affine import measure
@@ -86,4 +87,22 @@ def test_ssf_folds_into_networks_of_such_convolutions(name):
     images = torch.randn(2, 3, 64, 64).double()
     plain = timm.create_model(name, num_classes=0).double().eval()
     load_merged(plain, merged(model).state)
+    torch.testing.assert_close(plain(images), model.features(images), atol=0, rtol=1e-6)
+
+
+@torch.no_grad()
+def test_norms_without_a_bias_get_one():
+    """timm's MetaFormer has layer and group norms of this kind."""
+
+    def network() -> nn.Module:
+        vit = MetaFormer(num_classes=0, depths=(1, 1, 1, 1), dims=(8, 8, 16, 16)).double().eval()
+        vit.pretrained_cfg = {"input_size": (3, 64, 64)}
+        return vit
+
+    vit = network()
+    plain, model = network(), make_model("ssf", vit=vit).double()
+    randomise(model)
+    images = torch.randn(2, 3, 64, 64).double()
+    load_merged(plain, merged(model).state)
+    assert plain.stages[0].blocks[0].norm1.bias.any()
     torch.testing.assert_close(plain(images), model.features(images), atol=0, rtol=1e-6)

@@ -267,6 +267,11 @@ class Family:
         return []
 
 
+def activates(op: nn.Module) -> bool:
+    """Whether a norm has an activation in it: then the convolution before it can be scaled, and it cannot."""
+    return not isinstance(getattr(op, "act", nn.Identity()), nn.Identity)
+
+
 def _first(prefix: str, choices: tuple[tuple[str, ...], ...], inside: dict[str, nn.Module]) -> list[str]:
     """The first set of names that are all there, after ``prefix``."""
     sets = ([prefix + name for name in names] for names in choices)

@@ -19,9 +19,11 @@ from .utils.text import put_out
 COMMANDS = {
     "train": ("train", "one run: train, test, resume, test again"),
     "seeds": ("runs", "the same run with several seeds, and a table"),
+    "fit": ("fit", "from a folder of images to a model, and a promise of its accuracy"),
     "tune": ("tune", "a sweep: a grid or random search, chosen on validation images, tested once"),
     "report": ("report", "tables, figures and a page from run folders"),
     "predict": ("predict", "classes and probabilities of image files"),
+    "serve": ("serve", "finished runs over HTTP: a page to drop images on, and JSON"),
     "export": ("export", "a finished run for timm, ONNX, torch.export or the Hugging Face Hub"),
     "merge": ("merge", "fold what was learned into a plain timm model"),
     "forgetting": ("forgetting", "what tuned encoders still know of an old data set"),

@@ -12,7 +12,7 @@ from src.configs.files import ConfigError
 from src.tools import command
 from src.utils.signals import REQUEUE, Interrupted
 
-HEAVY = {"torch", "timm", "torchvision", "peft", "tensorflow", "tensorflow_datasets", "matplotlib"}
+HEAVY = {"torch", "timm", "torchvision", "peft", "tensorflow", "tensorflow_datasets", "matplotlib", "fastapi"}
 
 
 def fresh(code: str) -> str:

@@ -90,11 +90,13 @@ def imported() -> Iterator[tuple[str, str]]:
 
 
 def test_what_src_imports_is_a_dependency_or_belongs_to_an_extra():
-    optional = {"ray": "ray", "onnxruntime": "onnx", "tensorflow": "prepare"}
+    optional = {"ray": "ray", "onnxruntime": "onnx", "tensorflow": "prepare", "fastapi": "serve", "uvicorn": "serve"}
+    with_fastapi = {"starlette": "fastapi", "pydantic": "fastapi"}  # it is built on these
     distributions, packages = packages_distributions(), declared()
     for file, module in imported():
         if module in sys.stdlib_module_names:
             continue
+        module = with_fastapi.get(module, module)
         if module in optional:
             assert any(name.startswith(module) for name in packages[optional[module]])
         else:
@@ -104,7 +106,7 @@ def test_what_src_imports_is_a_dependency_or_belongs_to_an_extra():
 def test_the_lock_has_every_package_that_development_needs_and_no_address():
     lock = (ROOT / "requirements.lock").read_text()
     packages = declared()
-    wanted = set.union(*(packages[part] for part in ("core", "onnx", "ray", "docs", "dev", "prepare")))
+    wanted = set.union(*(packages[part] for part in ("core", "onnx", "ray", "serve", "docs", "dev", "prepare")))
     assert wanted - names(lock.splitlines()) == {"vitune"}
     assert "://" not in lock
 

@@ -100,6 +100,12 @@ def _pixels(cfg: CfgNode) -> list[str]:
         sentences.append(
             "DATA.INTERPOLATION bilinear_tf1 is never antialiased: remove DATA.ANTIALIAS always, or choose bilinear"
         )
+    if facts.is_native(cfg) and (useless := facts.augments_batches(cfg)):
+        settings = " and ".join(f"DATA.{name.upper()} 0" for name in useless)
+        sentences.append(
+            f"DATA.RESIZE native has no place for {', '.join(useless)}, which the task or a key sets and which needs "
+            f"images of one shape: set {settings}"
+        )
     if any(value == 0 for value in cfg.DATA.STD):
         sentences.append("DATA.STD contains a 0, and pixels are divided by it")
     return sentences

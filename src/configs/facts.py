@@ -2,7 +2,7 @@
 
 from fvcore.common.config import CfgNode
 
-from ..data.presets import PROTOCOLS, RANDOM, explicit_parts, varies
+from ..data.presets import NATIVE, PROTOCOLS, RANDOM, WHOLE_BATCH, explicit_parts, varies
 from ..data.tasks import find_task
 from .catalogue import BackboneFacts, catalogue
 from .methods import read_methods
@@ -11,6 +11,11 @@ from .methods import read_methods
 def image_size(cfg: CfgNode) -> tuple[int, int]:
     """Height and width of the images that the network sees."""
     return tuple(cfg.DATA.IMAGE_SIZE) or (cfg.DATA.CROPSIZE, cfg.DATA.CROPSIZE)
+
+
+def is_native(cfg: CfgNode) -> bool:
+    """Whether the network sees every image in its own aspect ratio."""
+    return cfg.DATA.RESIZE == NATIVE
 
 
 def methods_label(transfer_type: str, freqfit: str, plus: str = "+") -> str:
@@ -29,11 +34,20 @@ def train_split(cfg: CfgNode) -> str:
 
 def images_vary(cfg: CfgNode) -> bool:
     """Whether a training image looks different in every epoch; False where the task is unknown."""
+    return varies(_augmentation(cfg))
+
+
+def augments_batches(cfg: CfgNode) -> list[str]:
+    """Augmentation that acts on batches of images of one shape: "mixup"; none where the task is unknown."""
+    return [name for name in WHOLE_BATCH if _augmentation(cfg).get(name)]
+
+
+def _augmentation(cfg: CfgNode) -> dict:
     try:
         parts = dict(PROTOCOLS[find_task(cfg.DATA.NAME).protocol])
     except ValueError:
-        return False
-    return varies(parts | explicit_parts(cfg.DATA, ("augment", *RANDOM)))
+        return {"augment": "none"}
+    return parts | explicit_parts(cfg.DATA, ("augment", *RANDOM))
 
 
 def backbone(name: str) -> BackboneFacts | None:

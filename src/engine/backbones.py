@@ -16,10 +16,14 @@ CPU = torch.device("cpu")
 
 
 class Backbones:
-    """Gives copies that share the memory of their weights, see models/copies.py."""
+    """Gives copies that share the memory of their weights, see models/copies.py.
 
-    def __init__(self):
-        self._read = lru_cache(KEPT)(_read)
+    Args:
+        kept: how many networks, which stay in memory for those that come later.
+    """
+
+    def __init__(self, kept: int = KEPT):
+        self._read = lru_cache(kept)(_read)
 
     def read(self, *arguments) -> None:
         """Find out whether the weights can be read and fit."""

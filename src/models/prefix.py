@@ -115,7 +115,8 @@ class Prefix:
         finally:
             for reader in self.readers:
                 reader.log = None
-        return [x, *(read for _, read in log)], [reader for reader, _ in log]
+        passing = x if isinstance(x, tuple) else (x,)
+        return [*passing, *(read for _, read in log)], [reader for reader, _ in log]
 
 
 class Suffix(nn.Module):
@@ -131,9 +132,11 @@ class Suffix(nn.Module):
 
     def features(self, records: Tensor) -> Tensor:
         """What the head sees: (B, W) -> (B, D)."""
-        x, *read = self.layout.unpack(records)
-        for reader, seen in zip(self.readers, read, strict=True):
+        tensors = self.layout.unpack(records)
+        count = len(tensors) - len(self.readers)  # of what passes between stages
+        for reader, seen in zip(self.readers, tensors[count:], strict=True):
             reader.answer(seen)
+        x = tensors[0] if count == 1 else tuple(tensors[:count])
         for stage in self.rest:
             x = stage.run(x)
         return self.model.joined(x)
@@ -149,11 +152,8 @@ def frozen_prefix(model: TunedViT, images: Tensor, memo: Memo | None = None) -> 
     """
     memo = memo or Memo()
     model.eval()
-    chain, acting, reading = family_of(model.vit).stages(model.vit), _acting(model), _reading(model)
-    if any(not any(stage.has(name) for stage in chain) for name in (*acting, *(site for site, _ in reading))):
-        return None  # something acts at an unknown stage
-    count = next((i for i, stage in enumerate(chain) if any(map(stage.has, acting))), len(chain))
-    inside, rest = chain[:count], chain[count:]
+    reading = _reading(model)
+    inside, rest = _cut(model, _acting(model), {site for site, _ in reading})
     if not any(stage.has(block) for stage in inside for block in blocks(model.vit)):
         return None  # nothing worth keeping
     readers = [tap for site, tap in reading if any(stage.has(site) for stage in inside)]
@@ -164,6 +164,24 @@ def frozen_prefix(model: TunedViT, images: Tensor, memo: Memo | None = None) -> 
         return bool((logits - expected).abs().max() <= 1e-3 * expected.abs().max())
 
     return prefix if memo.fact(("agrees up to", prefix.name), agrees) else None
+
+
+def untouched(model: TunedViT) -> tuple[list[Stage], list[Stage]]:
+    """The stages that are the frozen network's own, and the rest; no stages at all where they are not known.
+
+    Models on one frozen network compute the same in the former, and no tap reads there.
+    """
+    reading = {site for site, _ in _reading(model)}
+    return _cut(model, _acting(model) | reading, set())
+
+
+def _cut(model: TunedViT, acting: set[str], reading: set[str]) -> tuple[list[Stage], list[Stage]]:
+    """The stages before the first that has a name of ``acting``, and the rest; none if a name is in no stage."""
+    chain = family_of(model.vit).stages(model.vit)
+    if any(not any(stage.has(name) for stage in chain) for name in acting | reading):
+        return [], []  # something acts at an unknown stage
+    count = next((i for i, stage in enumerate(chain) if any(map(stage.has, acting))), len(chain))
+    return chain[:count], chain[count:]
 
 
 def _acting(model: TunedViT) -> set[str]:

@@ -11,6 +11,7 @@ from typing import TextIO
 
 import simplejson
 import torch
+from fvcore.common.config import CfgNode
 from torch import Tensor
 
 from ...configs.config import ConfigError
@@ -50,7 +51,7 @@ def predictions(
 def _batches(
     run: FinishedRun, files: Sequence[str], batch_size: int, broken: dict[str, str], bar: tqdm
 ) -> Iterator[tuple[list[str], Tensor]]:
-    """Names and images (B, 3, H, W) in 0..255, on the run's device; the last batch may be smaller."""
+    """Names and images (B, 3, H, W), or patches, in 0..255, on the run's device; the last batch may be smaller."""
     names, images = [], []
     for name, image in read_images(files, run.tuned.pixels, run.cfg.DATA.NUM_WORKERS):
         bar.update()
@@ -61,15 +62,15 @@ def _batches(
         names.append(name)
         images.append(image)
         if len(names) == batch_size:
-            yield names, torch.stack(images).to(run.device)
+            yield names, run.tuned.pixels.batch(images).to(run.device)
             names, images = [], []
     if names:
-        yield names, torch.stack(images).to(run.device)
+        yield names, run.tuned.pixels.batch(images).to(run.device)
 
 
 @torch.inference_mode()
 def probabilities(run: FinishedRun, images: Tensor, names: Sequence[str]) -> Tensor:
-    """Images (B, 3, H, W) in 0..255 -> float64 (B, classes) on the CPU.
+    """Images (B, 3, H, W), or patches, in 0..255 -> float64 (B, classes) on the CPU.
 
     Raises:
         BrokenModel: the model outputs NaN or infinity for a file, which is named.
@@ -79,10 +80,18 @@ def probabilities(run: FinishedRun, images: Tensor, names: Sequence[str]) -> Ten
     )
     with autocast(run.cfg, run.device):
         logits = run.model(normalise(images, mean, std))
-    logits = logits.double().cpu()
+    return to_probabilities(run.cfg, logits.double().cpu(), names)
+
+
+def to_probabilities(cfg: CfgNode, logits: Tensor, names: Sequence[str]) -> Tensor:
+    """Of logits (B, classes), by the loss that the run was trained with.
+
+    Raises:
+        BrokenModel: the logits of a file are NaN or infinite; it is named.
+    """
     for name, row in zip(names, logits, strict=True):
         require_numbers(row, name)
-    return logits.sigmoid() if run.cfg.SOLVER.LOSS == "sigmoid" else logits.softmax(dim=1)
+    return logits.sigmoid() if cfg.SOLVER.LOSS == "sigmoid" else logits.softmax(dim=1)
 
 
 def write_csv(

@@ -11,7 +11,6 @@ from sklearn.datasets import load_digits
 from src.cli import main
 from src.data.sources.base import DataError
 from src.tools.fit import fitted
-from src.tools.fit import work as working
 from src.tools.fit.evidence import calibration
 from src.tools.fit.findings import findings, leaks
 from src.tools.fit.folds import folds, share
@@ -20,6 +19,7 @@ from src.tools.fit.images import open_images
 from src.tools.fit.look import alike, groups_of, look
 from src.tools.fit.plan import FEWEST_HELD, GO_ON, RECIPES, roles, rounds
 from src.tools.fit.promise import promise
+from src.tools.fit.request import Clock
 from src.utils.io import read_json
 from src.utils.signals import Interrupted
 
@@ -104,7 +104,7 @@ def test_nobody_who_is_held_out_is_near_a_choice(fit):
 
 def test_it_goes_on_to_the_same_model_however_often_it_is_stopped(fit, tmp_path, monkeypatch):
     photos, out = fit
-    honest, seen = working.Fit._lap, []
+    honest, seen = Clock.lap, []
 
     def lap(self, part):
         honest(self, part)
@@ -112,7 +112,7 @@ def test_it_goes_on_to_the_same_model_however_often_it_is_stopped(fit, tmp_path,
             seen.append(part)
             raise Interrupted("SIGTERM")
 
-    monkeypatch.setattr(working.Fit, "_lap", lap)
+    monkeypatch.setattr(Clock, "lap", lap)
     command = ["fit", str(photos), "--out", str(tmp_path / "again"), *STEPS]
     statuses = [main(command) for _ in range(7)]
     assert statuses == [75] * 6 + [0]

@@ -66,14 +66,14 @@ def conclude(
     )
     write_json(model.result, model.read_result() | {"promise": expected.as_dict()})
     files = ship(fit.folder, model.path, fit.view)
-    fit.clock.save()
+    fit.clock.lap("files")
     about = evidence(fit.images, answers) | {"doubtful_labels": doubtful(fit.images, folds)}
     result = {
         "format": FORMAT,
         "version": __version__,
         "request": read_json(fit.folder / "request.json"),
         "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "seconds": {"total": fit.clock.seconds(), **fit.seconds},
+        "seconds": {"total": fit.clock.seconds(), **fit.clock.parts},
         "machine": machine(final.result["config_in_full"]["DEVICE"]),
         "data": fit.facts,
         "findings": [asdict(finding) for finding in fit.findings],

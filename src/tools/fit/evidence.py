@@ -14,7 +14,7 @@ from .images import Images
 
 BINS = 10
 SHOWN = 30
-DOUBT = 0.5  # least difference of the probabilities of the predicted and the labelled class
+DOUBT = 0.9  # least difference of the probabilities of the predicted and the labelled class
 
 
 @dataclass(frozen=True)

@@ -79,18 +79,25 @@ def claim(folder: Path, request: Request, digest: str) -> None:
 
 
 class Clock:
-    """Seconds of work on a fit, over all its processes; kept in a file."""
+    """Seconds of work on a fit, in all and of each part, over all its processes; kept in a file."""
 
     def __init__(self, file: Path):
         self.file = file
-        self.before = float(read_json(file)["seconds"]) if file.is_file() else 0.0
+        kept = read_json(file) if file.is_file() else {}
+        self.before: float = kept.get("seconds", 0.0)
+        self.parts: dict[str, float] = kept.get("parts", {})
         self.start = time.monotonic()
+        self.lapped = self.before
 
     def seconds(self) -> float:
         return self.before + time.monotonic() - self.start
 
-    def save(self) -> None:
-        write_json(self.file, {"seconds": self.seconds()})
+    def lap(self, part: str) -> None:
+        """Count the time since the last lap as that of a part."""
+        now = self.seconds()
+        self.parts[part] = self.parts.get(part, 0.0) + now - self.lapped
+        self.lapped = now
+        write_json(self.file, {"seconds": now, "parts": self.parts})
 
 
 def default_folder(data: Path) -> Path:

@@ -64,7 +64,6 @@ class Fit:
 
     Attributes:
         images: that can be decoded; ``pool``: the indices of those to learn from, ``labels`` and ``groups`` are theirs.
-        seconds: that each part took in this process.
     """
 
     def __init__(self, request: Request, folder: Path, view: View):
@@ -73,7 +72,6 @@ class Fit:
         self.view = view
         self.shared = Shared()
         self.clock = Clock(folder / "clock.json")
-        self.seconds: dict[str, float] = {}
         self.findings: list[Finding] = []
 
     def complete(self, images: Images) -> dict:
@@ -111,7 +109,7 @@ class Fit:
         self.view.say(f"{self.images.root}: {counts} images in {self.classes} classes ({self.images.source})")
         for finding in self.findings:
             self.view.say(f"note: {finding.text}")
-        self._lap("look")
+        self.clock.lap("look")
 
     def _networks(self) -> list[Network]:
         root, size = self._own("MODEL.MODEL_ROOT", "pretrained"), int(self._own("DATA.CROPSIZE", "0"))
@@ -136,7 +134,7 @@ class Fit:
             self._runs(f"features of {network.name}")
             cfg = self.settings({"train": "all"}, network.name, network.size, {"MODEL.TRANSFER_TYPE": "linear"})
             views.append(features_of(cfg, self.shared))
-            self._lap("features")
+            self.clock.lap("features")
         return views
 
     def _heads(self, views: list[Features]) -> Cheap:
@@ -149,7 +147,7 @@ class Fit:
                 f"{view.name}, {view.size} pixels: neighbours {100 * near:.1f} %, linear head {100 * head:.1f} %"
             )
         self.view.leads = f"a linear head leads, {100 * (heads.logits.argmax(1) == self.labels).mean():.1f} %"
-        self._lap("heads")
+        self.clock.lap("heads")
         return heads
 
     def _plan(self, best: Features, heads: Cheap) -> tuple[Rounds, dict]:
@@ -216,7 +214,7 @@ class Fit:
         def tell(trial: Trial) -> None:
             what = f"{100 * trial.top1:.1f} %" if trial.top1 >= 0 else trial.why
             self.view.say(f"round {trial.round}, {trial.steps} steps: {trial.name}: {what} of the judging images")
-            self._lap("candidates")
+            self.clock.lap("candidates")
 
         def make(name: str, steps: int) -> CfgNode:
             self._runs(f"{name}, {steps} steps")
@@ -254,7 +252,7 @@ class Fit:
             because = f"a linear head on {view.name}: {rival or 'no network was tuned'}"
         self.view.say(f"chosen: {because}")
         result = run(cfg, RunFolder(self.folder / MODEL), resume=True, shared=self.shared, save_seconds=SAVE_SECONDS)
-        self._lap("final")
+        self.clock.lap("final")
         return Final(tuned, best.name if tuned else "linear head", view.name, view.size, because, result)
 
     # ---- helpers
@@ -275,10 +273,3 @@ class Fit:
 
     def _runs(self, what: str) -> None:
         self.view.running(what, 0 if self.request.steps else self.clock.seconds())
-
-    def _lap(self, part: str) -> None:
-        """Count the time since the last lap as that of a part."""
-        now = self.clock.seconds()
-        self.seconds[part] = self.seconds.get(part, 0.0) + now - getattr(self, "lapped", self.clock.before)
-        self.lapped = now
-        self.clock.save()

@@ -62,6 +62,7 @@ def pages() -> dict[str, str]:
         "vtab.md": (ROOT / "VTAB_SETUP.md").read_text(),
         "pretrained.md": (ROOT / "pretrained" / "README.md").read_text(),
         "five-minutes.md": notebook_page(ROOT / "docs" / "five-minutes.ipynb"),
+        "fit-notebook.md": notebook_page(ROOT / "docs" / "fit.ipynb"),
         "reference/keys.md": keys_page(),
         "reference/commands.md": commands_page(),
         **{f"methods/{name}.md": method_page(name) for name in METHODS},

@@ -24,7 +24,7 @@ CLASSES = ["cat", f"dog {EVIL}", "gnu"]
 def result(tmp_path_factory):
     """What a fit writes of 30 pictures with a copy, a broken file, and answers at random; texts hold markup."""
     root, random = tmp_path_factory.mktemp("photos"), np.random.RandomState(0)
-    files = [f"{i}.png" for i in range(30)]
+    files = [f"{i}.{'jpg' if i % 2 else 'png'}" for i in range(30)]
     for file in files:
         Image.fromarray(random.randint(256, size=(70, 90, 3)).astype(np.uint8)).save(root / file)
     files += ["again.png", "broken.png"]

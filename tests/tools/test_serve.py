@@ -394,6 +394,12 @@ def test_a_signal_ends_the_command(runs, capsys):
     assert "stopped by SIGTERM" in capsys.readouterr().out
 
 
+def test_what_is_not_installed_is_named(runs, capsys, monkeypatch):
+    monkeypatch.setattr(command, "NEEDS", ("fastapi", "no_such_package"))
+    assert command.main([str(runs)]) == 2
+    assert "needs no_such_package: pip install '" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("args", "status", "says"),
     [

@@ -8,6 +8,7 @@ from paths import ROOT
 from src import cli
 from src.tools import command, pretrain_demo
 from src.tools.bench.__main__ import add_options_of
+from src.tools.fit import coverage
 from src.tools.prepare.__main__ import add_convert_options
 
 MODULES = {module: name for name, (module, _) in cli.COMMANDS.items()}
@@ -36,4 +37,6 @@ def module_arguments(module: str, words: list[str]) -> argparse.Namespace:
     name = module.removeprefix("src.tools.")
     if name == "pretrain_demo":  # for those who make the demo, not for those who run it
         return command.parse(name, "", pretrain_demo.add_options, words)
+    if name == "fit.coverage":
+        return command.parse(name, "", coverage.add_options, words)
     return vitune([MODULES[name], *words])

@@ -33,8 +33,9 @@ from src.tools.serve import __main__ as command
 from src.tools.serve import batches as batches_module
 from src.tools.serve.app import make_app
 from src.tools.serve.batches import Batches
+from src.tools.serve.folders import runs_of
 from src.tools.serve.limits import Limits
-from src.tools.serve.models import Models, runs_of
+from src.tools.serve.models import Models
 
 # Name: settings. The first three share the network's first blocks; the last has a loss and pixels of its own.
 RUNS = {

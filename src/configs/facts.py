@@ -13,6 +13,14 @@ def image_size(cfg: CfgNode) -> tuple[int, int]:
     return tuple(cfg.DATA.IMAGE_SIZE) or (cfg.DATA.CROPSIZE, cfg.DATA.CROPSIZE)
 
 
+def evaluation_batch(cfg: CfgNode, device: str) -> int:
+    """Images per evaluation step on a kind of device."""
+    data = cfg.DATA
+    # Without gradients larger batches fit: only one block's activations are kept.
+    larger = max(data.BATCH_SIZE, min(4 * data.BATCH_SIZE, 256)) if device == "cuda" else data.BATCH_SIZE
+    return data.EVAL_BATCH_SIZE or larger
+
+
 def methods_label(transfer_type: str, freqfit: str, plus: str = "+") -> str:
     """MODEL.TRANSFER_TYPE and FREQFIT in one name: "lora+freqfit"."""
     return plus.join(filter(None, (transfer_type, freqfit)))

@@ -2,6 +2,7 @@
 # Fine-tune with several seeds and print mean and spread.
 #
 #   bash run.sh digits        the demo: linear, LoRA and LoRA + FreqFit on handwritten digits; a table and a plot
+#   bash run.sh fit photos/   from a folder of images to a model and a promise of its accuracy (vitune fit --help)
 #   bash run.sh studies       what else there is to ask of runs on the digits: forgetting, shifts, ensembles, pictures
 #
 #   bash run.sh DATA [ENCODER BATCH_SIZE BASE_LR WEIGHT_DECAY NUM_TOKENS ADAPTER_RATIO FREQFIT] [KEY VALUE ...]
@@ -28,6 +29,9 @@ data=$1
 shift
 if [ "$data" = digits ] && [ $# -eq 0 ]; then
   exec "$python" -m src.tools.demo ${SEEDS:+--seeds "$SEEDS"}
+fi
+if [ "$data" = fit ]; then
+  exec "$python" -m src.tools.fit "$@"
 fi
 if [ "$data" = studies ]; then
   exec "$python" -m src.tools.demo_studies "$@"

@@ -20,21 +20,22 @@ from .utils import start
 
 if TYPE_CHECKING:
     from .api import find_allocation, load, load_merged, merged_state_dict, save, tune
+    from .tools.fit.fitted import fit
 
 start.require_torch()
 start.let_threads_sleep()
 start.have_a_user()
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "find_allocation", "load", "load_merged", "merged_state_dict", "save", "tune"]
+__all__ = ["__version__", "find_allocation", "fit", "load", "load_merged", "merged_state_dict", "save", "tune"]
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from . import api
+    from importlib import import_module
 
-    return getattr(api, name)
+    return getattr(import_module(".tools.fit.fitted" if name == "fit" else ".api", __name__), name)
 
 
 def __dir__() -> list[str]:

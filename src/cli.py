@@ -19,6 +19,7 @@ from .utils.text import put_out
 COMMANDS = {
     "train": ("train", "one run: train, test, resume, test again"),
     "seeds": ("runs", "the same run with several seeds, and a table"),
+    "fit": ("fit", "from a folder of images to a model, and a promise of its accuracy"),
     "tune": ("tune", "a sweep: a grid or random search, chosen on validation images, tested once"),
     "report": ("report", "tables, figures and a page from run folders"),
     "predict": ("predict", "classes and probabilities of image files"),

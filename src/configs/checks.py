@@ -100,6 +100,12 @@ def _pixels(cfg: CfgNode) -> list[str]:
         sentences.append(
             "DATA.INTERPOLATION bilinear_tf1 is never antialiased: remove DATA.ANTIALIAS always, or choose bilinear"
         )
+    if facts.is_native(cfg) and (useless := facts.augments_batches(cfg)):
+        settings = " and ".join(f"DATA.{name.upper()} 0" for name in useless)
+        sentences.append(
+            f"DATA.RESIZE native has no place for {', '.join(useless)}, which the task or a key sets and which needs "
+            f"images of one shape: set {settings}"
+        )
     if any(value == 0 for value in cfg.DATA.STD):
         sentences.append("DATA.STD contains a 0, and pixels are divided by it")
     return sentences
@@ -211,6 +217,10 @@ def _solver(cfg: CfgNode) -> list[str]:
         sentences.append("SOLVER.FSDP does not work with MODEL.COMPILE, MODEL.MLP_NUM or SOLVER.AMP fp16")
     if solver.FSDP and solver.MEMORY_GB:
         sentences.append("SOLVER.MEMORY_GB cannot plan for SOLVER.FSDP, which spreads weights over processes")
+    if facts.is_native(cfg) and solver.MEMORY_GB:
+        sentences.append(
+            "SOLVER.MEMORY_GB cannot plan for DATA.RESIZE native: what images take depends on their shapes"
+        )
     if cfg.MODEL.MLP_NUM and cfg.DATA.BATCH_SIZE == 1:
         sentences.append("MODEL.MLP_NUM needs a DATA.BATCH_SIZE of at least 2: the head's batch norm compares images")
     return sentences

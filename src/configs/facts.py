@@ -2,7 +2,7 @@
 
 from fvcore.common.config import CfgNode
 
-from ..data.presets import PROTOCOLS, RANDOM, explicit_parts, varies
+from ..data.presets import NATIVE, PROTOCOLS, RANDOM, WHOLE_BATCH, explicit_parts, varies
 from ..data.tasks import find_task
 from .catalogue import BackboneFacts, catalogue
 from .methods import read_methods
@@ -21,6 +21,11 @@ def evaluation_batch(cfg: CfgNode, device: str) -> int:
     return data.EVAL_BATCH_SIZE or larger
 
 
+def is_native(cfg: CfgNode) -> bool:
+    """Whether the network sees every image in its own aspect ratio."""
+    return cfg.DATA.RESIZE == NATIVE
+
+
 def methods_label(transfer_type: str, freqfit: str, plus: str = "+") -> str:
     """MODEL.TRANSFER_TYPE and FREQFIT in one name: "lora+freqfit"."""
     return plus.join(filter(None, (transfer_type, freqfit)))
@@ -37,11 +42,20 @@ def train_split(cfg: CfgNode) -> str:
 
 def images_vary(cfg: CfgNode) -> bool:
     """Whether a training image looks different in every epoch; False where the task is unknown."""
+    return varies(_augmentation(cfg))
+
+
+def augments_batches(cfg: CfgNode) -> list[str]:
+    """Augmentation that acts on batches of images of one shape: "mixup"; none where the task is unknown."""
+    return [name for name in WHOLE_BATCH if _augmentation(cfg).get(name)]
+
+
+def _augmentation(cfg: CfgNode) -> dict:
     try:
         parts = dict(PROTOCOLS[find_task(cfg.DATA.NAME).protocol])
     except ValueError:
-        return False
-    return varies(parts | explicit_parts(cfg.DATA, ("augment", *RANDOM)))
+        return {"augment": "none"}
+    return parts | explicit_parts(cfg.DATA, ("augment", *RANDOM))
 
 
 def backbone(name: str) -> BackboneFacts | None:

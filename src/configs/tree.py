@@ -9,6 +9,7 @@ from ..data.pixels import NORMALIZE, PRESETS
 from ..data.presets import AUGMENTS, DECODERS, DTYPES, INTERPOLATIONS, RESIZES
 from ..data.tasks import TASKS
 from ..models.head import STARTS
+from ..models.recompute import LEVELS
 from ..models.vit_models import FREQFIT_METHODS
 from ..solver.losses import CLASS_WEIGHTS, LOSSES
 from ..solver.lr_scheduler import SCHEDULES
@@ -52,7 +53,7 @@ def tree() -> Section:
     # The pre-trained backbone: a name that `vitune list backbones` shows, timm:<name>, or hf:<folder or Hub name> of a
     # transformers checkpoint.
     cfg.DATA.FEATURE = text("")
-    # Size of the network's input: CROPSIZE x CROPSIZE pixels.
+    # Size of the network's input: CROPSIZE x CROPSIZE pixels; with RESIZE native, that many pixels in any shape.
     cfg.DATA.CROPSIZE = whole(224, low=1, unit="pixels")
     # [height, width] in pixels, for images that are not square; empty: CROPSIZE.
     cfg.DATA.IMAGE_SIZE = wholes([], lengths=(0, 2), low=1, form="[height, width] in pixels, or []", unit="pixels")
@@ -69,6 +70,9 @@ def tree() -> Section:
     cfg.DATA.TRAIN_SPLIT = one_of("", ["", "train", "trainval"], role=SAMPLE)
     # Do not read the test set; for tuning on val.
     cfg.DATA.NO_TEST = flag(False, role=SAMPLE)
+    # Train even where there is neither a validation nor a test set, and the result has no accuracy: for a model whose
+    # accuracy is known otherwise, as `vitune fit` knows it.
+    cfg.DATA.UNMEASURED = flag(False, role=SAMPLE)
     # Fraction of the training images to use, stratified by class; the selection is the same for every SEED.
     cfg.DATA.PERCENTAGE = number(1.0, above=0, high=1, role=SAMPLE)
     # Fraction of train/ that becomes val if a folder has no val/; stratified, and the same for every SEED.
@@ -109,7 +113,8 @@ def tree() -> Section:
     cfg.DATA.JPEG_QUALITY = whole(0, low=0, high=100)
     # Resizing in evaluation: "squash" (to the input size), "crop" (the shorter side to 8/7 of it, then the centre) or
     # "squash_crop" (both sides to 8/7 of it, then the centre), rounded down; "": by the task, and "crop" with AUGMENT
-    # crop_flip.
+    # crop_flip. "native", also in training, for NaFlex networks (timm:naflexvit_*): every image keeps its aspect ratio,
+    # as large as the patches of the input size can cover it.
     cfg.DATA.RESIZE = one_of("", ["", *RESIZES])
     # Interpolation: "bilinear", "bicubic", "bilinear_tf1" (TensorFlow 1's, as in VPT and FreqFiT: output pixel i of n
     # reads position i * N / n, not (i + 0.5) * N / n - 0.5; never antialiased) or "backbone" (as in its pre-training);
@@ -202,7 +207,11 @@ def tree() -> Section:
     # Mode of torch.compile: "default", "reduce-overhead" (CUDA graphs, for small batches) or "max-autotune" (times
     # kernels first).
     cfg.MODEL.COMPILE_MODE = one_of("default", ["default", "reduce-overhead", "max-autotune"])
-    # Keep only the inputs of each block and recompute the rest in the backward pass: less memory, more time.
+    # What the forward pass keeps for the backward pass, with the same gradients to the bit. "off": all that is needed;
+    # "auto": in every block about half of what full fine-tuning needs, for the least work done again; "blocks": what
+    # enters a block alone.
+    cfg.MODEL.RECOMPUTE = one_of("off", LEVELS)
+    # Another name of RECOMPUTE blocks.
     cfg.MODEL.GRAD_CHECKPOINT = flag(False)
     # Save what was learned (tuned.safetensors) and, after every epoch, the state needed to resume (last.ckpt).
     cfg.MODEL.SAVE_CKPT = flag(True, role=MACHINE)
@@ -212,6 +221,10 @@ def tree() -> Section:
     # alone without random augmentation, "lbfgs": a logistic regression whose penalty is chosen on val, without epochs,
     # learning rate or weight decay. "auto": "lbfgs" where possible, else "adamw".
     cfg.SOLVER.OPTIMIZER = one_of("sgd", [*OPTIMIZERS, "lbfgs", "auto"])
+    # For lbfgs: penalties whose solutions are averaged, of mean cross-entropy + penalty / 2 |W|^2 on features scaled to
+    # a standard deviation of 1; []: the one penalty that is best on val, or, without val, on a fifth of the training
+    # images.
+    cfg.SOLVER.PENALTIES = numbers([], above=0, form="a list of numbers above 0, or []")
     # Epsilon of adam and adamw, added to the root of the second moment; 0: 1e-8 for adam, 1e-6 for adamw (as in VPT).
     cfg.SOLVER.EPS = number(0.0, low=0)
     # The highest learning rate; it is not scaled by the batch size. -1, with adamw: the one that suits the methods

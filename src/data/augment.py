@@ -11,21 +11,20 @@ import numpy as np
 import torch
 from timm.data.auto_augment import augment_and_mix_transform, auto_augment_transform, rand_augment_transform
 from torch import Tensor
-from torchvision.transforms import InterpolationMode, v2
+from torchvision.transforms import InterpolationMode, RandomResizedCrop, v2
 from torchvision.transforms.v2 import functional as F
 
 from .pixels import Pixels
 
 
 class Augment:
-    """Augment one kept image for training: (3, H, W) in 0..255 -> (3, *size), on the image's device."""
+    """Augment one kept image for training: (3, H, W) in 0..255 -> (3, *shape), on the image's device."""
 
     def __init__(self, pixels: Pixels):
         self.pixels = pixels
         self.steps = []
         if pixels.kept == "whole":
-            method = InterpolationMode(pixels.interpolation.removesuffix("_tf1"))
-            self.steps.append(v2.RandomResizedCrop(pixels.size, interpolation=method, antialias=True))
+            self.steps.append(self._random_part)
             self.steps.append(v2.RandomHorizontalFlip())
         if pixels.augment == "rrc_flips":
             self.steps.append(v2.RandomVerticalFlip())
@@ -38,7 +37,7 @@ class Augment:
     def __call__(self, image: Tensor, draw: Tensor, seed: int) -> Tensor:
         """Args: draw: three numbers in [0, 1) for the crop and the flip; seed: for all other augmentation."""
         if self.pixels.augment == "crop_flip":
-            image = random_crop(image, self.pixels.size, draw)
+            image = random_crop(image, self.pixels.cropped(image), draw)
         if self.pixels.augment in ("flip", "crop_flip") and draw[2] < 0.5:
             image = image.flip(-1)
         if self.steps:
@@ -47,6 +46,13 @@ class Augment:
             for step in self.steps:
                 image = step(image)
         return image
+
+    def _random_part(self, image: Tensor) -> Tensor:
+        """A random part of the whole image, resized: timm's and torchvision's RandomResizedCrop."""
+        top, left, height, width = RandomResizedCrop.get_params(image, (0.08, 1.0), (3 / 4, 4 / 3))
+        method = InterpolationMode(self.pixels.interpolation.removesuffix("_tf1"))
+        size = self.pixels.shape((height, width))
+        return F.resized_crop(image, top, left, height, width, size, interpolation=method, antialias=True)
 
     def erased(self, batch: Tensor, seeds: list[int]) -> Tensor:
         """Apply random erasing to a normalised batch (B, 3, H, W)."""

@@ -46,7 +46,7 @@ class Images:
         self.left_out = scanned.left_out
         self.store = scanned.store.in_memory() if scanned.store and place == "memory" else scanned.store
         self.resident = None
-        if self.store and place == "device" and self.store.shapes is None:
+        if place == "device" and self.stackable:
             self.resident = torch.from_numpy(np.asarray(self.store.array)).to(device)
 
     def __len__(self) -> int:
@@ -67,8 +67,8 @@ class Images:
 
     @property
     def stackable(self) -> bool:
-        """Whether the images are kept and all have the same size."""
-        return self.store is not None and self.store.shapes is None
+        """Whether the images are kept as batches have them, all of the same shape."""
+        return self.store is not None and self.store.shapes is None and not self.pixels.native
 
     def stacked(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
         """Yield the images of each tensor of indices as (B, 3, H, W), in a buffer that the next batch overwrites."""
@@ -85,7 +85,7 @@ class Images:
 
 
 class Loader:
-    """Batches of one split: float32 images (B, 3, H, W) and int64 labels (B,), on the device.
+    """Batches of one split, on the device: float32 images (B, 3, H, W), or patches (B, N, W + 3); int64 labels (B,).
 
     ``epoch(e)`` of a training loader shuffles and augments; the result depends only on the seed and e, not on earlier
     epochs or the number of threads. With mixup or CutMix, labels are (B, C). ``in_order()`` yields the images in their
@@ -177,7 +177,7 @@ class Loader:
         return self.images.pixels.view(image)
 
     def _gathered(self, batches: Sequence[Tensor], each) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield each batch (B, 3, H, W) in 0..255 with its indices, on the device.
+        """Yield each batch, (B, 3, H, W) in 0..255 or patches of such images, with its indices, on the device.
 
         If given, ``each(image, i)`` is applied to every image first.
         """
@@ -201,7 +201,7 @@ class Loader:
             if each is not None:
                 with own_randomness() if self.augment.steps else nullcontext():
                     images = [each(image, i) for image, i in zip(images, indices.tolist(), strict=True)]
-            yield torch.stack(images)
+            yield self.images.pixels.batch(images)
 
 
 def on_device(batches: Iterable[Tensor], device: torch.device) -> Iterator[Tensor]:

@@ -157,7 +157,7 @@ def open_data(cfg: CfgNode) -> Data:
         splits["val"] = source.splits["val"]
     if "test" in source.splits and not cfg.DATA.NO_TEST:
         splits["test"] = source.splits["test"]
-    if list(splits) == ["train"]:
+    if list(splits) == ["train"] and not cfg.DATA.UNMEASURED:
         raise DataError("there is neither a validation nor a test set, so accuracy could not be measured")
     data = _data(cfg, task, layout, source, splits, train_split)
     if "test" not in splits and not cfg.DATA.NO_TEST:

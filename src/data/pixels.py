@@ -7,6 +7,7 @@ part of it a key, and every result records it.
 import dataclasses
 import io
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,10 +17,12 @@ from PIL import Image
 from torch import Tensor
 
 from ..configs.facts import image_size
+from ..models.patches import PLACE, grid_of, pack
 from ..models.vit_backbones.backbone import HALF, IMAGENET, OPENAI
+from ..models.vit_backbones.build import native_patch
 from ..models.vit_backbones.zoo import input_config
 from .decode import MAX_PIXELS, decode
-from .presets import PROTOCOLS, RANDOM, TF1, explicit_parts, varies
+from .presets import NATIVE, PROTOCOLS, RANDOM, TF1, explicit_parts, varies
 from .resize import planes, resize
 from .sources.base import RawImage
 
@@ -59,24 +62,26 @@ class Pixels:
     """How files become inputs; recorded in every result.
 
     Attributes:
-        size: height and width of the input.
+        size: height and width of the input. With ``resize`` "native", how many patches are an image's at most: as many
+            as cover this.
         augment: geometry in training: "none", "flip", "crop_flip" (a random crop of an image resized to 8/7 of the
-            size, and a flip), "rrc_flip" (a random part of the whole image, resized, and a flip), "rrc_flips" (flips
-            upside down as well).
+            size, or with ``resize`` "native" of 7/8 of its rows and columns of patches, and a flip), "rrc_flip" (a
+            random part of the whole image, resized, and a flip), "rrc_flips" (flips upside down as well).
         mean, std: per RGB channel, of values in [0, 1].
         preset: the DATA.PIXELS that the rest comes from, unless other keys override it.
         decoder: for JPEG files: "tf" (TensorFlow's default, the fast inverse DCT) or "pil" (Pillow, the accurate one).
         white: the white level of files with more than 8 bits per channel; 0: 65,535 for integers, 1 for floats.
         max_pixels: height times width of the largest image that is decoded.
         jpeg_quality: re-encode every image as JPEG with this quality first; 0: never.
-        resize: in evaluation: "squash" (to the size), "crop" (the shorter side to 8/7 of the size, then the centre) or
-            "squash_crop" (to 8/7 of the size, then the centre).
+        resize: in evaluation: "squash" (to the size), "crop" (the shorter side to 8/7 of the size, then the centre),
+            "squash_crop" (to 8/7 of the size, then the centre) or "native" (in proportion, see ``shape``).
         enlarged: that 8/7 of height and width, rounded down: 256 for 224, 438 for 384, 512 for 448, as in VPT and timm;
             "crop" uses the smaller of the two. The size itself for "squash".
         interpolation: "bilinear", "bicubic" or "bilinear_tf1"; resize.py defines them.
         antialias: True as in Pillow; False reads only the nearest pixels, as TensorFlow does by default.
         dtype: of resized pixels: "uint8", or "float32" (not rounded).
         auto_augment, color_jitter, random_erasing, mixup, cutmix: more augmentation in training; see augment.py.
+        patch: with ``resize`` "native", height and width of a patch.
     """
 
     size: tuple[int, int]
@@ -98,11 +103,29 @@ class Pixels:
     random_erasing: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
+    patch: tuple[int, int] = ()
 
     def __post_init__(self):
         if not self.enlarged:
             larger = tuple(side * 8 // 7 for side in self.size)
             object.__setattr__(self, "enlarged", self.size if self.resize == "squash" else larger)
+
+    @property
+    def native(self) -> bool:
+        """Whether every image keeps its aspect ratio; batches are then patches, see models/patches.py."""
+        return self.resize == NATIVE
+
+    @property
+    def num_patches(self) -> int:
+        """N, what an image has at most, with ``resize`` "native"."""
+        return math.prod(side // own for side, own in zip(self.size, self.patch, strict=True))
+
+    def shape(self, have: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of the input that an image of such a height and width becomes."""
+        if not self.native:
+            return self.size
+        grid = grid_of(have, self.patch, self.num_patches)
+        return grid[0] * self.patch[0], grid[1] * self.patch[1]
 
     @property
     def random(self) -> bool:
@@ -112,16 +135,17 @@ class Pixels:
     @property
     def kept(self) -> str:
         """What training keeps of an image: "input" as in evaluation, "enlarged" to crop from, "whole" as decoded."""
-        return {"crop_flip": "enlarged", "rrc_flip": "whole", "rrc_flips": "whole"}.get(self.augment, "input")
+        cropped = "input" if self.native else "enlarged"
+        return {"crop_flip": cropped, "rrc_flip": "whole", "rrc_flips": "whole"}.get(self.augment, "input")
 
     def recipe(self, train: bool) -> dict:
         """Everything that determines the pixels from ``prepare``."""
         names = ("size", "decoder", "white", "max_pixels", "resize", "enlarged", "interpolation", "antialias", "dtype")
-        again = {"jpeg_quality": self.jpeg_quality} if self.jpeg_quality else {}
-        return {name: getattr(self, name) for name in names} | {"kept": self.kept if train else "input"} | again
+        if_set = {name: value for name in ("jpeg_quality", "patch") if (value := getattr(self, name))}
+        return {name: getattr(self, name) for name in names} | {"kept": self.kept if train else "input"} | if_set
 
     def prepare(self, raw: RawImage, train: bool = False) -> Tensor:
-        """The part of an image to keep: (3, H, W) in 0..255, of the input's size unless training crops from more."""
+        """The part of an image to keep: (3, H, W) in 0..255, of the input's shape unless training crops from more."""
         pixels, kept = decode(raw, self.decoder, self.max_pixels, self.white), self.kept if train else "input"
         if self.jpeg_quality:
             pixels = decode(as_jpeg(pixels, self.jpeg_quality), self.decoder)
@@ -132,21 +156,42 @@ class Pixels:
         return self._input(pixels)
 
     def view(self, kept: Tensor) -> Tensor:
-        """What evaluation sees of an image kept for training: (3, *size)."""
+        """What evaluation sees of an image kept for training: (3, *shape)."""
         if self.kept == "enlarged":
             return center_crop(kept, self.size)
         if self.kept == "whole":
             return self._input(kept.permute(1, 2, 0).numpy())
         return kept
 
+    def cropped(self, kept: Tensor) -> tuple[int, int]:
+        """Height and width of what "crop_flip" crops from an image (3, H, W)."""
+        if not self.native:
+            return self.size
+        return tuple(max(1, 7 * side // (8 * own)) * own for side, own in zip(kept.shape[1:], self.patch, strict=True))
+
+    def batch(self, images: Sequence[Tensor]) -> Tensor:
+        """Images (3, H, W) of the input's shapes in one tensor: (B, 3, H, W), or patches (B, N, W + 3)."""
+        if self.native:
+            images = [pack(image, self.patch, self.num_patches) for image in images]
+        return torch.stack(tuple(images))
+
+    def noise(self, count: int, seed: int = 0) -> Tensor:
+        """A batch of noise, as normalised images are; those of a native shape are wide and tall in turn."""
+        generator = torch.Generator().manual_seed(seed)
+        if not self.native:
+            return torch.randn(count, 3, *self.size, generator=generator)
+        shapes = [self.shape(((1, 2), (3, 2))[i % 2]) for i in range(count)]
+        return self.batch([torch.randn(3, *shape, generator=generator) for shape in shapes])
+
     def input(self, raw: RawImage) -> Tensor:
-        """One image as the model sees it in evaluation: float32 (3, H, W). For single images; loaders make batches."""
+        """One image as the model sees it in evaluation: float32 (3, H, W), or patches (N, W + 3). For single images;
+        loaders make batches."""
         mean, std = (torch.tensor(v).view(3, 1, 1) for v in (self.mean, self.std))
-        return normalise(self.prepare(raw)[None], mean, std)[0]
+        return normalise(self.batch([self.prepare(raw)]), mean, std)[0]
 
     def _input(self, pixels: np.ndarray) -> Tensor:
-        if self.resize == "squash":
-            return self._resize(pixels, self.size)
+        if self.resize in ("squash", NATIVE):
+            return self._resize(pixels, self.shape(pixels.shape[:2]))
         return center_crop(self._enlarge(pixels), self.size).contiguous()
 
     def _enlarge(self, pixels: np.ndarray) -> Tensor:
@@ -165,7 +210,7 @@ def build_pixels(cfg: CfgNode, protocol: str) -> Pixels:
     ``preset`` then names what they changed: "vpt, but decoder and mean".
     """
     plain, pixels = _preset(cfg, protocol), _preset(cfg, protocol, _explicit(cfg.DATA))
-    names = [part.name for part in dataclasses.fields(Pixels) if part.name not in ("enlarged", "max_pixels")]
+    names = [part.name for part in dataclasses.fields(Pixels) if part.name not in ("enlarged", "max_pixels", "patch")]
     changed = [name for name in names if getattr(plain, name) != getattr(pixels, name)]
     if not changed:
         return pixels
@@ -206,6 +251,8 @@ def _preset(cfg: CfgNode, protocol: str, explicit: dict | None = None) -> Pixels
     if settings.get("auto_augment") == "none":
         settings["auto_augment"] = ""
     mean, std = (NORMALIZE | {"backbone": mean_std})[settings.pop("normalize")]
+    if settings["resize"] == NATIVE:
+        settings["patch"] = native_patch(cfg.DATA.FEATURE, image_size(cfg))
     return Pixels(**{"size": image_size(cfg), "mean": mean, "std": std, "preset": cfg.DATA.PIXELS} | settings)
 
 
@@ -256,5 +303,13 @@ def center_crop(pixels: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def normalise(batch: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """(B, 3, H, W) in 0..255 -> float32, (x / 255 - mean) / std per channel; mean and std: (3, 1, 1)."""
+    """(B, 3, H, W) in 0..255 -> float32, (x / 255 - mean) / std per channel; mean and std: (3, 1, 1).
+
+    Of patches (B, N, W + 3) those that are padding stay zero.
+    """
+    if batch.ndim == 3:
+        batch = batch.to(torch.float32, copy=True)
+        colours = batch[..., :-PLACE].unflatten(-1, (-1, 3))
+        colours.mul_(1 / 255).sub_(mean.flatten()).div_(std.flatten()).mul_(batch[..., -1:, None])
+        return batch
     return batch.to(torch.float32, copy=True).mul_(1 / 255).sub_(mean).div_(std)

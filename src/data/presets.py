@@ -6,7 +6,8 @@ from typing import Any
 TF1 = "bilinear_tf1"  # TensorFlow 1's resize, see resize.py
 
 DECODERS = ("tf", "pil")  # of JPEG files
-RESIZES = ("squash", "crop", "squash_crop")
+NATIVE = "native"  # every image in its own aspect ratio, for networks that take patches of any grid
+RESIZES = ("squash", "crop", "squash_crop", NATIVE)
 INTERPOLATIONS = ("bilinear", TF1, "bicubic")
 DTYPES = ("uint8", "float32")
 AUGMENTS = ("none", "flip", "crop_flip", "rrc_flip", "rrc_flips")
@@ -25,6 +26,7 @@ PROTOCOLS = {
     "clevr": dict(resize="squash", augment="none"),
 }
 
+WHOLE_BATCH = ("random_erasing", "mixup", "cutmix")  # of RANDOM, those on batches of images of one shape
 RANDOM = ("auto_augment", "color_jitter", "random_erasing", "mixup", "cutmix")  # in addition to ``augment``
 
 

@@ -89,6 +89,11 @@ class ShiftedLoader:
     """A loader's images in their order, shifted."""
 
     def __init__(self, loader: Loader, shift: Shift):
+        if loader.images.pixels.native:
+            raise ValueError(
+                f"--shift {shift.kind} changes images of one shape, and this run sees every image in its own aspect "
+                "ratio (DATA.RESIZE native): compare it on other sets, by --on"
+            )
         self.loader = loader
         self.shift = shift
         self.labels = loader.labels

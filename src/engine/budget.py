@@ -195,6 +195,8 @@ class Planner:
 def _compared(model: TunedViT) -> str:
     """The name of a batch norm that, in training, compares the images of a batch; "" if there is none."""
     was = model.training
-    names = [name for name, module in model.train().named_modules() if isinstance(module, _BatchNorm) and module.training]
+    names = [
+        name for name, module in model.train().named_modules() if isinstance(module, _BatchNorm) and module.training
+    ]
     model.train(was)
     return next(iter(names), "")

@@ -100,7 +100,9 @@ def activations_per_image(cfg: CfgNode, model: TunedViT, device: torch.device) -
         dtype = TYPES.get(resolve_amp(cfg.SOLVER.AMP, device))
         return activation_bytes(model, image_size(cfg), device, dtype).per_image
     except Exception as error:  # shapes alone may not do in third-party modules; not a reason to stop a run
-        logger.warning("note: activations are not counted: %s", str(error).splitlines()[0] if str(error) else repr(error))
+        logger.warning(
+            "note: activations are not counted: %s", str(error).splitlines()[0] if str(error) else repr(error)
+        )
         return None
 
 

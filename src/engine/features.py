@@ -86,7 +86,7 @@ def reuse_features(
     if cfg.DATA.CACHE_FEATURES == "off" or loaders["train"].images.pixels.random:
         return model, loaders
     with autocast:
-        prefix = frozen_prefix(model, _example(loaders["train"]), memo)
+        prefix = frozen_prefix(model, loaders["train"].images.pixels.noise(2).to(loaders["train"].device), memo)
     if prefix is None:
         return model, loaders
     size = 8 * prefix.layout.width * sum(len(loader.labels) for loader in loaders.values()) / GIB
@@ -118,12 +118,6 @@ def reuse_features(
     features = {name: FeatureLoader(loader, _placed(cfg, loader, records[name])) for name, loader in loaders.items()}
     suffix = memo.network(("suffix", prefix.name, prefix.layout), lambda: prefix.suffix)  # it may already be compiled
     return suffix, features
-
-
-def _example(loader: Loader) -> Tensor:
-    """Two fixed images of noise."""
-    size = (2, 3, *loader.images.pixels.size)
-    return torch.randn(size, generator=torch.Generator().manual_seed(0)).to(loader.device)
 
 
 def _row_cache(cfg: CfgNode, loaders: dict[str, Loader]) -> RowCache:

@@ -45,7 +45,8 @@ def fit_head(
     """Fit ``model.head`` to the images of ``loaders["train"]``; returns the training part of the result, as ``train``.
 
     The penalty minimises the cross-entropy on ``loaders["val"]`` or, without it, on a stratified fifth of the training
-    images; the head is then fitted to all training images. Deterministic.
+    images; the head is then fitted to all training images. With SOLVER.PENALTIES it is the average of those for these
+    penalties. Deterministic.
     """
     start, amp = time.perf_counter(), autocast(cfg, loaders["train"].device)
     mine = {name: loaders[name] for name in ("train", "val") if name in loaders}
@@ -55,7 +56,12 @@ def fit_head(
     start = time.perf_counter()
     mean, scale = features["train"][0].mean(0), features["train"][0].std().clamp(min=1e-12)
     scaled = {name: ((x - mean) / scale, labels) for name, (x, labels) in features.items()}
-    weight, penalty, loss = _fit(scaled["train"], scaled.get("val"), model.num_classes)
+    if given := cfg.SOLVER.PENALTIES:
+        weight, loss = _averaged(scaled["train"], given, model.num_classes)
+        penalty = {"value": given, "chosen_on": "SOLVER.PENALTIES"}
+    else:
+        weight, value, loss = _fit(scaled["train"], scaled.get("val"), model.num_classes)
+        penalty = {"value": value, "chosen_on": "val" if "val" in scaled else "a fifth of train"}
     last = model.head.last_layer
     with torch.no_grad():
         last.weight.copy_(weight[:, :-1] / scale)
@@ -72,7 +78,9 @@ def fit_head(
     if trackers:
         trackers.epoch(row)
     reached = f", val {100 * val['top1']:.2f} %" if val else ""
-    logger.info("logistic regression on %s images: penalty %.3g, loss %.4g%s", f"{images:,}", penalty, loss, reached)
+    logger.info(
+        "logistic regression on %s images: penalty %s, loss %.4g%s", f"{images:,}", penalty["value"], loss, reached
+    )
     return {
         "epochs": 1,
         "steps": 1,
@@ -80,7 +88,7 @@ def fit_head(
         "train_loss": loss,
         "rows": [row],
         "val": val,
-        "penalty": {"value": penalty, "feature_std": scale.item(), "chosen_on": "val" if val else "a fifth of train"},
+        "penalty": penalty | {"feature_std": scale.item()},
         "train_images_per_second": None,
         "seconds": seconds,
     }
@@ -124,3 +132,14 @@ def _fit(train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor] | None, num_cl
         weight = fit(*train, chosen, chosen_weight, LAST_STEPS)
         bar.update()
     return weight, chosen, F.cross_entropy(logits(weight, train[0]), train[1]).item()
+
+
+def _averaged(train: tuple[Tensor, Tensor], penalties: list[float], num_classes: int) -> tuple[Tensor, float]:
+    """The mean of the weights for every penalty, which averages their logits, and the training loss."""
+    weight = train[0].new_zeros(num_classes, train[0].shape[1] + 1)
+    weights = []
+    for penalty in sorted(penalties, reverse=True):
+        weight = fit(*train, penalty, weight, LAST_STEPS)
+        weights.append(weight)
+    weight = torch.stack(weights).mean(0)
+    return weight, F.cross_entropy(logits(weight, train[0]), train[1]).item()

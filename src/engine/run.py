@@ -46,6 +46,7 @@ logger = logging.getLogger(__name__)
 
 SOME_CLASSES = 100  # where only the data tell how many there are: a head is small
 
+
 def run(
     cfg: CfgNode,
     folder: RunFolder,
@@ -376,8 +377,10 @@ def summary(result: dict) -> str:
     """The line a run ends with."""
     if result["test"]:
         accuracy = f"test top-1 {100 * result['test']['top1']:.2f} % of {result['test']['images']:,} images"
-    else:
+    elif result["val"]:
         accuracy = f"validation top-1 {100 * result['val']['top1']:.2f} % of {result['val']['images']:,} images"
+    else:
+        accuracy = "accuracy not measured (DATA.UNMEASURED)"
     parameters = result["parameters"]
     return (
         f"result: {accuracy}, {parameters['trained'] - parameters['head']:,} trained parameters + "

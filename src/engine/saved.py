@@ -174,6 +174,10 @@ def _pixels(content: Any) -> Pixels | None:
         wrong.append(f"size is {pixels.size!r}")
     if pixels.enlarged and not (_numbers(pixels.enlarged, 2) and max(pixels.enlarged) <= MOST_SIDE):
         wrong.append(f"enlarged is {pixels.enlarged!r}")
+    if not (_numbers(pixels.patch, 2 * pixels.native) and all(isinstance(side, int) for side in pixels.patch)):
+        wrong.append(f"patch is {pixels.patch!r}")
+    elif any(not 0 < own <= side for own, side in zip(pixels.patch, pixels.size, strict=False)):
+        wrong.append(f"patch is {pixels.patch!r}, and size {pixels.size!r}")
     if not 0 <= pixels.jpeg_quality <= 100:
         wrong.append(f"jpeg_quality is {pixels.jpeg_quality!r}")
     if wrong:

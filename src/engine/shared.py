@@ -39,7 +39,7 @@ class Shared:
 
     def require_methods_fit(self, cfg: CfgNode) -> None:
         """``models.vit_models.require_methods_fit``, once for each kind of model."""
-        keys = [cfg.MODEL, cfg.FREQFIT, cfg.DATA.FEATURE, cfg.DATA.CROPSIZE, cfg.DATA.IMAGE_SIZE]
+        keys = [cfg.MODEL, cfg.FREQFIT, cfg.DATA.FEATURE, cfg.DATA.CROPSIZE, cfg.DATA.IMAGE_SIZE, cfg.DATA.RESIZE]
         _kept(self._fitting, simplejson.dumps(keys), lambda: require_methods_fit(cfg))
 
     def read_backbone(self, cfg: CfgNode) -> None:
@@ -83,8 +83,8 @@ class Shared:
         """
         model = build_model(cfg, num_classes, self._backbones.on_cpu, head).to(device)
         data, solver = cfg.DATA, cfg.SOLVER
-        keys = [cfg.MODEL, cfg.FREQFIT, data.FEATURE, data.CROPSIZE, data.IMAGE_SIZE, solver.AMP, solver.TF32]
-        keys.append(solver.DROP_PATH)
+        keys = [cfg.MODEL, cfg.FREQFIT, data.FEATURE, data.CROPSIZE, data.IMAGE_SIZE, data.RESIZE]
+        keys += [solver.AMP, solver.TF32, solver.DROP_PATH]
         form = (simplejson.dumps(keys), num_classes, device)
         fresh, networks = model, {}
         if cfg.MODEL.COMPILE:

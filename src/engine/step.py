@@ -81,6 +81,8 @@ def compiled(network: nn.Module, cfg: CfgNode, memo: Memo | None = None) -> nn.M
     """
     if not cfg.MODEL.COMPILE:
         return network
+    # Taps that keep something do so in the forward pass alone, whether or not its block is computed again.
+    torch._dynamo.config.skip_fwd_side_effects_in_bwd_under_checkpoint = True
     compile_it = functools.partial(torch.compile, network, mode=cfg.MODEL.COMPILE_MODE, dynamic=False)
     return (memo or Memo()).network(("compiled", network), compile_it)
 

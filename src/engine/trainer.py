@@ -32,6 +32,7 @@ from .precision import autocast
 from .results import RunFolder
 from .step import TrainingStep, compiled, over_processes, shard, some_unreached, with_shared_norms
 from .trackers import Trackers
+from .what_to_keep import set_recompute
 
 logger = logging.getLogger(__name__)
 
@@ -126,6 +127,7 @@ class Training:
         weights = class_weights(labels, model.head.last_layer.out_features, cfg.DATA.CLASS_WEIGHTS_TYPE)
         weights = None if weights is None else weights.to(self.device)
         self.loss_of = build_loss(self.solver.LOSS, weights, self.solver.LABEL_SMOOTHING)
+        set_recompute(cfg, model, self.device, self.memo)
         if self.solver.FSDP:
             shard(model)
         on_gpu = self.device.type == "cuda"

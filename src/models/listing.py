@@ -4,7 +4,7 @@ import torch
 from fvcore.common.config import CfgNode
 from torch import nn
 
-from ..configs.facts import image_size
+from ..configs.facts import image_size, is_native
 from ..utils.table import Table
 from .drop_path import places
 from .families import family_of, tokens_of
@@ -12,7 +12,7 @@ from .method import DoesNotFit, Method
 from .pooling import set_pool
 from .vit_backbones.build import architecture
 from .vit_backbones.zoo import norm_of_all
-from .vit_models import METHODS, SHORTHANDS, config_name
+from .vit_models import METHODS, SHORTHANDS, config_name, require_any_grid
 
 
 def methods_table(cfg: CfgNode) -> Table:
@@ -63,6 +63,8 @@ def network_of(cfg: CfgNode, feature: str) -> nn.Module:
         vit = architecture(feature, image_size(cfg))
         family_of(vit).prepare(vit)
         set_pool(vit, cfg.MODEL.POOL, norm_of_all(feature))
+    if is_native(cfg):
+        family_of(vit).native_patch(vit)
     return vit
 
 
@@ -77,6 +79,8 @@ def _count(name: str, method: type[Method], cfg: CfgNode, vit: nn.Module) -> str
     keys, tokens = model.get(config_name(name), CfgNode()), tokens_of(vit, cfg.MODEL.POOL)
     if tokens is None and not method.for_any_backbone:
         raise DoesNotFit(f"it needs the tokens of a ViT, which a {type(vit).__name__} does not have")
+    if is_native(cfg):
+        require_any_grid(name, method.one_grid)
     with torch.device("meta"):
         if method.drop_path(keys):
             places(vit)

@@ -25,6 +25,7 @@ from typing import Any
 
 from fvcore.common.config import CfgNode
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from .called import called
 from .families.base import DoesNotFit
@@ -60,6 +61,9 @@ class Method(nn.Module):
     # Whether it also works on networks without one sequence of tokens (Swin, ConvNeXt): it asks for modules by role,
     # never for tokens or a grid.
     for_any_backbone = False
+    # Why it needs images of one shape, with the same grid of patches and none that only fill up a batch: it moves
+    # something between patches, or averages them. "" where it treats every token by itself.
+    one_grid = ""
     # Whether training starts at the pre-trained model, with the default keys. Some papers start at random values.
     starts_pretrained = True
     # Keys to use where the model is only counted, in place of files.
@@ -197,6 +201,26 @@ class Site:
         self.op: Callable | None = None  # the module's own, where a tap stands in its place
         self.strength = 1.0  # how much of what taps do is done; less than all of it in weight-space ensembles
         self.idle = False  # whether the taps do nothing, whatever their strength
+        self.ready: list[Tensor] | None = None  # what the taps beside made, until the module has made its own
+        self.hooks: list[RemovableHandle] = []
+
+    def put_around(self, module: nn.Module) -> None:
+        """Run the taps in hooks: other hooks see what enters the module and leaves it with them."""
+        self.hooks = [
+            module.register_forward_pre_hook(self.enter),
+            module.register_forward_hook(self.leave, with_kwargs=True),
+        ]
+
+    def take_off(self) -> None:
+        """Take the hooks away: from now on ``run`` is called."""
+        for hook in self.hooks:
+            hook.remove()
+
+    def run(self, op: Callable, *args, **kwargs) -> Tensor:
+        """What calling the module gives with the hooks."""
+        args = self._before(args)
+        beside = self._beside(args)
+        return self._after(args, kwargs, op(*args, **kwargs), beside)
 
     def add(self, verb: str, tap: nn.Module, method: str = "") -> None:
         if verb == "before":
@@ -208,23 +232,43 @@ class Site:
         (beside if verb == "beside" else after).insert(0, tap)
 
     @property
+    def taps(self) -> list[nn.Module]:
+        """All but one in the module's own place."""
+        return [*self.before, *(tap for _, *verbs in self.layers for taps in verbs for tap in taps)]
+
+    @property
     def changes_tokens(self) -> bool:
         """Whether a tap here changes the number of tokens."""
-        taps = [*self.before, *(tap for _, _, after in self.layers for tap in after)]
-        return any(getattr(tap, "changes_tokens", False) for tap in taps)
+        return any(getattr(tap, "changes_tokens", False) for tap in self.taps)
 
     def enter(self, module, args):
+        args = self._before(args)
+        if any(beside for _, beside, _ in self.layers):
+            self.ready = self._beside(args)
+        return args
+
+    def leave(self, module, args, kwargs, y):
+        beside, self.ready = self.ready, None
+        return self._after(args, kwargs, y, beside)
+
+    def _before(self, args: tuple) -> tuple:
         x, *rest = args
         for tap in () if self.idle else self.before:
             x = self._towards(x, tap(x))
         return (x, *rest)
 
-    def leave(self, module, args, kwargs, y):
+    def _beside(self, args: tuple) -> list[Tensor]:
+        """Computed before ``op``: what comes after the last map of a block and needs its input in the backward pass
+        would have recompute.py compute that map again."""
+        return [] if self.idle else [tap(args[0]) for _, taps, _ in self.layers for tap in taps]
+
+    def _after(self, args: tuple, kwargs: dict, y: Tensor, ready: list[Tensor] | None) -> Tensor:
         if self.op is not None and (self.idle or self.strength != 1):
             y = self._towards(self.op(*args, **kwargs), y)
+        added = iter(ready or ())
         for _, beside, after in () if self.idle else self.layers:
-            for tap in beside:
-                y = y + (tap(args[0]) if self.strength == 1 else self.strength * tap(args[0]))
+            for _ in beside:
+                y = y + (next(added) if self.strength == 1 else self.strength * next(added))
             for tap in after:
                 context = kwargs if getattr(tap, "takes_context", False) else {}
                 y = self._towards(y, tap(y, **context))
@@ -248,8 +292,7 @@ def connect(vit: nn.Module, methods: nn.ModuleDict) -> dict[str, Site]:
     for name, site, verb, tap in wires(methods):
         if site not in sites:
             sites[site] = Site()
-            modules[site].register_forward_pre_hook(sites[site].enter)
-            modules[site].register_forward_hook(sites[site].leave, with_kwargs=True)
+            sites[site].put_around(modules[site])
         if verb == "instead":
             if site in replaced:
                 raise ValueError(

@@ -115,7 +115,8 @@ class Prefix:
         finally:
             for reader in self.readers:
                 reader.log = None
-        return [x, *(read for _, read in log)], [reader for reader, _ in log]
+        passing = x if isinstance(x, tuple) else (x,)
+        return [*passing, *(read for _, read in log)], [reader for reader, _ in log]
 
 
 class Suffix(nn.Module):
@@ -131,9 +132,11 @@ class Suffix(nn.Module):
 
     def features(self, records: Tensor) -> Tensor:
         """What the head sees: (B, W) -> (B, D)."""
-        x, *read = self.layout.unpack(records)
-        for reader, seen in zip(self.readers, read, strict=True):
+        tensors = self.layout.unpack(records)
+        count = len(tensors) - len(self.readers)  # of what passes between stages
+        for reader, seen in zip(self.readers, tensors[count:], strict=True):
             reader.answer(seen)
+        x = tensors[0] if count == 1 else tuple(tensors[:count])
         for stage in self.rest:
             x = stage.run(x)
         return self.model.joined(x)

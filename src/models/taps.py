@@ -75,6 +75,16 @@ class FromKept(nn.Module):
         return self.tap(keep.take())
 
 
+def require_grid(x: Tensor, *counts: int) -> None:
+    """Raises ValueError unless there are as many tokens (B, N, D) as one of ``counts``: those of the grid that a tap is
+    made for. Networks for images of any size would go on with others."""
+    if x.shape[1] not in counts:
+        raise ValueError(
+            f"a method on this network is made for {counts[0]:,} tokens, and of these images there are {x.shape[1]:,}: "
+            "build the network for their size (DATA.CROPSIZE, or timm.create_model(..., img_size=(height, width)))"
+        )
+
+
 class ScaleShift(nn.Module):
     """y * scale + shift, per channel; channels last, or first for the patch convolution's (B, D, rows, cols)."""
 

@@ -8,10 +8,10 @@ from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..configs.facts import image_size
+from ..configs.facts import image_size, is_native
 from ..configs.methods import config_name, method_keys, parse
 from .drop_path import places, set_drop_path
-from .families import family_of, tokens_of
+from .families import UNKNOWN, family_of, tokens_of
 from .families.stages import Tokens
 from .head import build_head
 from .method import DoesNotFit, Method, connect
@@ -35,6 +35,7 @@ from .methods.spt import SPTAdapter, SPTLoRA
 from .methods.ssf import SSF
 from .methods.vqt import VQT
 from .pooling import set_pool
+from .sites import unknown_network
 from .vit_backbones.build import architecture, build_backbone
 from .vit_backbones.fit import misfits
 from .vit_backbones.zoo import norm_of_all
@@ -99,6 +100,9 @@ REFUSED = {
 class TunedViT(nn.Module):
     """images (B, 3, H, W) -> logits (B, num_classes).
 
+    NaFlex networks also take images of any aspect ratio: patches (B, N, W + 3), see patches.py, or the dictionaries of
+    timm's NaFlex loader.
+
     State-dict keys: ``vit.*`` are timm's, ``methods.<name>.*`` what each method learned, ``head.*`` the classifier.
 
     Args:
@@ -124,8 +128,9 @@ class TunedViT(nn.Module):
     ):
         super().__init__()
         vit.reset_classifier(0)
+        self.family = family_of(vit)
         vit.eval()  # before methods look what it computes: batch norms of one image have nothing to normalise
-        family_of(vit).prepare(vit)
+        self.family.prepare(vit)
         set_pool(vit, cfg.POOL)
         tokens = tokens_of(vit, cfg.POOL)
         _require_tokens(methods, vit, tokens)
@@ -160,7 +165,9 @@ class TunedViT(nn.Module):
 
     def pooled(self, images: Tensor) -> Tensor:
         """The ViT's own features, after its final norm: (B, 3, H, W) -> (B, dim)."""
-        return self.vit.forward_head(self.vit.forward_features(images), pre_logits=True)
+        if isinstance(images, dict) or images.ndim != 4:
+            require_native(self)
+        return self.family.pooled(self.vit, images)
 
     def joined(self, pooled: Tensor) -> Tensor:
         """The ViT's pooled features (B, dim) with what methods make of them, and add: (B, D)."""
@@ -249,6 +256,8 @@ def require_methods_fit(cfg: CfgNode) -> None:
         vit = architecture(cfg.DATA.FEATURE, image_size(cfg)).eval()
         family_of(vit).prepare(vit)
         set_pool(vit, cfg.MODEL.POOL, norm_of_all(cfg.DATA.FEATURE))
+        if cfg.MODEL.RECOMPUTE != "off" and family_of(vit) is UNKNOWN:
+            raise ValueError(f"MODEL.RECOMPUTE {cfg.MODEL.RECOMPUTE} needs blocks: {unknown_network(vit)}")
         tokens = tokens_of(vit, cfg.MODEL.POOL)
         methods = parse(cfg.MODEL.TRANSFER_TYPE, cfg.FREQFIT)
         _require_tokens(methods, vit, tokens)
@@ -262,7 +271,28 @@ def require_methods_fit(cfg: CfgNode) -> None:
         plain = cfg.MODEL.clone()
         plain.defrost()
         plain.HEAD_INIT = "auto"  # a zero-shot head starts from texts, which are not read here
-        _require_steps(TunedViT(vit, whole, plain, 2, drop_path=cfg.SOLVER.DROP_PATH), image_size(cfg))
+        model = TunedViT(vit, whole, plain, 2, drop_path=cfg.SOLVER.DROP_PATH)
+        if is_native(cfg):
+            for name in methods:
+                require_any_grid(name, METHODS[name].one_grid)
+            require_native(model)
+        _require_steps(model, image_size(cfg))
+
+
+def require_native(model: TunedViT) -> None:
+    """Raises ValueError unless all of it takes images that keep their aspect ratio."""
+    model.family.native_patch(model.vit)
+    for name, method in model.methods.items():
+        require_any_grid(name, method.one_grid)
+
+
+def require_any_grid(name: str, why_not: str) -> None:
+    """Raises ValueError where a method says why it does not take images of any grid, see ``Method.one_grid``."""
+    if why_not:
+        raise ValueError(
+            f"method {name!r} needs images of one shape, not in their own aspect ratios (DATA.RESIZE native): "
+            f"{why_not}. Choose crop or squash, or another method"
+        )
 
 
 def _require_steps(model: TunedViT, size: tuple[int, int]) -> None:
@@ -318,7 +348,4 @@ def build_model(
     vit = backbone(*backbone_arguments(cfg))
     torch.manual_seed(cfg.SEED)  # here: how much the ViT draws before its weights are loaded depends on timm's version
     set_pool(vit, model.POOL, norm_of_all(cfg.DATA.FEATURE))
-    tuned = TunedViT(vit, methods, model, num_classes, head, cfg.SOLVER.DROP_PATH)
-    if model.GRAD_CHECKPOINT:
-        vit.set_grad_checkpointing()
-    return tuned
+    return TunedViT(vit, methods, model, num_classes, head, cfg.SOLVER.DROP_PATH)

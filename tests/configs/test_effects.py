@@ -112,6 +112,7 @@ ELSEWHERE = {
         *("MODEL.SAVE_CKPT", "SOLVER.SAVE_EVERY", "SOLVER.PATIENCE", "SOLVER.EVAL_EVERY", "SOLVER.BEST_TEST_EPOCH"),
         *("SOLVER.FSDP",),
     ],
+    "engine/logistic.py": ["SOLVER.PENALTIES"],
     "engine/zero_shot.py": ["MODEL.HEAD_TEMPLATES", "MODEL.HEAD_CLASS_NAMES"],
     "engine/features.py": ["DATA.CACHE_FEATURES", "DATA.CACHE_FEATURES_GB", "DATA.CACHE_PLACE"],
     "engine/sensitivity.py": [
@@ -125,9 +126,11 @@ ELSEWHERE = {
     "models/methods/side.py": ["MODEL.SIDE.WEIGHTS"],
     "models/methods/ssf.py": ["MODEL.SSF.POOLED_NORM"],
     "models/methods/hf_peft.py": ["MODEL.PEFT.LOAD", "MODEL.BOFT.N_FACTOR"],
-    "models/vit_models.py": ["DATA.FEATURE", "MODEL.WEIGHT_PATH", "MODEL.MODEL_ROOT", "MODEL.GRAD_CHECKPOINT"],
+    "engine/what_to_keep.py": ["MODEL.RECOMPUTE", "MODEL.GRAD_CHECKPOINT"],
+    "models/vit_models.py": ["DATA.FEATURE", "MODEL.WEIGHT_PATH", "MODEL.MODEL_ROOT"],
     "data/opened.py": [
         *("DATA.NAME", "DATA.DATAPATH", "DATA.NUMBER_CLASSES", "DATA.EVAL_BATCH_SIZE", "DATA.NO_TEST", "DATA.SOURCE"),
+        "DATA.UNMEASURED",
         *("DATA.VERSION", "DATA.SHOTS", "DATA.SPLIT_SEED", "DATA.TRAIN_LIST", "DATA.VAL_LIST", "DATA.TEST_LIST"),
         *("DATA.VAL_FRACTION", "DATA.TEST_FRACTION", "DATA.CORRUPT", "DATA.CACHE", "DATA.CACHE_DIR", "DATA.CACHE_GB"),
         *("DATA.NUM_WORKERS",),

@@ -61,6 +61,9 @@ AUGMENTATIONS = {
     "mixup": dict(mixup=0.8),
     "mixed": dict(mixup=0.8, cutmix=1.0, augment="crop_flip", resize="crop"),
     "float32": dict(dtype="float32", augment="crop_flip", resize="crop", auto_augment="randaugment"),
+    "native": dict(resize="native", patch=(4, 2), augment="flip"),
+    "native, cropped": dict(resize="native", patch=(2, 2), augment="crop_flip", dtype="float32"),
+    "native, parts": dict(resize="native", patch=(4, 4), augment="rrc_flip", auto_augment="randaugment"),
 }
 
 
@@ -88,7 +91,7 @@ def test_an_epoch_is_a_function_of_seed_and_number(tmp_path, name):
     before = torch.get_rng_state()
     first = epoch_images(loader, 3)
     assert torch.equal(torch.get_rng_state(), before), "augmentation drew from the generator of dropout"
-    assert first.shape == (10, 3, 8, 8)
+    assert first.shape[1:] == make_pixels(**parts).noise(1).shape[1:]
     assert first.isfinite().all()
     torch.manual_seed(6)
     epoch_images(loader, 4)
@@ -204,6 +207,7 @@ def test_images_are_decoded_once_and_found_again(tmp_path):
         dict(resize="crop"),
         dict(dtype="float32"),
         dict(augment="crop_flip", resize="crop"),
+        dict(resize="native", patch=(4, 4)),
     ],
 )
 def test_other_pixels_are_kept_apart(tmp_path, other):

@@ -91,6 +91,9 @@ def test_run_sh_commands_are_understood(command, tmp_path):
     passed_on = run_sh_in(tmp_path)(command)
     if passed_on[:2] in (["-m", "src.tools.demo"], ["-m", "src.tools.demo_studies"]):
         return
+    if passed_on[:2] == ["-m", "src.tools.fit"]:
+        assert module_arguments("src.tools.fit", passed_on[2:])
+        return
     config, seeds, pairs = run_sh_settings(passed_on)
     assert len(seeds) in (0, 3)
     load_cfg(config, pairs)

@@ -7,6 +7,7 @@ from conftest import make_model, randomise
 
 from src.models.merge import load_merged, merged_state_dict
 from src.models.prefix import frozen_prefix
+from src.models.vit_backbones.from_timm import create
 from src.models.vit_models import TunedViT
 from src.models.wise import without_methods
 from src.tools.attention.maps import maps_of
@@ -137,3 +138,13 @@ def test_a_shift_gets_a_bias_where_there_is_none(name, methods, images):
 def test_one_down_matrix_for_three_maps_is_refused():
     with pytest.raises(ValueError, match=r"SHARE_A needs q, k and v in one linear map, and blocks\.0\.attn\.q_proj"):
         make_model("lora", vit=make_eva("eva02_base_patch14_224", img_size=56), MODEL__LORA__SHARE_A=True)
+
+
+def test_backbones_of_one_size_keep_their_rotations(images):
+    """timm makes DINOv3's anew in every forward, on the CPU, for which a GPU waits: the same numbers, made once."""
+    vit = make_eva()
+    own = create(NAMES[0], (64, 64), **{name: SMALL[name] for name in ("depth", "embed_dim", "num_heads")}).eval()
+    own.load_state_dict(vit.state_dict())
+    assert vit.dynamic_img_size
+    assert own.rope.pos_embed_cached.shape[0] == 16
+    torch.testing.assert_close(own(images), vit(images), rtol=0, atol=0)

@@ -17,7 +17,7 @@ from timm.layers import (
     SimpleNorm2dFp32,
     SimpleNormFp32,
 )
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .names import is_inside, matching
@@ -242,6 +242,25 @@ class Family:
             pooled: "fc_norm" or "norm": which one it is where tokens are averaged between the two.
         """
         return self.final_norms[0]
+
+    def native_patch(self, vit: nn.Module) -> tuple[int, int]:
+        """Height and width of the patches of a network that takes images of any aspect ratio in one batch.
+
+        Raises:
+            ValueError: it does not.
+        """
+        raise ValueError(
+            "images that keep their aspect ratio (DATA.RESIZE native) are for NaFlex networks, such as "
+            f"timm:naflexvit_base_patch16_gap, and this is a {type(vit).__name__}: choose crop or squash, or such a "
+            "network"
+        )
+
+    def pooled(self, vit: nn.Module, images: Tensor) -> Tensor:
+        """The pooled features after the final norm: images (B, 3, H, W) -> (B, dim).
+
+        Also of patches of images (see patches.py), where there is a ``native_patch``.
+        """
+        return vit.forward_head(vit.forward_features(images), pre_logits=True)
 
     def image_size(self, vit: nn.Module) -> tuple[int, int]:
         """Height and width of the images that a network is made for."""

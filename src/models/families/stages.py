@@ -52,7 +52,10 @@ def pooled(vit: nn.Module, x: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of a forward, and the modules and parameters of the network that it uses."""
+    """One step of a forward, and the modules and parameters of the network that it uses.
+
+    What passes from step to step is a tensor, or a tuple of several.
+    """
 
     name: str
     parts: tuple[str, ...]

@@ -4,6 +4,8 @@ Any grid and any prefix. The class token passes the convolution as an image of o
 register tokens and prompts, which the original code cannot have.
 """
 
+import math
+
 import torch
 from fvcore.common.config import CfgNode
 from timm.layers import QuickGELU
@@ -22,6 +24,7 @@ from ..sites import (
     inputs,
     put_beside,
 )
+from ..taps import require_grid
 
 
 class ConvBypass(nn.Module):
@@ -43,6 +46,7 @@ class ConvBypass(nn.Module):
             nn.init.zeros_(zero)
 
     def forward(self, x: Tensor) -> Tensor:
+        require_grid(x, self.skip + math.prod(self.grid))
         h = self.act(self.down(x))
         return self.up(self.dropout(self.act(self.convolve(h)))) * self.scale
 
@@ -60,6 +64,7 @@ class Convpass(Method):
 
     paper = "Jie & Deng, 2022, arXiv:2207.07039"
     learns = "bottlenecks of width {WIDTH} with a 3x3 convolution beside every {branches}"
+    one_grid = "its convolution is for one grid of patches"
 
     @staticmethod
     def defaults() -> CfgNode:

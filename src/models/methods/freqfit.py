@@ -17,7 +17,7 @@ from ...utils.hardware import cpu_has_bfloat16
 from ..families.stages import Grid
 from ..method import Method
 from ..sites import blocks, grids
-from ..taps import OnMaps, normal
+from ..taps import OnMaps, normal, require_grid
 
 # Tokens up to which two matrix products beat two FFTs. CPU: measured, forward and backward, time of the matrices / time
 # of the FFTs: 0.4 at 7x7, 0.6 at 14x14, 0.8 at 16x16, 1.0 at 20x20, 1.3 at 24x24. CUDA: estimated from what either form
@@ -96,6 +96,7 @@ class SpectralFilter(nn.Module):
         self.shift = normal((dim,), 0.0, 0.02)
 
     def forward(self, x: Tensor) -> Tensor:
+        require_grid(x, self.fourier.size)
         dtype = self.fourier.matrix_type(x)
         with nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False):
             if self.fourier.by_matrix(x.device):
@@ -158,6 +159,7 @@ class FreqFit(Method):
     learns = "(`FREQFIT freqfit`) a complex filter on the tokens' spectrum before every block"
     starts_pretrained = False
     for_any_backbone = True
+    one_grid = "its filter has a weight for every frequency of one grid of patches"
 
     real = False
 

@@ -10,7 +10,7 @@ from ...configs.keys import Section, flag, number, one_of, whole
 from ..families import family_of
 from ..method import Method
 from ..sites import blocks
-from ..taps import uniform
+from ..taps import require_grid, uniform
 
 POOL_TYPES = ("original", "imgprompt_pool", "img_pool", "prompt_pool")
 
@@ -33,6 +33,8 @@ class Insert(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         (projection,) = self.projection
+        tokens = self.prefix + self.num_patches
+        require_grid(x, tokens, tokens + self.prompts.shape[1])
         prompts = self.dropout(projection(self.prompts).expand(x.shape[0], -1, -1)).to(x.dtype)
         return torch.cat((x[:, : self.prefix], prompts, x[:, -self.num_patches :]), dim=1)
 
@@ -166,6 +168,8 @@ class Prompt(Method):
             raise ValueError("MODEL.PROMPT.VIT_POOL_TYPE needs prompts that reach the end (FORWARD_DEEP_NOEXPAND)")
         if pooled == "original" or (vit.global_pool == "avg" and pooled == "imgprompt_pool"):
             return
+        if pooled != ("prompt_pool" if vit.global_pool == "token" else "img_pool"):
+            self.one_grid = f"MODEL.PROMPT.VIT_POOL_TYPE {pooled} does not tell what only fills up an image's patches"
         if vit.global_pool == "token":
             self.after(last, MeanIntoClass(*wanted[pooled]))
         elif vit.global_pool in ("avg", "map") and pooled == "img_pool":

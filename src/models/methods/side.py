@@ -68,6 +68,7 @@ class Side(Method):
 
     paper = "Zhang et al., 2020, arXiv:1912.13503"
     learns = "an AlexNet beside the ViT"
+    one_grid = "AlexNet reads images, not their patches"
     starts_pretrained = False
     attaches_without_files = False
     for_any_backbone = True

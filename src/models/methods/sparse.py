@@ -34,7 +34,7 @@ class SparseUpdate(nn.Module):
             return F.linear(x, linear.weight, bias)
         if linear.weight.requires_grad:  # another method trains it as a whole
             return F.linear(x, with_entries(linear.weight, self.weight, self.index, linear.weight.dtype), bias)
-        if torch.is_autocast_enabled(x.device.type):
+        if not x.is_meta and torch.is_autocast_enabled(x.device.type):  # on meta there are only shapes to see
             x = x.to(torch.get_autocast_dtype(x.device.type))
         bias = None if bias is None else bias.to(x.dtype)
         tables = (self.index, self.rows, self.cols, self.place)

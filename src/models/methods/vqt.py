@@ -68,6 +68,7 @@ class VQT(Method):
 
     paper = "Tu et al., 2023, arXiv:2212.03220"
     learns = "{queries} in every block; the head sees the answers too"
+    one_grid = "its queries read what fills up an image's patches too"
 
     @staticmethod
     def defaults() -> CfgNode:

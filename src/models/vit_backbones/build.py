@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import scipy.ndimage
@@ -29,6 +30,18 @@ def architecture(name: str, image_size: tuple[int, int]) -> nn.Module:
     if row is not None:
         return create_vit(row, image_size)
     return from_timm.create(name[len("timm:") :], image_size)
+
+
+@cache
+def native_patch(name: str, image_size: tuple[int, int]) -> tuple[int, int]:
+    """Height and width of the patches of ``DATA.FEATURE``, of images that keep their aspect ratio.
+
+    Raises:
+        ValueError: it does not take such images.
+    """
+    with torch.device("meta"):
+        vit = architecture(name, image_size)
+    return family_of(vit).native_patch(vit)
 
 
 def build_backbone(

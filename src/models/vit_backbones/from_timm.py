@@ -56,6 +56,8 @@ def create(name: str, image_size: tuple[int, int], **arguments: object) -> nn.Mo
 
 
 def _create(name: str, image_size: tuple[int, int], arguments: dict) -> nn.Module:
+    if module_of(name) == "eva":  # else DINOv3's rotations are made on the CPU in every forward, which a GPU waits for
+        arguments = {"dynamic_img_size": False, **arguments}
     try:
         return timm.create_model(name, pretrained=False, num_classes=0, img_size=image_size, **arguments)
     except TypeError as error:

@@ -6,7 +6,7 @@ between patches is not included. Prompts are not part of the image: what is read
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from ...models.families import family_of, tokens_of
 from ...models.families.stages import Tokens
 from ...models.method import wires
 from ...models.methods.prompt import Insert
+from ...models.patches import unpack
 from ...models.sites import blocks
 
 
@@ -62,7 +63,7 @@ class Maps:
 
 
 def maps_of(vit: nn.Module, methods: nn.ModuleDict, image: Tensor) -> Maps:
-    """The maps of one image (1, 3, H, W), for a ViT with the taps of ``methods``, or without any.
+    """The maps of one image (1, 3, H, W), or its patches, for a ViT with the taps of ``methods``, or without any.
 
     Raises:
         ValueError: the network is of another kind, or its attention weights cannot be read.
@@ -71,6 +72,8 @@ def maps_of(vit: nn.Module, methods: nn.ModuleDict, image: Tensor) -> Maps:
     if tokens is None:
         raise ValueError(f"attention maps need a ViT with one sequence of tokens; this is a {type(vit).__name__}")
     attentions = attention_of(vit, methods, image)
+    if image.ndim == 3:
+        tokens, attentions = _without_filling(tokens, attentions, image)
     grid, reader = (tokens.rows, tokens.cols), reads(vit, tokens)
     patches = tokens.rows * tokens.cols
     rows = {attention.name: read_by(reader, attention.weights, patches) for attention in attentions}
@@ -80,6 +83,16 @@ def maps_of(vit: nn.Module, methods: nn.ModuleDict, image: Tensor) -> Maps:
         {name: _others(vit, tokens, row) for name, row in rows.items()},
         read_by(reader, rollout(attentions, tokens), patches)[-patches:].view(grid),
     )
+
+
+def _without_filling(tokens: Tokens, attentions: list[Attention], image: Tensor) -> tuple[Tokens, list[Attention]]:
+    """The same for the patches (1, N, W + 3) of the image alone: what fills it up comes last, and is not read."""
+    seen = unpack(image)
+    rows, cols = (int(last) + 1 for last in seen["patch_coord"].amax((0, 1)))
+    filling = int((~seen["patch_valid"]).sum())
+    ends = [len(attention.weights) - filling for attention in attentions]
+    own = [replace(a, weights=a.weights[:end, :end]) for a, end in zip(attentions, ends, strict=True)]
+    return replace(tokens, rows=rows, cols=cols), own
 
 
 def reads(vit: nn.Module, tokens: Tokens) -> str:
@@ -106,7 +119,7 @@ def _others(vit: nn.Module, tokens: Tokens, row: Tensor) -> dict[str, float]:
 def attention_of(vit: nn.Module, methods: nn.ModuleDict, image: Tensor) -> list[Attention]:
     """The attention of all blocks in execution order, including those that Block Expansion inserted."""
     with listening(vit, methods) as (names, weights):
-        vit.forward_features(image)
+        family_of(vit).pooled(vit, image)
     if len(names) != len(weights) or not names:
         raise ValueError("the attention of this ViT's blocks cannot be read: they do not compute it as timm does")
     before = [(site, tap) for _, site, verb, tap in wires(methods) if verb == "before"]

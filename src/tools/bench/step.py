@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ...engine.cost import flops
 from ...engine.precision import set_backends
 from ...engine.step import TrainingStep, compiled
+from ...engine.what_to_keep import set_recompute
 from ...models.vit_models import TunedViT, parse
 from ...solver.losses import build_loss
 from ...solver.optimizer import build_optimizer
@@ -161,6 +162,7 @@ def plain_step(model: nn.Module, cfg: CfgNode, images: Tensor, labels: Tensor) -
 
 def our_step(model: TunedViT, cfg: CfgNode, images: Tensor, labels: Tensor) -> Work:
     """The trainer's step."""
+    set_recompute(cfg, model, images.device)
     optimizer = build_optimizer(model.named_parameters(), cfg.SOLVER, images.device.type == "cuda", model)
     loss_of = build_loss(cfg.SOLVER.LOSS, None, cfg.SOLVER.LABEL_SMOOTHING)
     step = TrainingStep(cfg, compiled(model, cfg), optimizer, loss_of, images.device)

@@ -23,6 +23,7 @@ RESIZES = {
     "squash": "resized to it, whatever their proportions",
     "crop": "the shorter side resized to {2}, the middle cut out",
     "squash_crop": "resized to {0} high and {1} wide, whatever their proportions, the middle cut out",
+    "native": "in its own aspect ratio, as large as the patches of such an image can cover it",
 }
 
 
@@ -67,8 +68,8 @@ def plain(text: str) -> str:
 
 
 def data_name(cfg: CfgNode) -> str:
-    """The task, or the name of the user's own folder."""
-    if cfg.DATA.NAME == "folder" and cfg.DATA.DATAPATH:
+    """The task, or the name of the folder of the user's own images."""
+    if cfg.DATA.NAME in ("folder", "lists") and cfg.DATA.DATAPATH:
         return f"the images in {Path(cfg.DATA.DATAPATH).absolute().name}/"
     return cfg.DATA.NAME
 
@@ -118,6 +119,8 @@ def _accuracy(result: dict | None) -> str:
     """A table of the measured accuracies with Wilson's interval, or why there is none."""
     if result is None:
         return "Unknown: there is no result.json beside the weights."
+    if not result["test"] and not result["val"]:
+        return _promise(result) or "Not measured: the run had neither validation nor test images."
     lines = ["| images | number | top-1 | 95 % interval | top-5 | mean per class |", "|---|---:|---:|---:|---:|---:|"]
     for name in ("test", "val"):
         if measured := result[name]:
@@ -130,7 +133,20 @@ def _accuracy(result: dict | None) -> str:
         "The test images were used once, after training."
     )
     notes = "".join(f"\n- {plain(note)}" for note in result["data"]["notes"])
+    after += f"\n\n{said}" if (said := _promise(result)) else ""
     return "\n".join(lines) + after + (f"\n\nNotes on the data:\n{notes}" if notes else "")
+
+
+def _promise(result: dict) -> str:
+    """What ``vitune fit`` expects of it; "" for other runs."""
+    if not (promise := result.get("promise")):
+        return ""
+    basis = {"out-of-fold": "answered by models that were chosen and fitted without them"}
+    return (
+        f"Expect {100 * promise['expected']:.1f} % ({100 * promise['low']:.1f} to {100 * promise['high']:.1f}, a "
+        f"{100 * promise['level']:.0f} % interval) on images of this kind: measured on {promise['images']:,} images "
+        f"{basis.get(promise['basis'], 'that took part in no choice and in no training')}."
+    )
 
 
 def _pixels(pixels: Pixels, timm: bool) -> str:

@@ -13,6 +13,7 @@ from PIL import Image
 from ...data.pixels import Pixels
 from ...data.resize import TF1
 from ...engine.checkpoint import Tuned
+from ...models.patches import LONGEST, unpack
 
 PHOTO = "photo.jpg"  # the image file in the printed code
 TOLERANCE = 1e-4  # relative to the largest logit, or to 1 if that is smaller
@@ -35,11 +36,13 @@ def timm_prepares(pixels: Pixels) -> bool:
     """Whether a timm transform gives exactly these pixels: it uses Pillow's decoder and resize, and crops squares."""
     plain = pixels.decoder == "pil" and not pixels.jpeg_quality and pixels.antialias and pixels.dtype == "uint8"
     fits = tuple(int(side / crop_pct(pixels)) for side in pixels.size) == pixels.enlarged
-    return plain and fits and (pixels.resize != "crop" or pixels.size[0] == pixels.size[1])
+    return plain and fits and not pixels.native and (pixels.resize != "crop" or pixels.size[0] == pixels.size[1])
 
 
 def crop_pct(pixels: Pixels) -> float:
     """timm's crop_pct: it divides the input's height and width by this and rounds down, to get ``pixels.enlarged``."""
+    if pixels.native:
+        return 1.0
     pairs = list(zip(pixels.size, pixels.enlarged, strict=True))
     for fraction in (1.0, 0.875, *(side / (larger + 0.5) for side, larger in pairs)):
         if all(int(side / fraction) == larger for side, larger in pairs):
@@ -53,12 +56,17 @@ def crop_mode(pixels: Pixels) -> str:
 
 
 def with_pillow(pixels: Pixels) -> Code:
-    """Code that reads PHOTO into ``images``, a float32 array (1, 3, H, W), with Pillow and numpy."""
+    """Code that reads PHOTO into ``images``, a float32 array (1, 3, H, W), with Pillow and numpy.
+
+    With native aspect ratios, into the dictionary of patches that timm's NaFlexVit takes.
+    """
     height, width = pixels.size
     load, use = _decoded(pixels)
     use += _size(pixels)
     more_imports, resized = _resized(pixels)
     use += resized
+    if pixels.native:
+        return Code(list(dict.fromkeys([*load, *more_imports, "import torch"])), [*use, *_patches(pixels)])
     if pixels.resize != "squash":
         use += [
             f"top, left = round((len(images) - {height}) / 2), round((len(images[0]) - {width}) / 2)",
@@ -67,6 +75,18 @@ def with_pillow(pixels: Pixels) -> Code:
     mean, std = list(pixels.mean), list(pixels.std)
     use.append(f'images = ((images / 255 - {mean}) / {std}).astype("float32").transpose(2, 0, 1)[None]')
     return Code([*load, *more_imports], use)
+
+
+def _patches(pixels: Pixels) -> list[str]:
+    """Lines that make ``images`` of an image that fills its grid of patches."""
+    high, wide = pixels.patch
+    return [
+        f"images = ((images / 255 - {list(pixels.mean)}) / {list(pixels.std)})"
+        f'.astype("float32").reshape(rows, {high}, cols, {3 * wide})',
+        'images = {"patches": torch.from_numpy(images.swapaxes(1, 2).reshape(1, rows * cols, -1)),',
+        '          "patch_coord": torch.cartesian_prod(torch.arange(rows), torch.arange(cols))[None],',
+        '          "patch_valid": torch.ones(1, rows * cols, dtype=torch.bool)}',
+    ]
 
 
 def _decoded(pixels: Pixels) -> tuple[list[str], list[str]]:
@@ -92,6 +112,15 @@ def _decoded(pixels: Pixels) -> tuple[list[str], list[str]]:
 def _size(pixels: Pixels) -> list[str]:
     """Lines that set ``size``, (height, width) of the resized image."""
     height, width = pixels.size
+    if pixels.native:
+        high, wide = pixels.patch
+        return [
+            f"h, w = image.height * {wide}, image.width * {high}",
+            f"most = range(1, {min(pixels.num_patches, LONGEST) + 1})",
+            "fits = [(n * w, n, -(-w * n // h)) for n in most] + [(n * h, -(-h * n // w), n) for n in most]",
+            f"_, rows, cols = max(f for f in fits if f[1] * f[2] <= {pixels.num_patches} and max(f[1:]) <= {LONGEST})",
+            f"size = rows * {high}, cols * {wide}",
+        ]
     if pixels.resize != "crop":
         return [f"size = {pixels.enlarged}"]
     scale = f"{min(pixels.enlarged)} / min(image.size)"
@@ -154,14 +183,25 @@ def _check(code: Code, tuned: Tuned, what: Path) -> None:
             path = Path(folder) / f"{i}.image"
             path.write_bytes(raw)
             exec("\n".join(code.use).replace(repr(PHOTO), repr(str(path))), names)
-            images, logits = (torch.as_tensor(names[name]) for name in ("images", "logits"))
-            differ = (images - tuned.pixels.input(raw)).abs() * 255 * torch.tensor(tuned.pixels.std).view(3, 1, 1)
+            images, logits = names["images"], torch.as_tensor(names["logits"])
+            differ = _difference(images, tuned.pixels, raw)
             if not (differ.max() <= LEVELS[0] and differ.mean() <= LEVELS[1]):
                 raise ValueError(f"{what} was removed: its pixels differ from the run's by {differ.max():.1f} of 255")
-            wanted = tuned.model(images)
+            wanted = tuned.model(images if tuned.pixels.native else torch.as_tensor(images))
             error = (logits - wanted).abs().max().item() / max(wanted.abs().max().item(), 1.0)
             if not error <= TOLERANCE:
                 raise ValueError(f"{what} was removed: its logits differ from the run's by {error:.1e} of their size")
+
+
+def _difference(images, pixels: Pixels, raw: bytes) -> torch.Tensor:
+    """How much ``images`` of a file differ from a run's, in 0..255."""
+    own, std = pixels.input(raw), torch.tensor(pixels.std)
+    if not pixels.native:
+        return (torch.as_tensor(images) - own).abs() * 255 * std.view(3, 1, 1)
+    own = unpack(own[own[:, -1] > 0][None])
+    if not torch.equal(images["patch_coord"], own["patch_coord"]):
+        return torch.full((1,), 255.0)
+    return (images["patches"] - own["patches"]).abs().unflatten(-1, (-1, 3)) * 255 * std
 
 
 def _photos(size: tuple[int, int]) -> list[bytes]:

@@ -38,7 +38,7 @@ class Network:
         return self.images(3)
 
     def images(self, count: int) -> Tensor:
-        return torch.randn(count, 3, *self.tuned.pixels.size, generator=torch.Generator().manual_seed(count))
+        return self.tuned.pixels.noise(count, seed=count)
 
 
 def network_of(tuned: Tuned) -> Network:

@@ -182,7 +182,8 @@ def how_to_load(plain: Plain, out: Path) -> Code:
         return Code(load, use)
     made = with_pillow(pixels)
     load = [*dict.fromkeys(["import timm", *made.load, "import torch"]), *load]
-    return Code(load, [*made.use, "logits = model(torch.from_numpy(images))"])
+    images = "images" if pixels.native else "torch.from_numpy(images)"
+    return Code(load, [*made.use, f"logits = model({images})"])
 
 
 def _with_biases(plain: Plain, out: Path) -> list[str]:

@@ -24,6 +24,12 @@ def perform(args: argparse.Namespace) -> None:
         require_onnx()
     tuned = load_tuned(run, args.opts)
     network = network_of(tuned)
+    if tuned.pixels.native and (args.to in ("onnx", "torch-export") or network.plain is None):
+        why = f"; and {network.why_not}" if network.plain is None else ": --to timm and hub-folder are possible"
+        raise ValueError(
+            "this run sees every image in its own aspect ratio (DATA.RESIZE native), and a traced network "
+            f"(onnx, torch-export) would know the grid of one{why}"
+        )
     if args.to == "timm":
         if network.plain is None:
             raise ValueError(f"{network.why_not}. --to onnx, torch-export and hub-folder take the whole network")

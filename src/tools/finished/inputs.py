@@ -11,13 +11,14 @@ from torch import Tensor
 from ...data.image_files import find_images, read_images
 from ...data.pixels import normalise
 from ...data.sources.base import DataError
+from ...models.patches import image_of
 from .run import FinishedRun
 from .sets import own_set
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """Names and images (B, 3, H, W), float32 and normalised, on the CPU."""
+    """Names and images (B, 3, H, W), or their patches, float32 and normalised, on the CPU."""
 
     names: list[str]
     images: Tensor
@@ -38,7 +39,7 @@ def chosen_images(run: FinishedRun, names: Sequence[str], count: int) -> Chosen:
         loader = own_set(run, "test").loader
         some = spread(loader.images.split.labels, count)
         keys, images = [loader.images.split.keys[i] for i in some], next(loader.images.batches([torch.tensor(some)]))
-    return Chosen(keys, normalise(torch.stack(images), *mean_and_std(run)))
+    return Chosen(keys, normalise(run.tuned.pixels.batch(images), *mean_and_std(run)))
 
 
 def short(name: str) -> str:
@@ -52,8 +53,10 @@ def mean_and_std(run: FinishedRun) -> tuple[Tensor, Tensor]:
 
 
 def as_seen(run: FinishedRun, image: Tensor) -> np.ndarray:
-    """A normalised image (3, H, W) as a picture: (H, W, 3) in [0, 1]."""
+    """A normalised image (3, H, W), or its patches, as a picture: (H, W, 3) in [0, 1]."""
     mean, std = mean_and_std(run)
+    if run.tuned.pixels.native:
+        image = image_of(image, run.tuned.pixels.patch)
     return (image * std + mean).clamp(0, 1).permute(1, 2, 0).numpy()
 
 

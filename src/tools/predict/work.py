@@ -51,7 +51,7 @@ def predictions(
 def _batches(
     run: FinishedRun, files: Sequence[str], batch_size: int, broken: dict[str, str], bar: tqdm
 ) -> Iterator[tuple[list[str], Tensor]]:
-    """Names and images (B, 3, H, W) in 0..255, on the run's device; the last batch may be smaller."""
+    """Names and images (B, 3, H, W), or patches, in 0..255, on the run's device; the last batch may be smaller."""
     names, images = [], []
     for name, image in read_images(files, run.tuned.pixels, run.cfg.DATA.NUM_WORKERS):
         bar.update()
@@ -62,15 +62,15 @@ def _batches(
         names.append(name)
         images.append(image)
         if len(names) == batch_size:
-            yield names, torch.stack(images).to(run.device)
+            yield names, run.tuned.pixels.batch(images).to(run.device)
             names, images = [], []
     if names:
-        yield names, torch.stack(images).to(run.device)
+        yield names, run.tuned.pixels.batch(images).to(run.device)
 
 
 @torch.inference_mode()
 def probabilities(run: FinishedRun, images: Tensor, names: Sequence[str]) -> Tensor:
-    """Images (B, 3, H, W) in 0..255 -> float64 (B, classes) on the CPU.
+    """Images (B, 3, H, W), or patches, in 0..255 -> float64 (B, classes) on the CPU.
 
     Raises:
         BrokenModel: the model outputs NaN or infinity for a file, which is named.

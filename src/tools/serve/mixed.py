@@ -19,7 +19,7 @@ def compute(images: Tensor, asked: Sequence[tuple[Served, Tensor]]) -> list[Tens
     """The logits that each model gives for its rows of ``images``.
 
     Args:
-        images: (B, 3, H, W) in 0..255.
+        images: (B, 3, H, W), or patches, in 0..255.
         asked: models of one family, and which rows each is asked for, sorted.
 
     Returns:
@@ -50,12 +50,17 @@ def _shared(images: Tensor, asked: list[tuple[Served, Tensor]]) -> dict[Served, 
         if len(served.inside) > done:
             wanted = torch.cat([rows for _, rows in asked[i:]]).unique()
             if len(wanted) < len(here):
-                x, here = x[torch.searchsorted(here, wanted)], wanted
+                x, here = _rows(x, torch.searchsorted(here, wanted)), wanted
             for stage in carrier.inside[done : len(served.inside)]:
                 x = stage.run(x)
             done = len(served.inside)
-        own = x[torch.searchsorted(here, rows)]  # a copy: what follows may work in place
+        own = _rows(x, torch.searchsorted(here, rows))  # a copy: what follows may work in place
         for stage in served.rest:
             own = stage.run(own)
         answers[served] = served.tuned.model.head(served.tuned.model.joined(own))
     return answers
+
+
+def _rows(x: Tensor | tuple[Tensor, ...], rows: Tensor) -> Tensor | tuple[Tensor, ...]:
+    """Some images' part of what passes between stages."""
+    return x[rows] if isinstance(x, Tensor) else tuple(part[rows] for part in x)

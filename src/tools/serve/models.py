@@ -64,7 +64,7 @@ class Served:
     @cached_property
     def stages_agree(self) -> bool:
         """Whether the stages, one after the other, give what the model gives; tried with one image."""
-        image = torch.randn(1, 3, *self.pixels.size, generator=torch.Generator().manual_seed(0)).to(self.device)
+        image = self.pixels.noise(1).to(self.device)
         model = self.tuned.model
         whole, x = model(image), image
         for stage in (*self.inside, *self.rest):

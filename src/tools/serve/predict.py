@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-import torch
 from torch import Tensor
 
 from ...data.decode import why
@@ -37,7 +36,8 @@ async def predict(
         families.setdefault(served.family, []).append(served)
     asked = []
     for family in families.values():
-        images = torch.stack([prepared[family[0].pixels][i] for i in good])
+        pixels = family[0].pixels
+        images = pixels.batch([prepared[pixels][i] for i in good])
         asked.append(asyncio.wrap_future(batches.ask(Question(images, family))))
     found = await asyncio.gather(*asked)
     logits = {

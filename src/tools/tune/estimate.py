@@ -90,7 +90,7 @@ def measure(plan: Plan) -> list[str]:
                 continue
             try:
                 if kind not in speeds and kind not in unknown:
-                    speeds[kind] = _speed(cfg, task, shared)
+                    speeds[kind] = measured_speed(cfg, task, shared)
             except (OSError, ValueError) as error:
                 unknown[kind] = str(error).splitlines()[0]
             for run in runs if kind in speeds else ():
@@ -105,7 +105,7 @@ def _sizes(cfg: CfgNode, task: Task, shared: Shared) -> dict[str, int]:
     return published_sizes(cfg, task)
 
 
-def _speed(cfg: CfgNode, task: Task, shared: Shared) -> Speed:
+def measured_speed(cfg: CfgNode, task: Task, shared: Shared) -> Speed:
     """Measure the speed on this machine, without compilation.
 
     Raises:

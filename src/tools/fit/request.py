@@ -1,0 +1,105 @@
+"""What is asked of a fit, and its folder, which belongs to one request and one set of images."""
+
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from ...configs.files import ConfigError, pair_settings
+from ...utils.io import read_json, write_json
+
+MINUTES = 30.0
+# Keys that a fit sets itself.
+OWN = (
+    "DATA.NAME",
+    "DATA.DATAPATH",
+    "DATA.TRAIN_LIST",
+    "DATA.VAL_LIST",
+    "DATA.TEST_LIST",
+    "DATA.FEATURE",
+    "DATA.CORRUPT",
+)
+
+
+@dataclass(frozen=True)
+class Request:
+    """A fit.
+
+    Attributes:
+        data: a folder or a CSV.
+        minutes: of time; ``steps``: of training steps instead, where it is not 0.
+        backbones: names of DATA.FEATURE; []: all whose weights are here.
+        own: KEY VALUE pairs for every run.
+    """
+
+    data: Path
+    minutes: float = MINUTES
+    steps: int = 0
+    seed: int = 42
+    backbones: list[str] = field(default_factory=list)
+    own: list[str] = field(default_factory=list)
+
+    def check(self) -> None:
+        """Raises ConfigError: what is wrong with it, before anything is read."""
+        if self.minutes <= 0 or self.steps < 0 or not 0 <= self.seed < 2**31:
+            raise ConfigError("--minutes must be above 0, --steps and --seed must not be below")
+        problems: list[str] = []
+        pair_settings(self.own, problems)
+        problems += [f"{key} is chosen by fit: leave it out" for key in self.own[::2] if key in OWN]
+        if problems:
+            raise ConfigError("the settings have problems:\n" + "\n".join(f"  - {problem}" for problem in problems))
+
+    @property
+    def budget(self) -> str:
+        return f"{self.steps:,} steps" if self.steps else f"{self.minutes:g} minutes"
+
+
+def claim(folder: Path, request: Request, digest: str) -> None:
+    """Make the folder this request's.
+
+    Raises:
+        ConfigError: it belongs to another one, or the images have changed.
+    """
+    asked = asdict(request) | {"data": str(request.data.expanduser().absolute()), "images": digest}
+    asked["minutes"] = None if request.steps else request.minutes
+    file = folder / "request.json"
+    if file.is_file():
+        before = read_json(file)
+        other = [name for name in asked if before.get(name) != asked[name]]
+        if other:
+            changes = ", ".join(
+                "other images" if name == "images" else f"{name} {before.get(name)}, now {asked[name]}"
+                for name in other
+            )
+            raise ConfigError(
+                f"{folder} holds a fit with {changes}: give another folder with --out, or remove this one. "
+                "Features are kept elsewhere and need not be computed again"
+            )
+        return
+    write_json(file, asked)
+
+
+class Clock:
+    """Seconds of work on a fit, in all and of each part, over all its processes; kept in a file."""
+
+    def __init__(self, file: Path):
+        self.file = file
+        kept = read_json(file) if file.is_file() else {}
+        self.before: float = kept.get("seconds", 0.0)
+        self.parts: dict[str, float] = kept.get("parts", {})
+        self.start = time.monotonic()
+        self.lapped = self.before
+
+    def seconds(self) -> float:
+        return self.before + time.monotonic() - self.start
+
+    def lap(self, part: str) -> None:
+        """Count the time since the last lap as that of a part."""
+        now = self.seconds()
+        self.parts[part] = self.parts.get(part, 0.0) + now - self.lapped
+        self.lapped = now
+        write_json(self.file, {"seconds": now, "parts": self.parts})
+
+
+def default_folder(data: Path) -> Path:
+    """``output/fit/<name of the data>``."""
+    return Path("output") / "fit" / (data.expanduser().absolute().stem or "images")

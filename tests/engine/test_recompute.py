@@ -1,0 +1,89 @@
+"""Recomputation: gradients are the same to the bit, and less is kept."""
+
+import copy
+
+import pytest
+import torch
+from conftest import make_cfg, make_model, make_vit, randomise
+
+from src.engine.memory import Live, activation_bytes, shadow_of
+from src.engine.step import compiled
+from src.engine.what_to_keep import plan_of
+from src.models.recompute import recompute
+from src.models.sites import blocks
+
+SIZE = (32, 32)
+
+
+def gradients(model, network=None, autocast=None) -> dict:
+    torch.manual_seed(7)
+    given = torch.randn(3, 3, *SIZE)
+    with torch.autocast("cpu", autocast, enabled=autocast is not None):
+        out = (model if network is None else network)(given)
+    out.float().square().sum().backward()
+    found = {name: param.grad for name, param in model.named_parameters() if param.grad is not None}
+    model.zero_grad(set_to_none=True)
+    return found
+
+
+def with_plan(model, level: str):
+    recompute(model.vit, model.sites, plan_of(model, level, SIZE, images=3))
+    return model
+
+
+def keeping_two_maps(model):
+    """With a plan as for LoRA: attn.qkv and mlp.fc1 of every block."""
+    kept = frozenset({("addmm", 32, 96), ("addmm", 32, 128)})
+    recompute(model.vit, model.sites, dict.fromkeys(blocks(model.vit), kept))
+    return model
+
+
+@pytest.mark.parametrize(
+    ("names", "freqfit", "autocast"),
+    [
+        *[("end2end", "", None), ("lora", "freqfit", torch.bfloat16), ("ssf+adaptformer", "", None)],
+        *[("rlrr", "", torch.bfloat16), ("vqt+prompt+lora", "ssf", None), ("fact_tt+convpass", "", torch.bfloat16)],
+    ],
+)
+def test_gradients_are_the_same_to_the_bit(names, freqfit, autocast):
+    """With dropout and drop-path, which leave out the same again; from a copy of the model too."""
+    model = make_model(names, freqfit, vit=make_vit(depth=2, drop_path_rate=0.5), MODEL__LORA__DROPOUT=0.2)
+    randomise(model)
+    model.train()
+    expected = gradients(model, autocast=autocast)
+    keeping_two_maps(model)
+    for one in (model, copy.deepcopy(model)):
+        found = gradients(one, autocast=autocast)
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize(("names", "freqfit"), [("lora", "freqfit"), ("adaptformer+vqt", "")])
+def test_a_compiled_network_recomputes_too(names, freqfit):
+    torch._dynamo.reset()
+    model = make_model(names, freqfit, vit=make_vit(depth=1))
+    randomise(model)
+    expected = gradients(model)
+    keeping_two_maps(model)
+    compiled(model, make_cfg(MODEL__COMPILE=True))  # as training does; it compiles when it is first called
+    found = gradients(model, torch.compile(model, backend="aot_eager", fullgraph=True, dynamic=False))
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_less_is_kept_and_a_plan_can_be_taken_back():
+    model = make_model("lora", "freqfit", vit=make_vit(depth=2))
+    full = activation_bytes(make_model("end2end", vit=make_vit(depth=2)), SIZE)
+    kept = {level: activation_bytes(with_plan(model, level), SIZE) for level in ("off", "auto", "blocks")}
+    assert kept["off"].per_image > full.per_image > kept["auto"].per_image / 0.6
+    assert kept["auto"].per_image > 2 * kept["blocks"].per_image
+    assert activation_bytes(with_plan(model, "off"), SIZE) == kept["off"]
+    assert not any("forward" in vars(module) for module in model.vit.modules())
+
+
+def test_nothing_is_left_over_after_a_step():
+    """Of what is computed again, nothing outlives the backward pass."""
+    shadow, mode = shadow_of(with_plan(make_model("adaptformer+vqt", "freqfit"), "blocks"), "cpu")
+    with mode, Live(shadow) as live:
+        shadow(torch.empty(2, 3, *SIZE)).sum().backward()
+        left = live.bytes - sum(p.grad.nbytes for p in shadow.parameters() if p.grad is not None)
+    assert left < 2 * 3 * 32 * 32 * 4 * 2

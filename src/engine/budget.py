@@ -187,8 +187,8 @@ class Planner:
             parts.append(f"the batch cannot be split, since the batch norm {self.compared} compares its images")
         enough = math.ceil(100 * max(needs) / GIB) / 100
         return (
-            f"SOLVER.MEMORY_GB {solver.MEMORY_GB:g} is too little: {'; '.join(parts)}. Set SOLVER.MEMORY_GB {enough:.2f} "
-            "or more, or choose a smaller backbone, smaller images or another method"
+            f"SOLVER.MEMORY_GB {solver.MEMORY_GB:g} is too little: {'; '.join(parts)}. Set SOLVER.MEMORY_GB "
+            f"{enough:.2f} or more, or choose a smaller backbone, smaller images or another method"
         )
 
 

@@ -25,8 +25,8 @@ from ..utils.io import exclusive, remove_partial, write_json, write_text
 from ..utils.logging import LogFile
 from ..utils.seed import seed_everything
 from ..utils.signals import StopSignals
-from .checkpoint import load_tuned, save_tuned
 from .budget import Plan, plan
+from .checkpoint import load_tuned, save_tuned
 from .cost import activations_per_image, cost_card, describe, flops
 from .device import choose_device
 from .environment import environment

@@ -545,7 +545,7 @@ def test_the_command_writes_everything_and_csv_has_every_run(tmp_path, capsys):
     assert r"85.00 $\pm$ 7.07" in tex
     markdown = (tmp_path / "to" / "report.md").read_text()
     lines = [line for line in markdown.splitlines() if line.startswith("|")]
-    assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {8}
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {9}
 
 
 @pytest.mark.parametrize(

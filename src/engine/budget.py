@@ -19,6 +19,7 @@ from ..models.families import UNKNOWN, family_of
 from ..models.memo import Memo
 from ..models.recompute import LEVELS
 from ..models.vit_models import TunedViT
+from ..solver.optimizer import OPTIMIZERS
 from ..utils.launch import expected
 from .step_memory import Predicted, StepMemory, shown
 from .what_to_keep import set_recompute
@@ -90,7 +91,7 @@ class Plan:
 
     def __str__(self) -> str:
         step = f"a step takes {self.step}, with {self.choice}; " if self.step else ""
-        return f"{step}evaluation of {self.images} images at a time takes {shown(self.evaluation)}"
+        return f"{step}evaluation takes {shown(self.evaluation)}, with DATA.EVAL_BATCH_SIZE {self.images}"
 
 
 class NoRoom(ValueError):
@@ -102,13 +103,22 @@ def plan(cfg: CfgNode, model: TunedViT, device: torch.device) -> Plan:
 
     Raises:
         NoRoom: there is none; the message says which budget would do.
+        ValueError: shapes alone do not tell what the model takes.
     """
-    return Planner(cfg, model, device).plan()
+    try:
+        return Planner(cfg, model, device).plan()
+    except (RuntimeError, NotImplementedError) as error:
+        raise ValueError(
+            f"SOLVER.MEMORY_GB: what a step of this model takes cannot be predicted ({error}): leave it out"
+        ) from error
 
 
 class Planner:
+    """Tries choices, each once."""
+
     def __init__(self, cfg: CfgNode, model: TunedViT, device: torch.device):
         self.cfg, self.model, self.device = cfg, model, device
+        self.takes_steps = cfg.SOLVER.OPTIMIZER in OPTIMIZERS  # lbfgs reads features that are computed before
         self.limit = cfg.SOLVER.MEMORY_GB * GIB
         self.images = -(-cfg.DATA.BATCH_SIZE // expected())
         self.compared = _compared(model)
@@ -118,14 +128,14 @@ class Planner:
 
     def plan(self) -> Plan:
         choices = sorted(self._choices(), key=lambda choice: choice.slowness(self.images))
-        steps = self.cfg.SOLVER.OPTIMIZER != "lbfgs"
-        chosen = next(filter(self._fits, choices), None) if steps else choices[0]
+        chosen = next(filter(self._fits, choices), None) if self.takes_steps else choices[0]
         images = self._evaluated()
         if chosen is None or not images:
-            raise NoRoom(self._nothing(choices if steps else []))
+            raise NoRoom(self._nothing(choices if self.takes_steps else []))
         evaluation = self.predicted.evaluation
         features = evaluation(self.cfg.DATA.BATCH_SIZE) <= self.limit
-        return Plan(chosen, self._step(chosen) if steps else None, images, evaluation(images), features)
+        step = self._step(chosen) if self.takes_steps else None
+        return Plan(chosen, step, images, evaluation(images), features)
 
     def _choices(self) -> Iterator[Choice]:
         """All that the settings leave open."""
@@ -163,8 +173,14 @@ class Planner:
         known = [c for c in self._steps if c.recompute == choice.recompute and 1 < c.pieces < choice.pieces]
         if len(known) < 2:
             return 0
-        (size, more), (peak, higher) = zip(*((1 / c.pieces, self._step(c).peak) for c in known[:-3:-1]), strict=True)
-        return peak - (higher - peak) / (more - size) * (size - 1 / choice.pieces)
+        smaller, larger = known[-1], known[-2]
+        peak, size = self._step(smaller).peak, self._size(smaller)
+        slope = (self._step(larger).peak - peak) / (self._size(larger) - size)
+        return peak - slope * (size - self._size(choice))
+
+    def _size(self, choice: Choice) -> int:
+        """Images of a piece."""
+        return -(-self.images // choice.pieces)
 
     def _evaluated(self) -> int:
         """Images to evaluate at a time; 0: not even one fits."""
@@ -177,8 +193,9 @@ class Planner:
     def _nothing(self, choices: list[Choice]) -> str:
         """What to say where nothing fits."""
         data, solver = self.cfg.DATA, self.cfg.SOLVER
-        needs = [self.predicted.evaluation(data.EVAL_BATCH_SIZE or 1)]
-        parts = [f"evaluation of {data.EVAL_BATCH_SIZE or 1} images takes {shown(needs[0])}"]
+        images = data.EVAL_BATCH_SIZE or 1
+        needs = [self.predicted.evaluation(images)]
+        parts = [f"evaluation takes {shown(needs[0])}, with DATA.EVAL_BATCH_SIZE {images}"]
         if choices:
             least = min((c for c in choices if c.pieces == max(c.pieces for c in choices)), key=self._need)
             needs.append(self._need(least))

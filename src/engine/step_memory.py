@@ -14,7 +14,7 @@ from torch.amp import GradScaler
 
 from ..models.vit_models import TunedViT
 from ..solver.losses import build_loss
-from ..solver.optimizer import build_optimizer
+from ..solver.optimizer import OPTIMIZERS, build_optimizer
 from ..utils.launch import expected
 from .memory import Live, shadow_of
 from .precision import autocast
@@ -66,7 +66,7 @@ class Predicted:
         self.weights = _bytes((*self.shadow.parameters(), *self.shadow.buffers()))
         with self.mode:
             named = self.shadow.named_parameters()
-            optimizer = build_optimizer(named, cfg.SOLVER, fused=self.kind == "cuda", model=self.shadow)
+            optimizer = build_optimizer(named, self._solver(), fused=self.kind == "cuda", model=self.shadow)
             self.updated = Updated(optimizer)
             with Live(self.shadow) as live:
                 self.updated.take(torch.empty_like)
@@ -77,6 +77,15 @@ class Predicted:
                 self.updating = live.peak - live.bytes
                 self.updated.take(None)
         self.states = states + self._averages() + self._exchanged()
+
+    def _solver(self) -> CfgNode:
+        """Of a step; lbfgs takes none, and the head that it fits is small."""
+        if self.cfg.SOLVER.OPTIMIZER in OPTIMIZERS:
+            return self.cfg.SOLVER
+        solver = self.cfg.SOLVER.clone()
+        solver.defrost()
+        solver.OPTIMIZER = "sgd"
+        return solver
 
     @property
     def learning(self) -> int:

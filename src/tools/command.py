@@ -24,8 +24,8 @@ AddOptions = Callable[[argparse.ArgumentParser], None]
 # What looks like the first KEY of KEY VALUE pairs, and not like the name of a config.
 KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.\w+)*")
 LESS_MEMORY = (
-    "less memory: SOLVER.MEMORY_GB with the GiB there are, or SOLVER.AMP auto, MODEL.RECOMPUTE auto, SOLVER.ACCUMULATE 4, "
-    "DATA.EVAL_BATCH_SIZE 32"
+    "less memory: SOLVER.MEMORY_GB with the GiB there are; or SOLVER.AMP auto, MODEL.RECOMPUTE auto, "
+    "SOLVER.ACCUMULATE 4, DATA.EVAL_BATCH_SIZE 32"
 )
 GOES_ON = "run the same command again to continue"
 # Objects that are made before Python looks for unreachable ones. By its own 700 to 2,000, a fifth of the seconds that

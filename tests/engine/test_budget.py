@@ -147,8 +147,16 @@ def test_what_the_settings_say_is_kept():
     cfg, model = settings(**own), tune(network("vit"), "ssf", num_classes=5)
     made = within(cfg, model, 1.0)
     assert (made.choice, made.images) == (Choice("auto", 2), 3)
-    with pytest.raises(NoRoom, match=r"RECOMPUTE auto, SOLVER\.ACCUMULATE 2; evaluation of 3 images"):
+    with pytest.raises(NoRoom, match=r"RECOMPUTE auto, SOLVER\.ACCUMULATE 2; .* DATA\.EVAL_BATCH_SIZE 3"):
         within(cfg, model, 0.0005)
+
+
+def test_a_logistic_regression_has_no_steps_to_plan():
+    cfg, model = settings(SOLVER__OPTIMIZER="lbfgs"), tune(network("vit"), "linear", num_classes=5)
+    whole = within(cfg, model, 1.0)
+    assert whole.settings == {"DATA.EVAL_BATCH_SIZE": 8}
+    less = within(cfg, model, 0.6 * whole.peak / 2**30)
+    assert less.settings == {"DATA.EVAL_BATCH_SIZE": 4, "DATA.CACHE_FEATURES": "off"}
 
 
 def test_batch_norms_that_train_are_not_given_pieces_of_a_batch():

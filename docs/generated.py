@@ -28,12 +28,41 @@ from src.utils.table import Table
 ROOT = Path(__file__).parents[1]
 
 
+# Files of the repository that pages link to, where a checkout has no such page -> the page that is made of each.
+MADE_OF = {
+    "VTAB_SETUP.md": "vtab.md",
+    "pretrained/README.md": "pretrained.md",
+    "docs/five-minutes.ipynb": "five-minutes.md",
+    "src/configs/tree.py": "reference/keys.md",
+    "src/cli.py": "reference/commands.md",
+    "src/models/methods/freqfit.py": "methods/freqfit.md",
+    "src/models/methods/scale_shift.py": "methods/scale_shift.md",
+}
+
+
+def linked_to_pages(markdown: str, page: str) -> str:
+    """A page's Markdown with links to the files in MADE_OF as links to pages.
+
+    Args:
+        page: its path below docs/pages.
+    """
+    folder = (ROOT / "docs" / "pages" / page).parent
+
+    def to_page(link: re.Match) -> str:
+        file = os.path.relpath(folder / link[1], ROOT)
+        made = ROOT / "docs" / "pages" / MADE_OF.get(file, "")
+        return f"]({os.path.relpath(made, folder)}" if file in MADE_OF else link[0]
+
+    return re.sub(r"\]\(([^)#\s]+)", to_page, markdown)
+
+
 def pages() -> dict[str, str]:
     """Path below docs/pages -> Markdown."""
     return {
         "vtab.md": (ROOT / "VTAB_SETUP.md").read_text(),
         "pretrained.md": (ROOT / "pretrained" / "README.md").read_text(),
         "five-minutes.md": notebook_page(ROOT / "docs" / "five-minutes.ipynb"),
+        "fit-notebook.md": notebook_page(ROOT / "docs" / "fit.ipynb"),
         "reference/keys.md": keys_page(),
         "reference/commands.md": commands_page(),
         **{f"methods/{name}.md": method_page(name) for name in METHODS},

@@ -30,7 +30,8 @@ def on_files(files: Files, config) -> Files:
 
 
 def on_page_markdown(markdown: str, page, **_) -> str:
-    """Fill in the tables of methods and of backbones, and link papers, outside of code."""
+    """Fill in the tables of methods and of backbones, and link generated pages and, outside of code, papers."""
+    markdown = generated.linked_to_pages(markdown, page.file.src_uri)
     if page.file.src_uri == METHODS_PAGE:
         markdown = markdown.replace("<!-- methods table -->", generated.methods_table())
     if page.file.src_uri == BACKBONES_PAGE:

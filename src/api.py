@@ -29,6 +29,7 @@ from .models.families import family_of
 from .models.merge import load_merged, merged_state_dict
 from .models.pooling import set_pool
 from .models.vit_models import METHODS, TunedViT, config_name, parse
+from .utils.text import a_kind
 
 __all__ = ["find_allocation", "load", "load_merged", "merged_state_dict", "save", "tune"]
 
@@ -121,13 +122,13 @@ def require_timm(vit: nn.Module) -> None:
     if inside := next(
         (name for name in ("module", "_orig_mod") if isinstance(getattr(vit, name, None), nn.Module)), ""
     ):
-        raise ValueError(f"the network is inside a {type(vit).__name__}: give .{inside} of it, and wrap what comes out")
+        raise ValueError(f"the network is inside {a_kind(vit)}: give .{inside} of it, and wrap what comes out")
     if not isinstance(vit, nn.Module) or next(vit.parameters(), None) is None:
-        raise ValueError(f"a timm network with weights is needed, and this is a {type(vit).__name__}")
+        raise ValueError(f"a timm network with weights is needed, and this is {a_kind(vit)}")
     needed = ("get_classifier", "reset_classifier", "forward_features", "forward_head")
     if missing := [name for name in needed if not callable(getattr(vit, name, None))]:
         raise ValueError(
-            f"a {type(vit).__name__} has no {' and no '.join(missing)}: give a network as timm.create_model makes it, "
+            f"{a_kind(vit)} has no {' and no '.join(missing)}: give a network as timm.create_model makes it, "
             "without features_only"
         )
     family_of(vit)

@@ -62,7 +62,7 @@ def shadow_of(model: nn.Module, device: torch.device | str) -> tuple[nn.Module, 
         for tensor in (*model.parameters(), *model.buffers()):
             fake = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device)
             memo[id(tensor)] = nn.Parameter(fake, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else fake
-    return copy.deepcopy(model, memo), mode  # outside of the mode, where what is no parameter can be copied
+    return copy.deepcopy(model, memo), mode  # tensors that are no parameters or buffers keep their numbers
 
 
 class Live(TorchDispatchMode):

@@ -31,6 +31,7 @@ from .cost import activations_per_image, cost_card, describe, flops
 from .device import choose_device
 from .environment import environment
 from .evaluator import best_test_epoch, evaluate
+from .held import held
 from .precision import autocast, resolve_amp, set_backends
 from .results import RunFolder, may_move
 from .same_run import differences, different_keys, require_free, require_same, same_data
@@ -242,7 +243,8 @@ class Steps:
             if "test" not in loaders:
                 return None
             network = compiled(self.model, self.cfg, self.start.memo)
-            return self._metrics(network, loaders["test"], padded=self.cfg.MODEL.COMPILE)
+            with held(self.model, self.cfg, self.device, self.start.memo):
+                return self._metrics(network, loaders["test"], padded=self.cfg.MODEL.COMPILE)
 
     def _test_untouched(self, loaders: dict[str, Loader]) -> dict | None:
         """Metrics of the pre-trained ViT with its zero-shot head on val and test; None for a split that is missing."""

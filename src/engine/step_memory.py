@@ -16,6 +16,7 @@ from ..models.vit_models import TunedViT
 from ..solver.losses import build_loss
 from ..solver.optimizer import OPTIMIZERS, build_optimizer
 from ..utils.launch import expected
+from .held import hold
 from .memory import Live, shadow_of
 from .precision import autocast
 from .step import TrainingStep
@@ -63,7 +64,7 @@ class Predicted:
         self.cfg, self.size = cfg, size
         self.kind = device.type if torch.cuda.is_available() else "cpu"
         self.shadow, self.mode = shadow_of(model, self.kind)
-        self.weights = _bytes((*self.shadow.parameters(), *self.shadow.buffers()))
+        self.weights = self._weights(device)
         with self.mode:
             named = self.shadow.named_parameters()
             optimizer = build_optimizer(named, self._solver(), fused=self.kind == "cuda", model=self.shadow)
@@ -77,6 +78,14 @@ class Predicted:
                 self.updating = live.peak - live.bytes
                 self.updated.take(None)
         self.states = states + self._averages() + self._exchanged()
+
+    def _weights(self, device: torch.device) -> int:
+        """Of the model as it trains: see held.py. On a CPU the float32 values of what is held wait beside it."""
+        whole = {name: tensor.nbytes for name, tensor in self.shadow.vit.named_parameters()}
+        hold(self.shadow, self.cfg, device)
+        waiting = {n: whole[n] for n, tensor in self.shadow.vit.named_parameters() if tensor.nbytes != whole[n]}
+        now = _bytes((*self.shadow.parameters(), *self.shadow.buffers()))
+        return now + (sum(waiting.values()) if device.type == "cpu" else 0)
 
     def _solver(self) -> CfgNode:
         """Of a step; lbfgs takes none, and the head that it fits is small."""

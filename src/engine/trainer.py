@@ -27,6 +27,7 @@ from ..utils.signals import Interrupted, StopSignals
 from .checkpoint import CheckpointError, copy_of_tuned, load_last, put_back, save_last
 from .evaluator import BrokenModel, Metrics, evaluate
 from .features import reuse_features
+from .held import held
 from .logistic import fit_head
 from .precision import autocast
 from .results import RunFolder
@@ -247,7 +248,7 @@ class Training:
     def run(self, stop: StopSignals) -> None:
         if self.trackers:
             self.trackers.begin(self.rows)
-        with self._progress_bar() as bar:
+        with self._progress_bar() as bar, held(self.model, self.cfg, self.device, self.memo):
             for epoch in range(len(self.rows), self.epochs):
                 if self.stops_early and epoch - 1 - self.best["epoch"] >= self.solver.PATIENCE:
                     logger.info("no better validation accuracy for %d epochs: stopping", self.solver.PATIENCE)

@@ -44,11 +44,17 @@ def _called(vit: nn.Module) -> dict[str, Call]:
         running[names[module]] = Call(*(tuple(t.shape) if isinstance(t, Tensor) else None for t in (*args[:1], y)))
 
     hooks = [module.register_forward_hook(note) for module in names]
-    tensors = dict(vit.named_parameters()) | dict(vit.named_buffers())
-    shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
+    # Each place once: torch leaves those without numbers in a module that it is told of under two names.
+    places = {f"{name}.".lstrip("."): vars(module) for module, name in names.items()}
+    shapes = {
+        prefix + own: torch.empty_like(tensor, device="meta")
+        for prefix, inside in places.items()
+        for own, tensor in (inside["_parameters"] | inside["_buffers"]).items()
+        if tensor is not None
+    }
     try:
         image = torch.empty(1, 3, *family_of(vit).image_size(vit), device="meta", dtype=next(vit.parameters()).dtype)
-        torch.func.functional_call(vit, shapes, image)
+        torch.func.functional_call(vit, shapes, image, tie_weights=False)
     finally:
         for hook in hooks:
             hook.remove()

@@ -6,6 +6,7 @@ from torch import nn
 
 from ..configs.facts import image_size, is_native
 from ..utils.table import Table
+from ..utils.text import a_kind
 from .drop_path import places
 from .families import family_of, tokens_of
 from .method import DoesNotFit, Method
@@ -25,6 +26,7 @@ def methods_table(cfg: CfgNode) -> Table:
     """
     feature = cfg.DATA.FEATURE or "sup_vitb16_imagenet21k"
     counts, reasons = counted(cfg, feature)
+    numbers = {reason: number for number, reason in enumerate(dict.fromkeys(reasons.values()), 1)}
     also = {name: [short for short, (method, _) in SHORTHANDS.items() if method == name] for name in METHODS}
     trains, others = "what trains, beside the head", "not only on ViTs"
     columns = ("MODEL.TRANSFER_TYPE", trains, f"on {feature}", "folds", others, "paper")
@@ -33,23 +35,31 @@ def methods_table(cfg: CfgNode) -> Table:
         names = ", ".join(f"`{n}`" for n in [name, *also[name]])
         marks = ("yes" if flag else "no" for flag in (method.folds, method.for_any_backbone))
         learns = method.described(cfg.MODEL.get(config_name(name), CfgNode()))
-        rows.append((names, learns, counts[name], *marks, method.paper))
-    return Table(columns, rows, "llrccl", below={trains: "", "paper": ""}, note="\n".join(reasons))
+        count = f"- [{numbers[reasons[name]]}]" if name in reasons else counts[name]
+        rows.append((names, learns, count, *marks, method.paper))
+    programs = {
+        columns[2]: ["0", *(counts.get(name, "-") for name in METHODS)],
+        "does not fit": ["", *(reasons.get(name, "") for name in METHODS)],
+    }
+    note = "\n".join(f"[{number}] does not fit: {reason}" for reason, number in numbers.items())
+    return Table(columns, rows, "llrccl", below={trains: "", "paper": ""}, note=note, in_json=programs)
 
 
-def counted(cfg: CfgNode, feature: str) -> tuple[dict[str, str], list[str]]:
-    """Trained parameters without the head by method, and the reasons of those that do not fit the backbone."""
+def counted(cfg: CfgNode, feature: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Trained parameters without the head by method, and the reasons of those that do not fit the backbone.
+
+    Raises:
+        ValueError: none fits.
+    """
     vit = network_of(cfg, feature)
-    counts, numbers = {}, {}
+    counts, reasons = {}, {}
     for name, method in METHODS.items():
         try:
             counts[name] = _count(name, method, cfg, vit)
         except ValueError as error:
-            number = numbers.setdefault(str(error).replace(f"method {name!r}", "it"), len(numbers) + 1)
-            counts[name] = f"- [{number}]"
-    reasons = [f"[{number}] does not fit: {reason}" for reason, number in numbers.items()]
-    if not any(count[0] != "-" for count in counts.values()):
-        raise ValueError(f"no method fits {feature}. {'; '.join(reasons)}")
+            reasons[name] = str(error).replace(f"method {name!r}", "it")
+    if not counts:
+        raise ValueError(f"no method fits {feature}: {'; '.join(dict.fromkeys(reasons.values()))}")
     return counts, reasons
 
 
@@ -78,7 +88,7 @@ def _count(name: str, method: type[Method], cfg: CfgNode, vit: nn.Module) -> str
     model.defrost()
     keys, tokens = model.get(config_name(name), CfgNode()), tokens_of(vit, cfg.MODEL.POOL)
     if tokens is None and not method.for_any_backbone:
-        raise DoesNotFit(f"it needs the tokens of a ViT, which a {type(vit).__name__} does not have")
+        raise DoesNotFit(f"it needs the tokens of a ViT, which {a_kind(vit)} does not have")
     if is_native(cfg):
         require_any_grid(name, method.one_grid)
     with torch.device("meta"):
@@ -86,6 +96,7 @@ def _count(name: str, method: type[Method], cfg: CfgNode, vit: nn.Module) -> str
             places(vit)
         if budget := method.budget(keys):
             method.require_parts(keys, vit, tokens)
-            return f"≈ {budget:,.0f}"
+            most = sum(param.numel() for param in vit.parameters())
+            return f"≈ {min(budget, most):,.0f}"
         keys.update(method.without_files_to_count)
         return f"{method.count(keys, vit, tokens):,}"

@@ -4,8 +4,8 @@ No method writes merge code. A tapped operation that is still affine is *measure
 FacT and RLRR all fold this way. New blocks (Block Expansion) become blocks of a deeper ViT.
 
 A shift goes into the bias at its site. Where there is none, it goes on to what reads the site: after an RMS norm to the
-branch's first maps, after the last norm to the head. A linear map or convolution without a bias gets one:
-``load_merged`` makes room for it in a plain network.
+branch's first maps, after the last norm to the head. Another operation without a bias gets one: ``load_merged`` makes
+room for it in a plain network.
 """
 
 import re
@@ -17,8 +17,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 
 from .affine import measure
-from .families import family_of
-from .families.base import RMS_NORMS
+from .families import UNKNOWN, family_of
 from .method import Method, wires
 from .sites import BRANCHES, branches, first_maps
 from .taps import Keep
@@ -69,25 +68,31 @@ def merged(model: TunedViT) -> Merged:
             at[site].append((name, verb, tap))
     for site, taps in at.items():
         names = "+".join(dict.fromkeys(name for name, _, _ in taps))
-        state[f"{site}.weight"], bias = measure(vit.get_submodule(site), taps, f"{names} cannot be merged: {site}")
+        found = measure(vit.get_submodule(site), taps, f"{names} cannot be merged: {site}")
+        bias = found.pop("bias")
+        state |= {f"{site}.{name}": tensor for name, tensor in found.items()}
         if f"{site}.bias" in state:
             state[f"{site}.bias"] = bias
         elif bias.any():
             shifts[site] = bias
     if positioned := _before_positions(vit):
         state["pos_embed"][:, -vit.patch_embed.num_patches :] += shifts.pop(positioned, 0)
+    norms = {}
     for site, bias in shifts.items():
-        op = vit.get_submodule(site)
-        if isinstance(op, (nn.Linear, nn.Conv2d)):
+        if _takes_bias(vit.get_submodule(site)):
             _add(state, site, bias)
-    norms = {site: bias for site, bias in shifts.items() if isinstance(vit.get_submodule(site), RMS_NORMS)}
-    last = family_of(vit).final_norm(vit, "fc_norm")
+        else:
+            norms[site] = bias
+    last, names = family_of(vit).final_norm(vit, "fc_norm"), "+".join(model.methods)
     for site in norms.keys() - {last}:
-        for reader in _readers(vit, site):
+        if not (readers := _readers(vit, site)):
+            raise ValueError(f"{names} cannot be merged: {site} has no bias to take up the shift")
+        for reader in readers:
             _add(state, reader, state[f"{reader}.weight"] @ norms[site])
     shift = norms.get(last)
     if shift is not None and not _shift_passes(vit, last):
-        raise ValueError(f"{'+'.join(model.methods)} cannot be merged: {last} has no bias to take up the shift")
+        raise ValueError(f"{names} cannot be merged: {last} has no bias to take up the shift")
+    state |= _under_other_names(vit, state)
     return Merged(_deeper(state, new_blocks) if new_blocks else state, shift)
 
 
@@ -97,18 +102,30 @@ def _add(state: dict[str, Tensor], site: str, bias: Tensor) -> None:
     state[name] = state[name] + bias if name in state else bias
 
 
-def _readers(vit: nn.Module, norm: str) -> list[str]:
-    """The linear maps that read what a norm before a branch returns.
+def _under_other_names(vit: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of modules that stand in several places, under all names but the first, which taps are at."""
+    first, found = {}, {}
+    for name, module in vit.named_modules(remove_duplicate=False):
+        own = first.setdefault(module, name)
+        if own != name:
+            inside = (key for key in state if key.startswith(f"{own}."))
+            found |= {f"{name}{key.removeprefix(own)}": state[key] for key in inside}
+    return found
 
-    Raises:
-        ValueError: it stands elsewhere.
-    """
+
+def _takes_bias(op: nn.Module) -> bool:
+    """Whether an operation computes with a bias as soon as it has one: all but RMS norms."""
+    return "bias" in op._parameters
+
+
+def _readers(vit: nn.Module, norm: str) -> list[str]:
+    """The linear maps that read what a norm before a branch returns; none where it stands elsewhere."""
     family = family_of(vit)
+    if family is UNKNOWN:
+        return []
     if names := family.readers(vit, norm):
         return names
     found = [site for site in branches(vit, BRANCHES) if family.entrance(vit, site) == norm]
-    if not found:
-        raise ValueError(f"it cannot be merged: {norm} has no bias to take up the shift")
     return [name for site in found for name in first_maps(vit, site)]
 
 
@@ -131,10 +148,10 @@ def load_merged(network: nn.Module, state: dict[str, Tensor]) -> None:
 
 
 def added_biases(network: nn.Module, state: dict[str, Tensor]) -> list[str]:
-    """Names of the biases of linear maps and convolutions in a state dict that a network does not have."""
+    """Names of the biases in a state dict that a network does not have, and computes with once it has."""
     known = dict(network.named_modules())
     new = [name for name in state.keys() - network.state_dict().keys() if name.endswith(".bias")]
-    return sorted(name for name in new if isinstance(known.get(name.rpartition(".")[0]), (nn.Linear, nn.Conv2d)))
+    return sorted(name for name in new if _takes_bias(known.get(name.rpartition(".")[0], nn.Identity())))
 
 
 def _deeper(state: dict[str, Tensor], new_blocks: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -27,6 +27,7 @@ from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from ..utils.text import a_kind
 from .called import called
 from .families.base import DoesNotFit
 from .families.stages import Tokens
@@ -66,6 +67,8 @@ class Method(nn.Module):
     one_grid = ""
     # Whether training starts at the pre-trained model, with the default keys. Some papers start at random values.
     starts_pretrained = True
+    # What else to do where a network has none of its parts, as the end of a sentence.
+    other_parts = ""
     # Keys to use where the model is only counted, in place of files.
     without_files_to_count: dict[str, Any] = {}  # noqa: RUF012
     # Whether it can be attached to a network that is only looked at, without files and without libraries that are slow.
@@ -321,7 +324,7 @@ def require_sites(vit: nn.Module, methods: nn.ModuleDict) -> None:
             )
         if verb != "before" and running[site].output is None:
             raise ValueError(
-                f"method {name!r} does not work at {site}: a {type(modules[site]).__name__} returns more than one "
+                f"method {name!r} does not work at {site}: {a_kind(modules[site])} returns more than one "
                 "tensor; choose another method or other sites"
             )
 

@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from ..utils.text import a_kind
 from .families import family_of
 
 
@@ -21,7 +22,7 @@ def set_pool(vit: nn.Module, pool: str, norm_of_all: bool = False) -> None:
     if not pool or pool == getattr(vit, "global_pool", ""):
         return
     if not family_of(vit).can_change_pool(vit):
-        raise ValueError(f"MODEL.POOL is for ViTs of tokens: what a {type(vit).__name__} pools cannot be changed")
+        raise ValueError(f"MODEL.POOL is for ViTs of tokens: what {a_kind(vit)} pools cannot be changed")
     if vit.global_pool not in ("token", "avg"):
         raise ValueError(
             f"MODEL.POOL {pool!r} would drop what this ViT learned for its {vit.global_pool!r} pooling: leave it out"

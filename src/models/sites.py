@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from ..configs.keys import Key, some_of
+from ..utils.text import a_kind, with_article
 from .called import called
 from .families import FAMILIES, UNKNOWN, family_of
 from .families.base import NORMS, THIRDS
@@ -59,9 +60,11 @@ def grids(vit: nn.Module, tokens: Tokens | None, fixed: bool = True) -> list[Gri
         return [Grid(tokens.prefix + p, tokens.rows, tokens.cols, tokens.dim) for p in tokens.prompts]
     family = family_of(vit)
     if fixed and family.any_size:
-        raise DoesNotFit(f"it is made for one grid of patches, and a {family.title} takes images of any size")
+        raise DoesNotFit(
+            f"it is made for one grid of patches, and {with_article(family.title)} takes images of any size"
+        )
     if not family.channels:
-        raise DoesNotFit(f"a {family.title} has no grid of patches between its blocks")
+        raise DoesNotFit(f"{with_article(family.title)} has no grid of patches between its blocks")
     calls, names = called(vit), list(blocks(vit))
     shapes = [*(calls[name].input for name in names), calls[names[-1]].output]
     maps = (shape[1:] if family.channels == "last" else (*shape[2:], shape[1]) for shape in shapes)
@@ -71,7 +74,7 @@ def grids(vit: nn.Module, tokens: Tokens | None, fixed: bool = True) -> list[Gri
 def unknown_network(vit: nn.Module) -> str:
     """What to say where a method needs more than the linear maps, norms and biases of a network of no family."""
     known = ", ".join(dict.fromkeys(family.network.__name__ for family in FAMILIES))
-    return f"a {type(vit).__name__} is none of the networks whose parts are known ({known})"
+    return f"{a_kind(vit)} is none of the networks whose parts are known ({known})"
 
 
 def block_sites(vit: nn.Module, roles: Iterable[str]) -> dict[str, nn.Module]:
@@ -134,11 +137,13 @@ def _in_blocks(vit: nn.Module, roles: Iterable[str], parts: Callable) -> Iterato
     family, roles = family_of(vit), list(dict.fromkeys(roles))
     wanted = [role for role in roles if not family.lacks(role)]
     if not wanted:
-        raise DoesNotFit(f"no block of a {type(vit).__name__} has any of {', '.join(roles)}")
+        raise DoesNotFit(f"no block of {a_kind(vit)} has any of {', '.join(roles)}")
     found = False
     for name, block in blocks(vit).items():
         if unknown := family.unknown(block):
-            raise DoesNotFit(f"{name} has {', '.join(unknown)}, of which nothing is known in a {family.title}")
+            raise DoesNotFit(
+                f"{name} has {', '.join(unknown)}, of which nothing is known in {with_article(family.title)}"
+            )
         for role in wanted:
             inside = list(parts(family, block, role))
             if not inside and not family.may_lack(role):
@@ -155,7 +160,7 @@ def _every_linear_map(vit: nn.Module, roles: list[str]) -> dict[str, nn.Module]:
     if not any(set(every) <= set(roles) for every in (APART, LINEAR)):
         raise DoesNotFit(f"it has linear maps, but none is known as {', '.join(roles)}: {unknown_network(vit)}")
     if not maps:
-        raise DoesNotFit(f"a {type(vit).__name__} has no linear map")
+        raise DoesNotFit(f"{a_kind(vit)} has no linear map")
     return maps
 
 
@@ -231,7 +236,7 @@ def first_maps(vit: nn.Module, site: str) -> dict[str, nn.Linear]:
 def require_linear(op: nn.Module, where: str) -> nn.Linear:
     """``op``; raises DoesNotFit unless it is a linear map."""
     if not isinstance(op, nn.Linear):
-        raise DoesNotFit(f"{where} is a {type(op).__name__}, not a linear map")
+        raise DoesNotFit(f"{where} is {a_kind(op)}, not a linear map")
     return op
 
 
@@ -246,9 +251,7 @@ def put_beside(method: Method, vit: nn.Module, site: str, tap: nn.Module, reads:
         raise DoesNotFit(f"{site} does not return tokens of the shape that it reads: a path beside it would not fit")
     entrance = site if reads == "norm" else family_of(vit).entrance(vit, site)
     if not entrance or calls.get(entrance, (None,))[0] != calls.get(site, (None,))[0]:
-        raise DoesNotFit(
-            f"INPUT 'residual' does not work at {site} of a {type(vit).__name__}: use INPUT 'norm', or other SITES"
-        )
+        raise DoesNotFit(f"INPUT 'residual' does not work at {site} of {a_kind(vit)}: use INPUT 'norm', or other SITES")
     if entrance == site:
         method.beside(site, tap)
         return

@@ -1,7 +1,6 @@
 """The tuned model: one frozen timm ViT, the methods attached to it, and a new head."""
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 
 import torch
 from fvcore.common.config import CfgNode
@@ -9,12 +8,15 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..configs.facts import image_size, is_native
-from ..configs.methods import config_name, method_keys, parse
+from ..configs.methods import config_name as config_name
+from ..configs.methods import method_keys, parse
+from ..utils.text import a_kind
 from .drop_path import places, set_drop_path
 from .families import UNKNOWN, family_of, tokens_of
 from .families.stages import Tokens
+from .fitting import fitting
 from .head import build_head
-from .method import DoesNotFit, Method, connect
+from .method import Method, connect
 from .methods.adapter import Adapter
 from .methods.adaptformer import AdaptFormer
 from .methods.block import BlockExpansion
@@ -138,7 +140,7 @@ class TunedViT(nn.Module):
         self.methods = nn.ModuleDict()
         for name, implied in methods.items():
             keys = method_keys(cfg, name, implied)
-            with _fitting(name, vit):
+            with fitting(name, METHODS[name], keys, vit, tokens):
                 self.methods[name] = METHODS[name](keys, vit, tokens)
                 if wanted := METHODS[name].drop_path(keys):
                     places(vit)
@@ -232,20 +234,6 @@ def batch_statistics(vit: nn.Module) -> set[str]:
     return {f"{name}.{own}" for name, norm in norms.items() for own, _ in norm.named_buffers(recurse=False)}
 
 
-@contextmanager
-def _fitting(name: str, vit: nn.Module) -> Iterator[None]:
-    """A DoesNotFit inside becomes a ValueError that names the method and the network, and what to do."""
-    try:
-        yield
-    except DoesNotFit as error:
-        network = (getattr(vit, "pretrained_cfg", None) or {}).get("architecture") or "this one"
-        keys = f", or parts that are there, by MODEL.{config_name(name)}" if METHODS[name].defaults() else ""
-        raise ValueError(
-            f"method {name!r} does not fit the network ({network}, a {type(vit).__name__}): {error}. Choose another "
-            f"method or backbone{keys}"
-        ) from error
-
-
 def require_methods_fit(cfg: CfgNode) -> None:
     """Find out before weights or data are read whether the methods fit the backbone, in a fraction of a second.
 
@@ -263,7 +251,7 @@ def require_methods_fit(cfg: CfgNode) -> None:
         _require_tokens(methods, vit, tokens)
         for name, implied in methods.items():
             keys = method_keys(cfg.MODEL, name, implied)
-            with _fitting(name, vit):
+            with fitting(name, METHODS[name], keys, vit, tokens):
                 METHODS[name].require_parts(keys, vit, tokens)
                 if METHODS[name].drop_path(keys):
                     places(vit)
@@ -317,7 +305,7 @@ def _require_steps(model: TunedViT, size: tuple[int, int]) -> None:
 def _require_tokens(methods: Iterable[str], vit: nn.Module, tokens: Tokens | None) -> None:
     if tokens is None and (unfit := [name for name in methods if not METHODS[name].for_any_backbone]):
         raise ValueError(
-            f"{', '.join(unfit)} needs the tokens of a ViT, which a {type(vit).__name__} does not have; vitune list "
+            f"{', '.join(unfit)} needs the tokens of a ViT, which {a_kind(vit)} does not have; vitune list "
             "methods DATA.FEATURE <backbone> shows what works"
         )
 

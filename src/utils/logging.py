@@ -30,23 +30,24 @@ def setup_logging(level: int = logging.INFO, terminal: bool = True, only: str = 
     """Log to the terminal; call once per process. With several processes, only rank 0 logs.
 
     Args:
+        level: of the lines on the terminal; log files get all from INFO on.
         terminal: False prints nothing; only log files get the lines.
         only: print only lines of loggers below this name, as many runs would print too many.
         stderr: print to stderr, because results go to stdout.
     """
-    if expected_rank() > 0:
-        level = logging.ERROR
     root = logging.getLogger()
+    root.setLevel(logging.ERROR if expected_rank() > 0 else logging.INFO)
     if not terminal:
         root.addHandler(logging.NullHandler())
     elif handlers := [handler for handler in root.handlers if isinstance(handler, _AboveBar)]:
         handlers[0].only = only
         handlers[0].stderr = stderr
+        handlers[0].setLevel(level)
     else:
         handler = _AboveBar(only, stderr)
+        handler.setLevel(level)
         handler.setFormatter(logging.Formatter("%(message)s"))
         root.addHandler(handler)
-    root.setLevel(level)
     for name in ("absl", "onnx_ir", "onnxscript"):  # they log every opened file and every constant
         logging.getLogger(name).setLevel(logging.WARNING)
 

@@ -21,6 +21,7 @@ class Table:
         align: of each column: "l" (left), "r" (right) or "c" (centre).
         below: columns whose cells go below their row where a terminal is too narrow for it -> what stands before them.
         note: text after the table.
+        in_json: columns for programs, beside the others or in the place of those of the same name.
     """
 
     columns: Sequence[str]
@@ -28,6 +29,7 @@ class Table:
     align: str
     below: Mapping[str, str] = field(default_factory=dict)
     note: str = ""
+    in_json: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def text(self, width: int = 0) -> str:
         """Aligned columns; with ``width``, lines of at most that many characters where ``below`` allows it."""
@@ -52,6 +54,9 @@ class Table:
     def json(self) -> str:
         """A list of objects, column -> cell."""
         rows = [dict(zip(self.columns, row, strict=True)) for row in self._without_backticks().rows]
+        for name, cells in self.in_json.items():
+            for row, cell in zip(rows, cells, strict=True):
+                row[name] = cell
         return json.dumps(rows, indent=1, ensure_ascii=False)
 
     def _without_backticks(self) -> "Table":

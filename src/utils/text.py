@@ -1,11 +1,23 @@
 """Text for the terminal: tables and output."""
 
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 CLOSED = 141  # exit status if the reader of the output is gone (128 + SIGPIPE)
+
+
+def with_article(name: str) -> str:
+    """ "an Eva", "a Swin"; names that are spelt out go by the sound of their first letter: "an MViT v2"."""
+    spelt_out = re.match(r"X|[FHLMNRS][B-DF-HJ-NP-TV-XZ]", name)
+    return f"{'an' if spelt_out or name[:1] in 'AEIOUaeiou' else 'a'} {name}"
+
+
+def a_kind(value: object) -> str:
+    """The class of a value in words: "an Eva"."""
+    return with_article(type(value).__name__)
 
 
 def aligned(lines: Sequence[Sequence[str]], width: int = 0) -> str:

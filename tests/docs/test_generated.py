@@ -80,3 +80,11 @@ def test_pages_and_readme_show_the_matrix_as_it_was_found(monkeypatch):
     readme = matrix.README.read_text(encoding="utf-8")
     assert "| Eva | " in readme
     assert readme == matrix.readme(readme, found)
+
+
+def test_links_to_files_become_links_to_the_pages_made_of_them(generated, pages):
+    text = "[weights](../../../pretrained/README.md#where) and [paper](https://arxiv.org) and [page](method.md)"
+    expected = text.replace("../../../pretrained/README.md", "../pretrained.md")
+    assert generated.linked_to_pages(text, "adding/backbone.md") == expected
+    assert all((ROOT / file).is_file() for file in generated.MADE_OF)
+    assert set(generated.MADE_OF.values()) <= pages.keys()

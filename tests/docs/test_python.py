@@ -16,7 +16,7 @@ from runs import quick
 
 from src.engine.run import run
 
-NOTEBOOK = ROOT / "docs" / "five-minutes.ipynb"
+NOTEBOOKS = [ROOT / "docs" / name for name in ("five-minutes.ipynb", "fit.ipynb")]
 
 
 @pytest.fixture(scope="module")
@@ -62,17 +62,31 @@ def test_python_blocks_run_as_they_stand(block, place):
         assert names["logits"].isfinite().all()
 
 
-def test_the_notebook_runs(place, monkeypatch):
+def printed(path, place, monkeypatch) -> str:
+    """What a notebook prints."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(place), os.environ.get("PYTHONPATH", "")]))
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    notebook = nbformat.read(path, as_version=4)
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(place)}}).execute()
-    text = "".join(out.get("text", "") for cell in notebook.cells for out in cell.get("outputs", []))
+    return "".join(out.get("text", "") for cell in notebook.cells for out in cell.get("outputs", []))
+
+
+def test_the_notebook_runs(place, monkeypatch):
+    text = printed(NOTEBOOKS[0], place, monkeypatch)
     assert "500 images in 10 classes" in text
     assert "digit 7/" in text
     assert all(float(percent) > 80 for percent in re.findall(r"(?:linear|lora): test top-1 ([\d.]+) %", text))
     assert len(re.findall("(?:linear|lora): test", text)) == 2
 
 
-def test_the_notebook_is_kept_without_outputs():
-    cells = nbformat.read(NOTEBOOK, as_version=4).cells
+def test_the_notebook_on_fit_runs(place, monkeypatch):
+    text = printed(NOTEBOOKS[1], place, monkeypatch)
+    assert "1 left out because it was leaked" in text
+    assert "1 file is left out" in text
+    assert len(re.findall(r"\.png: digit \d \(", text)) == 3
+    assert float(re.search(r"expect ([\d.]+) %", text)[1]) > 75
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_notebooks_are_kept_without_outputs(path):
+    cells = nbformat.read(path, as_version=4).cells
     assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells)

@@ -75,3 +75,12 @@ def test_what_cannot_be_written_is_followed_each_time(computed):
     vit.blocks[1].mlp.own = lambda x: x
     assert called(vit) == called(vit)
     assert len(computed) == 2
+
+
+def test_a_module_in_two_places_keeps_its_numbers():
+    """As in timm's CoaT: torch forgets those of a module that it is told of under two names."""
+    vit = make_vit()
+    vit.blocks[2].mlp = vit.blocks[1].mlp
+    before = {name: tensor.clone() for name, tensor in vit.state_dict().items()}
+    assert {"blocks.1.mlp.fc1", "blocks.2"} <= called(vit).keys()
+    torch.testing.assert_close(dict(vit.state_dict()), before)

@@ -85,7 +85,7 @@ def perception(state: State) -> State:
         r"attn_pool\.proj": "attn_pool.attn.out_proj",
     }  # fmt: skip
     state = renamed(state, names)
-    for kind in ("weight", "bias"):
+    for kind in ("weight", "bias") if "attn_pool.probe" in state else ():
         qkv = [state.pop(f"attn_pool.{part}.{kind}") for part in ("q", "kv")]
         state[f"attn_pool.attn.in_proj_{kind}"] = torch.cat(qkv)
     if "class_embedding" in state:
@@ -94,6 +94,11 @@ def perception(state: State) -> State:
     state["proj"] = torch.ones(24, 5)
     text = {"transformer.resblocks.0.ln_1.weight": torch.ones(8), "logit_scale": torch.ones(())}
     return {f"visual.{name}": tensor for name, tensor in state.items()} | text
+
+
+def perception_alone(state: State) -> State:
+    state = {name.removeprefix("visual."): t for name, t in perception(state).items() if name.startswith("visual.")}
+    return {name: tensor for name, tensor in state.items() if name != "proj"} | {"rope.freqs": torch.ones(3)}
 
 
 def swin(state: State) -> State:
@@ -136,6 +141,8 @@ FILES = {
     "eva02_tuned": ("eva02_vitl14_imagenet22k", SMALL | dict(img_size=28), eva02_tuned, eva),
     "perception": ("pe_core_vitb16", SMALL | dict(img_size=32, attn_pool_num_heads=2), perception, eva),
     "perception_giant": ("pe_core_vitg14_448", SMALL | dict(img_size=28, attn_pool_num_heads=2), perception, eva),
+    "perception_spatial": ("pe_spatial_vitti16_512", SMALL | dict(img_size=32), perception_alone, eva),
+    "perception_lang": ("pe_lang_vitg14_448_tiling", SMALL | dict(img_size=28), perception, eva),
     "swin": ("swinb_imagenet22k_224", STAGES | dict(img_size=224), swin, swin_transformer),
     "moby": ("swint_imagenet_ssl", STAGES | dict(img_size=224), moby, None),
     "convnext": ("imagenet22k_sup_rnx_base", CONVOLUTIONS, convnext_file, convnext),
@@ -309,6 +316,7 @@ TAGS = {
     "dinov3_vitl16_sat": "sat493m", "eva02_vitb14": "mim_in22k", "eva02_vitl14_m38m_imagenet22k": "mim_m38m_ft_in22k",
     "metaclip2_vith14_378": "metaclip2_worldwide", "metaclip_vitb32": "metaclip_2pt5b",
     "siglip2_vitg16_384": "v2_webli", "siglip_vitso400m14_378": "webli", "pe_core_vits16_384": "fb",
+    "pe_spatial_vitg14_448": "fb", "pe_lang_vitl14_448_tiling": "fb_tiling",
     "swinb_imagenet_384": "ms_in1k", "dinov3_convnext_tiny": "dinov3_lvd1689m",
 }  # fmt: skip
 

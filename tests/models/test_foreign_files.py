@@ -231,6 +231,7 @@ def test_published_files_are_translated_as_timm_does(name, keywords, monkeypatch
 
 def test_weights_that_timm_fetched_must_be_whole(tmp_path, tiny, monkeypatch):
     lost = {name: tensor for name, tensor in tiny.items() if name != "blocks.2.norm1.weight"}
+    monkeypatch.setattr("src.models.vit_backbones.timm_weights.hub_file", lambda _: tmp_path)
     monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", lambda *_, **__: dict(lost))
     with pytest.raises(ValueError, match=r"lack 1 tensors: blocks\.2\.norm1\.weight"):
         build_backbone(f"timm:{TINY}", tmp_path, (224, 224))

@@ -132,6 +132,7 @@ def test_deit_3_as_meta_publishes_it():
 
 def test_weights_in_the_cache_that_do_not_fit_are_not_called_missing(tmp_path, monkeypatch):
     state = timm.create_model("test_vit", num_classes=0).state_dict() | {"norm.weight": torch.ones(7)}
+    monkeypatch.setattr(timm_weights, "hub_file", lambda _: tmp_path)
     monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", lambda *_, **__: dict(state))
     with pytest.raises(ValueError, match=r"weights of 'test_vit\.r160_in1k' do not fit the network: .*norm\.weight"):
         build_backbone("timm:test_vit.r160_in1k", tmp_path, (160, 160))
@@ -140,3 +141,21 @@ def test_weights_in_the_cache_that_do_not_fit_are_not_called_missing(tmp_path, m
 def test_weights_that_timm_does_not_have():
     with pytest.raises(ValueError, match=r"has no weights 'in1k' of test_vit; known: r160_in1k"):
         find_backbone("timm:test_vit.in1k")
+
+
+def test_a_hub_that_does_not_answer_is_asked_once(tmp_path, monkeypatch):
+    """Its own client would ask again for most of a minute."""
+    asked = []
+
+    def no_answer(url: str, timeout: float) -> None:
+        asked.append(url)
+        raise LookupError("no address for huggingface.co")
+
+    monkeypatch.setattr(timm_weights, "get_hf_file_metadata", no_answer)
+    monkeypatch.setattr(timm_weights, "hub_file", lambda _: None)
+    said = (
+        r"could not get the weights of 'test_vit' \(no address .*\)\. `hf download timm/test_vit.* MODEL\.WEIGHT_PATH"
+    )
+    with pytest.raises(FileNotFoundError, match=said):
+        build_backbone("timm:test_vit", tmp_path, (160, 160))
+    assert len(asked) == 1

@@ -301,7 +301,7 @@ def test_dtype_follows_the_vit(images):
 
 
 def test_what_does_not_fit_the_backbone_says_why():
-    with pytest.raises(ValueError, match=r"'fft' does not fit.*n_frequency"):
+    with pytest.raises(ValueError, match=r"'fft' does not fit.*MODEL\.FFT\.FREQ is 3000, more than the 1,024"):
         make_model("fft")
     with pytest.raises(ValueError, match=r"blocks\.0 has no attn\.qvk"):
         tuned("LORA", TARGETS=["attn.proj", "attn.qvk"])

@@ -34,6 +34,10 @@ MODELS = {
     "vit_masked": ("ViTForMaskedImageModeling", "ViTConfig", SIZES | dict(encoder_stride=8)),
     "deit": ("DeiTModel", "DeiTConfig", SIZES),
     "deit_two_heads": ("DeiTForImageClassificationWithTeacher", "DeiTConfig", SIZES),
+    "mae": ("ViTMAEModel", "ViTMAEConfig", SIZES | dict(mask_ratio=0.0)),
+    "mae_decoder": ("ViTMAEForPreTraining", "ViTMAEConfig", SIZES | dict(mask_ratio=0.0)),
+    "ijepa": ("IJepaModel", "IJepaConfig", SIZES),
+    "ijepa_classifier": ("IJepaForImageClassification", "IJepaConfig", SIZES),
     "dinov2": ("Dinov2Model", "Dinov2Config", WITHOUT_HIDDEN | dict(layerscale_value=0.7, mlp_ratio=3)),
     "dinov2_gated": ("Dinov2ForImageClassification", "Dinov2Config", WITHOUT_HIDDEN | dict(use_swiglu_ffn=True)),
     "dinov2_registers": ("Dinov2WithRegistersModel", "Dinov2WithRegistersConfig", WITHOUT_HIDDEN),
@@ -69,7 +73,7 @@ def make(name: str, folder: Path) -> nn.Module:
 
 def tower(network: nn.Module) -> nn.Module:
     """The image encoder of a model with a head or a second tower."""
-    found = (getattr(network, name, None) for name in ("vit", "deit", "dinov2", "vision_model"))
+    found = (getattr(network, name, None) for name in ("vit", "ijepa", "deit", "dinov2", "vision_model"))
     return next((part for part in found if part is not None), network)
 
 
@@ -77,7 +81,11 @@ def features(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
     """What transformers makes of images, pooled."""
     encoder = tower(network)
     with torch.no_grad():
-        output = encoder(images)
+        output = encoder(images, output_hidden_states=True)
+        if encoder.config.model_type == "vit_mae":  # its own forward shuffles the patches
+            return encoder.layernorm(output.hidden_states[-1][:, 1:].mean(1))
+        if encoder.config.model_type == "ijepa":
+            return output.last_hidden_state.mean(1)
     return output.last_hidden_state[:, 0] if encoder.config.model_type in CLASS_TOKEN else output.pooler_output
 
 
@@ -338,8 +346,28 @@ def test_broken_configurations(vit_folder, text):
 )
 def test_sizes_that_the_tensors_do_not_have(vit_folder, values):
     edit(vit_folder / "config.json", **values)
-    with pytest.raises(ValueError, match=r"does not fit VisionTransformer|of another kind: .*position embeddings"):
+    with pytest.raises(ValueError, match=r"does not fit VisionTransformer"):
         build_backbone(f"hf:{vit_folder}", vit_folder, (32, 32))
+
+
+@pytest.mark.parametrize("said", [16, 64, [32, 64]])
+@pytest.mark.parametrize("size", [32, 64])
+def test_the_size_of_images_is_that_of_the_position_embeddings(vit_folder, said, size):
+    """Whatever size is asked for, with another grid their rows would be taken for others."""
+    edit(vit_folder / "config.json", image_size=said)
+    with pytest.raises(
+        ValueError, match=r"position embeddings of 16 patches, and config\.json .* one of them is wrong"
+    ):
+        build_backbone(f"hf:{vit_folder}", vit_folder, (size, size))
+
+
+@pytest.mark.parametrize("lost", ["embeddings.cls_token", "embeddings.position_embeddings"])
+def test_registers_without_class_token_or_positions(tmp_path, lost):
+    make("dinov2_registers", tmp_path)
+    state = load_file(tmp_path / "model.safetensors")
+    save_file({name: tensor for name, tensor in state.items() if name != lost}, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match=r"does not fit VisionTransformer: 1 missing"):
+        build_backbone(f"hf:{tmp_path}", tmp_path, (32, 32))
 
 
 def test_what_timms_eva_cannot_be(tmp_path):

@@ -172,6 +172,26 @@ def test_every_method_is_looked_at_without_files(name):
     require_methods_fit(make_cfg(DATA__FEATURE="vit_micro_glyphs", DATA__CROPSIZE=32, MODEL__TRANSFER_TYPE=name))
 
 
+@pytest.mark.parametrize(
+    ("architecture", "method", "said"),
+    [
+        ("test_vit_relpos", "boft", r"BLOCK_SIZE is 4, of which the 2 inputs of blocks\.0\.attn\.rel_pos"),
+        ("test_vit_relpos", "fft", r"FREQ is 3000, more than the 256 entries of blocks\.0\.attn\.rel_pos"),
+        ("convnext_atto", "vera", r"mlp\.fc1 is a Conv2d, not a linear map\. Choose another method or backbone$"),
+        ("fastvit_sa12", "lora", r"a Conv2d, not .*, or MODEL\.LORA\.TARGETS among attn\.q, attn\.k, attn\.v, .*proj$"),
+        ("test_resnet", "peft", r"an? ResNet\): no block .*or name its convolutions .* in MODEL\.PEFT\.KWARGS\.target"),
+    ],
+)
+def test_refusals_come_before_the_model_is_built_and_say_what_helps(architecture, method, said):
+    with pytest.raises(ValueError, match=said):
+        require_methods_fit(make_cfg(DATA__FEATURE=f"timm:{architecture}", MODEL__TRANSFER_TYPE=method))
+
+
+def test_convolutions_are_adapted_where_peft_is_told_their_names():
+    keys = {"MODEL__PEFT__KWARGS": {"target_modules": ["conv1", "conv2"]}}
+    require_methods_fit(make_cfg(DATA__FEATURE="timm:test_resnet", MODEL__TRANSFER_TYPE="peft", **keys))
+
+
 def test_a_name_that_timm_does_not_have():
     with pytest.raises(ValueError, match=r"no network of this name; did you mean vit_small_patch16_224"):
         find_backbone("timm:vit_smal_patch16_224")

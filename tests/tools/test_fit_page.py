@@ -83,10 +83,10 @@ def test_all_that_was_found_is_on_the_page(result):
     for text in (
         "81.2 %", "by what 20 images showed", "74.5 % to 86.6 %",
         "of 10 test images, 70.0 %", "by no more than chance",
-        "with them it would be 75.0 %", "1 min 15 s", "4,321 trained parameters", "its loss diverged",
+        "with these it would be 75.0 %", "1 min 15 s", "4,321 trained parameters", "its loss diverged",
         "61.0 % of the 7",
-        "3 min 20 s in all", "20 train, 11 test images in 3 classes", "1 files that are left out", "add images of cat",
-        "1 pairs, 1 of them the same file; 0 have two labels; 1 have one image among the test images",
+        "3 min 20 s in all", "20 train, 11 test images in 3 classes", "left out: 1 file ", "add images of cat",
+        "1 pair, 1 of them the same file; 0 have two labels; 1 have one image among the test images",
     ):  # fmt: skip
         assert text.lower() in said.lower(), text
     shown = result["evidence"]

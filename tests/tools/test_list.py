@@ -1,6 +1,7 @@
 """vitune list: what there is, in words to pick from."""
 
 import json
+import logging
 import re
 
 import pytest
@@ -154,6 +155,37 @@ def test_methods_that_do_not_fit_have_a_reason_below_the_table(capsys):
     assert f"[{number}] does not fit: stages.0.blocks.0.mlp.fc1 is a Conv2d, not a linear map" in lines
     (norms,) = (line for line in lines if line.startswith("layernorm "))
     assert "- [" not in norms
+
+
+def test_programs_get_the_reason_with_each_method(capsys):
+    arguments = ("DATA.FEATURE", "timm:test_convnext", "DATA.CROPSIZE", "64", "--format", "json")
+    rows = {row["MODEL.TRANSFER_TYPE"]: row for row in json.loads(listed(capsys, "methods", *arguments))}
+    lora, vqt = rows["lora"], rows["vqt"]
+    assert (vqt["on timm:test_convnext"], lora["does not fit"]) == ("-", "")
+    assert vqt["does not fit"] == "it needs the tokens of a ViT, which a ConvNeXt does not have"
+    assert int(lora["on timm:test_convnext"].replace(",", "")) > 0
+
+
+def test_a_budget_is_not_more_than_the_network_has(capsys):
+    rows = json.loads(
+        listed(capsys, "methods", "DATA.FEATURE", "vit_micro_glyphs", "DATA.CROPSIZE", "32", "--format", "json")
+    )
+    (spt,) = (row["on vit_micro_glyphs"] for row in rows if row["MODEL.TRANSFER_TYPE"] == "spt_lora")
+    assert spt == "≈ 207,424"
+
+
+def test_an_empty_cache_of_the_hub_is_said_to_be_so(capsys, monkeypatch):
+    monkeypatch.setattr("src.tools.list.backbones.cached", list)
+    assert tool.main(["backbones", "hf:"]) == 1
+    assert re.search(
+        r"none of the checkpoints that ViTune reads is in the local cache .*: `hf d", capsys.readouterr().err
+    )
+
+
+def test_listing_leaves_other_logs_as_they_are(capsys, caplog):
+    listed(capsys, "keys", "momentum")
+    logging.getLogger("src").info("heard")
+    assert "heard" in caplog.text
 
 
 def test_backbone_that_no_method_fits_is_an_error(capsys, monkeypatch):

@@ -200,12 +200,15 @@ def test_models_come_and_go(client, runs, files, expected):
 
 def test_only_runs_in_the_folders_named_at_start_are_loaded(client, runs):
     (runs / "link").symlink_to(runs / "../elsewhere")
-    folders = ["../elsewhere", "lora/../../elsewhere", "link", "no", "\0", "x" * 4000, "/", "~", "."]
+    (runs / "linked").mkdir()
+    (runs / "linked" / "tuned.safetensors").symlink_to(runs / "../elsewhere/tuned.safetensors")
+    folders = ["../elsewhere", "lora/../../elsewhere", "link", "linked", "no", "\0", "x" * 4000, "/", "~", "."]
     for folder in [*folders, str(runs / "../elsewhere"), str(runs.parent.resolve() / "elsewhere")]:
         answer = client.post("/models", json={"folder": folder})
         assert answer.status_code == 404, folder
         assert answer.json()["what"] == "there is no such run in the folders that the server was started with"
     (runs / "link").unlink()
+    shutil.rmtree(runs / "linked")
 
 
 @limited(models=4)
@@ -273,15 +276,19 @@ def test_a_busy_server_turns_away_and_gives_up(client, files, monkeypatch):
     go_on.set()
     assert client.get("/health").json()["waiting"] == 0
 
-    assert upload_slowly(client, {"content-type": "multipart/form-data; boundary=x"}) == 408
+    kind = {"content-type": "multipart/form-data; boundary=x"}
+    assert upload_slowly(client, kind) == 408
+    assert upload_slowly(client, kind, leaves=True) == 400
 
 
-def upload_slowly(client, headers):
+def upload_slowly(client, headers, leaves=False):
     """The status for a body that does not end, from the application itself: the client for tests reads bodies first."""
     sent = []
 
     async def receive():
         await asyncio.sleep(0.05)
+        if leaves:
+            return {"type": "http.disconnect"}
         return {"type": "http.request", "body": b"\r\n", "more_body": True}
 
     async def send(message):

@@ -20,6 +20,7 @@ from timm.layers import (
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ...utils.text import a_kind
 from .names import is_inside, matching
 from .stages import Stage, Tokens
 
@@ -216,7 +217,7 @@ class Family:
             DoesNotFit: there is none of the name that is known.
         """
         if not (found := matching([self.projection], [name for name, _ in vit.named_modules()])):
-            raise DoesNotFit(f"what makes tokens of images in a {type(vit).__name__} is unknown")
+            raise DoesNotFit(f"what makes tokens of images in {a_kind(vit)} is unknown")
         return found[-1]
 
     def norms_of(self, block: nn.Module, role: str) -> list[str]:
@@ -283,6 +284,11 @@ class Family:
 
     def _stages(self, vit: nn.Module) -> list[Stage]:
         return []
+
+
+def activates(op: nn.Module) -> bool:
+    """Whether a norm has an activation in it: then the convolution before it can be scaled, and it cannot."""
+    return not isinstance(getattr(op, "act", nn.Identity()), nn.Identity)
 
 
 def _first(prefix: str, choices: tuple[tuple[str, ...], ...], inside: dict[str, nn.Module]) -> list[str]:

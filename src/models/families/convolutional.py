@@ -7,7 +7,7 @@ from timm.models.resnet import ResNet as TimmResNet
 from timm.models.resnetv2 import ResNetV2 as TimmResNetV2
 from torch import nn
 
-from .base import NORMS, Family
+from .base import NORMS, Family, activates
 from .names import is_inside, matching
 from .stages import Stage
 
@@ -34,12 +34,12 @@ class Convolutional(Family):
     no_operations: tuple[str, ...] = ()
 
     def norms_of(self, block, role):
-        return [name for name in super().norms_of(block, role) if not _activates(block.get_submodule(name))]
+        return [name for name in super().norms_of(block, role) if not activates(block.get_submodule(name))]
 
     def operations_of(self, vit):
         kinds = (nn.Linear, nn.Conv2d, *NORMS)
         found = [n for n, m in vit.named_modules() if isinstance(m, kinds) and any(True for _ in m.parameters())]
-        spare = {*matching(self.no_operations, found), *(name for name in found if _activates(vit.get_submodule(name)))}
+        spare = {*matching(self.no_operations, found), *(name for name in found if activates(vit.get_submodule(name)))}
         return [name for name in found if name not in spare and not any(is_inside(name, n) for n in self.readout)]
 
     def final_norm(self, vit, pooled):
@@ -53,11 +53,6 @@ class Convolutional(Family):
             names += parts if isinstance(inside, nn.Sequential) else [name]
         head = Stage("head", self.head, lambda x: vit.forward_head(x, pre_logits=True))
         return [*(Stage.module(vit, name) for name in names), head]
-
-
-def _activates(op: nn.Module) -> bool:
-    """Whether a norm has an activation in it: then the convolution before it can be scaled, and it cannot."""
-    return not isinstance(getattr(op, "act", nn.Identity()), nn.Identity)
 
 
 class ResNet(Convolutional):

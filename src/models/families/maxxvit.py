@@ -33,5 +33,5 @@ class MaxViT(Convolutional):
     def rows(self, block, role):
         for place, attention in self.part(block, "attn").items():
             if role in THIRDS and getattr(attention, "head_first", False):
-                raise DoesNotFit(f"q, k and v lie head by head in {place}.qkv: name attn.qkv instead of {role}")
+                raise DoesNotFit(f"q, k and v lie head by head in {place}.qkv: {role} cannot be adapted by itself")
         return super().rows(block, role)

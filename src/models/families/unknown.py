@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from .base import NORMS, Family
+from .base import NORMS, Family, activates
 from .names import is_inside
 
 
@@ -26,8 +26,9 @@ class Unknown(Family):
 
     def operations_of(self, vit):
         kinds = (nn.Linear, nn.Conv2d, *NORMS)
-        with_weights = [n for n, m in vit.named_modules() if isinstance(m, kinds) and any(True for _ in m.parameters())]
-        return [name for name in with_weights if not any(is_inside(name, part) for part in classifiers(vit))]
+        found = [n for n, m in vit.named_modules() if isinstance(m, kinds) and any(True for _ in m.parameters())]
+        found = [name for name in found if not activates(vit.get_submodule(name))]
+        return [name for name in found if not any(is_inside(name, part) for part in classifiers(vit))]
 
     def final_norm(self, vit, pooled):
         return ""  # it is among the operations

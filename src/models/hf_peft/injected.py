@@ -12,9 +12,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ...utils.io import replace_folder
-from ..method import DoesNotFit, Method
+from ..method import Method
 from .catalogue import tuners
-from .shell import Part, all_leaves, inject, taps_of, target_leaves
+from .shell import Part, all_leaves, inject, require_adapted, taps_of, target_leaves
 
 logger = logging.getLogger(__name__)
 
@@ -32,12 +32,6 @@ class Injected(Method):
         """The tuner, the arguments of its config, and the targets, which an argument target_modules replaces."""
         raise NotImplementedError
 
-    @classmethod
-    def require_parts(cls, cfg, vit, tokens):
-        """Whether there are the targets: to inject takes peft seconds, and may need an adapter's file."""
-        if "TARGETS" in cfg and "target_modules" not in cfg.get("KWARGS", {}) and not cfg.get("LOAD", ""):
-            target_leaves(vit, cfg.TARGETS)
-
     def attach(self, cfg, vit, tokens):
         kind, arguments, targets = self.request(cfg)
         leaves, ends = (all_leaves(vit), []) if "target_modules" in arguments else target_leaves(vit, targets)
@@ -46,10 +40,8 @@ class Injected(Method):
         shell = model.base_model.model
         self.model = (model,)  # in a tuple: the taps own what it learns
         self.replaced = [name for name, leaf in leaves.items() if shell.get_submodule(name) is not leaf]
-        targeted = [name for name in leaves if model.base_model._check_target_module_exists(config, name)]
-        if left_out := [name for name in targeted if name not in self.replaced]:
-            name = left_out[0]
-            raise DoesNotFit(f"peft's {kind} does not adapt {name}, a {type(leaves[name]).__name__}")
+        targeted = {name for name in leaves if model.base_model._check_target_module_exists(config, name)}
+        require_adapted(kind, shell, {name: leaf for name, leaf in leaves.items() if name in targeted})
         self.has_parts = any(isinstance(leaves[name], Part) for name in self.replaced)
         for site, tap in taps_of(shell, leaves, self.replaced).items():
             self.instead(site, tap)

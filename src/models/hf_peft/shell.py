@@ -11,9 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...utils.text import a_kind
 from ..method import DoesNotFit
 from ..sites import layout, maps, own_name, require_linear
-from .catalogue import quiet
+from ..twin import twin
+from .catalogue import quiet, tuners
 
 logger = logging.getLogger(__name__)
 
@@ -48,14 +50,9 @@ class Joined(nn.Module):
         return torch.cat([linear(x) for linear in self.maps], dim=-1)
 
 
-def twin(op: nn.Module) -> nn.Module:
-    """A module that computes what ``op`` does, with op's very parameters and none of its hooks."""
-    other = object.__new__(type(op))
-    nn.Module.__init__(other)
-    vars(other).update({name: value for name, value in vars(op).items() if name not in vars(other)})
-    other._parameters.update({name: _with_values(param) for name, param in op._parameters.items()})
-    other._buffers.update(op._buffers)
-    return other
+def leaf_of(op: nn.Module) -> nn.Module:
+    """What peft gets for a module of the backbone."""
+    return twin(op, {name: _with_values(param) for name, param in op._parameters.items()})
 
 
 def _with_values(param: nn.Parameter | None) -> nn.Parameter | None:
@@ -75,10 +72,10 @@ def target_leaves(vit: nn.Module, targets: Iterable[str]) -> tuple[dict[str, nn.
     leaves, ends = {}, {}
     for site, (op, rows) in maps(vit, targets).items():
         if not rows:
-            leaves[site] = twin(op)
+            leaves[site] = leaf_of(op)
             ends[own_name(vit, site)] = None
             continue
-        fused, start, parent = twin(require_linear(op, site)), 0, site.rpartition(".")[0]
+        fused, start, parent = leaf_of(require_linear(op, site)), 0, site.rpartition(".")[0]
         for part, count in layout(rows, op.out_features):
             name = f"{parent}.{part or f'other_{start}'}"
             leaves[name] = Part(fused, site, start, count)
@@ -91,7 +88,7 @@ def target_leaves(vit: nn.Module, targets: Iterable[str]) -> tuple[dict[str, nn.
 def all_leaves(vit: nn.Module) -> dict[str, nn.Module]:
     """Twins of all modules of the backbone that have weights and no parts."""
     return {
-        name: twin(op)
+        name: leaf_of(op)
         for name, op in vit.named_modules()
         if not any(True for _ in op.children()) and any(True for _ in op.parameters(recurse=False))
     }
@@ -135,6 +132,32 @@ def inject(kind: str, config: Any, leaves: dict[str, nn.Module]) -> nn.Module:
         if "base_layer" in layer._modules:  # still an attribute, but neither moved nor saved with the layer
             vars(layer)["base_layer"] = layer._modules.pop("base_layer")
     return model
+
+
+def shape_of(leaf: nn.Module) -> tuple[type, torch.Size]:
+    """All that decides what a tuner makes of a module."""
+    return type(leaf), leaf.weight.shape
+
+
+def one_of_every_shape(
+    kind: str, arguments: dict[str, Any], leaves: dict[str, nn.Module]
+) -> dict[tuple[type, torch.Size], nn.Module]:
+    """What a tuner makes of one module of every shape among ``leaves``; of all of them, that takes peft seconds.
+
+    Raises:
+        DoesNotFit: peft refuses, or leaves one as it is.
+    """
+    some = {shape_of(leaf): name for name, leaf in leaves.items()}
+    config = tuners()[kind](target_modules=list(some.values()), **arguments)
+    made = inject(kind, config, {name: leaves[name] for name in some.values()}).base_model.model
+    require_adapted(kind, made, {name: leaves[name] for name in some.values()})
+    return {shape: made.get_submodule(name) for shape, name in some.items()}
+
+
+def require_adapted(kind: str, shell: nn.Module, leaves: dict[str, nn.Module]) -> None:
+    """Raises DoesNotFit if the tuner left one of its targets as it was."""
+    if name := next((name for name, leaf in leaves.items() if shell.get_submodule(name) is leaf), ""):
+        raise DoesNotFit(f"peft's {kind} does not adapt {name}, {a_kind(leaves[name])}")
 
 
 def _shared(leaf: nn.Module) -> Iterable[nn.Parameter]:

@@ -15,6 +15,7 @@ peft is imported inside functions: it brings transformers along, which takes sec
 """
 
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,11 @@ from torch import nn
 from ...configs.keys import Section, arguments, location, number, one_of, text, whole
 from ...utils.memory import AllocatingAtMost
 from ..hf_peft.adapters import read_adapter, read_weights
-from ..hf_peft.catalogue import argument_problems, find_tuner, tuners
+from ..hf_peft.catalogue import argument_problems, find_tuner
 from ..hf_peft.injected import PREFIX, Injected
-from ..hf_peft.shell import inject, target_leaves
-from ..sites import APART, LINEAR, target_problems, targets
+from ..hf_peft.shell import one_of_every_shape, shape_of, target_leaves
+from ..method import DoesNotFit
+from ..sites import APART, LINEAR, require_linear, target_problems, targets
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +45,7 @@ class Peft(Injected):
 
     paper = "Mangrulkar et al., 2022, github.com/huggingface/peft"
     learns = "what a tuner of Hugging Face peft learns"
+    other_parts = ", or name its convolutions or other modules in MODEL.PEFT.KWARGS.target_modules"
 
     @staticmethod
     def defaults() -> CfgNode:
@@ -70,6 +73,15 @@ class Peft(Injected):
         except ValueError as error:
             return [*found, f"TYPE: {error}"]
         return found + [f"KWARGS: {problem}" for problem in argument_problems(kind, plain(cfg.KWARGS))]
+
+    @classmethod
+    def require_parts(cls, cfg, vit, tokens):
+        """Checks no adapter's file, and the targets alone where arguments choose among them by name."""
+        if cfg.LOAD or "target_modules" in cfg.KWARGS:
+            return
+        leaves, _ = target_leaves(vit, cfg.TARGETS)
+        if not any(re.search("modules|pattern|layers", name) for name in cfg.KWARGS):
+            one_of_every_shape(find_tuner(cfg.TYPE or "LORA"), plain(cfg.KWARGS), leaves)
 
     def request(self, cfg):
         kind, arguments = find_tuner(cfg.TYPE or "LORA"), plain(cfg.KWARGS)
@@ -130,6 +142,7 @@ class OneTuner(Injected):
 
     tuner: str  # peft's name
     only: str  # BIAS's value for the biases of the targets alone
+    linear_only = True  # whether it adapts linear maps, and no convolutions
 
     @classmethod
     def arguments(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -150,22 +163,41 @@ class OneTuner(Injected):
         return target_problems(cfg.TARGETS)
 
     @classmethod
+    def require_parts(cls, cfg, vit, tokens):
+        one_of_every_shape(cls.tuner, cls.arguments(cfg), cls.leaves(cfg, vit))
+
+    @classmethod
+    def leaves(cls, cfg: CfgNode, vit: nn.Module) -> dict[str, nn.Module]:
+        """The targets, by name; raises DoesNotFit where there are none, or their sizes do not fit the keys."""
+        leaves, _ = target_leaves(vit, cfg.TARGETS)
+        for name, leaf in leaves.items() if cls.linear_only else ():
+            require_linear(leaf, name)
+        if wrong := next(filter(None, (cls.misfit(cfg, name, leaf) for name, leaf in leaves.items())), ""):
+            raise DoesNotFit(wrong)
+        return leaves
+
+    @classmethod
+    def misfit(cls, cfg: CfgNode, name: str, op: nn.Module) -> str:
+        """Why a module's sizes do not fit the keys, where peft would say it without their names; "" if they do."""
+        return ""
+
+    @classmethod
     def count(cls, cfg, vit, tokens):
         """One module of every shape is made, and counted as often as there are such: for all peft takes seconds."""
-        leaves, _ = target_leaves(vit, cfg.TARGETS)
-        shapes = {name: (type(leaf), leaf.weight.shape) for name, leaf in leaves.items()}
-        some = {shape: name for name, shape in shapes.items()}
-        config = tuners()[cls.tuner](target_modules=list(some.values()), **cls.arguments(cfg))
-        made = inject(cls.tuner, config, {name: leaves[name] for name in some.values()}).base_model.model
+        leaves = cls.leaves(cfg, vit)
         own = {
-            shape: sum(param.numel() for param in made.get_submodule(name).parameters() if param.requires_grad)
-            for shape, name in some.items()
+            shape: sum(param.numel() for param in made.parameters() if param.requires_grad)
+            for shape, made in one_of_every_shape(cls.tuner, cls.arguments(cfg), leaves).items()
         }
         sites = {getattr(leaf, "site", name) for name, leaf in leaves.items()}
         biases = {name: param.numel() for name, param in vit.named_parameters() if name.endswith("bias")}
         if cfg.BIAS != "all":
             biases = {name: n for name, n in biases.items() if cfg.BIAS != "none" and name[: -len(".bias")] in sites}
-        return sum(own[shape] for shape in shapes.values()) + sum(biases.values())
+        return sum(own[shape_of(leaf)] for leaf in leaves.values()) + sum(biases.values())
+
+    def attach(self, cfg, vit, tokens):
+        self.leaves(cfg, vit)
+        super().attach(cfg, vit, tokens)
 
     def request(self, cfg):
         return self.tuner, self.arguments(cfg) | {"bias": cfg.BIAS}, cfg.TARGETS
@@ -181,6 +213,7 @@ class BOFT(OneTuner):
     learns = "a rotation of the inputs of linear maps"
     tuner = "BOFT"
     only = "boft_only"
+    linear_only = False
 
     @classmethod
     def defaults(cls) -> CfgNode:
@@ -192,6 +225,13 @@ class BOFT(OneTuner):
         # Share of the rotation's blocks that are left out, in training only.
         cfg.DROPOUT = number(0.1, low=0, below=1)
         return cfg
+
+    @classmethod
+    def misfit(cls, cfg, name, op):
+        inputs = getattr(op, "in_features", cfg.BLOCK_SIZE)
+        if inputs % cfg.BLOCK_SIZE:
+            return f"MODEL.BOFT.BLOCK_SIZE is {cfg.BLOCK_SIZE}, of which the {inputs} inputs of {name} are no multiple"
+        return ""
 
     @classmethod
     def arguments(cls, cfg):
@@ -244,6 +284,11 @@ class FourierFT(OneTuner):
         # Factor on the update; the update starts as large as SCALE * sqrt(FREQ) / (inputs * outputs).
         cfg.SCALE = number(300.0)
         return cfg
+
+    @classmethod
+    def misfit(cls, cfg, name, op):
+        most = op.weight.numel()
+        return f"MODEL.FFT.FREQ is {cfg.FREQ}, more than the {most:,} entries of {name}" * (most < cfg.FREQ)
 
     @classmethod
     def arguments(cls, cfg):

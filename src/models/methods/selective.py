@@ -13,7 +13,8 @@ from fvcore.common.config import CfgNode
 from torch import nn
 
 from ...configs.keys import Section, flag, one_of, whole, wholes
-from ..families import family_of
+from ...utils.text import a_kind
+from ..families import UNKNOWN, family_of
 from ..method import DoesNotFit, Method, listed
 from ..sites import blocks, norm_parameters
 
@@ -98,7 +99,8 @@ class ClassToken(Method):
         family = family_of(vit)
         self.token, token = family.class_token, family.class_token_of(vit)
         if token is None:
-            raise DoesNotFit("it trains the class token, and there is none")
+            known = "there is none" if family is not UNKNOWN else f"nothing in {a_kind(vit)} is called {self.token}"
+            raise DoesNotFit(f"it trains the class token, and {known}")
         if cfg.REINIT:
             nn.init.normal_(token, std=1e-6)
 

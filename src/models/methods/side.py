@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ...configs.keys import Section, location
 from ...utils.shipped import shipped
+from ...utils.text import a_kind
 from ..families import family_of
 from ..method import DoesNotFit, Method
 from ..taps import Reader
@@ -88,9 +89,7 @@ class Side(Method):
     def attach(self, cfg, vit, tokens):
         site = family_of(vit).stem(vit)
         if not site:
-            raise DoesNotFit(
-                f"it reads the images where a network does, and that place in a {type(vit).__name__} is unknown"
-            )
+            raise DoesNotFit(f"it reads the images where a network does, and that place in {a_kind(vit)} is unknown")
         self.before(site, SideNetwork(vit.head_hidden_size, cfg.WEIGHTS))
         self.alpha = nn.Parameter(torch.zeros(()))
         self.without_files = {"WEIGHTS": ""}

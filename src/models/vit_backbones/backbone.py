@@ -32,4 +32,4 @@ class Backbone:
     has_text: bool = False  # whether the file holds CLIP's text tower too
     norm_of_all: bool = False  # whether a final norm that follows the average here was pre-trained on every token
     epsilon: float = 0.0  # of its layer norms, where it is not the architecture's own
-    grid: tuple[int, int] | None = None  # of the published position embeddings, where it is not square
+    grid: tuple[int, int] | None = None  # of its position embeddings, where a file beside them says it

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..drop_path import set_drop_path
 from ..families import family_of
 from . import from_timm, timm_weights
-from .fit import require_fit
+from .fit import misfits, require_fit
 from .hugging_face.place import is_checkpoint
 from .tensors import StateDict, reading
 from .zoo import Backbone, find_backbone, find_weights
@@ -111,16 +111,38 @@ def read_fitting(
 
     Args:
         vit: also one on the device "meta".
-        grid: rows and columns of the file's position embeddings, where they are not square.
+        grid: rows and columns of the file's position embeddings, where something says so; else they are square.
 
     Raises:
         ValueError: the file cannot be read, or its keys or shapes do not fit: how many of which kind, and which.
     """
     path = Path(path)
     with reading(path, repr(converter.__name__)):
-        state = _of_this_size(vit, converter(path), resize, grid)
+        state = converter(path)
+    if grid:
+        _require_grid(vit, state, grid, path)
+    with reading(path, repr(converter.__name__)):
+        state = _of_this_size(vit, state, resize, grid)
     require_fit(vit, state, path, type(vit).__name__)
     return state
+
+
+def _require_grid(vit: nn.Module, state: StateDict, grid: tuple[int, int], path: Path) -> None:
+    """Raises ValueError unless a file has position embeddings for this grid, or none; first what else does not fit."""
+    own, name = vit.state_dict(), "pos_embed"
+    if name not in own or name not in state or state[name].shape[::2] != own[name].shape[::2]:
+        return
+    patches = state[name].shape[1] - (own[name].shape[1] - vit.patch_embed.num_patches)
+    if patches == grid[0] * grid[1]:
+        return
+    del own[name]
+    others = {other: tensor for other, tensor in state.items() if other != name}
+    if wrong := misfits(own, others):
+        raise ValueError(f"{path} does not fit {type(vit).__name__}: {wrong}")
+    raise ValueError(
+        f"{path} has position embeddings of {patches} patches, and config.json beside it says {grid[0]}x{grid[1]} "
+        "(image_size / patch_size): one of them is wrong"
+    )
 
 
 def _of_this_size(vit: nn.Module, state: StateDict, resize: str, grid: tuple[int, int] | None) -> StateDict:

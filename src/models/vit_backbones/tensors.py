@@ -27,6 +27,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from ...utils.text import a_kind
+
 StateDict = dict[str, Tensor]
 
 MOST_NAMES = 1_000_000  # of tensors and modules in an archive
@@ -147,7 +149,7 @@ def _torch_load(path: Path, **how: Any) -> dict[str, Any]:
             "torch.save(model.state_dict(), file)"
         ) from error
     if not isinstance(content, Mapping):
-        raise ValueError(f"it holds a {type(content).__name__}, not a state dict")
+        raise ValueError(f"it holds {a_kind(content)}, not a state dict")
     return dict(content)
 
 
@@ -254,7 +256,7 @@ class _Reader(pickle._Unpickler):  # the Python one: the C one allocates whateve
     def load_build(self) -> None:
         attributes, built = self.stack.pop(), self.stack[-1]
         if type(built) is not _Scripted:
-            raise NotOnlyTensors(f"it gives attributes to a {type(built).__name__}")
+            raise NotOnlyTensors(f"it gives attributes to {a_kind(built)}")
         built.attributes = attributes
 
     dispatch[pickle.BUILD[0]] = load_build

@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 
 import timm
+from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+from huggingface_hub.errors import HfHubHTTPError
 from torch import nn
 
 from . import convert
@@ -19,6 +21,9 @@ from .tensors import UNREADABLE, StateDict, one_line, read_content, reading
 logger = logging.getLogger(__name__)
 
 MOST_CHANNELS = 16384  # of position embeddings that are resized
+# Names of weights in a repository of the Hub, as timm looks for them.
+HUB_FILES = ("model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin", "open_clip_pytorch_model.bin")
+SECONDS = 5.0  # for the Hub's first answer
 
 
 def pretrained_vit(name: str, image_size: tuple[int, int], path: Path | None) -> nn.Module:
@@ -46,13 +51,16 @@ def _fetch_weights(vit: nn.Module, name: str) -> None:
         return _translated(name, state, model)
 
     try:
+        _require_hub(name)
         timm.models.load_pretrained(vit, num_classes=0, filter_fn=translated)
     except UNREADABLE as error:
         if found:
             raise ValueError(f"timm's weights of {name!r} do not fit the network: {one_line(error)}") from error
+        hub_id = timm.get_pretrained_cfg(name).hf_hub_id
+        how = f"`hf download {hub_id}` fetches them" if hub_id else "Fetch them once"
         raise FileNotFoundError(
-            f"timm could not get the weights of {name!r} ({type(error).__name__}). Fetch them once where there is a "
-            "network (they stay in the Hugging Face cache), or set MODEL.WEIGHT_PATH to a local file"
+            f"timm could not get the weights of {name!r} ({one_line(error)}). {how} where there is a network (they "
+            "stay in the Hugging Face cache); or set MODEL.WEIGHT_PATH to a local file"
         ) from error
     finally:
         hook.remove()
@@ -60,6 +68,30 @@ def _fetch_weights(vit: nn.Module, name: str) -> None:
         raise ValueError(
             f"the weights that timm has of {name!r} lack {len(missing)} tensors: {', '.join(missing[:10])}"
         )
+
+
+def hub_file(name: str) -> Path | None:
+    """Where timm's weights are in the cache of the Hugging Face Hub; None if they have not been downloaded."""
+    hub_id = timm.get_pretrained_cfg(name).hf_hub_id
+    paths = (try_to_load_from_cache(hub_id, file) for file in HUB_FILES) if hub_id else ()
+    return next((Path(path) for path in paths if isinstance(path, str)), None)
+
+
+def _require_hub(name: str) -> None:
+    """Ask once whether the Hub can be reached, where weights have to come from it: its client tries for a minute.
+
+    Raises:
+        OSError: it cannot.
+    """
+    hub_id = timm.get_pretrained_cfg(name).hf_hub_id
+    if not hub_id or hub_file(name):
+        return
+    try:
+        get_hf_file_metadata(hf_hub_url(hub_id, "config.json"), timeout=SECONDS)
+    except HfHubHTTPError:
+        pass  # it answers; what it refuses is said where the weights are asked for
+    except Exception as error:  # those of the HTTP library below that client, which changes
+        raise ConnectionError(str(error)) from error
 
 
 def _load_file(vit: nn.Module, name: str, image_size: tuple[int, int], path: Path) -> None:

@@ -18,6 +18,7 @@ from ...models.method import wires
 from ...models.methods.prompt import Insert
 from ...models.patches import unpack
 from ...models.sites import blocks
+from ...utils.text import a_kind
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def maps_of(vit: nn.Module, methods: nn.ModuleDict, image: Tensor) -> Maps:
     """
     tokens = tokens_of(vit)
     if tokens is None:
-        raise ValueError(f"attention maps need a ViT with one sequence of tokens; this is a {type(vit).__name__}")
+        raise ValueError(f"attention maps need a ViT with one sequence of tokens; this is {a_kind(vit)}")
     attentions = attention_of(vit, methods, image)
     if image.ndim == 3:
         tokens, attentions = _without_filling(tokens, attentions, image)
@@ -144,7 +145,7 @@ def listening(vit: nn.Module, methods: nn.ModuleDict) -> Iterator[tuple[list[str
         for name, block in _blocks(vit, methods):
             attention = getattr(block, "attn", None)
             if not hasattr(attention, "attn_drop") or not hasattr(attention, "fused_attn"):
-                raise ValueError(f"the attention of {name} cannot be read: it is a {type(attention).__name__}")
+                raise ValueError(f"the attention of {name} cannot be read: it is {a_kind(attention)}")
             hooks.append(block.register_forward_pre_hook(lambda *_, name=name: names.append(name)))
             hooks.append(attention.attn_drop.register_forward_hook(read))
             fused.append((attention, attention.fused_attn))

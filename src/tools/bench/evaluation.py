@@ -7,6 +7,7 @@ import torch
 from fvcore.common.config import CfgNode
 
 from ...engine.evaluator import predict
+from ...engine.held import hold
 from ...engine.precision import autocast, set_backends
 from ...engine.step import compiled
 from ...models.vit_models import TunedViT, parse
@@ -94,5 +95,6 @@ def plain_loop(cfg: CfgNode, batches: Batches) -> Work:
 def ours(cfg: CfgNode, batches: Batches) -> Work:
     methods = parse(cfg.MODEL.TRANSFER_TYPE, cfg.FREQFIT)
     model = TunedViT(common.random_vit(cfg), methods, cfg.MODEL, CLASSES).to(batches.device)
+    hold(model, cfg, batches.device)
     network, context = compiled(model, cfg), autocast(cfg, batches.device)
     return lambda: predict(network, batches, context, padded=cfg.MODEL.COMPILE)

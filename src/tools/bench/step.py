@@ -11,6 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from ...engine.cost import flops
+from ...engine.held import hold
 from ...engine.precision import set_backends
 from ...engine.step import TrainingStep, compiled
 from ...engine.what_to_keep import set_recompute
@@ -163,6 +164,7 @@ def plain_step(model: nn.Module, cfg: CfgNode, images: Tensor, labels: Tensor) -
 def our_step(model: TunedViT, cfg: CfgNode, images: Tensor, labels: Tensor) -> Work:
     """The trainer's step."""
     set_recompute(cfg, model, images.device)
+    hold(model, cfg, images.device)
     optimizer = build_optimizer(model.named_parameters(), cfg.SOLVER, images.device.type == "cuda", model)
     loss_of = build_loss(cfg.SOLVER.LOSS, None, cfg.SOLVER.LABEL_SMOOTHING)
     step = TrainingStep(cfg, compiled(model, cfg), optimizer, loss_of, images.device)

@@ -12,7 +12,8 @@ def advice(result: dict) -> list[str]:
     """
     said = []
     if doubtful := result["evidence"]["doubtful_labels"]:
-        said.append(f"look at the {len(doubtful)} images whose labels are likely wrong, such as {doubtful[0]['file']}")
+        number = f"{len(doubtful)} images, such as" if len(doubtful) > 1 else "1 image:"
+        said.append(f"look whether the labels are right of {number} {doubtful[0]['file']}")
     if result["data"]["similar"]["across_classes"]:
         said.append("decide which label is right for each picture that has two")
     expected = result["promise"]["expected"]

@@ -41,7 +41,7 @@ def findings(images: Images, look: Look, same: Alike, groups: np.ndarray) -> tup
     said: list[Finding] = []
     if broken := len(look.broken) + len(images.left_out):
         some = ", ".join(f"{name} ({why})" for name, why in [*look.broken, *images.left_out][:3])
-        said.append(Finding("broken", f"{broken} files are left out: {some}", broken))
+        said.append(Finding("broken", f"{broken} file{'s are' if broken > 1 else ' is'} left out: {some}", broken))
     counts = np.bincount(images.labels[learning], minlength=len(images.class_names))
     said += _about_counts(images, counts)
     said += _about_pairs(images, same, groups, learning)

@@ -1,6 +1,6 @@
 """The parts of the page on the data: numbers, sizes, broken files, pictures that occur more than once."""
 
-from .page_parts import bar, more, name, number, paragraph, percent, table, text
+from .page_parts import bar, counted, more, name, number, paragraph, percent, table, text
 from .page_pictures import Pictures, gallery
 
 BROKEN, PAIRS = 20, 12  # that are shown
@@ -55,7 +55,7 @@ def _broken(broken: list[dict]) -> str:
     if not broken:
         return ""
     rows = [[name(one["file"]), text(one["why"])] for one in broken[:BROKEN]]
-    head = f"<details><summary>{number(len(broken))} files that are left out</summary>"
+    head = f"<details><summary>Left out: {counted(len(broken), 'file')}</summary>"
     return f"{head}\n{table(['file', 'why'], rows)}{more(BROKEN, len(broken))}</details>"
 
 
@@ -66,7 +66,7 @@ def similar(result: dict, pictures: Pictures) -> str:
         return ""
     if not found["pairs"]:
         return "" if not found["compared"] else paragraph("None was found.")
-    said = f"{number(found['pairs'])} pairs, {number(found['exact'])} of them the same file"
+    said = f"{counted(found['pairs'], 'pair')}, {number(found['exact'])} of them the same file"
     said += f"; {number(found['across_classes'])} have two labels"
     said += f"; {number(found['across_splits'])} have one image among the test images"
     note = "" if found["compared"] else " Only files were compared: there are too many images for more."

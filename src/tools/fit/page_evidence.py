@@ -147,7 +147,7 @@ def test_sentence(found: dict) -> str:
     said = f"Of {number(found['images'])} test images, {percent(found['top1'])} are recognised, {how}."
     if leaked:
         said += (
-            f" {number(leaked)} more show pictures that are among the others, and are not counted; with them it would "
-            f"be {percent(found['top1_with_leaked'])}."
+            f" Not counted: {number(leaked)} with pictures that are among the others; with these it would be "
+            f"{percent(found['top1_with_leaked'])}."
         )
     return f"<p>{text(said)}</p>"

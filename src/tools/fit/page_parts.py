@@ -30,6 +30,11 @@ def number(value: float | None) -> str:
     return "–" if value is None else f"{value:,}"
 
 
+def counted(value: int, what: str) -> str:
+    """1 pair, 1,234 pairs"""
+    return f"{value:,} {what}" if value == 1 else f"{value:,} {what}s"
+
+
 def seconds(value: float) -> str:
     """1.2 s, 34 s, 5 min 6 s, 2 h 3 min"""
     if value < 10:

@@ -28,7 +28,7 @@ def choice(result: dict, pictures: Pictures) -> str:
     parts += [paragraph(why, "said") for form, why in files.items() if form.startswith("why_no")]
     if "run" in files:
         lines = "\n".join(f"vitune {one.format(run=text(files['run']))}" for one in COMMANDS)
-        parts.append(f"<pre>{lines}</pre>")
+        parts.append(f"<p>From here, it answers for other images:</p>\n<pre>{lines}</pre>")
     return "\n".join(parts)
 
 

@@ -4,9 +4,11 @@ import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from ...configs.files import ConfigError, pair_settings
+from ...configs import checks
+from ...configs.config import ConfigError, load_cfg
 from ...utils.io import read_json, write_json
 
+CONFIG = "folder"  # the shipped config that every run starts from
 MINUTES = 30.0
 # Keys that a fit sets itself.
 OWN = (
@@ -42,11 +44,9 @@ class Request:
         """Raises ConfigError: what is wrong with it, before anything is read."""
         if self.minutes <= 0 or self.steps < 0 or not 0 <= self.seed < 2**31:
             raise ConfigError("--minutes must be above 0, --steps and --seed must not be below")
-        problems: list[str] = []
-        pair_settings(self.own, problems)
-        problems += [f"{key} is chosen by fit: leave it out" for key in self.own[::2] if key in OWN]
-        if problems:
-            raise ConfigError("the settings have problems:\n" + "\n".join(f"  - {problem}" for problem in problems))
+        if chosen := [key for key in self.own[::2] if key in OWN]:
+            raise ConfigError(f"{', '.join(chosen)}: fit chooses that, leave it out")
+        load_cfg(CONFIG, self.own, checks.nothing)
 
     @property
     def budget(self) -> str:

@@ -9,8 +9,8 @@ from fvcore.common.config import CfgNode
 from ...configs.config import load_cfg
 from ...utils.io import write_atomic
 from .images import Images
+from .request import CONFIG
 
-CONFIG = "folder"
 CLASSES = "classes.txt"  # beside the lists, where DATA.NAME lists looks for it
 
 

@@ -3,7 +3,7 @@
 import logging
 import sys
 
-from ...utils.progress import tqdm
+from ...utils.progress import hidden_bars, tqdm
 
 logger = logging.getLogger(__name__)
 
@@ -23,13 +23,15 @@ class View:
         self.leads = ""
 
     def __enter__(self) -> "View":
+        self.hidden = hidden_bars(self.quiet or not sys.stderr.isatty())
+        self.hidden.__enter__()
         shape = "{desc} |{bar}| {postfix}"
-        silent = self.quiet or not sys.stderr.isatty()
-        self.bar = tqdm(total=self.total, bar_format=shape, dynamic_ncols=True, disable=silent, leave=False)
+        self.bar = tqdm(total=self.total, bar_format=shape, dynamic_ncols=True, leave=False)
         return self
 
     def __exit__(self, *error) -> None:
         self.bar.close()
+        self.hidden.__exit__(*error)
 
     def say(self, text: str) -> None:
         """One line, above the bar."""

@@ -76,9 +76,9 @@ class Fit:
 
     def complete(self, images: Images) -> dict:
         """All steps in their order; the content of fit.json."""
+        networks = self._networks()
         self._look(images)
         self.parts = roles(self.labels, self.groups[self.pool], self.request.seed)
-        networks = self._networks()
         self.lists = self._lists()
         views = self._features([network for network in networks if not network.why_not])
         heads = self._heads(views)

@@ -5,18 +5,17 @@ from contextlib import suppress
 from pathlib import Path
 
 import timm
-from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.constants import HF_HUB_CACHE
 
 from ...models.vit_backbones import zoo
 from ...models.vit_backbones.backbone import HALF, IMAGENET, OPENAI, Backbone
 from ...models.vit_backbones.hugging_face.place import PREFIX, cached, is_checkpoint
+from ...models.vit_backbones.timm_weights import hub_file
 from ...utils.table import Table
 from . import matrix
 
 COLUMNS = ("DATA.FEATURE", "architecture", "pixels", "mean, std", "licence", "weights")
 STATISTICS = {IMAGENET: "ImageNet", HALF: "0.5", OPENAI: "CLIP"}
-FILES = ("model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin")
 
 
 def backbones_table(root: str, word: str = "") -> Table:
@@ -36,6 +35,13 @@ def backbones_table(root: str, word: str = "") -> Table:
         rows = list(_cached_rows(word.removeprefix(PREFIX)))
     else:
         rows = list(_zoo_rows(word, root))
+    if not rows and is_checkpoint(word):
+        named = f" has {word.removeprefix(PREFIX)!r} in its name" if word != PREFIX else " is"
+        raise ValueError(
+            f"none of the checkpoints that ViTune reads{named} in the local cache of the Hugging Face Hub, "
+            f"{HF_HUB_CACHE}: `hf download <organisation>/<name>` fetches one where there is a network; hf:<folder> "
+            "names one that is elsewhere on this disk"
+        )
     if not rows:
         raise ValueError(
             f"no backbone has {word!r} in its name; vitune list backbones shows all, timm: lists timm's, and hf: "
@@ -101,13 +107,6 @@ def zoo_file(name: str, root: str) -> Path | None:
         return zoo.find_weights(name, Path(root))
     except FileNotFoundError:
         return None
-
-
-def hub_file(name: str) -> Path | None:
-    """Where timm's weights are in the cache of the Hugging Face Hub; None if they have not been downloaded."""
-    hub_id = timm.get_pretrained_cfg(name).hf_hub_id
-    paths = (try_to_load_from_cache(hub_id, file) for file in FILES) if hub_id else ()
-    return next((Path(path) for path in paths if isinstance(path, str)), None)
 
 
 def downloaded() -> list[str]:

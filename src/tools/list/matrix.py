@@ -53,21 +53,21 @@ def specimens() -> dict[str, Specimen]:
 
 
 def families_table(found: dict[str, Row]) -> Table:
-    """How many methods work on each family of networks: on all variants that were tried, or on some."""
-    by_family: dict[str, list[Row]] = {family.title: [] for family in (*FAMILIES, UNKNOWN)}
+    """How many methods work on each family of networks: on its usual variant, which is listed first, and at least."""
+    by_family: dict[str, dict[str, Row]] = {family.title: {} for family in (*FAMILIES, UNKNOWN)}
     for title, specimen in specimens().items():
-        by_family[specimen.family()].append(found[title])
+        by_family[specimen.family()][title] = found[title]
     rows = []
     for title, tried in by_family.items():
         if not tried:
             continue
-        working = [[row[method].mark != REFUSED for row in tried] for method in METHODS]
-        folding = [[row[method].mark == FOLDS for row in tried] for method in METHODS]
+        working = {variant: sum(cell.mark != REFUSED for cell in row.values()) for variant, row in tried.items()}
+        folding = {variant: sum(cell.mark == FOLDS for cell in row.values()) for variant, row in tried.items()}
         rows.append((title, str(len(tried)), counted(working), counted(folding)))
     return Table(("family", "variants tried", f"of {len(METHODS)} methods, work", "fold away"), rows, "lrll")
 
 
-def counted(methods: list[list[bool]]) -> str:
-    """Of how many methods all are true, and of how many some: "20, on some variants 25"."""
-    on_all, on_some = sum(map(all, methods)), sum(map(any, methods))
-    return str(on_all) if on_all == on_some else f"{on_all}; on some variants {on_some}"
+def counted(variants: dict[str, int]) -> str:
+    """The number of the first variant, and the lowest: "32 (fewest 19: parallel)"."""
+    usual, fewest = next(iter(variants.values())), min(variants, key=variants.get)
+    return f"{usual} (fewest {variants[fewest]}: {fewest})" if variants[fewest] < usual else str(usual)

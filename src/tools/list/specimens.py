@@ -115,6 +115,11 @@ SPECIMENS: dict[str, list[Specimen]] = {
     ],
     "Networks of no known family": [
         _tokens("relative", "vit_relpos_small_patch16_224"),
+        Specimen(
+            "CoaT",
+            "coat_tiny",
+            dict(img_size=64, embed_dims=(16, 16, 16, 16), serial_depths=(1, 1, 1, 1), parallel_depth=1),
+        ),
         Specimen("PVT v2", "pvt_v2_b0", dict(depths=(1, 1, 1, 1), embed_dims=(8, 8, 16, 16), num_heads=(1, 1, 2, 2))),
     ],
 }

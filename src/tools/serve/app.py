@@ -23,7 +23,7 @@ from .problems import Refused, documented, respond, respond_failed, respond_inva
 from .uploads import read_uploads, schema
 
 NAME = r"^[A-Za-z0-9_.+=-]{1,100}$"
-ALWAYS = (403, 413, 421)  # what ``Guard`` may answer
+ALWAYS = (403, 413, 421, 500)  # what ``Guard`` may answer, and a fault of ours
 RETRY_AFTER = "1"  # second
 
 

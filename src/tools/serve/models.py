@@ -124,7 +124,7 @@ class Models:
         for root in self.roots:
             try:
                 path = run_at((root / folder).resolve())
-                if path and path.is_relative_to(root) and (path / TUNED).resolve().is_relative_to(root):
+                if path and (path / TUNED).resolve().is_relative_to(root):
                     return path
             except (OSError, ValueError, RuntimeError):  # a null byte, a name that is too long, a circle of links
                 continue

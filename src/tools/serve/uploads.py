@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from .limits import Limits
 from .problems import Refused
@@ -48,6 +48,8 @@ async def read_uploads(request: Request, limits: Limits) -> list[Upload]:
     except MultiPartException as error:
         what = f"more than {limits.images} images" if "Too many files" in error.message else error.message
         raise Refused(400, what, "body", TO_DO) from error
+    except ClientDisconnect as error:  # nobody reads the answer, and the log is not for it
+        raise Refused(400, "the client went away", "body", TO_DO) from error
     try:
         if wrong := sorted({field for field, _ in form.multi_items()} - {FIELD}):
             raise Refused(400, f"unknown fields {', '.join(wrong)[:200]!r}", "body", TO_DO)

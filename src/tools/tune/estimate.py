@@ -15,6 +15,7 @@ from ...data.pixels import build_pixels
 from ...data.sources.base import DataError
 from ...data.tasks import Task, find_task
 from ...engine.device import choose_device
+from ...engine.held import held
 from ...engine.precision import autocast, set_backends
 from ...engine.shared import Shared
 from ...engine.step import TrainingStep
@@ -125,14 +126,15 @@ def measured_speed(cfg: CfgNode, task: Task, shared: Shared) -> Speed:
     optimizer = build_optimizer(model.named_parameters(), cfg.SOLVER, device.type == "cuda", model)
     loss_of = build_loss(cfg.SOLVER.LOSS, None, cfg.SOLVER.LABEL_SMOOTHING)
     step = TrainingStep(cfg, model, optimizer, loss_of, device)
-    train = _timed(lambda: step(images, labels), device) / count
-    model.eval()
 
     def evaluate() -> None:
         with torch.inference_mode(), autocast(cfg, device):
             model(images)
 
-    return Speed(start, train, _timed(evaluate, device) / count, kept)
+    with held(model, cfg, device, memo):
+        train = _timed(lambda: step(images, labels), device) / count
+        model.eval()
+        return Speed(start, train, _timed(evaluate, device) / count, kept)
 
 
 def _timed(work: Callable[[], object], device: torch.device) -> float:

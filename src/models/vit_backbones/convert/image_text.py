@@ -41,7 +41,12 @@ def clip(path: Path) -> StateDict:
 
 
 def perception(path: Path) -> StateDict:
-    """Image tower of Meta's Perception Encoder, before the projection; its rotations are computed, not read."""
-    state = strip(read_clip(path), "visual.", only=True)
+    """Image tower of Meta's Perception Encoder, before the projection; its rotations are computed, not read.
+
+    Core's files hold it beside the text tower, as "visual.*"; those of spatial and lang may hold it alone.
+    """
+    state = strip(read_state(path, "state_dict"), "module.")
+    if any(name.startswith("visual.") for name in state):
+        state = strip(state, "visual.", only=True)
     state = {name: single(tensor) for name, tensor in state.items() if "rope." not in name and name != "proj"}
     return checkpoint_filter_fn(state, None)

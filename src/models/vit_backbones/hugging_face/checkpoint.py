@@ -40,8 +40,9 @@ def read_checkpoint(name: str) -> Backbone:
         network.pool,
         resize="bicubic",
         arguments=network.arguments,
+        norm_of_all=network.norm_of_all,
         epsilon=values.number("layer_norm_eps", 0, 1),
-        grid=(rows, cols) if rows != cols else None,
+        grid=(rows, cols),
     )
 
 

@@ -45,6 +45,7 @@ class Network:
     arguments: dict
     convert: Callable[[StateDict], StateDict] = names.in_timms_names
     pool: str = "token"
+    norm_of_all: bool = False  # see Backbone
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,18 @@ def deit(values: Values) -> Network:
     """DeiT; its distillation token is timm's one register token. As in transformers, the class token is pooled."""
     network = vit(values)
     return Network(network.arch, network.arguments | dict(reg_tokens=1))
+
+
+def masked(values: Values) -> Network:
+    """MAE's encoder. As in the zoo's own rows of MAE, the patches are averaged before the last norm."""
+    network = vit(values)
+    return Network(network.arch, network.arguments, names.norm_after_pool, "avg", norm_of_all=True)
+
+
+def ijepa(values: Values) -> Network:
+    """I-JEPA: no class token; as in transformers' classifier the patches are averaged after the last norm."""
+    network = vit(values)
+    return Network(network.arch, network.arguments | dict(class_token=False, fc_norm=False), pool="avg")
 
 
 def dinov2(values: Values) -> Network:
@@ -165,6 +178,8 @@ def siglip(values: Values) -> Network:
 KINDS = {
     "vit": Kind(vit, _VIT, interpolation="bilinear"),
     "deit": Kind(deit, _VIT, IMAGENET),
+    "vit_mae": Kind(masked, _VIT, IMAGENET, "bilinear"),
+    "ijepa": Kind(ijepa, _VIT, IMAGENET, "bilinear"),
     "dinov2": Kind(dinov2, _DINOV2, IMAGENET),
     "dinov2_with_registers": Kind(dinov2_registers, _DINOV2 | dict(patch_size=16, num_register_tokens=4), IMAGENET),
     "dinov3_vit": Kind(dinov3, _DINOV3, IMAGENET, "bilinear"),

@@ -15,7 +15,7 @@ BESIDE = re.compile(
     r"|embeddings\.(mask_token|position_ids)"
 )
 # What may stand before an encoder's names, in a model with a head or with a second tower.
-TOWER = re.compile(r"(vit|deit|dinov2|dinov2_with_registers|dinov3_vit|vision_model)\.")
+TOWER = re.compile(r"(vit|ijepa|deit|dinov2|dinov2_with_registers|dinov3_vit|vision_model)\.")
 BLOCK = re.compile(r"(?:encoder\.|model\.)?layers?\.(\d+)\.(.+)\.(weight|bias|lambda1)")
 
 # The parts of a block under the names that files have, and under those of transformers 5's own modules.
@@ -96,6 +96,11 @@ def _join(state: StateDict, name: str, part: str, whole: str, letters: str) -> N
         state[name.replace(part, whole)] = torch.cat([state.pop(other) for other in names])
 
 
+def norm_after_pool(state: StateDict) -> StateDict:
+    """timm's names where the last norm follows the average of the patches."""
+    return {re.sub(r"^norm\.", "fc_norm.", name): tensor for name, tensor in in_timms_names(state).items()}
+
+
 def gates_packed(state: StateDict) -> StateDict:
     """Gate and value of a gated MLP as the one map of timm's SwiGLUPacked, the gate first."""
     gates = {name for name in state if ".mlp.fc1_g." in name and name.replace("_g.", "_x.") in state}
@@ -106,6 +111,8 @@ def gates_packed(state: StateDict) -> StateDict:
 
 def position_in_token(state: StateDict) -> StateDict:
     """The class token's position added to the token itself: timm's register models have positions of patches alone."""
+    if not {"pos_embed", "cls_token"} <= state.keys():
+        return state
     position: Tensor = state["pos_embed"]
     return state | {"cls_token": state["cls_token"] + position[:, :1], "pos_embed": position[:, 1:]}
 

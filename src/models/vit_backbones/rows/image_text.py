@@ -25,11 +25,11 @@ def _siglip2(size: str, patch: int, pixels: int, name: str) -> Backbone:
     return _siglip(f"vit_{size}_patch{patch}_siglip_{side}", f"siglip2_{name}{patch}_{pixels}.npz", "siglip2")
 
 
-def _perception(arch: str, name: str) -> Backbone:
-    file = f"PE-Core-{name}.pt"
-    url = f"https://huggingface.co/facebook/PE-Core-{name}/resolve/main/{file}"
-    row = dict(mean_std=HALF, pool="map", resize="bicubic")
-    return Backbone(f"vit_pe_core_{arch}", (file,), convert.perception, url, "apache-2.0", **row)
+def _perception(kind: str, arch: str, name: str, pool: str = "map") -> Backbone:
+    file = f"PE-{kind}-{name}.pt"
+    url = f"https://huggingface.co/facebook/PE-{kind}-{name}/resolve/main/{file}"
+    row = dict(mean_std=HALF, pool=pool, resize="bicubic")
+    return Backbone(f"vit_pe_{kind.lower()}_{arch}", (file,), convert.perception, url, "apache-2.0", **row)
 
 
 ROWS = {
@@ -96,10 +96,20 @@ ROWS = {
     "siglip2_vitso400m16_512": _siglip2("so400m", 16, 512, "so400m"),
     "siglip2_vitg16_256": _siglip2("giantopt", 16, 256, "g-opt"),
     "siglip2_vitg16_384": _siglip2("giantopt", 16, 384, "g-opt"),
-    # Perception Encoder, core (Bolya et al., 2025, arXiv:2504.13181).
-    "pe_core_vitti16_384": _perception("tiny_patch16_384", "T16-384"),
-    "pe_core_vits16_384": _perception("small_patch16_384", "S16-384"),
-    "pe_core_vitb16": _perception("base_patch16_224", "B16-224"),
-    "pe_core_vitl14_336": _perception("large_patch14_336", "L14-336"),
-    "pe_core_vitg14_448": _perception("gigantic_patch14_448", "G14-448"),
+    # Perception Encoder (Bolya et al., 2025, arXiv:2504.13181): core pools by attention; spatial, aligned for dense
+    # prediction, and lang, aligned with a language model, have neither pooling nor a last norm: their patches' average.
+    "pe_core_vitti16_384": _perception("Core", "tiny_patch16_384", "T16-384"),
+    "pe_core_vits16_384": _perception("Core", "small_patch16_384", "S16-384"),
+    "pe_core_vitb16": _perception("Core", "base_patch16_224", "B16-224"),
+    "pe_core_vitl14_336": _perception("Core", "large_patch14_336", "L14-336"),
+    "pe_core_vitg14_448": _perception("Core", "gigantic_patch14_448", "G14-448"),
+    "pe_spatial_vitti16_512": _perception("Spatial", "tiny_patch16_512", "T16-512", "avg"),
+    "pe_spatial_vits16_512": _perception("Spatial", "small_patch16_512", "S16-512", "avg"),
+    "pe_spatial_vitb16_512": _perception("Spatial", "base_patch16_512", "B16-512", "avg"),
+    "pe_spatial_vitl14_448": _perception("Spatial", "large_patch14_448", "L14-448", "avg"),
+    "pe_spatial_vitg14_448": _perception("Spatial", "gigantic_patch14_448", "G14-448", "avg"),
+    "pe_lang_vitl14_448": _perception("Lang", "large_patch14_448", "L14-448", "avg"),
+    "pe_lang_vitl14_448_tiling": _perception("Lang", "large_patch14_448", "L14-448-Tiling", "avg"),
+    "pe_lang_vitg14_448": _perception("Lang", "gigantic_patch14_448", "G14-448", "avg"),
+    "pe_lang_vitg14_448_tiling": _perception("Lang", "gigantic_patch14_448", "G14-448-Tiling", "avg"),
 }

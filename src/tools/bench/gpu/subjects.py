@@ -8,6 +8,7 @@ from torch import nn
 
 from ....configs.config import load_cfg
 from ....configs.methods import parse
+from ....engine.held import hold
 from ....engine.step import TrainingStep, compiled
 from ....models.vit_models import TunedViT
 from ....solver.losses import build_loss
@@ -49,6 +50,7 @@ def small(methods: str, freqfit: str, specimen: Specimen, folder: Path) -> Tuned
 def step_of(cfg: CfgNode, model: TunedViT, network: nn.Module | None = None) -> TrainingStep:
     """The trainer's step for ``model``, which may run as another ``network``, such as a compiled one."""
     device = next(model.parameters()).device
+    hold(model, cfg, device)
     optimizer = build_optimizer(model.named_parameters(), cfg.SOLVER, fused=device.type == "cuda", model=model)
     return TrainingStep(cfg, network or model, optimizer, build_loss("softmax", None, 0.0), device)
 

@@ -25,14 +25,14 @@ FROM base AS cpu
 ARG PIP_OPTIONS
 RUN test -n "$PIP_OPTIONS" || { echo "give --build-arg PIP_OPTIONS, from pytorch.org/get-started" >&2; exit 1; }
 # Of the same version pip prefers 2.x.y+cpu, which PyPI does not have.
-RUN pip install --constraint requirements.lock $PIP_OPTIONS ".[onnx]"
+RUN pip install --constraint requirements.lock $PIP_OPTIONS ".[onnx,serve]"
 WORKDIR /work
 ENTRYPOINT ["vitune"]
 CMD ["--help"]
 
 FROM base AS cuda
 # PyTorch's wheels on PyPI bring CUDA with them; the host needs only NVIDIA's driver and its container toolkit.
-RUN pip install --constraint requirements.lock ".[onnx]"
+RUN pip install --constraint requirements.lock ".[onnx,serve]"
 WORKDIR /work
 ENTRYPOINT ["vitune"]
 CMD ["--help"]

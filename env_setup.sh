@@ -2,7 +2,7 @@
 # Create the Python environment .venv with ViTune and the tested versions of requirements.lock. Safe to run again: it
 # does nothing when everything is in place.
 #
-#   bash env_setup.sh          what training and export need
+#   bash env_setup.sh          what training, export and serving need
 #   bash env_setup.sh --dev    plus what tests, linting and the documentation need
 #
 # PYTHON=python3.12 bash env_setup.sh    chooses the interpreter (3.11 or newer)
@@ -11,7 +11,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-extra=onnx
+extra=onnx,serve
 [ "${1:-}" = "--dev" ] && extra=dev
 
 python=${PYTHON:-}

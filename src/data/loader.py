@@ -197,7 +197,7 @@ class Loader:
             return
         for indices, images in zip(batches, self.images.batches(batches), strict=True):
             if self.augment.steps and each is not None:  # do expensive augmentation on the model's device
-                images = [image.to(self.device) for image in images]
+                images = [sent(image, self.device) for image in images]
             if each is not None:
                 with own_randomness() if self.augment.steps else nullcontext():
                     images = [each(image, i) for image, i in zip(images, indices.tolist(), strict=True)]
@@ -212,12 +212,19 @@ def on_device(batches: Iterable[Tensor], device: torch.device) -> Iterator[Tenso
     copies, waiting = torch.cuda.Stream(device), None
     for batch in batches:
         with torch.cuda.stream(copies):
-            moved = batch if batch.is_cuda else batch.pin_memory().to(device, non_blocking=True)
+            moved = sent(batch, device)
         arriving, waiting = waiting, (moved, copies.record_event())
         if arriving:
             yield _arrived(*arriving)
     if waiting:
         yield _arrived(*waiting)
+
+
+def sent(images: Tensor, device: torch.device) -> Tensor:
+    """On the device; a copy to a GPU is only queued, from pinned memory, so that the host does not wait for it."""
+    if device.type != "cuda" or images.is_cuda:
+        return images.to(device)
+    return images.pin_memory().to(device, non_blocking=True)
 
 
 def _arrived(batch: Tensor, event: "torch.cuda.Event") -> Tensor:

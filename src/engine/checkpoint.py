@@ -237,7 +237,7 @@ def save_last(
         "model": model.tuned_state_dict(),
         "optimizer": optimizer.state_dict(),
         "scaler": scaler.state_dict(),
-        "random": distributed.gather(random_state()),
+        "random": distributed.gather(random_state(next(model.parameters()).device)),
         "progress": progress,
     }
     content = distributed.whole(content)
@@ -268,7 +268,7 @@ def load_last(path: Path, model: TunedViT, optimizer: torch.optim.Optimizer, sca
         if scale and scaler.is_enabled():
             scaler.load_state_dict(scale)
         if len(random) == distributed.count():  # otherwise each process keeps the state that SEED gave it
-            set_random_state(random[distributed.rank()])
+            set_random_state(random[distributed.rank()], next(model.parameters()).device)
     except (ValueError, *SENSELESS) as error:
         raise CheckpointError(f"{path} belongs to another model, or is damaged: {error}") from error
     return progress

@@ -11,7 +11,7 @@ def choose_device(name: str) -> torch.device:
     """``DEVICE``: "auto" is a GPU if there is one; each of several processes gets its own.
 
     Raises:
-        ValueError: a GPU is requested and there is none, or the name is not a device.
+        ValueError: a GPU is requested that is not there, or the name is not a device.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -25,4 +25,9 @@ def choose_device(name: str) -> torch.device:
         raise ValueError(f"DEVICE {name!r} is not supported: use auto, cpu, cuda or cuda:<n>")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"DEVICE {name!r}: torch sees no GPU; use DEVICE auto or cpu")
+    if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):
+        known = ", ".join(f"cuda:{i}" for i in range(count))
+        raise ValueError(
+            f"DEVICE {name!r}: torch sees {known} only; CUDA_VISIBLE_DEVICES says which of them it may see"
+        )
     return device

@@ -22,12 +22,17 @@ def resolve_amp(amp: str, device: torch.device) -> str:
     """
     if amp == "auto" and device.type == "cpu":
         return "bf16" if cpu_has_bfloat16() else "off"
-    has_bf16 = device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
+    has_bf16 = device.type != "cuda" or _gpu_has_bfloat16(device)
     if amp == "auto":
         return "bf16" if has_bf16 else "fp16"
     if amp == "bf16" and not has_bf16:
         raise ValueError(f"SOLVER.AMP bf16: {torch.cuda.get_device_name(device)} has no bfloat16; use fp16, or auto")
     return amp
+
+
+def _gpu_has_bfloat16(device: torch.device) -> bool:
+    with torch.cuda.device(device):  # torch asks the current GPU
+        return torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def autocast(cfg: CfgNode, device: torch.device) -> torch.autocast:
@@ -58,8 +63,11 @@ def set_backends(cfg: CfgNode, device: torch.device) -> None:
     if cfg.DETERMINISTIC:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read at the first use of the GPU
     torch.use_deterministic_algorithms(cfg.DETERMINISTIC)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # a kernel for every tensor, and nothing reads such
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK and not cfg.DETERMINISTIC
     if device.type == "cuda":
+        if device.index is not None:
+            torch.cuda.set_device(device)  # for what is asked of "the GPU", and nothing is kept on another one
         with warnings.catch_warnings():  # their newer names do not exist in torch 2.6
             warnings.simplefilter("ignore")
             torch.backends.cuda.matmul.allow_tf32 = cfg.SOLVER.TF32

@@ -220,12 +220,21 @@ class Made(NamedTuple):
 
 
 class Watching(TorchDispatchMode):
-    """Counts operations, and those of each kind of product."""
+    """Counts operations, and those of each kind of product that nothing changes afterwards.
+
+    What is changed in place must not be kept: torch would use it as it is after the change.
+    """
 
     def __init__(self):
         super().__init__()
-        self.products: dict[Product, Made] = {}
+        self.made: dict[Product, Made] = {}
         self.work = 0
+        self._storages: dict[torch.UntypedStorage, Product] = {}
+        self._changed: set[Product] = set()
+
+    @property
+    def products(self) -> dict[Product, Made]:
+        return {some: made for some, made in self.made.items() if some not in self._changed}
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         made = func(*args, **(kwargs or {}))
@@ -234,6 +243,16 @@ class Watching(TorchDispatchMode):
         self.work += work
         if (found := product(func, args)) is not None:
             first = made[0] if isinstance(made, (tuple, list)) else made
-            old = self.products.get(found, Made())
-            self.products[found] = Made(old.numbers + first.numel(), old.kept + first.nbytes, old.work + work)
+            old = self.made.get(found, Made())
+            self.made[found] = Made(old.numbers + first.numel(), old.kept + first.nbytes, old.work + work)
+            self._storages[first.untyped_storage()] = found
+        if func._schema.is_mutable:
+            self._changed |= {self._storages[s] for s in self._written(func, args) if s in self._storages}
         return made
+
+    @staticmethod
+    def _written(func: Any, args: tuple) -> list[torch.UntypedStorage]:
+        """What an operation changes in place."""
+        given = zip(func._schema.arguments, args, strict=False)
+        written = tree_leaves([value for argument, value in given if argument.is_write])
+        return [tensor.untyped_storage() for tensor in written if isinstance(tensor, Tensor)]

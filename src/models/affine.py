@@ -3,15 +3,15 @@
 import math
 
 import torch
-from timm.layers import LayerNorm2d, ScaledStdConv2d, ScaledStdConv2dSame, StdConv2d, StdConv2dSame
+from timm.layers import ScaledStdConv2d, ScaledStdConv2dSame, StdConv2d, StdConv2dSame
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..utils.text import a_kind
 from .families.base import RMS_NORMS
+from .taps import channels_first
 from .twin import twin
 
-CHANNELS_FIRST = (LayerNorm2d, _BatchNorm, nn.GroupNorm)
 # Convolutions that standardise their weight: nothing scales what they compute, or a gain for every output channel does.
 STANDARDISED = (StdConv2d, StdConv2dSame)
 WITH_GAIN = (ScaledStdConv2d, ScaledStdConv2dSame)
@@ -93,7 +93,7 @@ def _conv_then(op: nn.Conv2d, taps: list[nn.Module]) -> dict[str, Tensor]:
 
 
 def _norm(op: nn.Module, taps: list[nn.Module]) -> dict[str, Tensor]:
-    shape = (-1, 1, 1) if isinstance(op, CHANNELS_FIRST) else (-1,)
+    shape = (-1, 1, 1) if channels_first(op) else (-1,)
     bias = torch.zeros_like(op.weight) if getattr(op, "bias", None) is None else op.bias
     at_zero, at_one = bias.view(shape), (op.weight + bias).view(shape)  # where its normalised input is 0 and 1
     for tap in taps:
@@ -105,7 +105,7 @@ def _agrees(op: nn.Module, found: dict[str, Tensor]) -> bool:
     """Whether ``op`` with its taps computes on random input what it does alone with these parameters."""
     if isinstance(op, nn.Conv2d):
         shape = (2, op.in_channels, *(2 * side for side in op.kernel_size))
-    elif isinstance(op, CHANNELS_FIRST):
+    elif channels_first(op):
         shape = (2, len(op.weight), 3, 3)
     else:
         shape = (8, op.weight.shape[-1])

@@ -11,6 +11,14 @@ CHANNELS_FIRST = (
 )
 
 
+def channels_first(op: nn.Module) -> bool:
+    """Whether what an operation returns has its channels before rows and columns, and not last.
+
+    nn.BatchNorm1d normalises lists of tokens here, as in LeViT: (B * N, D).
+    """
+    return isinstance(op, CHANNELS_FIRST) and not isinstance(op, nn.BatchNorm1d)
+
+
 class Reader(nn.Module):
     """A tap that passes its input on, and makes an ``answer`` of it that waits for the method's ``features``.
 
@@ -116,7 +124,7 @@ def scale_shift_of(op: nn.Module, dim: int) -> ScaleShift:
     """A ScaleShift for the output of an operation; of ``dim`` channels where the operation does not know its own."""
     known = (getattr(op, name, None) for name in ("out_channels", "out_features", "num_features", "num_channels"))
     channels = next(filter(None, known), None) or getattr(op, "normalized_shape", (dim,))[0]
-    return ScaleShift(channels, isinstance(op, CHANNELS_FIRST))
+    return ScaleShift(channels, channels_first(op))
 
 
 def uniform(shape: tuple[int, ...], bound: float) -> nn.Parameter:

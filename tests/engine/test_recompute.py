@@ -3,6 +3,7 @@
 import copy
 
 import pytest
+import timm
 import torch
 from conftest import make_cfg, make_model, make_vit, randomise
 
@@ -15,9 +16,9 @@ from src.models.sites import blocks
 SIZE = (32, 32)
 
 
-def gradients(model, network=None, autocast=None) -> dict:
+def gradients(model, network=None, autocast=None, size=SIZE) -> dict:
     torch.manual_seed(7)
-    given = torch.randn(3, 3, *SIZE)
+    given = torch.randn(3, 3, *size)
     with torch.autocast("cpu", autocast, enabled=autocast is not None):
         out = (model if network is None else network)(given)
     out.float().square().sum().backward()
@@ -87,3 +88,21 @@ def test_nothing_is_left_over_after_a_step():
         shadow(torch.empty(2, 3, *SIZE)).sum().backward()
         left = live.bytes - sum(p.grad.nbytes for p in shadow.parameters() if p.grad is not None)
     assert left < 2 * 3 * 32 * 32 * 4 * 2
+
+
+def test_what_is_changed_in_place_is_not_kept():
+    """EVA-02 adds the bias of q, k and v to what the map returned; of a kept result torch would use the sum instead."""
+    tiny = dict(img_size=56, depth=1, embed_dim=48, num_heads=2, num_classes=0)
+    torch.manual_seed(1)
+    model = make_model("end2end", vit=timm.create_model("eva02_tiny_patch14_224", **tiny))
+    randomise(model)
+    expected = gradients(model, size=(56, 56))
+    plan = plan_of(model, "auto", (56, 56), images=3)
+    assert ("addmm", 48, 48) in plan["blocks.0"]
+    assert ("mm", 48, 144) not in plan["blocks.0"]
+    recompute(model.vit, model.sites, plan)
+    found = gradients(model, size=(56, 56))
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    recompute(model.vit, model.sites, {"blocks.0": plan["blocks.0"] | {("mm", 48, 144)}})
+    found = gradients(model, size=(56, 56))
+    assert not torch.equal(found["vit.blocks.0.attn.q_bias"], expected["vit.blocks.0.attn.q_bias"])

@@ -9,7 +9,7 @@ from torch import nn
 
 from src.models.affine import measure
 from src.models.merge import load_merged, merged
-from src.models.taps import ScaleShift
+from src.models.taps import ScaleShift, scale_shift_of
 from src.models.twin import twin
 
 CONVOLUTIONS = {
@@ -106,3 +106,13 @@ def test_norms_without_a_bias_get_one():
     load_merged(plain, merged(model).state)
     assert plain.stages[0].blocks[0].norm1.bias.any()
     torch.testing.assert_close(plain(images), model.features(images), atol=0, rtol=1e-6)
+
+
+@torch.no_grad()
+def test_batch_norms_of_tokens_have_their_channels_last():
+    """As in LeViT."""
+    plain, tap = nn.BatchNorm1d(6).double().eval(), scale_shift_of(nn.BatchNorm1d(6), 6)
+    op, known = tapped(nn.BatchNorm1d(6).eval(), tap)
+    x, found = torch.randn(5, 6).double(), measure(op, known, "it")
+    plain.load_state_dict(plain.state_dict() | found)
+    torch.testing.assert_close(plain(x), op(x))

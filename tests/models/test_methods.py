@@ -28,6 +28,7 @@ from src.models.methods.freqfit import MATRIX_LIMIT, Fourier, SpectralFilter
 from src.models.methods.lora import LowRank
 from src.models.methods.repadapter import GroupedBottleneck
 from src.models.methods.rlrr import Rescale
+from src.models.methods.side import averages
 from src.models.vit_backbones.build import create_vit, set_dropout
 from src.models.vit_backbones.zoo import MODEL_ZOO
 from src.models.vit_models import METHODS, TunedViT, parse
@@ -693,6 +694,13 @@ def test_adapter_matrices_both_get_gradients_from_the_second_step_on(images):
         optimizer.step()
     for name, value in model.methods["adapter"].state_dict().items():
         assert not torch.equal(value, start[name]), name
+
+
+@pytest.mark.parametrize("size", [(1, 1), (6, 6), (3, 13), (12, 7)])
+def test_the_deterministic_form_of_adaptive_pooling_is_torchs(size):
+    maps = torch.randn(2, 4, *size, generator=torch.Generator().manual_seed(0))
+    rows, cols = (averages(side, 6, maps.device) for side in size)
+    torch.testing.assert_close(rows @ maps @ cols.T, torch.nn.AdaptiveAvgPool2d(6)(maps), atol=1e-6, rtol=1e-6)
 
 
 def test_side_weights_missing_says_where_to_get_them():

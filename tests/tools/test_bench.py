@@ -68,6 +68,17 @@ def test_bench_step_compares_with_peft(measure, quick_compiler):
     assert found["matrix_peak_flop_per_second"].keys() == {"fp32", "bf16"}
 
 
+def test_bench_memory_counts_and_times_every_level(measure):
+    found = measure("memory", *MICRO[:6], "--methods", "ssf", "--", *MICRO[6:])
+    rows = found["methods"]
+    assert list(rows) == ["end2end", "ssf"]
+    for row in rows.values():
+        kept = row["bytes_an_image"]
+        assert kept["off"] > 1.5 * kept["auto"] > 1.5 * kept["blocks"] > 0
+        assert all(timing["times_as_fast"] > 0 for timing in row["seconds"].values())
+    assert rows["ssf"]["bytes_an_image"]["off"] > rows["end2end"]["bytes_an_image"]["off"]
+
+
 def test_bench_peft_compares_the_same_tuners(measure):
     found = measure("peft", *MICRO[:6], "--tuners", "lora", "IA3", "--", *MICRO[6:])
     rows = found["contenders"]

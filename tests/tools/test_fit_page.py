@@ -24,7 +24,7 @@ CLASSES = ["cat", f"dog {EVIL}", "gnu"]
 def result(tmp_path_factory):
     """What a fit writes of 30 pictures with a copy, a broken file, and answers at random; texts hold markup."""
     root, random = tmp_path_factory.mktemp("photos"), np.random.RandomState(0)
-    files = [f"{i}.png" for i in range(30)]
+    files = [f"{i}.{'jpg' if i % 2 else 'png'}" for i in range(30)]
     for file in files:
         Image.fromarray(random.randint(256, size=(70, 90, 3)).astype(np.uint8)).save(root / file)
     files += ["again.png", "broken.png"]
@@ -145,6 +145,7 @@ def test_points_stand_where_their_numbers_say():
     svg = interval([("a", 0.9, 0.85, 0.95), ("b", 0.85, 0.8, 1.0)])
     ticks = {int(n): float(x) for x, n in re.findall(r'class="tick" x="([\d.]+)" y="[\d.]+">(\d+)<', svg)}
     assert list(ticks) == [80, 85, 90, 95, 100]
+    assert (ticks[80], ticks[90], ticks[100]) == (88, 252, 416)
     assert [float(x) for x in re.findall(r'circle cx="([\d.]+)"', svg)] == [ticks[90], ticks[85]]
     found = re.findall(r'whisker" x1="([\d.]+)" x2="([\d.]+)"', svg)
     assert [tuple(map(float, pair)) for pair in found] == [(ticks[85], ticks[95]), (ticks[80], ticks[100])]

@@ -33,8 +33,9 @@ from src.tools.serve import __main__ as command
 from src.tools.serve import batches as batches_module
 from src.tools.serve.app import make_app
 from src.tools.serve.batches import Batches
+from src.tools.serve.folders import runs_of
 from src.tools.serve.limits import Limits
-from src.tools.serve.models import Models, runs_of
+from src.tools.serve.models import Models
 
 # Name: settings. The first three share the network's first blocks; the last has a loss and pixels of its own.
 RUNS = {
@@ -392,6 +393,12 @@ def test_a_signal_ends_the_command(runs, capsys):
     assert done["models"] == 2
     assert "loaded b from" in done["said"]
     assert "stopped by SIGTERM" in capsys.readouterr().out
+
+
+def test_what_is_not_installed_is_named(runs, capsys, monkeypatch):
+    monkeypatch.setattr(command, "NEEDS", ("fastapi", "no_such_package"))
+    assert command.main([str(runs)]) == 2
+    assert "needs no_such_package: pip install '" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,27 @@ class SideNetwork(Reader):
         if min(x.shape[-2:]) < SMALLEST:
             size = [max(SMALLEST, side) for side in x.shape[-2:]]
             x = nn.functional.interpolate(x, size, mode="bilinear", align_corners=False)
-        self.features = self.projection(self.pool(self.maps(x)).flatten(1))
+        self.features = self.projection(self._pooled(self.maps(x)).flatten(1))
+
+    def _pooled(self, maps: Tensor) -> Tensor:
+        """AlexNet's adaptive average of maps (B, C, rows, cols) -> (B, C, 6, 6).
+
+        torch's has no deterministic gradient on a GPU: there, where one is asked for, it is two products with a matrix.
+        """
+        if maps.shape[-2:] == self.pool.output_size:  # of images of 224x224
+            return maps
+        if not (maps.is_cuda and torch.are_deterministic_algorithms_enabled()):
+            return self.pool(maps)
+        pairs = zip(maps.shape[-2:], self.pool.output_size, strict=True)
+        rows, cols = (averages(size, to, maps.device).to(maps.dtype) for size, to in pairs)
+        return rows @ maps @ cols.T
+
+
+def averages(size: int, to: int, device: torch.device) -> Tensor:
+    """(to, size): row i averages those entries that adaptive pooling of ``size`` to ``to`` entries averages."""
+    row, entry = torch.arange(to, device=device)[:, None], torch.arange(size, device=device)
+    first, last = row * size // to, -(-(row + 1) * size // to)
+    return ((first <= entry) & (entry < last)) / (last - first)
 
 
 class Side(Method):

@@ -185,6 +185,29 @@ def add_peft_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tuners", nargs="+", default=TUNERS, help="peft's names (default: %(default)s)")
 
 
+MEMORY = """\
+What the forward pass keeps for the backward pass, by method and MODEL.RECOMPUTE: MiB an image, and what it costs.
+
+    vitune bench memory --no-times
+    vitune bench memory --backbone timm:vit_large_patch16_224 --batch 64 --methods lora ssf lora+freqfit
+
+Bytes are counted on shapes alone; times are those of training steps at every level, in turns.
+"""
+MEMORY_METHODS = (
+    *("lora", "lora+freqfit", "fact_tt", "ssf", "rlrr", "repadapter", "adaptformer", "convpass", "prompt", "vqt"),
+    "tinytl-bias",
+)
+
+
+def add_memory_options(parser: argparse.ArgumentParser) -> None:
+    add_common_options(parser, batch=8, rounds=3)
+    add_network_options(parser)
+    parser.add_argument(
+        "--methods", nargs="+", default=MEMORY_METHODS, help="beside full fine-tuning (default: %(default)s)"
+    )
+    parser.add_argument("--no-times", action="store_true", help="count bytes alone")
+
+
 BENCHMARKS = {
     "step": Benchmark("step", STEP, add_step_options),
     "peft": Benchmark("tuners", PEFT, add_peft_options),
@@ -192,5 +215,6 @@ BENCHMARKS = {
     "eval": Benchmark("evaluation", EVAL, add_eval_options),
     "freqfit": Benchmark("freqfit", FREQFIT, add_freqfit_options),
     "linear": Benchmark("linear", LINEAR, add_linear_options),
+    "memory": Benchmark("memory", MEMORY, add_memory_options),
     "gpu": Benchmark("gpu.driver", GPU, add_gpu_options),
 }

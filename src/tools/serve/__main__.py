@@ -28,6 +28,7 @@ import importlib.util
 import sys
 
 from ...configs.files import ConfigError
+from ...utils.shipped import project
 from .. import command
 from .limits import Limits
 
@@ -76,7 +77,7 @@ def work(args: argparse.Namespace) -> int | None:
     if not 0 <= args.port < 2**16:
         raise ConfigError(f"--port {args.port}: it must be between 0 and 65535")
     if missing := [name for name in NEEDS if importlib.util.find_spec(name) is None]:
-        raise ConfigError(f"vitune serve needs {', '.join(missing)}: pip install 'vitune[serve]'")
+        raise ConfigError(f"vitune serve needs {', '.join(missing)}: pip install '{project()}[serve]'")
     from .work import perform  # here: torch takes seconds to load
 
     return perform(args, limits)

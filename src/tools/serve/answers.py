@@ -46,7 +46,9 @@ class Load(BaseModel):
         max_length=4096,
         description="a run's folder, in those that the server was started with: a full path, or one that begins there",
     )
-    name: str = Field("", max_length=100, pattern=r"^[A-Za-z0-9_.+=-]*$", description="by default the folder's")
+    name: str = Field(
+        "", max_length=100, pattern=r"^([A-Za-z0-9_][A-Za-z0-9_.+=-]*)?$", description="by default the folder's"
+    )
 
 
 class Class(BaseModel):

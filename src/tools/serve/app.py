@@ -22,7 +22,7 @@ from .predict import predict
 from .problems import Refused, documented, respond, respond_failed, respond_invalid
 from .uploads import read_uploads, schema
 
-NAME = r"^[A-Za-z0-9_.+=-]{1,100}$"
+NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.+=-]{0,99}$"
 ALWAYS = (403, 413, 421, 500)  # what ``Guard`` may answer, and a fault of ours
 RETRY_AFTER = "1"  # second
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import torch
 
-from ...configs.config import ConfigError
 from ...configs.facts import methods_label
 from ...data.pixels import Pixels
 from ...engine.backbones import Backbones
@@ -21,15 +20,12 @@ from ...engine.precision import how_computed
 from ...models.families.stages import Stage
 from ...models.prefix import untouched
 from ...models.vit_models import backbone_arguments
-from ...utils.paths import expand
+from .folders import TUNED, is_fit, run_at
 from .limits import Limits
 
 logger = logging.getLogger(__name__)
 
 CLOSE = 1e-5  # of the largest logit
-TUNED = "tuned.safetensors"
-FIT, MODEL = "fit.json", "model"  # what vitune fit writes
-NAMED = re.compile(r"([A-Za-z0-9_.+-]+)=(.+)", re.DOTALL)
 
 
 class TooMany(ValueError):
@@ -152,7 +148,7 @@ class Models:
     def _free_name(self, folder: Path) -> str:
         place = folder.resolve()
         place = place.parent if is_fit(place.parent) else place
-        *_, above, own = (re.sub(r"[^A-Za-z0-9_.+=-]+", "-", part)[:40].strip("-.") for part in place.parts)
+        *_, above, own = (re.sub(r"[^A-Za-z0-9_.+=-]+", "-", part)[:40].strip("-.+=") for part in place.parts)
         own = own or "model"
         names = (own, f"{above}-{own}", *(f"{own}-{i}" for i in range(2, self.limits.models + 2)))
         return next(one for one in names if one not in self._loaded)
@@ -173,50 +169,3 @@ class Models:
         if "DATA.MAX_PIXELS" in self.changes[::2]:
             return pixels
         return replace(pixels, max_pixels=min(pixels.max_pixels, self.limits.pixels))
-
-
-def run_at(folder: Path) -> Path | None:
-    """The run that a folder is, or that a fit has ended with; None if it is neither."""
-    folder = folder / MODEL if is_fit(folder) else folder
-    return folder if (folder / TUNED).is_file() else None
-
-
-def is_fit(folder: Path) -> bool:
-    """Whether ``vitune fit`` wrote the folder; the runs that it tried are in it too."""
-    return (folder / FIT).is_file()
-
-
-def runs_below(folder: Path) -> list[Path]:
-    """All runs in a folder, sorted; of a fit only the one that it ended with."""
-    fits = [path.parent for path in folder.rglob(FIT)]
-    runs = [path.parent for path in folder.rglob(TUNED)]
-    return sorted(run for run in runs if not any(run != fit / MODEL and run.is_relative_to(fit) for fit in fits))
-
-
-def runs_of(arguments: Sequence[str]) -> tuple[list[tuple[str, Path]], list[Path]]:
-    """(name, run's folder) for all that the FOLDERs of a command line hold, "" for no name; and the FOLDERs.
-
-    Raises:
-        ConfigError: a folder is missing or has no runs, or a name is given to several.
-    """
-    found, roots, problems = [], [], []
-    for text in arguments:
-        named = None if Path(text).exists() else NAMED.fullmatch(text)
-        name, place = named.groups() if named else ("", text)
-        folder = Path(expand(place))
-        folder = folder.parent if folder.name == TUNED else folder
-        run = run_at(folder)
-        runs = [run] if run else runs_below(folder)
-        if not folder.is_dir():
-            problems.append(f"{folder} is missing, or no folder")
-        elif not runs:
-            problems.append(f"{folder} has no {TUNED}, nor has a folder in it: name a finished run")
-        elif name and len(runs) > 1:
-            problems.append(f"{text}: {len(runs)} runs are there, and one name is given")
-        found += [(name, run) for run in runs]
-        roots.append(folder)
-    names = [name for name, _ in found if name]
-    problems += [f"two runs are called {name}" for name in dict.fromkeys(names) if names.count(name) > 1]
-    if problems:
-        raise ConfigError("\n".join(problems))
-    return found, roots

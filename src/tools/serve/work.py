@@ -14,8 +14,9 @@ from ...utils.threads import threads
 from ..finished.command import paths_and_settings
 from .app import make_app
 from .batches import Batches
+from .folders import runs_of
 from .limits import Limits
-from .models import Models, runs_of
+from .models import Models
 
 logger = logging.getLogger(__name__)
 

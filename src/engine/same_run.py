@@ -15,6 +15,9 @@ from .results import RunFolder
 
 logger = logging.getLogger(__name__)
 
+# May change when an interrupted run goes on: with less of it, a run whose test did not fit into memory is not lost.
+EVALUATION = ("DATA.EVAL_BATCH_SIZE",)
+
 
 def require_free(cfg: CfgNode, folder: RunFolder, resume: bool) -> None:
     if folder.result.is_file():
@@ -37,7 +40,7 @@ def require_same(cfg: CfgNode, folder: RunFolder) -> None:
         before = load_cfg_text(folder.config.read_text())
     except (ValueError, YAMLError) as error:
         raise ValueError(f"{folder.config} is broken: remove {folder.path} to start again") from error
-    if other := different_keys(before, cfg, keys_of(MACHINE)):
+    if other := different_keys(before, cfg, (*keys_of(MACHINE), *EVALUATION)):
         raise FileExistsError(
             f"{folder.path} holds a run with another config; choose another --run-dir, or remove it. Different:\n"
             + differences(before, cfg, other)

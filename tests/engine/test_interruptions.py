@@ -277,3 +277,19 @@ def test_an_interrupted_run_that_goes_on_with_other_images_says_so(tmp_path, mon
     assert "the test images are not those that the run began with: 4 then, 4 now" in notes
     assert not any("train images are not those" in note for note in notes)
     assert not folder.data.exists()
+
+
+def test_a_run_whose_test_needs_too_much_memory_goes_on_with_smaller_batches(tmp_path, monkeypatch):
+    """Training is done by then; other keys must stay as they are."""
+    folder, pairs = RunFolder(tmp_path / "run"), [*SETTINGS, "DATA.NO_TEST", "False"]
+
+    def no_room(*args, **kwargs):
+        raise torch.OutOfMemoryError("no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("src.engine.run.evaluate", no_room)
+        with pytest.raises(torch.OutOfMemoryError):
+            run(load_cfg("", [*pairs, "DATA.EVAL_BATCH_SIZE", "400"]), folder)
+    with pytest.raises(FileExistsError, match=r"SOLVER\.BASE_LR"):
+        run(load_cfg("", [*pairs, "SOLVER.BASE_LR", "0.5"]), folder, resume=True)
+    assert run(load_cfg("", [*pairs, "DATA.EVAL_BATCH_SIZE", "40"]), folder, resume=True)["test"]["images"] > 0

@@ -11,15 +11,17 @@ from sklearn.datasets import load_digits
 from src.cli import main
 from src.data.sources.base import DataError
 from src.tools.fit import fitted
+from src.tools.fit import work as working
 from src.tools.fit.evidence import calibration
 from src.tools.fit.findings import findings, leaks
 from src.tools.fit.folds import folds, share
 from src.tools.fit.heads import average, choose, nested
 from src.tools.fit.images import open_images
-from src.tools.fit.look import alike, groups_of, look
+from src.tools.fit.look import SIDE, TWINS, Look, alike, groups_of, look
 from src.tools.fit.plan import FEWEST_HELD, GO_ON, RECIPES, roles, rounds
 from src.tools.fit.promise import promise
-from src.tools.fit.request import Clock
+from src.tools.fit.request import Clock, Request
+from src.tools.fit.view import View
 from src.utils.io import read_json
 from src.utils.signals import Interrupted
 
@@ -250,6 +252,17 @@ def test_forged_leaks_and_copies_are_found(tmp_path):
     assert facts["leaked_test_images"] == 3
 
 
+def test_a_thousand_copies_make_one_group_and_few_pairs():
+    picture = np.random.RandomState(0).randint(256, size=(1, SIDE, SIDE, 3))
+    pictures = np.concatenate([np.repeat(picture, 1000, 0), 255 - picture]).astype(np.uint8)
+    seen = Look(np.ones(1001, bool), [], np.arange(1001, dtype=np.uint64), np.ones((1001, 2), int), pictures)
+    found = alike(seen)
+    assert len(found.pairs) < 1000 * TWINS
+    groups = groups_of(1001, found.pairs, [])
+    assert np.array_equal(groups, [0] * 1000 + [1000])
+    assert found.typical > 0.99
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -299,6 +312,17 @@ def test_a_broken_csv_is_refused_with_the_line(text, message, tmp_path):
         open_images(tmp_path / "labels.csv")
 
 
-def test_too_few_images_to_hold_some_out_are_said(fit):
-    labels = np.arange(100) % 4
-    assert roles(labels, np.arange(100), 0).held.sum() < FEWEST_HELD
+def test_a_hundred_images_are_too_few_to_hold_some_out():
+    assert roles(np.arange(100) % 4, np.arange(100), 0).held.sum() < FEWEST_HELD
+
+
+def test_where_the_minutes_run_out_the_final_run_is_shorter_and_stays_so(tmp_path):
+    fit = working.Fit(Request(tmp_path, minutes=10), tmp_path, View(600, "seconds", quiet=True))
+    plan = rounds(3000, list(RECIPES), developing=300)
+    fit.per_step, fit.clock.before = 1.0, 400.0  # of 570 seconds
+    assert fit._room(160)
+    assert not fit._room(180)
+    kept = fit._final_steps(plan)
+    assert 168 <= kept <= 170 < plan.final
+    fit.clock.before = 560.0
+    assert fit._final_steps(plan) == kept

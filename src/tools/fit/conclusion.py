@@ -34,12 +34,17 @@ FORMAT = "vitune fit 1"
 
 @dataclass(frozen=True)
 class Final:
-    """The final model: a tuned network or a linear head on the network ``network``; ``result`` is its run's."""
+    """The final model: a tuned network, or a linear head on one, and the result of its run.
+
+    Attributes:
+        name: of the recipe; ``network``: DATA.FEATURE, at ``size`` pixels; ``steps``: 0 for a head.
+    """
 
     tuned: bool
     name: str
     network: str
     size: int
+    steps: int
     because: str
     result: dict
 
@@ -88,7 +93,7 @@ def conclude(
             "network": final.network,
             "size": final.size,
             "penalties": None if final.tuned else list(heads.choice.penalties),
-            "steps": plan.final if final.tuned else 0,
+            "steps": final.steps,
             "why": final.because,
             "parameters": final.result["parameters"],
         },

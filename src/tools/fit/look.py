@@ -25,6 +25,7 @@ CLOSER, LONELY = 10, 0.1
 SURE = 0.998  # always the same picture
 MOST = 50_000  # images that are compared pair by pair
 ROWS = 1024  # compared at a time
+TWINS = 20  # pairs that are kept of an image with those before it: of a film every image is like every other
 
 
 @dataclass(frozen=True)
@@ -146,9 +147,11 @@ def alike(found: Look) -> Alike:
         nearest = np.concatenate([part.max(1) for _, part in _blocks(x)])
         threshold = min(SURE, max(ALIKE, 1 - (1 - float(np.quantile(nearest, LONELY))) / CLOSER))
         for first, part in _blocks(x):
-            for i, j in zip(*np.nonzero(part >= threshold), strict=True):
-                if first + i < j:
-                    pairs.setdefault((first + int(i), int(j)), float(part[i, j]))
+            for row in np.flatnonzero((part >= threshold).any(1)).tolist():
+                before = part[row, : first + row]
+                twins = np.flatnonzero(before >= threshold)
+                for j in twins[np.argsort(-before[twins], kind="stable")][:TWINS].tolist():
+                    pairs.setdefault((j, first + row), float(before[j]))
         random = np.random.RandomState(0)
         one, other = random.randint(count, size=(2, 2000))
         apart = one != other

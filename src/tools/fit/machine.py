@@ -9,6 +9,8 @@ from ...engine.shared import Shared
 from ..doctor.machine import cpu_name, usable_cores
 from ..tune.estimate import measured_speed
 
+QUICK = 10.0  # seconds of a step
+
 
 def machine(device: str) -> dict:
     """Cores, memory and what runs compute on; ``device`` is DEVICE."""
@@ -23,5 +25,10 @@ def machine(device: str) -> dict:
 
 
 def seconds_per_step(cfg: CfgNode, shared: Shared) -> float:
-    """Of a run's training, measured on random images; the speed of the first candidate stands for all."""
-    return cfg.DATA.BATCH_SIZE * measured_speed(cfg, find_task(cfg.DATA.NAME), shared).train
+    """Of a run's training, measured on random images; the speed of the first candidate stands for all.
+
+    A step of few images may take as long as one of many: where it is quick, a whole batch is timed.
+    """
+    batch, task = cfg.DATA.BATCH_SIZE, find_task(cfg.DATA.NAME)
+    seconds = batch * measured_speed(cfg, task, shared).train
+    return batch * measured_speed(cfg, task, shared, batch).train if seconds < QUICK else seconds

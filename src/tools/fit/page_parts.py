@@ -4,7 +4,9 @@ import re
 from collections.abc import Sequence
 from html import escape
 
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+# Control characters, among them those that turn the direction of all text that follows.
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+LONGEST = 90  # characters of a name
 
 
 def text(value: object) -> str:
@@ -14,8 +16,11 @@ def text(value: object) -> str:
 
 
 def name(value: object) -> str:
-    """A name, whose direction of writing does not reach beyond it."""
-    return f"<bdi>{text(value)}</bdi>"
+    """A name, whose direction of writing does not reach beyond it; of a long one both ends, and all in its title."""
+    whole = str(value)
+    if len(whole) <= LONGEST:
+        return f"<bdi>{text(whole)}</bdi>"
+    return f'<bdi title="{text(whole)}">{text(f"{whole[: LONGEST // 2]} … {whole[-LONGEST // 3 :]}")}</bdi>'
 
 
 def paragraph(content: object, kind: str = "") -> str:

@@ -23,7 +23,7 @@ from .look import alike, digest_of, groups_of, look
 from .machine import seconds_per_step
 from .networks import Network, on_disk
 from .page import PAGE, write_page
-from .plan import BATCH, FEWEST_HELD, RECIPES, Rounds, roles, rounds
+from .plan import BATCH, FEWEST_HELD, RECIPES, SHORTEST_FINAL, Rounds, roles, rounds
 from .request import Clock, Request, claim
 from .settings import settings, value, write_list
 from .trials import SAVE_SECONDS, SAVE_STEPS, Trial, halving
@@ -194,8 +194,7 @@ class Fit:
         steps = self.request.steps
         if not steps:
             self.per_step = seconds_per_step(self.recipe(names[0], 1, best), self.shared)
-            left = 60 * self.request.minutes * (1 - SPARE) - self.clock.seconds()
-            steps = max(0, int(left / self.per_step))
+            steps = max(0, int(self._left() / self.per_step))
         return rounds(steps, names, int(self.parts.developing.sum()))
 
     # ---- training
@@ -211,10 +210,15 @@ class Fit:
         if plan.why_not:
             return [], []
 
+        done: list[Trial] = []
+
         def tell(trial: Trial) -> None:
             what = f"{100 * trial.top1:.1f} %" if trial.top1 >= 0 else trial.why
             self.view.say(f"round {trial.round}, {trial.steps} steps: {trial.name}: {what} of the judging images")
             self.clock.lap("candidates")
+            done.append(trial)
+            if not self.request.steps and trial.seconds:  # the machine may be slower than it was measured
+                self.per_step = sum(t.seconds for t in done) / sum(t.steps for t in done)
 
         def make(name: str, steps: int) -> CfgNode:
             self._runs(f"{name}, {steps} steps")
@@ -226,8 +230,11 @@ class Fit:
 
     def _room(self, steps: int) -> bool:
         """Whether so many steps fit into what is left of the minutes."""
-        left = 60 * self.request.minutes * (1 - SPARE) - self.clock.seconds()
-        return bool(self.request.steps) or steps * self.per_step <= left
+        return bool(self.request.steps) or steps * self.per_step <= self._left()
+
+    def _left(self) -> float:
+        """Seconds of the minutes."""
+        return 60 * self.request.minutes * (1 - SPARE) - self.clock.seconds()
 
     def _final(
         self, plan: Rounds, trials: list[Trial], order: list[str], heads: Cheap, views: list[Features], why: dict
@@ -237,10 +244,11 @@ class Fit:
         last = [trial for trial in trials if trial.round == max(t.round for t in trials)]
         best = next((trial for trial in last if order and trial.name == order[0]), None)
         tuned = best is not None and best.top1 > heads.beat
-        judged = f"{100 * heads.beat:.1f} % of {int(self.parts.judging.sum())} judging images"
+        steps, judged = 0, f"{100 * heads.beat:.1f} % of {int(self.parts.judging.sum())} judging images"
         if tuned:
             view = views[heads.developing.view]
-            cfg = self.recipe(best.name, plan.final, view, final=True)
+            steps = self._final_steps(plan)
+            cfg = self.recipe(best.name, steps, view, final=True)
             because = (
                 f"{best.name} on {view.name}: {100 * best.top1:.1f} % after {best.steps} steps, a linear head {judged}"
             )
@@ -253,7 +261,15 @@ class Fit:
         self.view.say(f"chosen: {because}")
         result = run(cfg, RunFolder(self.folder / MODEL), resume=True, shared=self.shared, save_seconds=SAVE_SECONDS)
         self.clock.lap("final")
-        return Final(tuned, best.name if tuned else "linear head", view.name, view.size, because, result)
+        return Final(tuned, best.name if tuned else "linear head", view.name, view.size, steps, because, result)
+
+    def _final_steps(self, plan: Rounds) -> int:
+        """Steps of the final run: as planned, or as many as the minutes that are left allow; decided once, and kept."""
+        file = self.folder / "final.json"
+        if not file.is_file():
+            fit = int(self._left() / self.per_step) if self.per_step else plan.final
+            write_json(file, {"steps": min(plan.final, max(SHORTEST_FINAL, fit))})
+        return read_json(file)["steps"]
 
     # ---- helpers
 

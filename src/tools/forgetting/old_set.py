@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from fvcore.common.config import CfgNode
@@ -15,6 +16,7 @@ from ...engine.checkpoint import hash_of
 from ...engine.knn import knn_accuracies
 from ...engine.outputs import outputs
 from ...engine.probe import linear_probe
+from ...models.families import family_of
 from ..finished.run import FinishedRun
 from ..finished.sets import Wanted, other_data
 
@@ -127,7 +129,7 @@ def frozen_encoder(run: FinishedRun) -> Encoder:
 
 
 def _pooled(vit: nn.Module) -> Callable[[Tensor], Tensor]:
-    return lambda images: vit.forward_head(vit.forward_features(images), pre_logits=True)
+    return partial(family_of(vit).pooled, vit)
 
 
 def remembered(encoder: Encoder, old: OldSet, ks: Sequence[int], temperature: float, probe: bool) -> dict:

@@ -115,6 +115,7 @@ SPECIMENS: dict[str, list[Specimen]] = {
     ],
     "Networks of no known family": [
         _tokens("relative", "vit_relpos_small_patch16_224"),
+        Specimen("Swin V2 CR", "swinv2_cr_tiny_224", dict(img_size=64, window_size=4, **STAGES)),
         Specimen(
             "CoaT",
             "coat_tiny",

@@ -106,8 +106,11 @@ def _sizes(cfg: CfgNode, task: Task, shared: Shared) -> dict[str, int]:
     return published_sizes(cfg, task)
 
 
-def measured_speed(cfg: CfgNode, task: Task, shared: Shared) -> Speed:
+def measured_speed(cfg: CfgNode, task: Task, shared: Shared, count: int = 0) -> Speed:
     """Measure the speed on this machine, without compilation.
+
+    Args:
+        count: images in a timed step; 0: IMAGES.
 
     Raises:
         FileNotFoundError, ValueError: from building the model.
@@ -117,7 +120,7 @@ def measured_speed(cfg: CfgNode, task: Task, shared: Shared) -> Speed:
     start = time.perf_counter()
     model, memo = shared.model(cfg, task.num_classes or CLASSES, device)
     start = time.perf_counter() - start
-    count = IMAGES[device.type]
+    count = count or IMAGES[device.type]
     images = torch.rand(count, 3, *build_pixels(cfg, task.protocol).size, device=device)
     labels = torch.zeros(count, dtype=torch.long, device=device)
     with autocast(cfg, device):

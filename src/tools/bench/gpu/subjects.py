@@ -50,7 +50,6 @@ def small(methods: str, freqfit: str, specimen: Specimen, folder: Path) -> Tuned
 def step_of(cfg: CfgNode, model: TunedViT, network: nn.Module | None = None) -> TrainingStep:
     """The trainer's step for ``model``, which may run as another ``network``, such as a compiled one."""
     device = next(model.parameters()).device
-    hold(model, cfg, device)
     optimizer = build_optimizer(model.named_parameters(), cfg.SOLVER, fused=device.type == "cuda", model=model)
     return TrainingStep(cfg, network or model, optimizer, build_loss("softmax", None, 0.0), device)
 
@@ -71,6 +70,9 @@ def large_step(room: Room, methods: str, freqfit: str, *pairs: str) -> common.Wo
 
 
 def large(room: Room, cfg: CfgNode) -> TunedViT:
-    """The backbone that is timed, with random weights, tuned, on the device."""
+    """The backbone that is timed, with random weights, tuned, on the device; its frozen weights as the trainer holds
+    them."""
     methods = parse(cfg.MODEL.TRANSFER_TYPE, cfg.FREQFIT)
-    return TunedViT(common.random_vit(cfg), methods, cfg.MODEL, common.CLASSES).to(room.device)
+    model = TunedViT(common.random_vit(cfg), methods, cfg.MODEL, common.CLASSES).to(room.device)
+    hold(model, cfg, torch.device(room.device))
+    return model

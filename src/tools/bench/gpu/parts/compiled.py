@@ -5,6 +5,7 @@ from functools import partial
 
 import torch
 
+from .....engine.held import hold
 from .....engine.precision import set_backends
 from .....models.vit_models import TunedViT
 from ... import common
@@ -65,6 +66,7 @@ def _in_one_graph(room: Room, images: torch.Tensor, labels: torch.Tensor) -> com
     cfg = common.config(room.options(), DEFAULTS, BF16)
     model = build(OURS, cfg).to(images.device)
     assert isinstance(model, TunedViT)
+    hold(model, cfg, images.device)
     step = step_of(cfg, model)
     for group in step.optimizer.param_groups:
         group["capturable"] = True

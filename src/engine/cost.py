@@ -77,7 +77,7 @@ def flops(model: nn.Module, size: tuple[int, int]) -> int | None:
     # One image: fvcore counts products of weights alone once per batch.
     image = torch.zeros(1, 3, *size, device=next(model.parameters()).device)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # fvcore traces with a deprecated part of torch
             from fvcore.nn import FlopCountAnalysis
 

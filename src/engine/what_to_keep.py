@@ -9,35 +9,31 @@ outputs are all scaled needs every one of them.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import chain, combinations
 from typing import Any, NamedTuple
 
 import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves, tree_map
-from torch.utils.flop_counter import flop_registry, sdpa_backward_flop, sdpa_flop
 
 from ..configs.facts import image_size
 from ..models.families import UNKNOWN, family_of
 from ..models.families.names import is_inside
 from ..models.memo import Memo
-from ..models.recompute import Plan, Product, product, recompute
+from ..models.recompute import Plan, Product, recompute
 from ..models.sites import blocks
 from ..models.vit_models import TunedViT
 from ..utils import distributed
 from .memory import Live, shadow_of
 from .precision import TYPES, resolve_amp
+from .products import Watching
 
 SHARE = 0.53
 TINY = 0.01  # of the bytes of all products: kept without asking
+MOST, TRIES = 12, 4
 FEW = 64  # operations for a number: computed again without asking
-
-OPERATIONS = {
-    **flop_registry,
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: sdpa_flop,
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: sdpa_backward_flop,
-}
 
 
 def set_recompute(cfg: CfgNode, model: TunedViT, device: torch.device, memo: Memo | None = None) -> None:
@@ -72,21 +68,29 @@ def plan_of(
     """
     if level == "off" or family_of(model.vit) is UNKNOWN:
         return {}
-    if level == "blocks":
-        return dict.fromkeys(blocks(model.vit), frozenset())
+    names = [name for name, block in blocks(model.vit).items() if not _counts(model, block)]
+    if level == "blocks" or not names:
+        return dict.fromkeys(names, frozenset())
     kind = torch.device(device).type if torch.cuda.is_available() else "cpu"
     shadow, mode = shadow_of(model, kind)
     shadow.train()
     recompute(shadow.vit, shadow.sites, {})
     plan, known = {}, {}
     with mode, torch.autocast(kind, autocast, enabled=autocast is not None):
-        for name, inputs in _calls(shadow, torch.empty(images, 3, *size, device=kind)).items():
+        calls = _calls(shadow, torch.empty(images, 3, *size, device=kind))
+        for name, inputs in ((name, calls[name]) for name in names):
             form = _form(shadow, name, inputs)
             if form not in known:
                 known[form] = Trial(shadow, name, *inputs).choice()
             if known[form] is not None:
                 plan[name] = known[form]
     return plan
+
+
+def _counts(model: TunedViT, block: nn.Module) -> bool:
+    """Whether the block has batch norms in training mode: computed again, they would count every batch twice."""
+    in_training = any(method.vit_in_train_mode for method in model.methods.values())
+    return in_training and any(isinstance(module, _BatchNorm) for module in block.modules())
 
 
 def _calls(model: TunedViT, images: Tensor) -> dict[str, tuple[tuple, dict]]:
@@ -150,19 +154,22 @@ class Trial:
         return least if tried[least].kept < plain.kept else None
 
     def tried(self, target: float) -> dict[frozenset[Product], Cost]:
-        """From keeping all products to what keeps little enough: each time that one goes which saves most bytes for
-        the work it makes."""
+        """Sets of products to keep, until one keeps little enough: all, all but each one, then with as little work as
+        it should take if what goes adds up; at last next to none."""
         with Watching() as watching:
             self._run()
+        every = frozenset(some for some, made in watching.products.items() if made.work > FEW * made.numbers)
         least = TINY * sum(made.kept for made in watching.products.values())
-        worth = {some: made for some, made in watching.products.items() if made.work > FEW * made.numbers}
-        tiny = frozenset(some for some, made in worth.items() if made.kept <= least)
-        kept = frozenset(worth)
-        tried = {kept: self.with_recomputation(kept)}
-        while kept > tiny and tried[kept].kept > target:
-            now, fewer = tried[kept], [kept - {some} for some in kept - tiny]
-            tried |= {some: self.with_recomputation(some) for some in fewer}
-            kept = max(fewer, key=lambda some: (now.kept - tried[some].kept) / max(tried[some].work - now.work, 1))
+        large = [some for some in every if watching.products[some].kept > least]
+        tried = {every: self.with_recomputation(every)}
+        kept, work = tried[every]
+        tried |= {every - {some}: self.with_recomputation(every - {some}) for some in large}
+        single = {some: Cost(kept - tried[every - {some}].kept, tried[every - {some}].work - work) for some in large}
+        for gone in (*cheapest(single, kept - target)[:TRIES], frozenset(large)):
+            if every - gone not in tried:
+                tried[every - gone] = self.with_recomputation(every - gone)
+            if tried[every - gone].kept <= target:
+                break
         return tried
 
     def with_recomputation(self, kept: frozenset[Product]) -> Cost:
@@ -211,48 +218,14 @@ class Trial:
                 param.requires_grad = True
 
 
-class Made(NamedTuple):
-    """What all products of one kind make: how many numbers, in how many bytes, by how many operations."""
+def cheapest(single: dict[Product, Cost], wanted: float) -> list[frozenset[Product]]:
+    """Sets of products that together free the ``wanted`` bytes, those that make least work first.
 
-    numbers: int = 0
-    kept: int = 0
-    work: int = 0
-
-
-class Watching(TorchDispatchMode):
-    """Counts operations, and those of each kind of product that nothing changes afterwards.
-
-    What is changed in place must not be kept: torch would use it as it is after the change.
+    Args:
+        single: what doing without one frees, and the work that makes; of the largest MOST.
     """
-
-    def __init__(self):
-        super().__init__()
-        self.made: dict[Product, Made] = {}
-        self.work = 0
-        self._storages: dict[torch.UntypedStorage, Product] = {}
-        self._changed: set[Product] = set()
-
-    @property
-    def products(self) -> dict[Product, Made]:
-        return {some: made for some, made in self.made.items() if some not in self._changed}
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        made = func(*args, **(kwargs or {}))
-        count = OPERATIONS.get(func._overloadpacket)
-        work = count(*args, **(kwargs or {}), out_val=made) if count else 0
-        self.work += work
-        if (found := product(func, args)) is not None:
-            first = made[0] if isinstance(made, (tuple, list)) else made
-            old = self.made.get(found, Made())
-            self.made[found] = Made(old.numbers + first.numel(), old.kept + first.nbytes, old.work + work)
-            self._storages[first.untyped_storage()] = found
-        if func._schema.is_mutable:
-            self._changed |= {self._storages[s] for s in self._written(func, args) if s in self._storages}
-        return made
-
-    @staticmethod
-    def _written(func: Any, args: tuple) -> list[torch.UntypedStorage]:
-        """What an operation changes in place."""
-        given = zip(func._schema.arguments, args, strict=False)
-        written = tree_leaves([value for argument, value in given if argument.is_write])
-        return [tensor.untyped_storage() for tensor in written if isinstance(tensor, Tensor)]
+    largest = sorted(single, key=lambda some: -single[some].kept)[:MOST]
+    sets = chain.from_iterable(combinations(largest, count + 1) for count in range(len(largest)))
+    sums = {frozenset(gone): Cost(*map(sum, zip(*map(single.get, gone), strict=True))) for gone in sets}
+    enough = [gone for gone, free in sums.items() if free.kept >= wanted]
+    return sorted(enough, key=lambda gone: (sums[gone].work, -sums[gone].kept))

@@ -80,11 +80,17 @@ def assert_tested_alike(one: dict, other: dict) -> None:
     "settings",
     [
         # Batches of 13, 13, ..., 2 of 80: parts of unequal size.
-        ["MODEL.TRANSFER_TYPE", "lora", "FREQFIT", "freqfit", "SOLVER.ACCUMULATE", "3", "SOLVER.CLIP_GRAD", "0.5"],
+        [
+            *["MODEL.TRANSFER_TYPE", "lora", "FREQFIT", "freqfit", "SOLVER.ACCUMULATE", "3", "SOLVER.CLIP_GRAD", "0.5"],
+            *["MODEL.RECOMPUTE", "auto"],
+        ],
         ["MODEL.TRANSFER_TYPE", "linear"],
         ["DATA.MIXUP", "0.4", "DATA.CUTMIX", "1.0", "DATA.AUGMENT", "crop_flip", "MODEL.TRANSFER_TYPE", "adapter"],
         [*END2END],
-        [*END2END, "SOLVER.FSDP", "True", "SOLVER.ACCUMULATE", "2", "SOLVER.CLIP_GRAD", "0.5"],
+        [
+            *[*END2END, "SOLVER.FSDP", "True", "SOLVER.ACCUMULATE", "2", "SOLVER.CLIP_GRAD", "0.5"],
+            *["MODEL.RECOMPUTE", "auto"],
+        ],
     ],
     ids=["lora", "linear", "mixing", "ddp", "fsdp"],
 )

@@ -6,8 +6,12 @@ import pytest
 import timm
 import torch
 from conftest import make_cfg, make_model, make_vit, randomise
+from runs import QUICK, same_result
 
+from src.configs.config import load_cfg
 from src.engine.memory import Live, activation_bytes, shadow_of
+from src.engine.results import RunFolder
+from src.engine.run import run
 from src.engine.step import compiled
 from src.engine.what_to_keep import plan_of
 from src.models.recompute import recompute
@@ -75,8 +79,7 @@ def test_less_is_kept_and_a_plan_can_be_taken_back():
     model = make_model("lora", "freqfit", vit=make_vit(depth=2))
     full = activation_bytes(make_model("end2end", vit=make_vit(depth=2)), SIZE)
     kept = {level: activation_bytes(with_plan(model, level), SIZE) for level in ("off", "auto", "blocks")}
-    assert kept["off"].per_image > full.per_image > kept["auto"].per_image / 0.6
-    assert kept["auto"].per_image > 2 * kept["blocks"].per_image
+    assert kept["off"].per_image > full.per_image > 1.8 * kept["auto"].per_image > 1.8 * kept["blocks"].per_image
     assert activation_bytes(with_plan(model, "off"), SIZE) == kept["off"]
     assert not any("forward" in vars(module) for module in model.vit.modules())
 
@@ -106,3 +109,40 @@ def test_what_is_changed_in_place_is_not_kept():
     recompute(model.vit, model.sites, {"blocks.0": plan["blocks.0"] | {("mm", 48, 144)}})
     found = gradients(model, size=(56, 56))
     assert not torch.equal(found["vit.blocks.0.attn.q_bias"], expected["vit.blocks.0.attn.q_bias"])
+
+
+def test_batch_norms_that_train_are_not_computed_twice():
+    small = dict(layers=(1, 1, 1, 1), channels=(8, 8, 16, 16), stem_width=8, num_classes=0)
+    for names, count in (("end2end", 0), ("tinytl-bias", 4)):
+        model = make_model(names, vit=timm.create_model("resnet18", **small))
+        assert len(plan_of(model, "blocks", SIZE)) == count
+
+
+def test_a_wide_block_keeps_half_of_what_full_fine_tuning_does():
+    """On shapes of ViT-B/16 alone: no numbers are there."""
+    kept, names = {}, "lora"
+    for name in ("end2end", names):
+        with torch.device("meta"):
+            vit = timm.create_model("vit_base_patch16_224", depth=2, num_classes=0)
+            model = make_model(name, vit=vit)
+        kept[name, "off"] = activation_bytes(model, (224, 224)).per_image
+    recompute(model.vit, model.sites, plan_of(model, "auto", (224, 224)))
+    kept[names, "auto"] = activation_bytes(model, (224, 224)).per_image
+    assert kept[names, "off"] > 0.95 * kept["end2end", "off"]
+    assert kept[names, "auto"] < 0.55 * kept["end2end", "off"]
+
+
+RUN = [
+    *QUICK, "MODEL.LORA.DROPOUT", "0.2", "SOLVER.ACCUMULATE", "2", "DATA.TRAIN_SPLIT", "train",
+    "SOLVER.TOTAL_EPOCH", "2",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("methods", ["lora", "partial-2"])  # partial: after a frozen prefix, whose activations are kept
+def test_a_run_with_recomputation_ends_as_one_without(tmp_path, methods):
+    folders = []
+    for level in ("off", "auto"):
+        cfg = load_cfg("", [*RUN, "MODEL.TRANSFER_TYPE", methods, "MODEL.RECOMPUTE", level])
+        folders.append(tmp_path / level)
+        run(cfg, RunFolder(tmp_path / level))
+    same_result(*folders)

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor
-from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
@@ -73,10 +72,7 @@ def only_multiplied(model: TunedViT, cfg: CfgNode, device: torch.device) -> list
     with mode, torch.no_grad(), autocast(cfg, torch.device(kind)), Uses(frozen, kind) as uses:
         try:
             shadow(torch.empty(1, 3, *image_size(cfg), device=kind))
-        except (
-            DataDependentOutputException,
-            DynamicOutputShapeException,
-        ):  # a method asks for values
+        except Exception:  # of a method that asks for values, or an operation without a form for shapes: hold nothing
             return []
     return [name for key, name in frozen.items() if key in uses.multiplied - uses.other]
 

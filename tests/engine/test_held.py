@@ -80,3 +80,9 @@ def test_nothing_is_held_without_autocast(cfg):
     model = build("lora")
     with held(model, cfg, CPU):
         assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+def test_a_model_that_shapes_alone_cannot_run_stays_as_it_is(cfg, monkeypatch):
+    model = build("lora")
+    monkeypatch.setattr(type(model.vit), "forward_features", lambda self, x: x[: int(x.sum())])
+    assert only_multiplied(model, cfg, CPU) == []

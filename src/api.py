@@ -23,11 +23,13 @@ from torch import Tensor, nn
 from .configs.config import model_cfg
 from .engine.checkpoint import load_tuned, save_tuned
 from .engine.sensitivity import drop_paths, new_head, squared_gradients
+from .engine.what_to_keep import level_of, plan_of
 from .models.allocation import UNIT, Allocation, allocate
 from .models.copies import sharing_copy
 from .models.families import family_of
 from .models.merge import load_merged, merged_state_dict
 from .models.pooling import set_pool
+from .models.recompute import recompute
 from .models.vit_models import METHODS, TunedViT, config_name, parse
 from .utils.text import a_kind
 
@@ -66,7 +68,9 @@ def tune(vit: nn.Module, methods: str, num_classes: int | None = None, seed: int
     if old:
         _keep_head(model, old)
     model.cfg = cfg
-    return model.to(next(vit.parameters()).device)
+    model = model.to(next(vit.parameters()).device)
+    recompute(model.vit, model.sites, plan_of(model, level_of(cfg.MODEL), family_of(model.vit).image_size(model.vit)))
+    return model
 
 
 def save(model: TunedViT, path: str | Path, class_names: Iterable[str] = ()) -> None:

@@ -84,6 +84,7 @@ def make_run(
         "cost": {
             "parameters": {"with_head": without_head + head, "without_head": without_head},
             "flops_per_image": 10**10,
+            "activation_bytes_per_image": 45 * 2**20,
             "images_per_second": {"training": 100.0, "testing": 200.0},
             "peak_memory_bytes": 10**9,
             "learned_bytes": 10**6,

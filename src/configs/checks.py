@@ -215,6 +215,12 @@ def _solver(cfg: CfgNode) -> list[str]:
         sentences.append("SOLVER.FSDP is for MODEL.TRANSFER_TYPE end2end: other methods have few states to shard")
     if solver.FSDP and (cfg.MODEL.COMPILE or cfg.MODEL.MLP_NUM or solver.AMP == "fp16"):
         sentences.append("SOLVER.FSDP does not work with MODEL.COMPILE, MODEL.MLP_NUM or SOLVER.AMP fp16")
+    if solver.FSDP and solver.MEMORY_GB:
+        sentences.append("SOLVER.MEMORY_GB cannot plan for SOLVER.FSDP, which spreads weights over processes")
+    if facts.is_native(cfg) and solver.MEMORY_GB:
+        sentences.append(
+            "SOLVER.MEMORY_GB cannot plan for DATA.RESIZE native: what images take depends on their shapes"
+        )
     if cfg.MODEL.MLP_NUM and cfg.DATA.BATCH_SIZE == 1:
         sentences.append("MODEL.MLP_NUM needs a DATA.BATCH_SIZE of at least 2: the head's batch norm compares images")
     return sentences

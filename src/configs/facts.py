@@ -13,6 +13,14 @@ def image_size(cfg: CfgNode) -> tuple[int, int]:
     return tuple(cfg.DATA.IMAGE_SIZE) or (cfg.DATA.CROPSIZE, cfg.DATA.CROPSIZE)
 
 
+def evaluation_batch(cfg: CfgNode, device: str) -> int:
+    """Images per evaluation step on a kind of device."""
+    data = cfg.DATA
+    # Without gradients larger batches fit: only one block's activations are kept.
+    larger = max(data.BATCH_SIZE, min(4 * data.BATCH_SIZE, 256)) if device == "cuda" else data.BATCH_SIZE
+    return data.EVAL_BATCH_SIZE or larger
+
+
 def is_native(cfg: CfgNode) -> bool:
     """Whether the network sees every image in its own aspect ratio."""
     return cfg.DATA.RESIZE == NATIVE

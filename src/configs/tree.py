@@ -303,6 +303,10 @@ def tree() -> Section:
     # Gradient accumulation: compute each batch in this many pieces and add up their gradients; less memory, the same
     # step.
     cfg.SOLVER.ACCUMULATE = whole(1, low=1)
+    # Most GiB that tensors take on the device, beside what torch and the driver need; 0.0: no limit. Within it,
+    # MODEL.RECOMPUTE, SOLVER.ACCUMULATE and DATA.EVAL_BATCH_SIZE are chosen where they have their defaults, so that a
+    # step takes the least time. A run in which nothing fits is refused before data are read.
+    cfg.SOLVER.MEMORY_GB = number(0.0, low=0, unit="GiB", role=MACHINE)
     # Spread weights, gradients and optimizer states over the processes of torchrun (FSDP2), for end2end on backbones
     # that are too large for one GPU; otherwise every process holds all of them (DDP).
     cfg.SOLVER.FSDP = flag(False)

@@ -100,9 +100,8 @@ class Data:
                 f"{len(scanned['train'].split):,} training images do not fill one batch of {data.BATCH_SIZE}, and "
                 "DATA.DROP_LAST drops smaller batches: use a smaller DATA.BATCH_SIZE, or set DATA.DROP_LAST False"
             )
-        # Without gradients larger batches fit: only one block's activations are kept.
-        larger = max(data.BATCH_SIZE, min(4 * data.BATCH_SIZE, 256)) if device.type == "cuda" else data.BATCH_SIZE
-        sizes = {name: data.BATCH_SIZE if name == "train" else data.EVAL_BATCH_SIZE or larger for name in scanned}
+        evaluated = facts.evaluation_batch(cfg, device.type)
+        sizes = {name: data.BATCH_SIZE if name == "train" else evaluated for name in scanned}
         loaders = {
             name: Loader(
                 Images(split, self.pixels, name == "train", data.NUM_WORKERS, data.CACHE_PLACE, device),

@@ -6,19 +6,33 @@ import sys
 import warnings
 
 import torch
+from fvcore.common.config import CfgNode
 from torch import nn
 
+from ..configs.facts import image_size
 from ..models.vit_models import TunedViT
 from ..utils import distributed
+from .budget import Plan
 from .checkpoint import learned_size
+from .memory import activation_bytes
+from .precision import TYPES, resolve_amp
 
 logger = logging.getLogger(__name__)
 
 
-def cost_card(model: TunedViT, flops_per_image: int | None, rates: dict, seconds: dict) -> dict:
+def cost_card(
+    model: TunedViT,
+    flops_per_image: int | None,
+    activations: int | None,
+    rates: dict,
+    seconds: dict,
+    plan: Plan | None = None,
+) -> dict:
     """Everything needed for a table of costs.
 
     Args:
+        activations: bytes of an image.
+        plan: how the run stayed within SOLVER.MEMORY_GB.
         rates: images per second per phase, over all processes.
         seconds: wall time per phase.
     """
@@ -27,8 +41,11 @@ def cost_card(model: TunedViT, flops_per_image: int | None, rates: dict, seconds
     return {
         "parameters": {"with_head": sum(trained.values()), "without_head": sum(trained.values()) - trained["head"]},
         "flops_per_image": flops_per_image,
+        "activation_bytes_per_image": activations,
         "images_per_second": rates,
         "peak_memory_bytes": peak_memory(device),
+        "predicted_peak_bytes": plan and plan.peak,
+        "plan": plan and plan.settings,
         "learned_bytes": learned_size(model),
         "processes": distributed.count(),
         "seconds": seconds,
@@ -37,13 +54,15 @@ def cost_card(model: TunedViT, flops_per_image: int | None, rates: dict, seconds
 
 def describe(cost: dict) -> str:
     """The card in a few lines."""
-    arithmetic = f"{cost['flops_per_image'] / 1e9:.3g} GFLOPs per image" if cost["flops_per_image"] else "FLOPs unknown"
+    arithmetic = f"{cost['flops_per_image'] / 1e9:.3g} GFLOPs" if cost["flops_per_image"] else "FLOPs unknown"
+    kept = cost["activation_bytes_per_image"]
+    kept = "activations unknown" if kept is None else f"{kept / 2**20:.3g} MiB of activations"
     rates = [f"{rate:,.0f} images/s in {name}" for name, rate in cost["images_per_second"].items() if rate]
     spent = [f"{name.replace('_', ' ')} {value:.1f} s" for name, value in cost["seconds"].items() if value >= 0.05]
     parameters = cost["parameters"]
     lines = [
         f"{parameters['without_head']:,} trained parameters, {parameters['with_head']:,} with the head; "
-        f"{cost['learned_bytes'] / 2**20:.2f} MiB learned; {arithmetic}",
+        f"{cost['learned_bytes'] / 2**20:.2f} MiB learned; {arithmetic} and {kept} per image",
         ", ".join([*rates, f"peak memory {cost['peak_memory_bytes'] / 2**30:.2f} GiB"]),
         ", ".join(spent),
     ]
@@ -73,6 +92,18 @@ def flops(model: nn.Module, size: tuple[int, int]) -> int | None:
         model.train(training)
         for param in trained:
             param.requires_grad = True
+
+
+def activations_per_image(cfg: CfgNode, model: TunedViT, device: torch.device) -> int | None:
+    """Bytes that training keeps of an image between forward and backward; None where they cannot be counted."""
+    try:
+        dtype = TYPES.get(resolve_amp(cfg.SOLVER.AMP, device))
+        return activation_bytes(model, image_size(cfg), device, dtype).per_image
+    except Exception as error:  # shapes alone may not do in third-party modules; not a reason to stop a run
+        logger.warning(
+            "note: activations are not counted: %s", str(error).splitlines()[0] if str(error) else repr(error)
+        )
+        return None
 
 
 def _linear(inputs: list, outputs: list) -> int:

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..configs.config import changed, flatten
 from ..data.loader import Loader
 from ..data.opened import Data, open_data
+from ..data.tasks import find_task
 from ..models.memo import Memo
 from ..models.method import wiring
 from ..models.vit_backbones.zoo import find_weights
@@ -24,8 +25,9 @@ from ..utils.io import exclusive, remove_partial, write_json, write_text
 from ..utils.logging import LogFile
 from ..utils.seed import seed_everything
 from ..utils.signals import StopSignals
+from .budget import Plan, plan
 from .checkpoint import load_tuned, save_tuned
-from .cost import cost_card, describe, flops
+from .cost import activations_per_image, cost_card, describe, flops
 from .device import choose_device
 from .environment import environment
 from .evaluator import best_test_epoch, evaluate
@@ -33,14 +35,17 @@ from .held import held
 from .precision import autocast, resolve_amp, set_backends
 from .results import RunFolder, may_move
 from .same_run import differences, different_keys, require_free, require_same, same_data
-from .sensitivity import about_allocation, with_allocation
+from .sensitivity import about_allocation, needs_allocation, with_allocation
 from .shared import Shared
 from .step import compiled, require_compiler
 from .trackers import Trackers, require_trackers, tracking
 from .trainer import Watch, train
+from .what_to_keep import set_recompute
 from .zero_shot import check_zero_shot, zero_shot_head
 
 logger = logging.getLogger(__name__)
+
+SOME_CLASSES = 100  # where only the data tell how many there are: a head is small
 
 
 def run(
@@ -94,6 +99,8 @@ def _check(cfg: CfgNode, folder: RunFolder, resume: bool, shared: Shared) -> tor
     if cfg.MODEL.HEAD_INIT == "zero_shot":
         check_zero_shot(cfg)
     shared.read_backbone(cfg)
+    if not needs_allocation(cfg):  # SPT decides by the data what it trains
+        shared.plan(cfg, find_task(cfg.DATA.NAME).num_classes or SOME_CLASSES, device)
     return device
 
 
@@ -111,12 +118,14 @@ class Start:
     Attributes:
         head: of the zero-shot model, which the classifier starts from; None where it starts otherwise.
         allocation: what an SPT method spends its budget on, for the record.
+        plan: how it stays within SOLVER.MEMORY_GB; None without a budget.
     """
 
     model: TunedViT
     memo: Memo
     head: dict[str, Tensor] | None
     allocation: dict | None
+    plan: Plan | None
 
 
 def _start(cfg: CfgNode, folder: RunFolder, resume: bool, data: Data, device: torch.device, shared: Shared) -> Start:
@@ -125,15 +134,17 @@ def _start(cfg: CfgNode, folder: RunFolder, resume: bool, data: Data, device: to
         whole = with_allocation(cfg, data, device, folder, resume or not distributed.is_first())
         zero_shot = cfg.MODEL.HEAD_INIT == "zero_shot"
         head = zero_shot_head(cfg, data.class_names, device) if zero_shot else None
-    model, memo = shared.model(whole, len(data.class_names), device, head)
+    planned = shared.plan(whole, len(data.class_names), device)
+    model, memo = shared.model(planned.applied(whole) if planned else whole, len(data.class_names), device, head)
     seed_everything(cfg.SEED + distributed.rank())
-    return Start(model, memo, head, about_allocation(whole))
+    return Start(model, memo, head, about_allocation(whole), planned)
 
 
 class Steps:
     """The steps of a run, in a folder that is this process's own.
 
     Attributes:
+        planned: the config with what a plan for its memory sets.
         seconds: that each step took.
     """
 
@@ -143,6 +154,7 @@ class Steps:
         self.data = data
         self.start = start
         self.shared = shared
+        self.planned = start.plan.applied(cfg) if start.plan else cfg
         self.model = start.model
         self.device = next(start.model.parameters()).device
         self.seconds: dict[str, float] = {}
@@ -153,13 +165,13 @@ class Steps:
         log = LogFile(self.folder.log) if distributed.is_first() else nullcontext()
         with log, tracking(self.cfg, self.folder) as trackers:
             self._announce()
-            flops_per_image = self._count_flops()
+            flops_per_image, activations = self._count_flops(), self._count_activations()
             loaders, unreadable = self._read()
             trained = self._train(loaders, stop, trackers, watch, save_seconds)
             test = self._test(loaders)
             zero_shot = self._test_untouched(loaders)
             self._save()
-            result = self._result(trained, test, zero_shot, flops_per_image, unreadable)
+            result = self._result(trained, test, zero_shot, flops_per_image, activations, unreadable)
             self._record(result)
             trackers.end(result)
             logger.info(describe(result["cost"]))
@@ -193,15 +205,22 @@ class Steps:
         parts = [f"{name} {count:,}" for name, count in model.num_trained().items() if count]
         size = f"{sum(p.numel() for p in model.vit.parameters()):,} pre-trained parameters"
         logger.info("model: %s on %s, %s; trains %s", self.cfg.DATA.FEATURE, self.device, size, ", ".join(parts))
+        if self.start.plan:
+            logger.info("memory: %s", self.start.plan)
 
     def _count_flops(self) -> int | None:
         """Of one image; counted while the model is in one piece."""
         return self.start.memo.fact("flops", lambda: flops(self.model, self.data.pixels.size))
 
+    def _count_activations(self) -> int | None:
+        """Bytes of an image that training keeps for the backward pass; counted before the model is sharded."""
+        set_recompute(self.planned, self.model, self.device, self.start.memo)
+        return self.start.memo.fact("activations", lambda: activations_per_image(self.planned, self.model, self.device))
+
     def _read(self) -> tuple[dict[str, Loader], list[str]]:
         """Loaders of all splits, and the files that cannot be read. Of several processes one decodes."""
         with self._timed("read"):
-            loaders, unreadable = self.shared.loaders(self.cfg, self.data, self.device)
+            loaders, unreadable = self.shared.loaders(self.planned, self.data, self.device)
         self.data = same_data(self.folder, self.data)
         return loaders, unreadable
 
@@ -214,7 +233,7 @@ class Steps:
         save_seconds: float,
     ) -> dict:
         memo = self.start.memo
-        trained = train(self.cfg, self.model, loaders, self.folder, stop, trackers, memo, watch, save_seconds)
+        trained = train(self.planned, self.model, loaders, self.folder, stop, trackers, memo, watch, save_seconds)
         self.seconds |= trained.pop("seconds")
         return trained
 
@@ -258,6 +277,7 @@ class Steps:
         test: dict | None,
         zero_shot: dict | None,
         flops_per_image: int | None,
+        activations: int | None,
         unreadable: list[str],
     ) -> dict:
         """The content of result.json."""
@@ -274,7 +294,7 @@ class Steps:
             "zero_shot": zero_shot,
             "parameters": _parameters(self.model),
             "optimizer": describe_groups(self.model, cfg.SOLVER),
-            "cost": cost_card(self.model, flops_per_image, rates, self.seconds),
+            "cost": cost_card(self.model, flops_per_image, activations, rates, self.seconds, self.start.plan),
             "precision": resolve_amp(cfg.SOLVER.AMP, self.device),
             "allocation": self.start.allocation,
             "data": _data(data, unreadable),
@@ -336,6 +356,8 @@ def evaluate_run(folder: RunFolder, cfg: CfgNode) -> dict:
             + differences(tuned.cfg, cfg, other)
         )
     device = choose_device(cfg.DEVICE)
+    if cfg.SOLVER.MEMORY_GB:
+        cfg = plan(cfg, tuned.model, device).applied(cfg)
     data = open_data(cfg)
     if data.class_names != tuned.class_names:
         raise ValueError(f"the classes of {cfg.DATA.DATAPATH} are not those that {folder.path} was trained on")

@@ -29,11 +29,17 @@ def spt_method(cfg: CfgNode) -> str:
     return named[0] if named else ""
 
 
+def needs_allocation(cfg: CfgNode) -> bool:
+    """Whether an allocation has to be made, from the data, before the model can be."""
+    name = spt_method(cfg)
+    return bool(name) and not cfg.MODEL[config_name(name)].ALLOCATION
+
+
 def with_allocation(cfg: CfgNode, data: Data, device: torch.device, folder: RunFolder, resume: bool) -> CfgNode:
     """The config with an allocation for its SPT method; if it names none, one is made in the run's folder."""
-    name = spt_method(cfg)
-    if not name or cfg.MODEL[config_name(name)].ALLOCATION:
+    if not needs_allocation(cfg):
         return cfg
+    name = spt_method(cfg)
     if not (resume and folder.allocation.is_file()):
         (allocation,) = make_allocations(cfg, data, device, [cfg.MODEL[config_name(name)].BUDGET])
         allocation.save(folder.allocation)

@@ -15,6 +15,7 @@ from ..data.opened import Data, open_data
 from ..models.memo import Memo
 from ..models.vit_models import TunedViT, backbone_arguments, build_model, require_methods_fit
 from .backbones import Backbones
+from .budget import Plan, plan
 
 T = TypeVar("T")
 
@@ -34,6 +35,7 @@ class Shared:
         self._facts: OrderedDict[Hashable, dict] = OrderedDict()
         self._compiled: OrderedDict[Hashable, tuple[TunedViT, dict]] = OrderedDict()
         self._fitting: OrderedDict[Hashable, None] = OrderedDict()
+        self._plans: OrderedDict[Hashable, Plan] = OrderedDict()
 
     def require_methods_fit(self, cfg: CfgNode) -> None:
         """``models.vit_models.require_methods_fit``, once for each kind of model."""
@@ -43,6 +45,25 @@ class Shared:
     def read_backbone(self, cfg: CfgNode) -> None:
         """Read the pre-trained network, whose weights may not fit, and keep it for ``model``."""
         self._backbones.read(*backbone_arguments(cfg))
+
+    def plan(self, cfg: CfgNode, num_classes: int, device: torch.device) -> Plan | None:
+        """How to stay within SOLVER.MEMORY_GB, if that is set.
+
+        Raises:
+            NoRoom: nothing fits.
+        """
+        if not cfg.SOLVER.MEMORY_GB:
+            return None
+        plain = cfg.clone()
+        plain.defrost()
+        if plain.MODEL.HEAD_INIT == "zero_shot":  # of the same shape, without texts
+            plain.MODEL.HEAD_INIT = "auto"
+        plain.SEED, plain.OUTPUT_DIR, plain.SOLVER.BASE_LR, plain.SOLVER.WEIGHT_DECAY = 0, "", 0.0, 0.0
+
+        def make() -> Plan:
+            return plan(plain, build_model(plain, num_classes, self._backbones.on_cpu), device)
+
+        return _kept(self._plans, (plain.dump(), num_classes, device), make)
 
     def data(self, cfg: CfgNode) -> Data:
         """The opened task."""

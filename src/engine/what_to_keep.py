@@ -42,7 +42,7 @@ def set_recompute(cfg: CfgNode, model: TunedViT, device: torch.device, memo: Mem
     Args:
         memo: where the plan is kept for the next model of this form.
     """
-    level = "blocks" if cfg.MODEL.GRAD_CHECKPOINT else cfg.MODEL.RECOMPUTE
+    level = level_of(cfg.MODEL)
     if family_of(model.vit) is UNKNOWN and level == "blocks":
         model.vit.set_grad_checkpointing()  # timm knows its blocks
         return
@@ -50,6 +50,11 @@ def set_recompute(cfg: CfgNode, model: TunedViT, device: torch.device, memo: Mem
     dtype = TYPES.get(resolve_amp(cfg.SOLVER.AMP, device))
     make = partial(plan_of, model, level, image_size(cfg), images, device, dtype)
     recompute(model.vit, model.sites, (memo or Memo()).fact(("recompute", level), make))
+
+
+def level_of(cfg: CfgNode) -> str:
+    """Which of LEVELS the node ``MODEL`` asks for."""
+    return "blocks" if cfg.GRAD_CHECKPOINT else cfg.RECOMPUTE
 
 
 def plan_of(
@@ -65,8 +70,11 @@ def plan_of(
     Args:
         size: height and width of images; ``images`` of them make a batch.
         device, autocast: as in ``activation_bytes``.
+
+    Raises:
+        DoesNotFit: the network is of no known family.
     """
-    if level == "off" or family_of(model.vit) is UNKNOWN:
+    if level == "off":
         return {}
     names = [name for name, block in blocks(model.vit).items() if not _counts(model, block)]
     if level == "blocks" or not names:

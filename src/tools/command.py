@@ -23,7 +23,10 @@ AddOptions = Callable[[argparse.ArgumentParser], None]
 
 # What looks like the first KEY of KEY VALUE pairs, and not like the name of a config.
 KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.\w+)*")
-LESS_MEMORY = "less memory: SOLVER.AMP auto, MODEL.RECOMPUTE auto, SOLVER.ACCUMULATE 4, DATA.EVAL_BATCH_SIZE 32"
+LESS_MEMORY = (
+    "less memory: SOLVER.MEMORY_GB with the GiB there are; or SOLVER.AMP auto, MODEL.RECOMPUTE auto, "
+    "SOLVER.ACCUMULATE 4, DATA.EVAL_BATCH_SIZE 32"
+)
 GOES_ON = "run the same command again to continue"
 # Objects that are made before Python looks for unreachable ones. By its own 700 to 2,000, a fifth of the seconds that
 # importing torch, timm and peft takes goes into looking at what they define, where nothing is unreachable.

@@ -129,7 +129,7 @@ ELSEWHERE = {
     "engine/what_to_keep.py": ["MODEL.RECOMPUTE", "MODEL.GRAD_CHECKPOINT"],
     "models/vit_models.py": ["DATA.FEATURE", "MODEL.WEIGHT_PATH", "MODEL.MODEL_ROOT"],
     "data/opened.py": [
-        *("DATA.NAME", "DATA.DATAPATH", "DATA.NUMBER_CLASSES", "DATA.EVAL_BATCH_SIZE", "DATA.NO_TEST", "DATA.SOURCE"),
+        *("DATA.NAME", "DATA.DATAPATH", "DATA.NUMBER_CLASSES", "DATA.NO_TEST", "DATA.SOURCE"),
         "DATA.UNMEASURED",
         *("DATA.VERSION", "DATA.SHOTS", "DATA.SPLIT_SEED", "DATA.TRAIN_LIST", "DATA.VAL_LIST", "DATA.TEST_LIST"),
         *("DATA.VAL_FRACTION", "DATA.TEST_FRACTION", "DATA.CORRUPT", "DATA.CACHE", "DATA.CACHE_DIR", "DATA.CACHE_GB"),
@@ -137,6 +137,8 @@ ELSEWHERE = {
     ],
     "data/pixels.py": ["DATA.WHITE", "DATA.MAX_PIXELS"],
     "configs/checks.py": ["DATA.MULTILABEL"],
+    "configs/facts.py": ["DATA.EVAL_BATCH_SIZE"],
+    "engine/budget.py": ["SOLVER.MEMORY_GB"],
 }
 LISTED = {key for keys in ELSEWHERE.values() for key in keys}
 KEYS = {name: key for name, key in all_keys().items() if len(key.choices) != 1}  # of one value there is no other

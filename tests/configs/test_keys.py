@@ -46,6 +46,7 @@ def test_the_keys_of_the_machine_are_those_that_they_were():
     """Another one would change the folders of runs that set it."""
     data = ("NUM_WORKERS", "CACHE", "CACHE_DIR", "CACHE_GB", "CACHE_PLACE", "CACHE_FEATURES", "CACHE_FEATURES_GB")
     others = ("OUTPUT_DIR", "DEVICE", "WANDB", "MLFLOW", "MODEL.MODEL_ROOT", "MODEL.SAVE_CKPT", "SOLVER.SAVE_EVERY")
+    others += ("SOLVER.MEMORY_GB",)
     assert {*keys_of(MACHINE)} == {*others, *(f"DATA.{key}" for key in data)}
 
 

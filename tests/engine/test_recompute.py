@@ -8,13 +8,14 @@ import torch
 from conftest import make_cfg, make_model, make_vit, randomise
 from runs import QUICK, same_result
 
+from src.api import tune
 from src.configs.config import load_cfg
 from src.engine.memory import Live, activation_bytes, shadow_of
 from src.engine.results import RunFolder
 from src.engine.run import run
 from src.engine.step import compiled
 from src.engine.what_to_keep import plan_of
-from src.models.recompute import recompute
+from src.models.recompute import planned, recompute
 from src.models.sites import blocks
 
 SIZE = (32, 32)
@@ -130,6 +131,15 @@ def test_a_wide_block_keeps_half_of_what_full_fine_tuning_does():
     kept[names, "auto"] = activation_bytes(model, (224, 224)).per_image
     assert kept[names, "off"] > 0.95 * kept["end2end", "off"]
     assert kept[names, "auto"] < 0.55 * kept["end2end", "off"]
+
+
+def test_code_can_ask_for_it():
+    model = tune(make_vit(), "lora", num_classes=5, recompute="blocks")
+    assert set(planned(model.vit)) == {"blocks.0", "blocks.1", "blocks.2"}
+    assert not planned(tune(make_vit(), "lora", num_classes=5).vit)
+    unknown = timm.create_model("vit_relpos_small_patch16_224", img_size=64, depth=1, embed_dim=32, num_heads=2)
+    with pytest.raises(ValueError, match="its blocks are not known"):
+        tune(unknown, "lora", num_classes=5, recompute="auto")
 
 
 RUN = [

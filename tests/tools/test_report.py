@@ -329,7 +329,7 @@ def test_tuning_runs_are_never_in_a_table_of_test_accuracies(tmp_path):
     make_sweep(tmp_path, "lora", 0.1)
     made, _ = report(tmp_path, ablation=["SOLVER.BASE_LR"])
     assert column(made, "other tasks", "digits")["lora"].summary.mean == pytest.approx(0.715)
-    assert {len(line) for line in table(made, "other tasks").lines} == {7}
+    assert {len(line) for line in table(made, "other tasks").lines} == {8}
     chosen = table(made, "Chosen on validation")
     line = dict(zip(chosen.head, chosen.lines[0], strict=True))
     assert (line["validation, %"].text, line["candidates"].sort, line["with the best value"].sort) == ("90.10", 4, 1)
@@ -545,7 +545,7 @@ def test_the_command_writes_everything_and_csv_has_every_run(tmp_path, capsys):
     assert r"85.00 $\pm$ 7.07" in tex
     markdown = (tmp_path / "to" / "report.md").read_text()
     lines = [line for line in markdown.splitlines() if line.startswith("|")]
-    assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {8}
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {9}
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,11 @@ class Run:
         seconds = self.result["cost"]["seconds"]
         return seconds["train"] + seconds.get("features", 0.0)
 
+    @property
+    def activations(self) -> float | None:
+        """Bytes of an image that training kept between forward and backward; None in results without them."""
+        return self.result["cost"].get("activation_bytes_per_image")
+
     def value(self, key: str) -> Any:
         """The value of a config key, or the label on a sweep's own axis; None if there is no such axis."""
         if key in self.config:
@@ -274,9 +279,9 @@ def _check(run: Run) -> None:
         raise Unusable(f"its sweep, {run.sweep.get('sweep')}, has chosen other settings since")
     if best := result.get("test_best_epoch"):
         _fraction(best[METRICS[run.data["metric"]]], "test accuracy of the best test epoch")
-    numbers = (run.trained, run.trained_without_head, run.seconds, run.config["SEED"], run.shots)
+    numbers = (run.trained, run.trained_without_head, run.seconds, run.config["SEED"], run.shots, run.activations or 0)
     if not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers):
-        raise Unusable("result.json is broken: parameters, seconds or seed are not numbers")
+        raise Unusable("result.json is broken: parameters, seconds, seed or activations are not numbers")
     texts = (run.task, run.method, run.backbone, result["environment"]["git"])
     if not all(isinstance(text, str) for text in texts):
         raise Unusable("result.json is broken: a name is not a string")

@@ -93,7 +93,7 @@ def millions(count: float) -> str:
 def main_table(
     benchmark: Benchmark, rows: list[Row], collection: Collection, published: list = (), best=False
 ) -> Table:
-    """Accuracy of every row on every task, the means, parameters, time and seeds.
+    """Accuracy of every row on every task, the means, parameters, time, memory and seeds.
 
     Args:
         published: (published figures, why they are not comparable) for each line below ours.
@@ -104,7 +104,7 @@ def main_table(
     extra = [] if best else best_columns(benchmark, rows, published)
     rename = (lambda name: f"{name}, {BEST}") if best else str
     head = ["method", "backbone", *map(rename, columns), *[f"{name}, {BEST}" for name in extra]]
-    head += ["trained, M", "trained with head, M", "training, s", "seeds"]
+    head += ["trained, M", "trained with head, M", "training, s", "activation MiB an image", "seeds"]
     title = f"{benchmark.name}, {BEST}" if best else benchmark.name
     table = Table(title, head, numeric=[False, False, *[True] * (len(head) - 2)])
     for row in rows:
@@ -158,10 +158,10 @@ def accuracy_cell(row: Row, weights: dict[Place, float], remarks: Remarks, marks
 
 
 def _costs(row: Row, benchmark: Benchmark) -> list[Cell]:
-    """Parameters and seconds as means over tasks, and the number of seeds."""
+    """Parameters, seconds and activations as means over tasks, and the number of seeds."""
     counts = sorted({len(row.cells[place]) for place in benchmark.places if place in row.cells})
-    costs = [mean_cost(row, benchmark, of) for of in (trained_without_head, trained, seconds)]
-    texts = (millions, millions, lambda value: f"{value:,.1f}")
+    costs = [mean_cost(row, benchmark, of) for of in (trained_without_head, trained, seconds, activations)]
+    texts = (millions, millions, lambda value: f"{value:,.1f}", lambda value: f"{value / 2**20:,.4g}")
     cells = [Cell(GAP) if c is None else Cell(show(c), c) for c, show in zip(costs, texts, strict=True)]
     return [*cells, Cell("–".join(str(count) for count in dict.fromkeys((counts[0], counts[-1]))), counts[0])]
 
@@ -178,14 +178,21 @@ def seconds(run: Run) -> float:
     return run.seconds
 
 
-def mean_cost(row: Row, benchmark: Benchmark, of: Callable[[Run], float]) -> float | None:
-    """The mean over tasks of the mean over seeds; with gaps, only if it is the same for every task."""
+def activations(run: Run) -> float | None:
+    return run.activations
+
+
+def mean_cost(row: Row, benchmark: Benchmark, of: Callable[[Run], float | None]) -> float | None:
+    """The mean over tasks of the mean over seeds; with gaps, only if it is the same for every task.
+
+    None also where a run does not say what it cost.
+    """
     means = [_mean([of(run) for run in row.cells[place].values()]) for place in benchmark.places if place in row.cells]
     return _mean(means) if len(means) == len(benchmark.places) or len(set(means)) == 1 else None
 
 
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
+def _mean(values: Sequence[float | None]) -> float | None:
+    return None if None in values else sum(values) / len(values)
 
 
 def _published_line(
@@ -207,6 +214,7 @@ def _published_line(
         *[cell(name, is_best(theirs) == best) for name in columns],
         *[cell(name, is_best(theirs)) for name in extra],
         Cell(GAP) if size is None else Cell(f"{size:.3g} (as printed)", size * 1e6),
+        Cell(GAP),
         Cell(GAP),
         Cell(GAP),
         Cell(theirs.protocol.get("seeds", GAP)),

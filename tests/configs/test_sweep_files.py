@@ -32,7 +32,7 @@ def head(path: Path) -> str:
 @pytest.mark.parametrize("path", FILES, ids=IDS)
 def test_every_combination_of_settings_can_run_and_is_previewed_without_data(path, tmp_path, monkeypatch):
     """No weights either: a second for each image stands for what a step would take."""
-    monkeypatch.setattr(estimate, "_speed", lambda cfg, task, shared: estimate.Speed(0.0, 1.0, 1.0, False))
+    monkeypatch.setattr(estimate, "measured_speed", lambda cfg, task, shared: estimate.Speed(0.0, 1.0, 1.0, False))
     monkeypatch.chdir(tmp_path)
     plan = Plan(shortened(load_sweep(path)))
     assert plan.runs

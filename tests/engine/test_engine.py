@@ -1,6 +1,7 @@
 """Precision, compilation, checkpointed gradients, what a step waits for, and what a run says that it cost."""
 
 import math
+from contextlib import nullcontext
 
 import pytest
 import timm
@@ -176,6 +177,7 @@ def test_auto_is_what_the_device_is_good_at(monkeypatch):
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
     assert resolve_amp("auto", CPU) == "bf16"
     gpu = torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "device", nullcontext)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla V100")
     assert (resolve_amp("auto", gpu), resolve_amp("off", gpu)) == ("fp16", "off")

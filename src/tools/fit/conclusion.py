@@ -65,7 +65,7 @@ def conclude(
     fit.view.say(f"expect {expected}: {expected.images} images, {BASES[expected.basis]}")
     tested, test = _test(fit, model, expected)
     if test:
-        fit.view.say(f"test images: {100 * test['top1']:.1f} % of {test['images']}, {said_of(test)}")
+        fit.view.say(f"test images: {100 * test['top1']:.1f} % of {test['images']}, {beside_the_promise(test)}")
     write_answers(
         fit.images, {expected.basis: answers} | ({"test": tested} if tested else {}), fit.folder / "answers.csv"
     )
@@ -150,7 +150,7 @@ def _test(fit: Fit, model: RunFolder, expected: Promise) -> tuple[Answers | None
     }
 
 
-def said_of(test: dict) -> str:
+def beside_the_promise(test: dict) -> str:
     """A sentence on a test result beside the promise."""
     leaked = (
         f"; {test['leaked']} more are left out, since their pictures are among the others" if test["leaked"] else ""

@@ -83,9 +83,9 @@ class Fit:
         views = self._features([network for network in networks if not network.why_not])
         heads = self._heads(views)
         best = views[heads.developing.view]
-        plan, why = self._plan(best, heads)
+        plan = self._plan(best)
         trials, order = self._try(plan, best)
-        final = self._final(plan, trials, order, heads, views, why)
+        final = self._final(plan, trials, order, heads, views)
         result = conclude(self, networks, views, heads, plan, trials, final)
         write_json(self.folder / RESULT, result)
         write_page(result, self.folder)
@@ -150,7 +150,7 @@ class Fit:
         self.clock.lap("heads")
         return heads
 
-    def _plan(self, best: Features, heads: Cheap) -> tuple[Rounds, dict]:
+    def _plan(self, best: Features) -> Rounds:
         """How the budget is spent; decided once, and kept in plan.json."""
         file = self.folder / "plan.json"
         if file.is_file():
@@ -171,7 +171,7 @@ class Fit:
             self.view.say(
                 f"plan: on {best.name}, {runs}, then the final model of {plan.final}: {plan.total:,} steps{time}"
             )
-        return plan, {}
+        return plan
 
     def _made_plan(self, best: Features) -> Rounds:
         self._runs("measuring the speed")
@@ -236,9 +236,7 @@ class Fit:
         """Seconds of the minutes."""
         return 60 * self.request.minutes * (1 - SPARE) - self.clock.seconds()
 
-    def _final(
-        self, plan: Rounds, trials: list[Trial], order: list[str], heads: Cheap, views: list[Features], why: dict
-    ) -> Final:
+    def _final(self, plan: Rounds, trials: list[Trial], order: list[str], heads: Cheap, views: list[Features]) -> Final:
         """Train the final model: the best candidate, or a linear head where no candidate is better than one."""
         self._runs("the final model")
         last = [trial for trial in trials if trial.round == max(t.round for t in trials)]

@@ -36,7 +36,7 @@ def result(tmp_path_factory):
     seen = look(images, tmp_path_factory.mktemp("fit"), 1)
     images = images.take(np.flatnonzero(seen.usable))
     same = alike(seen)
-    facts, said = findings(images, seen, same, groups_of(31, same.pairs, []))
+    facts, found = findings(images, seen, same, groups_of(31, same.pairs, []))
     answers = Answers.of_logits(np.arange(20), 3 * random.standard_normal((20, 3)))
     tested = Answers.of_logits(np.arange(20, 31), 3 * random.standard_normal((11, 3)))
     shown = evidence(images, answers)
@@ -52,7 +52,7 @@ def result(tmp_path_factory):
         "seconds": {"total": 200.4, "look": 1.5},
         "machine": {"device": "cpu", "name": EVIL},
         "data": facts,
-        "findings": [vars(one) for one in said],
+        "findings": [vars(one) for one in found],
         "networks": [network | heads, network | {"name": "missing", "why_not": f"no weights {EVIL}"}],
         "plan": {"why_not": ""},
         "roles": {"judging": 7},
@@ -80,7 +80,7 @@ def sections(html):
 def test_all_that_was_found_is_on_the_page(result):
     html = write(result)
     assert sections(html) == [name for name, *_ in PARTS]
-    said = plain(html)
+    words = plain(html)
     for text in (
         "81.2 %", "by what 20 images showed", "74.5 % to 86.6 %",
         "of 10 test images, 70.0 %", "by no more than chance",
@@ -89,10 +89,10 @@ def test_all_that_was_found_is_on_the_page(result):
         "3 min 20 s in all", "20 train, 11 test images in 3 classes", "left out: 1 file ", "add images of cat",
         "1 pair, 1 of them the same file; 0 have two labels; 1 have one image among the test images",
     ):  # fmt: skip
-        assert text.lower() in said.lower(), text
+        assert text.lower() in words.lower(), text
     shown = result["evidence"]
     for row in shown["per_class"]:
-        assert f"{100 * row['recall']:.1f} %" in said
+        assert f"{100 * row['recall']:.1f} %" in words
     matrix = re.search(r'<table class="matrix">.*?</table>', html, re.DOTALL)[0]
     counts = [[int(n or 0) for n in re.findall(r"<td[^>]*>(\d*)</td>", line)] for line in matrix.split("<tr>")[2:]]
     assert counts == shown["confusion"]
@@ -138,8 +138,8 @@ def test_many_classes_have_a_list_of_confusions_instead_of_a_matrix(result, tmp_
     counts[7, 9], counts[1, 2] = 5, 2
     row = many["evidence"]["per_class"][0]
     many["evidence"] |= {"per_class": [row | {"name": f"class {i}"} for i in range(40)], "confusion": counts.tolist()}
-    said = plain(page(many, tmp_path))
-    assert "class 7 class 9 5 62.5 % class 1 class 2 2 40.0 %" in said
+    words = plain(page(many, tmp_path))
+    assert "class 7 class 9 5 62.5 % class 1 class 2 2 40.0 %" in words
 
 
 def test_long_names_are_cut_in_the_middle():

@@ -133,7 +133,7 @@ def _accuracy(result: dict | None) -> str:
         "The test images were used once, after training."
     )
     notes = "".join(f"\n- {plain(note)}" for note in result["data"]["notes"])
-    after += f"\n\n{said}" if (said := _promise(result)) else ""
+    after += f"\n\n{promise}" if (promise := _promise(result)) else ""
     return "\n".join(lines) + after + (f"\n\nNotes on the data:\n{notes}" if notes else "")
 
 

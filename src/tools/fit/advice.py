@@ -10,34 +10,36 @@ def advice(result: dict) -> list[str]:
     Args:
         result: fit.json without "next".
     """
-    said = []
+    steps = []
     if doubtful := result["evidence"]["doubtful_labels"]:
         number = f"{len(doubtful)} images, such as" if len(doubtful) > 1 else "1 image:"
-        said.append(f"look whether the labels are right of {number} {doubtful[0]['file']}")
+        steps.append(f"look whether the labels are right of {number} {doubtful[0]['file']}")
     if result["data"]["similar"]["across_classes"]:
-        said.append("decide which label is right for each picture that has two")
+        steps.append("decide which label is right for each picture that has two")
     expected = result["promise"]["expected"]
     counted = {row["name"]: row for row in result["data"]["per_class"]}
     weak = [row for row in result["evidence"]["per_class"] if row["images"] and row["recall"] < expected - UNEVEN]
     for row in sorted(weak, key=lambda row: row["recall"])[:3]:
         have = sum(counted[row["name"]].get(split, 0) for split in ("train", "val"))
-        said.append(f"add images of {row['name']}: it has {have}, and {100 * row['recall']:.0f} % are recognised")
+        steps.append(f"add images of {row['name']}: it has {have}, and {100 * row['recall']:.0f} % are recognised")
     if why := result["plan"]["why_not"]:
-        said.append(f"tuning a network often gains much, and none was tuned: {why}")
+        steps.append(f"tuning a network often gains much, and none was tuned: {why}")
     elif gain := _gain(result["tried"]):
-        said.append(f"give a larger budget: the second round gained {100 * gain:.1f} points over the first")
+        steps.append(f"give a larger budget: the second round gained {100 * gain:.1f} points over the first")
     if len([row for row in result["networks"] if not row["why_not"]]) < 2 or result["choice"]["network"].startswith(
         "vit_micro"
     ):
-        said.append(
+        steps.append(
             "put the weights of a larger network into the folder of pre-trained weights, such as dinov2_vitb14: "
             "vitune list backbones says from where"
         )
     width = result["promise"]["high"] - result["promise"]["low"]
     if width > 0.1:
         images = result["promise"]["images"]
-        said.append(f"the interval is {100 * width:.0f} points wide, from {images} images; four times as many halve it")
-    return said
+        steps.append(
+            f"the interval is {100 * width:.0f} points wide, from {images} images; four times as many halve it"
+        )
+    return steps
 
 
 def _gain(tried: list[dict]) -> float:

@@ -76,10 +76,10 @@ def calibration(confidence: np.ndarray, right: np.ndarray) -> dict:
     bins, error = [], 0.0
     for i in np.unique(index):
         own = index == i
-        said, true = float(confidence[own].mean()), float(right[own].mean())
-        error += own.mean() * abs(said - true)
+        claimed, true = float(confidence[own].mean()), float(right[own].mean())
+        error += own.mean() * abs(claimed - true)
         bins.append(
-            {"from": i / BINS, "to": (i + 1) / BINS, "images": int(own.sum()), "confidence": said, "accuracy": true}
+            {"from": i / BINS, "to": (i + 1) / BINS, "images": int(own.sum()), "confidence": claimed, "accuracy": true}
         )
     return {"bins": bins, "error": float(error)}
 

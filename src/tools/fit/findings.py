@@ -38,14 +38,14 @@ def findings(images: Images, look: Look, same: Alike, groups: np.ndarray) -> tup
     """
     learning = images.splits != "test"
     _require_enough(images, groups, learning)
-    said: list[Finding] = []
+    found: list[Finding] = []
     if broken := len(look.broken) + len(images.left_out):
         some = ", ".join(f"{name} ({why})" for name, why in [*look.broken, *images.left_out][:3])
-        said.append(Finding("broken", f"{broken} file{'s are' if broken > 1 else ' is'} left out: {some}", broken))
+        found.append(Finding("broken", f"{broken} file{'s are' if broken > 1 else ' is'} left out: {some}", broken))
     counts = np.bincount(images.labels[learning], minlength=len(images.class_names))
-    said += _about_counts(images, counts)
-    said += _about_pairs(images, same, groups, learning)
-    return _data(images, look, same, groups, counts), said
+    found += _about_counts(images, counts)
+    found += _about_pairs(images, same, groups, learning)
+    return _data(images, look, same, groups, counts), found
 
 
 def _require_enough(images: Images, groups: np.ndarray, learning: np.ndarray) -> None:
@@ -63,15 +63,15 @@ def _require_enough(images: Images, groups: np.ndarray, learning: np.ndarray) ->
 
 
 def _about_counts(images: Images, counts: np.ndarray) -> list[Finding]:
-    said, names = [], images.class_names
+    found, names = [], images.class_names
     if empty := [names[i] for i in np.flatnonzero(counts == 0)]:
-        said.append(Finding("empty_class", f"no image of {', '.join(empty[:5])} to learn from", len(empty)))
+        found.append(Finding("empty_class", f"no image of {', '.join(empty[:5])} to learn from", len(empty)))
     few = [i for i in np.argsort(counts, kind="stable") if 0 < counts[i] < FEW]
     if few:
         some = ", ".join(f"{names[i]} {counts[i]}" for i in few[:5]) + (", ..." if len(few) > 5 else "")
         which = f"{len(few)} of {len(names)} classes have fewer than {FEW} images ({some})"
         text = f"{which}: what is measured says little of them"
-        said.append(Finding("few_images", text, int(counts[few[0]])))
+        found.append(Finding("few_images", text, int(counts[few[0]])))
     least = counts[counts > 0].min()
     if counts.max() >= UNEVEN * least:
         text = (
@@ -79,20 +79,20 @@ def _about_counts(images: Images, counts: np.ndarray) -> list[Finding]:
             f"({names[counts.argmax()]} {counts.max()}, {names[np.flatnonzero(counts == least)[0]]} {least}): "
             "the accuracy is mostly that of the large ones; see the accuracy of each class"
         )
-        said.append(Finding("imbalance", text, float(counts.max() / least)))
-    return said
+        found.append(Finding("imbalance", text, float(counts.max() / least)))
+    return found
 
 
 def _about_pairs(images: Images, same: Alike, groups: np.ndarray, learning: np.ndarray) -> list[Finding]:
-    said = []
+    found = []
     if not same.compared:
         text = f"{len(images):,} images are too many to compare pair by pair: only files were compared"
-        said.append(Finding("not_compared", text, len(images)))
+        found.append(Finding("not_compared", text, len(images)))
     elif same.typical >= STILL:
         text = f"all images are alike: two at random correlate by {same.typical:.3f} (median)"
-        said.append(Finding("all_alike", text, same.typical))
+        found.append(Finding("all_alike", text, same.typical))
     if not len(same.pairs):
-        return said
+        return found
     one, other = same.pairs.T
     across = images.labels[one] != images.labels[other]
     if across.any():
@@ -101,8 +101,8 @@ def _about_pairs(images: Images, same: Alike, groups: np.ndarray, learning: np.n
             f"{across.sum()} pairs of images show the same picture under two labels, such as {_name(images, i)} and "
             f"{_name(images, j)}: one of the labels is wrong, and no classifier can get both right"
         )
-        said.append(Finding("conflict", text, int(across.sum())))
-        said += _copies(images, same.pairs[across])
+        found.append(Finding("conflict", text, int(across.sum())))
+        found += _copies(images, same.pairs[across])
     leaked = leaks(images, groups)
     if leaked.any():
         share = leaked.sum() / (~learning).sum()
@@ -110,15 +110,15 @@ def _about_pairs(images: Images, same: Alike, groups: np.ndarray, learning: np.n
             f"{leaked.sum()} of {(~learning).sum()} test images ({100 * share:.1f} %) show a picture that is also "
             "among the images to learn from: the accuracy is given without them"
         )
-        said.append(Finding("leak", text, int(leaked.sum())))
+        found.append(Finding("leak", text, int(leaked.sum())))
     within = ~across & learning[one] & learning[other]
     if within.any():
         text = (
             f"{within.sum()} pairs of images to learn from are near-duplicates ({same.exact[within].sum()} of them the "
             "same file): they stay together wherever images are held out, so that nothing is promised on their account"
         )
-        said.append(Finding("duplicates", text, int(within.sum())))
-    return said
+        found.append(Finding("duplicates", text, int(within.sum())))
+    return found
 
 
 def _copies(images: Images, pairs: np.ndarray) -> list[Finding]:
@@ -127,14 +127,14 @@ def _copies(images: Images, pairs: np.ndarray) -> list[Finding]:
     for i, j in (*pairs.tolist(), *pairs[:, ::-1].tolist()):
         shared.setdefault((int(images.labels[i]), int(images.labels[j])), set()).add(i)
     counts = np.bincount(images.labels, minlength=len(images.class_names))
-    said = []
+    found = []
     for (label, other), own in sorted(shared.items()):
         share = len(own) / counts[label]
         if share >= SAME and (label < other or (len(shared.get((other, label), ())) < SAME * counts[other])):
             name, twin = images.class_names[label], images.class_names[other]
             text = f"{100 * share:.0f} % of the images of {name} are also in {twin}: one class is a copy of the other"
-            said.append(Finding("copied_class", text, share))
-    return said
+            found.append(Finding("copied_class", text, share))
+    return found
 
 
 def leaks(images: Images, groups: np.ndarray) -> np.ndarray:

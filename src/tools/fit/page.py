@@ -87,12 +87,12 @@ def page(result: dict, root: Path) -> str:
 
 
 def _promise(result: dict) -> str:
-    """The accuracy to expect, and what the test images said of it."""
+    """The accuracy to expect, and what the test images showed of it."""
     promise, test = result.get("promise"), result.get("test") or {}
     if not promise:
         return ""
     low, high = percent(promise["low"]), percent(promise["high"])
-    said = f"of images of the same kind are recognised, by what {number(promise['images'])} images showed"
+    basis = f"of images of the same kind are recognised, by what {number(promise['images'])} images showed"
     rests_on = f", {promise['rests_on']}" if promise.get("rests_on") else ""
     level = f"{100 * promise.get('level', 0.95):g} %"
     rows = [("expected", promise["expected"], promise["low"], promise["high"])]
@@ -100,7 +100,7 @@ def _promise(result: dict) -> str:
         rows.append(("test images", test["top1"], test["low"], test["high"]))
     return f"""<div class="promise">
 <p class="figure">{percent(promise["expected"])}</p>
-<div><p>{text(said + rests_on)}. {level} interval: {low} to {high}.</p>
+<div><p>{text(basis + rests_on)}. {level} interval: {low} to {high}.</p>
 {page_evidence.test_sentence(test)}
 {interval(rows)}</div>
 </div>

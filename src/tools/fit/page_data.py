@@ -12,21 +12,21 @@ def data(result: dict, pictures: Pictures) -> str:
     if not facts:
         return ""
     parts = [_numbers(facts), _classes(facts), _broken(facts.get("broken", []))]
-    parts += [paragraph(note, "said") for note in facts.get("notes", ())]
+    parts += [paragraph(note, "caption") for note in facts.get("notes", ())]
     return "\n".join(part for part in parts if part)
 
 
 def _numbers(facts: dict) -> str:
     counts = ", ".join(f"{number(count)} {split}" for split, count in facts.get("images", {}).items())
-    said = [f"{counts} images in {len(facts['classes'])} classes ({facts.get('source', '')})"]
+    items = [f"{counts} images in {len(facts['classes'])} classes ({facts.get('source', '')})"]
     if sizes := facts.get("sizes"):
         sides = [f"{side} {s['smallest']} to {s['largest']}, median {s['median']}" for side, s in sizes.items()]
-        said.append(f"{'; '.join(sides)} pixels")
+        items.append(f"{'; '.join(sides)} pixels")
     if (uneven := facts.get("imbalance")) is not None:
-        said.append(f"the largest class has {uneven:.1f} times the images of the smallest")
+        items.append(f"the largest class has {uneven:.1f} times the images of the smallest")
     if "pictures" in facts:
-        said.append(f"{number(facts['pictures'])} different pictures")
-    return f"<ul>{''.join(f'<li>{text(one)}</li>' for one in said)}</ul>"
+        items.append(f"{number(facts['pictures'])} different pictures")
+    return f"<ul>{''.join(f'<li>{text(one)}</li>' for one in items)}</ul>"
 
 
 def _classes(facts: dict) -> str:
@@ -66,9 +66,9 @@ def similar(result: dict, pictures: Pictures) -> str:
         return ""
     if not found["pairs"]:
         return "" if not found["compared"] else paragraph("None was found.")
-    said = f"{counted(found['pairs'], 'pair')}, {number(found['exact'])} of them the same file"
-    said += f"; {number(found['across_classes'])} have two labels"
-    said += f"; {number(found['across_splits'])} have one image among the test images"
+    caption = f"{counted(found['pairs'], 'pair')}, {number(found['exact'])} of them the same file"
+    caption += f"; {number(found['across_classes'])} have two labels"
+    caption += f"; {number(found['across_splits'])} have one image among the test images"
     note = "" if found["compared"] else " Only files were compared: there are too many images for more."
     blocks = []
     for pair in found["listed"][:PAIRS]:
@@ -77,5 +77,5 @@ def similar(result: dict, pictures: Pictures) -> str:
             for side, label, split in zip("ab", pair["labels"], pair["splits"], strict=True)
         ]
         how = "the same file" if pair["exact"] else f"{percent(pair['similarity'])} alike"
-        blocks.append(f'<div class="pair">{"".join(sides)}<p class="said">{how}</p></div>')
-    return f"{paragraph(f'{said}.{note}')}\n{gallery(blocks)}\n{more(min(PAIRS, len(blocks)), found['pairs'])}"
+        blocks.append(f'<div class="pair">{"".join(sides)}<p class="caption">{how}</p></div>')
+    return f"{paragraph(f'{caption}.{note}')}\n{gallery(blocks)}\n{more(min(PAIRS, len(blocks)), found['pairs'])}"

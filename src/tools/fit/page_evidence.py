@@ -29,9 +29,9 @@ def _classes(evidence: dict) -> str:
         ]
         for row in ranked
     ]
-    said = "Recall: of a class's images, those that are recognised. Precision: of those called so, the right ones."
+    caption = "Recall: of a class's images, those that are recognised. Precision: of those called so, the right ones."
     head = ["class", "images", "recall", "95 % interval", "precision"]
-    return paragraph(said, "said") + table(head, cells, (1, 3))
+    return paragraph(caption, "caption") + table(head, cells, (1, 3))
 
 
 def confusions(result: dict, pictures: Pictures) -> str:
@@ -69,8 +69,8 @@ def _matrix(names: list[str], counts: list[list[int]]) -> str:
             cells.append(f"<td{shade}>{count or ''}</td>")
         lines.append(f'<tr><th scope="row">{name(names[i])}</th>{"".join(cells)}</tr>')
     body = "\n".join(lines)
-    said = paragraph("Rows: the label. Columns: the answer.", "said")
-    return f"""{said}<div class="frame"><table class="matrix"><thead><tr><td></td>{head}</tr></thead>
+    caption = paragraph("Rows: the label. Columns: the answer.", "caption")
+    return f"""{caption}<div class="frame"><table class="matrix"><thead><tr><td></td>{head}</tr></thead>
 <tbody>
 {body}
 </tbody></table></div>"""
@@ -85,8 +85,8 @@ def doubtful(result: dict, pictures: Pictures) -> str:
     found = result.get("evidence", {}).get("doubtful_labels")
     if not found:
         return ""
-    said = "Heads that had not seen these images are sure of another class. Look at them: some labels may be wrong."
-    return paragraph(said, "said") + _listed(found, pictures)
+    caption = "Heads that had not seen these images are sure of another class. Look at them: some labels may be wrong."
+    return paragraph(caption, "caption") + _listed(found, pictures)
 
 
 def _listed(found: list[dict] | None, pictures: Pictures) -> str:
@@ -110,11 +110,11 @@ def calibration(result: dict, pictures: Pictures) -> str:
     found = result.get("evidence", {}).get("calibration")
     if not found or not found["bins"]:
         return ""
-    said = (
+    caption = (
         f"Probabilities are off by {100 * found['error']:.1f} points on average (expected calibration error). Below "
         "the diagonal the model is surer than it is right."
     )
-    return paragraph(said, "said") + reliability(found["bins"])
+    return paragraph(caption, "caption") + reliability(found["bins"])
 
 
 def test(result: dict, pictures: Pictures) -> str:
@@ -144,10 +144,10 @@ def test_sentence(found: dict) -> str:
         return paragraph(f"All {leaked} test images show pictures that are among the others: they say nothing.")
     inside = "inside the interval" if found["inside"] else "outside the interval, by no more than chance"
     how = inside if found["as_promised"] else "not as expected: these images are of another kind"
-    said = f"Of {number(found['images'])} test images, {percent(found['top1'])} are recognised, {how}."
+    caption = f"Of {number(found['images'])} test images, {percent(found['top1'])} are recognised, {how}."
     if leaked:
-        said += (
+        caption += (
             f" Not counted: {number(leaked)} with pictures that are among the others; with these it would be "
             f"{percent(found['top1_with_leaked'])}."
         )
-    return f"<p>{text(said)}</p>"
+    return f"<p>{text(caption)}</p>"

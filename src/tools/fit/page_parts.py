@@ -80,4 +80,4 @@ def bar(fraction: float | None, label: str, low: float | None = None, high: floa
 
 def more(shown: int, count: int, where: str = "fit.json") -> str:
     """A note that not all is shown."""
-    return paragraph(f"{shown} of {count:,} are shown; the others are in {where}.", "said") if count > shown else ""
+    return paragraph(f"{shown} of {count:,} are shown; the others are in {where}.", "caption") if count > shown else ""

@@ -33,8 +33,8 @@ def interval(rows: Sequence[tuple[str, float, float, float]]) -> str:
         parts.append(f'<text x="0" y="{y + 4}">{text(label)}</text>')
         parts.append(f'<line class="whisker" x1="{x(low):.1f}" x2="{x(high):.1f}" y1="{y}" y2="{y}"/>')
         parts.append(f'<circle cx="{x(value):.1f}" cy="{y}" r="5"/>')
-    said = "; ".join(f"{label} {percent(v)}, {percent(low)} to {percent(high)}" for label, v, low, high in rows)
-    return _svg(WIDTH, bottom + 20, said, parts)
+    caption = "; ".join(f"{label} {percent(v)}, {percent(low)} to {percent(high)}" for label, v, low, high in rows)
+    return _svg(WIDTH, bottom + 20, caption, parts)
 
 
 def reliability(bins: Sequence[dict]) -> str:

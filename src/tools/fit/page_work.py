@@ -25,7 +25,7 @@ def choice(result: dict, pictures: Pictures) -> str:
     forms = [f"<code>{text(files[form])}</code> ({form})" for form in ("tuned", "onnx", "hub") if form in files]
     if forms:
         parts.append(f"<p>In this folder: {', '.join(forms)}.</p>")
-    parts += [paragraph(why, "said") for form, why in files.items() if form.startswith("why_no")]
+    parts += [paragraph(why, "caption") for form, why in files.items() if form.startswith("why_no")]
     if "run" in files:
         lines = "\n".join(f"vitune {one.format(run=text(files['run']))}" for one in COMMANDS)
         parts.append(f"<p>From here, it answers for other images:</p>\n<pre>{lines}</pre>")
@@ -87,10 +87,10 @@ def _candidates(result: dict) -> str:
     ]
     head = ["candidate", "round", "steps", "right of the judging images", "trained", "time"]
     judging = result.get("roles", {}).get("judging")
-    said = (
+    caption = (
         f"A linear head had {percent(beat)} of the {number(judging)} judging images right." if beat is not None else ""
     )
-    return f"<h3>Tuned networks</h3>\n{paragraph(said) if said else ''}{table(head, rows, (1, 2, 4, 5))}"
+    return f"<h3>Tuned networks</h3>\n{paragraph(caption) if caption else ''}{table(head, rows, (1, 2, 4, 5))}"
 
 
 def made(result: dict, pictures: Pictures) -> str:

@@ -108,7 +108,7 @@ def _table(table: Table, data: _Data) -> str:
     notes = "".join(f"<p><sup>{letter}</sup> {escape(sentence)}</p>" for letter, sentence in table.notes.items())
     return f"""<section class="table" id="{_anchor(table.title)}">
 <h2>{escape(table.title)}</h2>
-<p class="said">{escape(table.text)}</p>
+<p class="caption">{escape(table.text)}</p>
 <div class="tools"><label>filter <input type="search" aria-label="filter rows"></label><span class="count"></span>
 <details><summary>columns</summary><div>{"".join(boxes)}</div></details></div>
 <div class="frame"><table><thead><tr>{"".join(head)}</tr></thead>

@@ -17,9 +17,9 @@ TRAINING_MIB, TEST_MIB = 40, (70, 80, 90, 100, 120)
 def run(room: Room) -> Iterator[Finding]:
     if not room.on_gpu:
         raise LeftOut("only a GPU's memory can be limited")
-    status, said = _train(room, TRAINING_MIB, room.folder / "training", "MODEL.TRANSFER_TYPE", "end2end")
-    text = f"status {status}: {said[-1] if said else 'nothing'}"
-    yield checked("too little to train", text, status == 1 and command.LESS_MEMORY in said)
+    status, lines = _train(room, TRAINING_MIB, room.folder / "training", "MODEL.TRANSFER_TYPE", "end2end")
+    text = f"status {status}: {lines[-1] if lines else 'nothing'}"
+    yield checked("too little to train", text, status == 1 and command.LESS_MEMORY in lines)
     for limit in TEST_MIB:  # enough to train, and not to test all images at once
         folder = room.folder / f"test{limit}"
         status, _ = _train(room, limit, folder, "MODEL.TRANSFER_TYPE", "linear", "DATA.EVAL_BATCH_SIZE", "797")
@@ -29,10 +29,10 @@ def run(room: Room) -> Iterator[Finding]:
     yield checked(
         "too little to test", f"at {limit} MiB, training is {'kept' if kept else 'lost'}", bool(status and kept)
     )
-    status, said = _train(
+    status, lines = _train(
         room, limit, folder, "MODEL.TRANSFER_TYPE", "linear", "DATA.EVAL_BATCH_SIZE", "32", "--resume"
     )
-    yield checked("resumed with smaller batches", f"status {status}: {' '.join(said[-1:])[:200]}", status == 0)
+    yield checked("resumed with smaller batches", f"status {status}: {' '.join(lines[-1:])[:200]}", status == 0)
 
 
 def _train(room: Room, mib: int, folder: Path, *options: str) -> tuple[int, list[str]]:

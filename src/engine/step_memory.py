@@ -1,9 +1,10 @@
 """What a training step takes in memory, predicted: the step itself runs on shapes alone, and every tensor is counted.
 
-What libraries take beside tensors is not in it: the driver and torch's own on a GPU, the interpreter on a CPU. Nor is
-what ``torch.compile`` saves.
+What libraries take beside tensors is not in it, but for cuBLAS's workspace: the driver on a GPU, the interpreter on a
+CPU. Nor is what ``torch.compile`` saves.
 """
 
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -78,6 +79,7 @@ class Predicted:
                 self.updating = live.peak - live.bytes
                 self.updated.take(None)
         self.states = states + self._averages() + self._exchanged()
+        self.workspace = workspace(device)
 
     def _weights(self, device: torch.device) -> int:
         """Of the model as it trains: see held.py. On a CPU the float32 values of what is held wait beside it."""
@@ -139,7 +141,7 @@ class Predicted:
             learning=self.learning,
             images=before + more,
             activations=seen[0] - before,
-            peak=self.weights + self.states + more + peak,
+            peak=self.weights + self.states + self.workspace + more + peak,
         )
 
     def _batch(self, images: int) -> tuple[Tensor, Tensor]:
@@ -153,7 +155,19 @@ class Predicted:
         self.shadow.eval()
         with self.mode, torch.no_grad(), Live(self.shadow) as live, autocast(self.cfg, torch.device(self.kind)):
             self.shadow(self._batch(images)[0])
-        return self.weights + self.learning + live.peak
+        return self.weights + self.learning + self.workspace + live.peak
+
+
+def workspace(device: torch.device) -> int:
+    """Bytes that cuBLAS works in, which torch takes from the memory that it counts.
+
+    They are what CUBLAS_WORKSPACE_CONFIG says in KiB, ":size:count" once or more, or torch's defaults.
+    """
+    if device.type != "cuda":
+        return 0
+    default = ":4096:8" if torch.cuda.get_device_capability(device)[0] >= 9 else ":4096:2:16:8"
+    numbers = os.environ.get("CUBLAS_WORKSPACE_CONFIG", default).strip(":").split(":")
+    return 1024 * sum(int(size) * int(count) for size, count in zip(numbers[::2], numbers[1::2], strict=False))
 
 
 class Updated:

@@ -17,7 +17,7 @@ from src.engine.held import hold
 from src.engine.memory import Live
 from src.engine.run import run
 from src.engine.step import TrainingStep
-from src.engine.step_memory import Predicted
+from src.engine.step_memory import Predicted, workspace
 from src.engine.what_to_keep import set_recompute
 from src.models.vit_models import TunedViT
 from src.solver.losses import build_loss
@@ -121,6 +121,16 @@ def within(cfg: CfgNode, model: TunedViT, gigabytes: float):
     """The plan for a budget."""
     cfg.SOLVER.MEMORY_GB = gigabytes
     return plan(cfg, model, CPU)
+
+
+def test_on_a_gpu_cublas_works_in_memory_of_its_own(monkeypatch):
+    gpu = torch.device("cuda")
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    for capability, size in (((9, 0), 32 * 2**20), ((8, 0), 8 * 2**20 + 128 * 2**10)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, capability=capability: capability)
+        assert workspace(gpu) == size
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
+    assert (workspace(gpu), workspace(torch.device("cpu"))) == (128 * 2**10, 0)
 
 
 def test_a_batch_is_split_before_anything_is_computed_twice():

@@ -20,7 +20,8 @@ from src.tools.bench import data, packages, step
 from src.tools.bench.common import random_vit
 from src.tools.bench.freqfit import crossover
 from src.tools.bench.gpu.driver import report
-from src.tools.bench.gpu.finding import FAILED, OK, SHORT, Finding
+from src.tools.bench.gpu.finding import FAILED, OK, SHORT, Finding, Room
+from src.tools.bench.gpu.parts.memory import predicted
 from src.tools.bench.gpu.process import Running
 from src.tools.bench.tuners import ARGUMENTS, wrapped
 from src.utils.io import read_json
@@ -241,3 +242,12 @@ def test_missing_packages_are_named_before_anything_starts(monkeypatch, tmp_path
         wheel.writestr("not_installed.py", "")
     packages.use(tmp_path)
     assert str(tmp_path / "not_installed-1.0-py3-none-any.whl") in os.environ["PYTHONPATH"]
+
+
+def test_the_memory_of_a_step_is_predicted_beside_what_is_measured(tmp_path):
+    """The rest of that part needs a GPU: a step's tensors take more than the weights, and more with every image."""
+    few, many = (
+        predicted(Room("cpu", True, "vit_micro_glyphs", images, tmp_path, 0.0), "lora", "freqfit", "off")
+        for images in (4, 8)
+    )
+    assert few < many < 2 * few

@@ -1,12 +1,15 @@
-"""The peak memory of a training step, by method, and what share of full fine-tuning's that is."""
+"""The peak memory of a training step, by method: what share of full fine-tuning's that is, and what was predicted."""
 
 import gc
 from collections.abc import Iterator
 
 import torch
 
+from .....configs.facts import image_size
 from .....engine.precision import resolve_amp, set_backends
-from .....models.vit_models import FREQFIT_METHODS, METHODS
+from .....engine.step_memory import Predicted
+from .....models.vit_models import FREQFIT_METHODS, METHODS, TunedViT, parse
+from ... import common
 from ..finding import Finding, LeftOut, Room
 from ..subjects import large_config, large_step
 
@@ -27,11 +30,13 @@ def run(room: Room) -> Iterator[Finding]:
         name = f"{methods}, FREQFIT {freqfit}" if freqfit else methods
         try:
             most = peak(room, methods, freqfit, amp)
+            expected = predicted(room, methods, freqfit, amp)
         except ValueError as error:
             yield Finding(f"{name}, {amp}", str(error).splitlines()[0][:200])
             continue
-        text = f"{most / 2**30:.2f} GiB, {most / full:.2f} times end2end"
-        yield Finding(f"{name}, {amp}", text, values={"peak_memory_bytes": most, "times_end2end": most / full})
+        values = {"peak_memory_bytes": most, "times_end2end": most / full, "predicted_bytes": expected}
+        text = f"{most / 2**30:.2f} GiB, {most / full:.2f} times end2end; predicted: {expected / most:.2f} times this"
+        yield Finding(f"{name}, {amp}", text, values=values)
 
 
 def peak(room: Room, methods: str, freqfit: str, amp: str) -> int:
@@ -49,3 +54,15 @@ def peak(room: Room, methods: str, freqfit: str, amp: str) -> int:
     gc.collect()
     torch.cuda.empty_cache()
     return most
+
+
+def predicted(room: Room, methods: str, freqfit: str, amp: str) -> int:
+    """What SOLVER.MEMORY_GB would expect such a step to take: bytes.
+
+    Raises:
+        ValueError: the methods do not fit the backbone, or cannot be predicted.
+    """
+    cfg = large_config(room, methods, freqfit, "SOLVER.AMP", amp)
+    with torch.device("meta"):
+        model = TunedViT(common.random_vit(cfg), parse(methods, freqfit), cfg.MODEL, common.CLASSES)
+    return Predicted(cfg, model, image_size(cfg), torch.device(room.device)).step(room.batch, 1).peak

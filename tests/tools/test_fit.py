@@ -13,14 +13,16 @@ from src.configs.files import ConfigError
 from src.data.sources.base import DataError
 from src.tools.fit import fitted
 from src.tools.fit import work as working
+from src.tools.fit.budget import enough_minutes, exceeded, seconds_left
 from src.tools.fit.evidence import calibration
 from src.tools.fit.findings import findings, leaks
 from src.tools.fit.folds import folds, share
 from src.tools.fit.heads import average, choose, nested
 from src.tools.fit.images import open_images
 from src.tools.fit.look import SIDE, TWINS, Look, alike, groups_of, look
-from src.tools.fit.plan import FEWEST_HELD, GO_ON, RECIPES, roles, rounds
+from src.tools.fit.plan import FEWEST_HELD, GO_ON, LEAST_STEPS, RECIPES, roles, rounds
 from src.tools.fit.promise import promise
+from src.tools.fit.report import summary
 from src.tools.fit.request import Clock, Request
 from src.tools.fit.view import View
 from src.utils.io import read_json
@@ -133,6 +135,8 @@ def test_in_code(fit):
     assert [answer.name for answer in answers] == [answer.name for answer in same]
     assert result.promise.low < result.promise.expected
     assert f"{result.promise}" in result.report()
+    late = result.content | {"findings": [{"code": "over_budget", "text": "it took long"}]}
+    assert "\ntime:   it took long\n" in summary(late, out)
 
 
 # ---- the parts
@@ -238,7 +242,11 @@ def test_forged_leaks_and_copies_are_found(tmp_path):
     (photos / "train" / "copy of 5").mkdir()
     for path in (photos / "train" / "digit 5").glob("*.png"):
         (photos / "train" / "copy of 5" / path.name).write_bytes(path.read_bytes())
-    (photos / "train" / "digit 1" / "broken.png").write_bytes(b"no image")
+    for i in range(4):
+        (photos / "train" / "digit 1" / f"broken {i}.png").write_bytes(b"no image")
+    (photos / "train" / "read\nme.txt").touch()
+    (photos / "test" / "copy of 5").mkdir()
+    digit(150).save(photos / "test" / "copy of 5" / "other.png")  # a copy of nothing, and not to learn from
     images, groups, (facts, said) = looked_at(photos, tmp_path)
     assert {images.files[i] for i in np.flatnonzero(leaks(images, groups))} == {
         f"test/digit 2/leak{i}.jpg" for i in leaked
@@ -248,7 +256,12 @@ def test_forged_leaks_and_copies_are_found(tmp_path):
     assert "copy of 5" in found["copied_class"].text
     assert found["copied_class"].number == 1
     assert found["conflict"].number == sum(DIGITS.target[:80] == 5)
-    assert found["broken"].number == 1
+    assert found["copied_class"].text.startswith("100 % of the images of copy of 5")
+    assert found["broken"].number == 4
+    assert found["broken"].text.startswith("4 files are left out")
+    assert found["broken"].text.endswith(" and 1 more")
+    assert any("read\\nme.txt" in note for note in facts["notes"])
+    assert not any("\n" in note for note in facts["notes"])
     assert "few_images" in found
     assert facts["leaked_test_images"] == 3
 
@@ -362,6 +375,21 @@ def test_a_bad_request_is_refused_before_anything_is_read(asked, message, tmp_pa
 
 def test_a_hundred_images_are_too_few_to_hold_some_out():
     assert roles(np.arange(100) % 4, np.arange(100), 0).held.sum() < FEWEST_HELD
+
+
+def test_the_minutes_that_are_called_enough_are():
+    for per_step, spent in ((0.8, 106.3), (0.001, 0.5), (30, 10)):
+        enough = enough_minutes(LEAST_STEPS, per_step, spent)
+        assert rounds(int(seconds_left(enough, spent) / per_step), list(RECIPES), 300).final
+        assert enough == 1 or rounds(int(seconds_left(enough - 1, spent) / per_step), list(RECIPES), 300).why_not
+
+
+def test_more_time_than_the_budget_is_said():
+    parts = {"look": 1.0, "features": 80.0, "candidates": 9.0}
+    (found,) = exceeded(0.2, 106.0, parts)
+    assert found.text.startswith("it took 1 min 46 s, more than the 12 s that were given")
+    assert "features 1 min 20 s" in found.text
+    assert exceeded(2, 106.0, parts) == exceeded(None, 106.0, parts) == []
 
 
 def test_where_the_minutes_run_out_the_final_run_is_shorter_and_stays_so(tmp_path):

@@ -192,7 +192,12 @@ def backslash_hint(paths: list[str]) -> str:
 
 def shown(text: str) -> str:
     """The beginning of someone else's text, for a message."""
-    return printable(text if len(text) <= 200 else f"{text[:200]}...")
+    return one_line(text if len(text) <= 200 else f"{text[:200]}...")
+
+
+def one_line(text: str) -> str:
+    r"""``printable``, with line breaks and other control characters as "\n" and the like."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in printable(text))
 
 
 def printable(name: str) -> str:

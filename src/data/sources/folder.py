@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from .base import IMAGE_ENDINGS, DataError, FileSplit, Layout, Source, Split, Wanted, cut, printable, stratified
+from .base import IMAGE_ENDINGS, DataError, FileSplit, Layout, Source, Split, Wanted, cut, one_line, stratified
 from .names import require_different, require_match
 from .subsets import DRAWN, draw
 from .text import check_name
@@ -286,7 +286,7 @@ def images_below(
         if deeper and name in index and _is_image(path):
             items.append((prefix + path, index[name]))
         else:
-            others.append(prefix + printable(path))
+            others.append(prefix + one_line(path))
     notes = []
     if others:
         some = ", ".join(sorted(others)[:5]) + (", ..." if len(others) > 5 else "")

@@ -13,11 +13,13 @@ from ... import __version__
 from ...engine.results import RunFolder
 from ...utils.io import read_json, write_json
 from .advice import advice
+from .budget import exceeded
 from .evidence import Answers, doubtful, evidence, write_answers
 from .findings import leaks
 from .machine import machine
 from .promise import Promise, promise
 from .shipped import answers_of, ship
+from .words import CHANCE, counted
 
 if TYPE_CHECKING:
     from .cheap import Cheap
@@ -72,6 +74,9 @@ def conclude(
     write_json(model.result, model.read_result() | {"promise": expected.as_dict()})
     files = ship(fit.folder, model.path, fit.view)
     fit.clock.lap("files")
+    for finding in exceeded(fit.request.minutes, fit.clock.seconds(), fit.clock.parts):
+        fit.findings.append(finding)
+        fit.view.say(f"note: {finding.text}")
     about = evidence(fit.images, answers) | {"doubtful_labels": doubtful(fit.images, folds)}
     result = {
         "format": FORMAT,
@@ -153,12 +158,14 @@ def _test(fit: Fit, model: RunFolder, expected: Promise) -> tuple[Answers | None
 def beside_the_promise(test: dict) -> str:
     """A sentence on a test result beside the promise."""
     leaked = (
-        f"; {test['leaked']} more are left out, since their pictures are among the others" if test["leaked"] else ""
+        f"; not counted: {counted(test['leaked'], 'image')} whose pictures are among the others"
+        if test["leaked"]
+        else ""
     )
     if test["inside"]:
         return f"inside the promise{leaked}"
     if test["as_promised"]:
-        return f"outside the promise, by no more than chance{leaked}"
+        return f"outside the promise, {CHANCE}{leaked}"
     return f"not as promised: the test images are of another kind than those to learn from{leaked}"
 
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...data.sources.base import DataError, printable
+from ...data.sources.base import DataError, one_line, printable
 from .images import Images
-from .look import Alike, Look
-from .words import counted
+from .look import Alike, Look, groups_of
+from .words import counted, listed
 
 FEW = 20  # images of a class; with fewer, what is measured says little of that class
 UNEVEN = 10  # the largest class has so many times the images of the smallest
@@ -41,8 +41,9 @@ def findings(images: Images, look: Look, same: Alike, groups: np.ndarray) -> tup
     _require_enough(images, groups, learning)
     found: list[Finding] = []
     if broken := len(look.broken) + len(images.left_out):
-        some = ", ".join(f"{name} ({why})" for name, why in [*look.broken, *images.left_out][:3])
-        found.append(Finding("broken", f"{broken} file{'s are' if broken > 1 else ' is'} left out: {some}", broken))
+        some = listed([f"{one_line(name)} ({why})" for name, why in [*look.broken, *images.left_out]], 3)
+        text = f"{counted(broken, 'file is', 'files are')} left out: {some}"
+        found.append(Finding("broken", text, broken))
     counts = np.bincount(images.labels[learning], minlength=len(images.class_names))
     found += _about_counts(images, counts)
     found += _about_pairs(images, same, groups, learning)
@@ -75,11 +76,13 @@ def _require_enough(images: Images, groups: np.ndarray, learning: np.ndarray) ->
 def _about_counts(images: Images, counts: np.ndarray) -> list[Finding]:
     found, names = [], images.class_names
     if empty := [names[i] for i in np.flatnonzero(counts == 0)]:
-        found.append(Finding("empty_class", f"no image of {', '.join(empty[:5])} to learn from", len(empty)))
+        found.append(Finding("empty_class", f"no image of {listed(empty, 5)} to learn from", len(empty)))
     few = [i for i in np.argsort(counts, kind="stable") if 0 < counts[i] < FEW]
     if few:
-        some = ", ".join(f"{names[i]} {counts[i]}" for i in few[:5]) + (", ..." if len(few) > 5 else "")
-        which = f"{len(few)} of {len(names)} classes have fewer than {FEW} images ({some})"
+        some = listed([f"{names[i]} {counts[i]}" for i in few], 5)
+        which = (
+            f"{len(few)} of {len(names)} classes {'has' if len(few) == 1 else 'have'} fewer than {FEW} images ({some})"
+        )
         text = f"{which}: what is measured says little of them"
         found.append(Finding("few_images", text, int(counts[few[0]])))
     least = counts[counts > 0].min()
@@ -108,35 +111,40 @@ def _about_pairs(images: Images, same: Alike, groups: np.ndarray, learning: np.n
     if across.any():
         i, j = same.pairs[across][0]
         text = (
-            f"{across.sum()} pairs of images show the same picture under two labels, such as {_name(images, i)} and "
-            f"{_name(images, j)}: one of the labels is wrong, and no classifier can get both right"
+            f"{counted(int(across.sum()), 'pair of images shows', 'pairs of images show')} the same picture under two "
+            f"labels, such as {_name(images, i)} and {_name(images, j)}: one of the labels is wrong, "
+            "and no classifier can get both right"
         )
         found.append(Finding("conflict", text, int(across.sum())))
-        found += _copies(images, same.pairs[across])
+        found += _copies(images, same.pairs[across & learning[one] & learning[other]], learning)
     leaked = leaks(images, groups)
     if leaked.any():
         share = leaked.sum() / (~learning).sum()
+        show = "shows" if leaked.sum() == 1 else "show"
+        group = ", or belongs to a group that is," if images.groups else ""
         text = (
-            f"{leaked.sum()} of {(~learning).sum()} test images ({100 * share:.1f} %) show a picture that is also "
-            "among the images to learn from: the accuracy is given without them"
+            f"{leaked.sum()} of {counted(int((~learning).sum()), 'test image')} ({100 * share:.1f} %) {show} a picture "
+            f"that is{group} also among the images to learn from: the accuracy is given without "
+            f"{'it' if leaked.sum() == 1 else 'them'}"
         )
         found.append(Finding("leak", text, int(leaked.sum())))
     within = ~across & learning[one] & learning[other]
     if within.any():
         text = (
-            f"{within.sum()} pairs of images to learn from are near-duplicates ({same.exact[within].sum()} of them the "
-            "same file): they stay together wherever images are held out, so that nothing is promised on their account"
+            f"{counted(int(within.sum()), 'pair')} of near-duplicates among the images to learn from "
+            f"({same.exact[within].sum()} of them the same file): they are held out "
+            "together, so that nothing is promised on their account"
         )
         found.append(Finding("duplicates", text, int(within.sum())))
     return found
 
 
-def _copies(images: Images, pairs: np.ndarray) -> list[Finding]:
-    """Classes most of whose images are in another class, too."""
+def _copies(images: Images, pairs: np.ndarray, learning: np.ndarray) -> list[Finding]:
+    """Classes most of whose images to learn from are in another class, too."""
     shared: dict[tuple[int, int], set[int]] = {}
     for i, j in (*pairs.tolist(), *pairs[:, ::-1].tolist()):
         shared.setdefault((int(images.labels[i]), int(images.labels[j])), set()).add(i)
-    counts = np.bincount(images.labels, minlength=len(images.class_names))
+    counts = np.bincount(images.labels[learning], minlength=len(images.class_names))
     found = []
     for (label, other), own in sorted(shared.items()):
         share = len(own) / counts[label]
@@ -188,7 +196,7 @@ def _data(images: Images, look: Look, same: Alike, groups: np.ndarray, counts: n
         "imbalance": float(counts.max() / max(1, counts[counts > 0].min())),
         "sizes": sides,
         "broken": [{"file": name, "why": why} for name, why in [*look.broken, *images.left_out]],
-        "pictures": len(np.unique(groups)),
+        "pictures": len(np.unique(groups_of(len(images), same.pairs, []))),
         "similar": {
             "compared": same.compared,
             "threshold": same.threshold,
@@ -200,7 +208,7 @@ def _data(images: Images, look: Look, same: Alike, groups: np.ndarray, counts: n
             "listed": telling[:SHOWN],
         },
         "leaked_test_images": int(leaks(images, groups).sum()),
-        "notes": [printable(note) for note in images.notes],
+        "notes": [one_line(note) for note in images.notes],
     }
 
 

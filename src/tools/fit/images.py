@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...data.sources.base import DataError, printable, require_files, shown
+from ...data.sources.base import DataError, one_line, require_files, shown
 from ...data.sources.folder import (
     SPLIT_NAMES,
     called,
@@ -24,6 +24,7 @@ from ...data.sources.folder import (
 )
 from ...data.sources.names import require_different
 from ...data.sources.text import check_name, read_text
+from .words import counted
 
 # Kind of target -> the columns of a CSV that hold it, in any of these names.
 KINDS = {"classification": ("label", "class", "class_name", "target")}
@@ -112,14 +113,14 @@ def _from_folder(root: Path) -> Images:
         splits += [name] * len(items)
         notes += others
     if unused := [name for name in folders_in(root) if name not in (*used.values(), *classes)]:
-        notes.append(f"folders of {root.name} that are not used: {', '.join(map(printable, unused))}")
+        notes.append(f"folders of {root.name} that are not used: {', '.join(map(one_line, unused))}")
     return Images(root, files, np.array(labels, int), np.array(splits), classes, notes=notes)
 
 
 def _why_no_classes(root: Path, folder: Path, classes: list[str]) -> str:
     names = classes or [name for name in folders_in(folder) if os.listdir(folder / name)]
     if len(names) == 1:
-        return f"{folder} has only one class ({printable(names[0])}): there is nothing to tell apart; add another class"
+        return f"{folder} has only one class ({one_line(names[0])}): there is nothing to tell apart; add another class"
     return (
         f"{root} has no class folders with images: it must hold <class>/<image>, or train/<class>/<image> and the "
         "like; a CSV with the columns image,label does as well"
@@ -149,7 +150,7 @@ def _from_csv(path: Path) -> Images:
         splits.append(_split_of(row[columns["split"]], f"{path}, line {number}") if "split" in columns else "train")
         groups += [row[columns["group"]].strip() or f"\0{number}"] if "group" in columns else []
     if twice:
-        notes.append(f"{path.name} lists {twice} images more than once; each is used once")
+        notes.append(f"{path.name} lists {counted(twice, 'image')} more than once; each is used once")
     if not files:
         raise DataError(f"{path} has its first line alone: add a line for each image")
     names = sorted(set(texts), key=(lambda t: (len(t), t)) if all(map(str.isdecimal, texts)) else None)
@@ -214,6 +215,6 @@ def _listable(images: Images) -> Images:
         i for i, name in enumerate(images.files) if name != name.strip() or "\t" in name or "\n" in name or "\r" in name
     ]
     images.left_out += [
-        (printable(images.files[i]), "its name has a tab, a line break or a blank at an end") for i in bad
+        (one_line(images.files[i]), "its name has a tab, a line break or a blank at an end") for i in bad
     ]
     return images.take(np.setdiff1d(np.arange(len(images)), bad)) if bad else images

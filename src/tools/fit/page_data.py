@@ -1,7 +1,8 @@
 """The parts of the page on the data: numbers, sizes, broken files, pictures that occur more than once."""
 
-from .page_parts import bar, counted, more, name, number, paragraph, percent, table, text
+from .page_parts import bar, more, name, number, paragraph, percent, table, text
 from .page_pictures import Pictures, gallery
+from .words import counted
 
 BROKEN, PAIRS = 20, 12  # that are shown
 

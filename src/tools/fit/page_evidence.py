@@ -3,6 +3,7 @@
 from .page_parts import bar, more, name, number, paragraph, percent, table, text
 from .page_pictures import Pictures, gallery
 from .page_plots import reliability
+from .words import CHANCE
 
 MOST_CLASSES = 30  # in a matrix
 PAIRS = 20  # confusions that are listed where there are more classes
@@ -142,7 +143,7 @@ def test_sentence(found: dict) -> str:
     leaked = found.get("leaked", 0)
     if found["top1"] is None:
         return paragraph(f"All {leaked} test images show pictures that are among the others: they say nothing.")
-    inside = "inside the interval" if found["inside"] else "outside the interval, by no more than chance"
+    inside = "inside the interval" if found["inside"] else f"outside the interval, {CHANCE}"
     how = inside if found["as_promised"] else "not as expected: these images are of another kind"
     caption = f"Of {number(found['images'])} test images, {percent(found['top1'])} are recognised, {how}."
     if leaked:

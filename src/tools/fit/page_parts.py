@@ -35,22 +35,6 @@ def number(value: float | None) -> str:
     return "–" if value is None else f"{value:,}"
 
 
-def counted(value: int, what: str) -> str:
-    """1 pair, 1,234 pairs"""
-    return f"{value:,} {what}" if value == 1 else f"{value:,} {what}s"
-
-
-def seconds(value: float) -> str:
-    """1.2 s, 34 s, 5 min 6 s, 2 h 3 min"""
-    if value < 10:
-        return f"{value:.1f} s"
-    whole = round(value)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int] = ()) -> str:
     """A table of cells that are HTML already.
 

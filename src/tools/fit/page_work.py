@@ -1,7 +1,8 @@
 """The parts of the page on what was done: advice, the choice, what was tried, and on what machine."""
 
-from .page_parts import bar, name, number, paragraph, percent, seconds, table, text
+from .page_parts import bar, name, number, paragraph, percent, table, text
 from .page_pictures import Pictures
+from .words import seconds
 
 COMMANDS = ("predict {run} photos/new", "serve {run}")
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .folds import share
+from .words import counted
 
 HELD_OUT = 0.25  # of the images: for the promise of a tuned network, in no choice
 JUDGES = 0.25  # of the rest: choose among candidates
@@ -20,6 +21,7 @@ GO_ON = 2  # candidates in the second round
 FINAL = 0.45  # of the steps
 EPOCHS, ENOUGH, MOST_STEPS = 10, 300, 5000  # of the final run: ten epochs, at least and at most so many steps
 BATCH = 32
+LEAST_STEPS = -(-SHORTEST_FINAL * 100 // round(100 * FINAL))  # with fewer, no network is tuned
 
 # What is tuned, the most likely first: label, settings. The learning rate is the one that suits the method.
 RECIPES: dict[str, dict[str, str]] = {
@@ -98,5 +100,6 @@ def rounds(steps: int, recipes: list[str], developing: int) -> Rounds:
     for count in range(min(GO_ON, len(recipes)), 0, -1):
         if (first := min(rest // count, final)) >= SHORTEST_FINAL:
             return Rounds(recipes[:count], (first, 0), final)
-    least = -(-SHORTEST_FINAL * 100 // round(100 * FINAL))
-    return Rounds(why_not=f"the budget is too small: it has room for {steps} training steps, of at least {least}")
+    return Rounds(
+        why_not=f"the budget is too small: it has room for {counted(steps, 'training step')}, of at least {LEAST_STEPS}"
+    )

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from .page import PAGE
+from .words import counted
 
 
 def summary(result: dict, folder: Path) -> str:
@@ -17,9 +18,10 @@ def summary(result: dict, folder: Path) -> str:
         lines.append(f"test:   {100 * test['top1']:.1f} % ({low:.1f} to {high:.1f}) of {test['images']} test images")
     if test and test["leaked"]:
         lines.append(
-            f"        {test['leaked']} test images show pictures that are among the others, and are not counted; with "
-            f"them {100 * test['top1_with_leaked']:.1f} %"
+            f"        not counted: {counted(test['leaked'], 'test image')} whose pictures are among the others; "
+            f"with them {100 * test['top1_with_leaked']:.1f} %"
         )
+    lines += [f"time:   {one['text']}" for one in result["findings"] if one["code"] == "over_budget"]
     lines += [f"next:   {text}" for text in result["next"]]
     forms = [f"{folder / result['files'][name]}" for name in ("run", "onnx", "hub") if name in result["files"]]
     lines.append(f"model:  {', '.join(forms)}")

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from ...engine.results import RunFolder
 from ...engine.run import run
 from ...engine.shared import Shared
 from ...utils.io import exclusive, read_json, remove_partial, write_json
+from .budget import enough_minutes, seconds_left
 from .cheap import Cheap, cheap
 from .conclusion import Final, conclude
 from .features import View as Features
@@ -24,18 +25,18 @@ from .look import alike, digest_of, groups_of, look
 from .machine import seconds_per_step
 from .networks import Network, on_disk, require_here
 from .page import PAGE, write_page
-from .plan import BATCH, FEWEST_HELD, RECIPES, SHORTEST_FINAL, Rounds, roles, rounds
+from .plan import BATCH, FEWEST_HELD, LEAST_STEPS, RECIPES, SHORTEST_FINAL, Rounds, roles, rounds
 from .request import Clock, Request, claim
 from .settings import settings, value, write_list
 from .trials import SAVE_SECONDS, SAVE_STEPS, Trial, halving
 from .view import View
+from .words import counted
 
 logger = logging.getLogger(__name__)
 
 RESULT = "fit.json"
 MODEL = "model"
 ROOT = "MODEL.MODEL_ROOT", "pretrained"
-SPARE = 0.05  # of the minutes: for testing and writing files
 
 
 def fit_images(request: Request, folder: Path, quiet: bool = False) -> dict:
@@ -172,7 +173,7 @@ class Fit:
             self.view.say(f"plan: {self.findings[-1].text}")
         else:
             time = f", about {plan.total * self.per_step / 60:.1f} minutes" if self.per_step else ""
-            runs = f"{len(plan.candidates)} candidates of {plan.steps[0]} steps"
+            runs = f"{counted(len(plan.candidates), 'candidate')} of {plan.steps[0]} steps"
             runs += f", the best two of {plan.steps[1]}" if plan.steps[1] else ""
             self.view.say(
                 f"plan: on {best.name}, {runs}, then the final model of {plan.final}: {plan.total:,} steps{time}"
@@ -201,7 +202,11 @@ class Fit:
         if not steps:
             self.per_step = seconds_per_step(self.recipe(names[0], 1, best), self.shared)
             steps = max(0, int(self._left() / self.per_step))
-        return rounds(steps, names, int(self.parts.developing.sum()))
+        plan = rounds(steps, names, int(self.parts.developing.sum()))
+        if plan.why_not and self.per_step:
+            enough = enough_minutes(LEAST_STEPS, self.per_step, self.clock.seconds())
+            plan = replace(plan, why_not=f"{plan.why_not}; here, about {counted(enough, 'minute')} would be enough")
+        return plan
 
     # ---- training
 
@@ -240,7 +245,7 @@ class Fit:
 
     def _left(self) -> float:
         """Seconds of the minutes."""
-        return 60 * self.request.minutes * (1 - SPARE) - self.clock.seconds()
+        return seconds_left(self.request.minutes, self.clock.seconds())
 
     def _final(self, plan: Rounds, trials: list[Trial], order: list[str], heads: Cheap, views: list[Features]) -> Final:
         """Train the final model: the best candidate, or a linear head where no candidate is better than one."""

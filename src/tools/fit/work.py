@@ -9,6 +9,7 @@ import numpy as np
 from fvcore.common.config import CfgNode
 
 from ...configs.files import ConfigError
+from ...engine.fit_folder import MODEL, RESULT
 from ...engine.results import RunFolder
 from ...engine.run import run
 from ...engine.shared import Shared
@@ -31,8 +32,6 @@ from .view import View
 
 logger = logging.getLogger(__name__)
 
-RESULT = "fit.json"
-MODEL = "model"
 SPARE = 0.05  # of the minutes: for testing and writing files
 
 

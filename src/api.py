@@ -58,6 +58,10 @@ def tune(vit: nn.Module, methods: str, num_classes: int | None = None, seed: int
             f"the network must be in float32, and it has {', '.join(sorted(wrong))}: tune it so, and compute in half "
             "precision under autocast"
         )
+    if num_classes is not None and (
+        isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 0
+    ):
+        raise ValueError(f"num_classes is {num_classes!r}: give a number of classes, 0 for no head, None for its own")
     old = kept_head(vit, cfg.MODEL) if num_classes is None else None
     vit = sharing_copy(vit)
     set_pool(vit, cfg.MODEL.POOL)
@@ -142,8 +146,8 @@ def kept_head(vit: nn.Module, cfg: CfgNode) -> nn.Linear | None:
     """The head that ``tune`` without num_classes keeps; None where ``vit`` has none.
 
     Raises:
-        ValueError: it is more than one linear map on the pooled features, or ``cfg``, the node ``MODEL``, asks for
-            hidden layers or another pooling.
+        ValueError: it is more than one linear map on the pooled features, there is more to the network's logits, or
+            ``cfg``, the node ``MODEL``, asks for hidden layers or another pooling.
     """
     head = vit.get_classifier()
     if isinstance(head, nn.Identity) or head is None:
@@ -156,9 +160,23 @@ def kept_head(vit: nn.Module, cfg: CfgNode) -> nn.Linear | None:
         why = "MLP_NUM asks for hidden layers before it"
     elif cfg.POOL not in ("", getattr(vit, "global_pool", "")):
         why = "POOL asks for other features than it has learned"
+    elif not _gives_the_logits(head, vit):
+        why = "there is more to the network's logits than this head"
     if why:
         raise ValueError(f"the network's own head cannot be kept: {why}. Give num_classes for a new one")
     return head
+
+
+@torch.no_grad()
+def _gives_the_logits(head: nn.Linear, vit: nn.Module) -> bool:
+    """Whether the logits are what ``head`` makes of the pooled features, to rounding."""
+    network = sharing_copy(vit).eval()
+    weight = next(network.parameters())
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randn(1, 3, *family_of(vit).image_size(vit), generator=generator).to(weight)
+    logits = network(image)
+    own = head(network.forward_head(network.forward_features(image), pre_logits=True))
+    return logits.shape == own.shape and torch.allclose(logits, own, rtol=1e-3, atol=1e-3 * logits.abs().max().item())
 
 
 def upper(keys: dict[str, Any]) -> dict[str, Any]:

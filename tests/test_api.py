@@ -5,6 +5,7 @@ import timm
 import torch
 from conftest import make_vit, randomise
 from runs import quick
+from timm.models.vision_transformer import VisionTransformer
 
 from src.api import find_allocation, load, merged_state_dict, save, tune
 from src.engine.checkpoint import CheckpointError, load_tuned
@@ -24,6 +25,27 @@ def test_the_vit_stays_as_it_is_and_may_be_tuned_again(images):
     assert torch.equal(vit(images), output)
     assert all(torch.equal(p, before[n]) and p.grad is None and p.requires_grad for n, p in vit.named_parameters())
     assert len({model.eval()(images).sum().item() for model in models}) == 3
+
+
+class TwoHeaded(VisionTransformer):
+    """Its logits also take in what a second head makes of the patches, as VOLO's do."""
+
+    def forward(self, x):
+        x = self.forward_features(x)
+        return self.forward_head(x) + x[:, 1:].amax((1, 2))[:, None]
+
+
+def test_a_head_that_is_not_all_there_is_to_the_logits_is_not_kept():
+    vit = TwoHeaded(img_size=32, patch_size=8, embed_dim=32, depth=1, num_heads=2, num_classes=3)
+    with pytest.raises(ValueError, match=r"there is more to the network's logits than this head. Give num_classes"):
+        tune(vit, "lora")
+    assert tune(vit, "lora", 3).num_classes == 3
+
+
+@pytest.mark.parametrize("count", [-1, "3", 3.5, True])
+def test_a_number_of_classes_is_a_whole_number(count):
+    with pytest.raises(ValueError, match=r"num_classes is .*: give a number of classes"):
+        tune(make_vit(), "lora", count)
 
 
 def test_its_own_head_goes_on_or_a_new_one_or_none(images):

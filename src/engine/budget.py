@@ -128,14 +128,21 @@ class Planner:
 
     def plan(self) -> Plan:
         choices = sorted(self._choices(), key=lambda choice: choice.slowness(self.images))
-        chosen = next(filter(self._fits, choices), None) if self.takes_steps else choices[0]
         images = self._evaluated()
+        chosen = self._chosen(choices) if self.takes_steps else choices[0]
         if chosen is None or not images:
             raise NoRoom(self._nothing(choices if self.takes_steps else []))
         evaluation = self.predicted.evaluation
         features = evaluation(self.cfg.DATA.BATCH_SIZE) <= self.limit
         step = self._step(chosen) if self.takes_steps else None
         return Plan(chosen, step, images, evaluation(images), features)
+
+    def _chosen(self, choices: list[Choice]) -> Choice | None:
+        """The first that fits; known at once where the smallest pieces do not."""
+        most = max(choice.pieces for choice in choices)
+        if not any(self._fits(choice) for choice in choices if choice.pieces == most):
+            return None
+        return next(filter(self._fits, choices), None)
 
     def _choices(self) -> Iterator[Choice]:
         """All that the settings leave open."""

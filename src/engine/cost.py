@@ -44,6 +44,7 @@ def cost_card(
         "activation_bytes_per_image": activations,
         "images_per_second": rates,
         "peak_memory_bytes": peak_memory(device),
+        "peak_memory_of": "the GPU's" if device.type == "cuda" else "the process's",
         "predicted_peak_bytes": plan and plan.peak,
         "plan": plan and plan.settings,
         "learned_bytes": learned_size(model),
@@ -63,7 +64,7 @@ def describe(cost: dict) -> str:
     lines = [
         f"{parameters['without_head']:,} trained parameters, {parameters['with_head']:,} with the head; "
         f"{cost['learned_bytes'] / 2**20:.2f} MiB learned; {arithmetic} and {kept} per image",
-        ", ".join([*rates, f"peak memory {cost['peak_memory_bytes'] / 2**30:.2f} GiB"]),
+        ", ".join([*rates, f"{cost['peak_memory_of']} memory peaked at {cost['peak_memory_bytes'] / 2**30:.2f} GiB"]),
         ", ".join(spent),
     ]
     return "\n".join(f"cost: {line}" for line in lines if line)

@@ -9,6 +9,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from src.cli import main
+from src.configs.files import ConfigError
 from src.data.sources.base import DataError
 from src.tools.fit import fitted
 from src.tools.fit import work as working
@@ -304,12 +305,59 @@ def test_a_csv_with_splits_and_groups(tmp_path):
         ("image,label\na.png,x\nb.png,y,z\n", "line 3: it does not have the 2 cells"),
         ("image,label\na.png,x\nb.png,y\n", "2 of the 2 images"),
         ("", "is empty"),
+        ("image,label\n", "its first line alone"),
     ],
 )
 def test_a_broken_csv_is_refused_with_the_line(text, message, tmp_path):
     (tmp_path / "labels.csv").write_text(text)
     with pytest.raises(DataError, match=message):
         open_images(tmp_path / "labels.csv")
+
+
+def of_digits(folder, rows):
+    """A CSV of digits: (number, label, split, group)."""
+    write(folder / "all", range(60))
+    lines = [f"all/digit {DIGITS.target[i]}/{i}.png,{label},{split},{group}\n" for i, label, split, group in rows]
+    (folder / "labels.csv").write_text("image,label,split,group\n" + "".join(lines))
+    return folder / "labels.csv"
+
+
+def test_a_test_label_that_cannot_be_matched_stops_it_before_an_image_is_read(tmp_path):
+    odd = {50: "D3 ", 51: "catX"}
+    rows = [(i, odd.get(i, f"d{DIGITS.target[i]}"), "test" if i > 45 else "train", "") for i in range(60)]
+    table, out = of_digits(tmp_path, rows), tmp_path / "out"
+    with pytest.raises(DataError, match=r"2 labels .*'D3' \(did you mean 'd3'\?\), 'catX'\. .*2 test images"):
+        fitted.fit(table, out=out, quiet=True)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("group", "message"),
+    [(lambda i: DIGITS.target[i] % 4, "60 images in 4 groups"), (lambda i: DIGITS.target[i], "images of two groups")],
+)
+def test_groups_that_are_classes_are_called_groups(group, message, tmp_path):
+    table = of_digits(tmp_path, [(i, f"d{DIGITS.target[i]}", "train", group(i)) for i in range(60)])
+    with pytest.raises(DataError, match=f"too few groups: .*{message}"):
+        looked_at(table, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"minutes": float("nan")}, "minutes is nan"),
+        ({"minutes": float("inf")}, "minutes is inf"),
+        ({"minutes": 0}, "minutes is 0"),
+        ({"minutes": -1.0}, "minutes is -1"),
+        ({"minutes": 1, "steps": 3}, "minutes 1 and steps 3"),
+        ({"steps": -1}, "must not be below 0"),
+        ({"minuts": 1}, "no argument 'minuts'; did you mean 'minutes'"),
+        ({"backbones": ["vit_micro_glyhps"]}, "backbones: .*did you mean vit_micro_glyphs"),
+        ({"out": __file__}, "is a file: give a folder"),
+    ],
+)
+def test_a_bad_request_is_refused_before_anything_is_read(asked, message, tmp_path):
+    with pytest.raises(ConfigError, match=message):
+        fitted.fit(tmp_path / "missing", **asked)
 
 
 def test_a_hundred_images_are_too_few_to_hold_some_out():

@@ -34,7 +34,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "data", type=given_path, metavar="FOLDER|CSV", help="class folders, or a CSV of images and labels"
     )
-    parser.add_argument("--minutes", type=float, default=MINUTES, metavar="M", help="the budget (default: %(default)g)")
+    parser.add_argument("--minutes", type=float, metavar="M", help=f"the budget (default: {MINUTES:g})")
     parser.add_argument("--steps", type=int, default=0, metavar="N", help="the budget in training steps instead")
     parser.add_argument("--out", type=given_path, metavar="FOLDER", help="where everything goes")
     parser.add_argument("--seed", type=int, default=42, help="of the splits and the training (default: %(default)s)")
@@ -48,7 +48,8 @@ def work(args: argparse.Namespace) -> int | None:
     from .request import Request, default_folder  # here, and what follows: torch takes seconds to load
 
     names = [name for name in args.backbones.split(",") if name]
-    request = Request(args.data, args.minutes, args.steps, args.seed, names, args.opts)
+    minutes = MINUTES if args.minutes is None and not args.steps else args.minutes
+    request = Request(args.data, minutes, args.steps, args.seed, names, args.opts)
     request.check()
     from ...utils.logging import setup_logging
     from .report import summary

@@ -8,6 +8,7 @@ import numpy as np
 from ...data.sources.base import DataError, printable
 from .images import Images
 from .look import Alike, Look
+from .words import counted
 
 FEW = 20  # images of a class; with fewer, what is measured says little of that class
 UNEVEN = 10  # the largest class has so many times the images of the smallest
@@ -49,15 +50,24 @@ def findings(images: Images, look: Look, same: Alike, groups: np.ndarray) -> tup
 
 
 def _require_enough(images: Images, groups: np.ndarray, learning: np.ndarray) -> None:
-    pictures = len(np.unique(groups[learning]))
-    if pictures == 1:
-        raise DataError(f"all {learning.sum()} images show the same picture: there is nothing to learn from them")
-    if pictures < FEWEST:
+    count, kinds = int(learning.sum()), len(np.unique(groups[learning]))
+    several = [label for label in np.unique(images.labels) if len(set(groups[learning & (images.labels == label)])) > 1]
+    if images.groups:
+        what = "the column group says which images belong together, such as those of a person, not their class"
+        if kinds < FEWEST:
+            raise DataError(
+                f"there are too few groups: {count} images in {counted(kinds, 'group')}. At least {FEWEST} are needed, "
+                f"since images of one group are learned from or held out together; {what}"
+            )
+        if len(several) < 2:
+            raise DataError(f"there are too few groups: fewer than two classes have images of two groups; {what}")
+    if kinds == 1:
+        raise DataError(f"all {count} images show the same picture: there is nothing to learn from them")
+    if kinds < FEWEST:
         raise DataError(
-            f"there are too few images: {learning.sum()}, which show {pictures} different pictures. At least {FEWEST} "
+            f"there are too few images: {count}, which show {kinds} different pictures. At least {FEWEST} "
             "are needed, better 20 of each class"
         )
-    several = [label for label in np.unique(images.labels) if len(set(groups[learning & (images.labels == label)])) > 1]
     if len(several) < 2:
         raise DataError("there are too few images: fewer than two classes have two different pictures")
 

@@ -1,5 +1,7 @@
 """A finished fit in code: what it found, what it promises, and its model's answers to other images."""
 
+import difflib
+import inspect
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +13,8 @@ import torch
 from PIL import Image
 
 from ...api import upper
+from ...configs.config import ConfigError
+from ...configs.reference import all_keys
 from ...configs.values import flatten
 from ...data.decode import BadImage
 from ...data.image_files import find_images
@@ -23,6 +27,8 @@ from .report import summary
 from .request import Request, default_folder
 from .shipped import BATCH
 from .work import fit_images
+
+MINUTES = 10.0
 
 
 @dataclass(frozen=True)
@@ -105,7 +111,7 @@ class Fitted:
 def fit(
     data: str | Path,
     /,
-    minutes: float = 10.0,
+    minutes: float | None = None,
     steps: int = 0,
     out: str | Path = "",
     seed: int = 42,
@@ -121,18 +127,32 @@ def fit(
 
     Args:
         data: class folders, or a CSV of images and labels.
-        minutes: the budget; ``steps``: the budget in training steps instead.
+        minutes: the budget; ``steps``: the budget in training steps instead. Without either: 10 minutes.
         out: where everything goes; "": output/fit/<name of the data>. The same call goes on with what is there.
         keys: config keys for every run: ``data={"cropsize": 112}``, ``model={"model_root": "weights"}``.
 
     Raises:
         ValueError, FileNotFoundError: bad settings, images that cannot be learned from, no weights.
     """
+    _require_keys(keys)
     own = [str(text) for pair in flatten(upper(keys)).items() for text in pair]
+    minutes = MINUTES if minutes is None and not steps else minutes
     request = Request(Path(data), minutes, steps, seed, list(backbones), own)
     folder = Path(out) if out else default_folder(Path(data))
     setup_logging(only=__package__)
     return Fitted(folder, fit_images(request, folder, quiet))
+
+
+def _require_keys(keys: dict[str, Any]) -> None:
+    """Raises ConfigError: a keyword is neither an argument of ``fit`` nor where config keys begin."""
+    own = list(inspect.signature(fit).parameters)[:-1]
+    begins = sorted({key.partition(".")[0].lower() for key in all_keys()})
+    if unknown := [name for name in keys if name.lower() not in begins]:
+        near = difflib.get_close_matches(unknown[0], [*own, *begins], 1)
+        raise ConfigError(
+            f"fit has no argument {unknown[0]!r}{f'; did you mean {near[0]!r}?' if near else ''}; known: "
+            f"{', '.join(own)}, and config keys by their first part: {', '.join(begins)}"
+        )
 
 
 def _listed(images: Any) -> Iterable:

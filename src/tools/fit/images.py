@@ -150,6 +150,8 @@ def _from_csv(path: Path) -> Images:
         groups += [row[columns["group"]].strip() or f"\0{number}"] if "group" in columns else []
     if twice:
         notes.append(f"{path.name} lists {twice} images more than once; each is used once")
+    if not files:
+        raise DataError(f"{path} has its first line alone: add a line for each image")
     names = sorted(set(texts), key=(lambda t: (len(t), t)) if all(map(str.isdecimal, texts)) else None)
     if len(names) < 2:
         raise DataError(f"{path} has only one class ({shown(names[0])}): there is nothing to tell apart")

@@ -8,6 +8,7 @@ import timm
 import torch
 from torch import nn
 
+from ...configs.files import ConfigError
 from ...models.vit_backbones import zoo
 from ...models.vit_backbones.build import architecture
 from ...models.vit_backbones.hugging_face.place import cached, is_checkpoint
@@ -33,6 +34,16 @@ class Network:
     why_not: str = ""
 
 
+def require_here(names: Sequence[str], root: str) -> None:
+    """Raises ConfigError, FileNotFoundError: one of these is unknown, or its weights are not in ``root``."""
+    for name in names:
+        try:
+            zoo.find_backbone(name)
+        except ValueError as error:
+            raise ConfigError(f"backbones: {error}") from error
+        zoo.find_weights(name, Path(root))
+
+
 def on_disk(root: str, size: int = 0, only: Sequence[str] = ()) -> list[Network]:
     """Networks whose weights are here, those that cannot be tried with the reason.
 
@@ -42,12 +53,9 @@ def on_disk(root: str, size: int = 0, only: Sequence[str] = ()) -> list[Network]
         only: names to take instead of all that are found.
 
     Raises:
-        ValueError, FileNotFoundError: one of ``only`` is unknown, or its weights are not here; or nothing is here.
+        FileNotFoundError: there is none that can be used.
     """
     names = list(only)
-    for name in names:
-        zoo.find_backbone(name)
-        zoo.find_weights(name, Path(root))
     if not names:
         names = [name for name in zoo.MODEL_ZOO if zoo_file(name, root)]
         names += downloaded() + [name for name in cached() if _is_encoder(name)]

@@ -1,5 +1,6 @@
 """What is asked of a fit, and its folder, which belongs to one request and one set of images."""
 
+import math
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -9,7 +10,6 @@ from ...configs.config import ConfigError, load_cfg
 from ...utils.io import read_json, write_json
 
 CONFIG = "folder"  # the shipped config that every run starts from
-MINUTES = 30.0
 # Keys that a fit sets itself.
 OWN = (
     "DATA.NAME",
@@ -28,13 +28,13 @@ class Request:
 
     Attributes:
         data: a folder or a CSV.
-        minutes: of time; ``steps``: of training steps instead, where it is not 0.
+        minutes: of time; ``steps``: of training steps instead. One of them is given: the other is None, or 0.
         backbones: names of DATA.FEATURE; []: all whose weights are here.
         own: KEY VALUE pairs for every run.
     """
 
     data: Path
-    minutes: float = MINUTES
+    minutes: float | None = None
     steps: int = 0
     seed: int = 42
     backbones: list[str] = field(default_factory=list)
@@ -42,15 +42,19 @@ class Request:
 
     def check(self) -> None:
         """Raises ConfigError: what is wrong with it, before anything is read."""
-        if self.minutes <= 0 or self.steps < 0 or not 0 <= self.seed < 2**31:
-            raise ConfigError("--minutes must be above 0, --steps and --seed must not be below")
+        if self.minutes is not None and not (self.minutes > 0 and math.isfinite(self.minutes)):
+            raise ConfigError(f"minutes is {self.minutes}; it must be a number above 0, such as 30")
+        if self.steps < 0 or not 0 <= self.seed < 2**31:
+            raise ConfigError("steps and seed must not be below 0, and seed must be below 2**31")
+        if self.minutes is not None and self.steps:
+            raise ConfigError(
+                f"minutes {self.minutes:g} and steps {self.steps}: the budget is one of them; leave one out"
+            )
+        if self.minutes is None and not self.steps:
+            raise ConfigError("there is no budget: give minutes, or steps")
         if chosen := [key for key in self.own[::2] if key in OWN]:
             raise ConfigError(f"{', '.join(chosen)}: fit chooses that, leave it out")
         load_cfg(CONFIG, self.own, checks.nothing)
-
-    @property
-    def budget(self) -> str:
-        return f"{self.steps:,} steps" if self.steps else f"{self.minutes:g} minutes"
 
 
 def claim(folder: Path, request: Request, digest: str) -> None:
@@ -60,7 +64,6 @@ def claim(folder: Path, request: Request, digest: str) -> None:
         ConfigError: it belongs to another one, or the images have changed.
     """
     asked = asdict(request) | {"data": str(request.data.expanduser().absolute()), "images": digest}
-    asked["minutes"] = None if request.steps else request.minutes
     file = folder / "request.json"
     if file.is_file():
         before = read_json(file)

@@ -20,9 +20,10 @@ from .features import View as Features
 from .features import view as features_of
 from .findings import Finding, findings
 from .images import Images, open_images
+from .labels import require_learned
 from .look import alike, digest_of, groups_of, look
 from .machine import seconds_per_step
-from .networks import Network, on_disk
+from .networks import Network, on_disk, require_here
 from .page import PAGE, write_page
 from .plan import BATCH, FEWEST_HELD, RECIPES, SHORTEST_FINAL, Rounds, roles, rounds
 from .request import Clock, Request, claim
@@ -32,6 +33,7 @@ from .view import View
 
 logger = logging.getLogger(__name__)
 
+ROOT = "MODEL.MODEL_ROOT", "pretrained"
 SPARE = 0.05  # of the minutes: for testing and writing files
 
 
@@ -43,8 +45,11 @@ def fit_images(request: Request, folder: Path, quiet: bool = False) -> dict:
         Interrupted: a signal stopped it; the same call goes on.
     """
     request.check()
+    require_here(request.backbones, value(request.own, *ROOT))
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder} is a file: give a folder with --out")
     images = open_images(request.data)
-    folder.mkdir(parents=True, exist_ok=True)
+    require_learned(images)
     with exclusive(folder / ".lock"):
         claim(folder, request, digest_of(images))
         remove_partial(folder)
@@ -99,6 +104,7 @@ class Fit:
             name, why = seen.broken[0]
             raise ConfigError(f"none of the {len(images)} images can be decoded, such as {name}: {why}")
         self.images = images.take(np.flatnonzero(seen.usable))
+        require_learned(self.images)
         same = alike(seen)
         self.groups = groups_of(len(self.images), same.pairs, self.images.groups)
         self.facts, self.findings = findings(self.images, seen, same, self.groups)
@@ -111,7 +117,7 @@ class Fit:
         self.clock.lap("look")
 
     def _networks(self) -> list[Network]:
-        root, size = self._own("MODEL.MODEL_ROOT", "pretrained"), int(self._own("DATA.CROPSIZE", "0"))
+        root, size = self._own(*ROOT), int(self._own("DATA.CROPSIZE", "0"))
         networks = on_disk(root, size, self.request.backbones)
         for network in networks:
             if network.why_not:

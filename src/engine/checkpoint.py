@@ -28,6 +28,7 @@ from ..utils import distributed
 from ..utils.io import write_atomic
 from ..utils.memory import AllocatingAtMost, TooMuch
 from ..utils.seed import random_state, set_random_state
+from .fit_folder import run_of
 from .saved import CHECKSUM, FORMAT, CheckpointError, Saved, checksum, read_saved
 
 ROOM = 16  # limit of allocations while a model is built, freed ones included, as a multiple of ViT and learned weights
@@ -84,13 +85,14 @@ def load_tuned(
     vit: nn.Module | None = None,
     backbone: Callable[[CfgNode], nn.Module] | None = None,
 ) -> Tuned:
-    """Read back a run's folder or its tuned.safetensors; the model gives exactly the logits it gave when it was saved.
+    """Read back a run's folder, or its tuned.safetensors; the model gives exactly the logits it gave when it was saved.
 
         tuned = load_tuned("output/.../lr0.1_wd0.01_seed42_1a2b3c4d")
         images = torch.stack([tuned.pixels.input(Path(name).read_bytes()) for name in files])  # (B, 3, H, W)
         logits = tuned.model(images)  # (B, C), classes in the order of tuned.class_names
 
     Args:
+        path: a fit's folder stands for its final model.
         changes: KEY VALUE pairs that override the run's, such as MODEL.MODEL_ROOT if the backbone's weights have moved.
         vit: put the learned weights on a copy of this timm ViT instead of the backbone that the file names; the copy
             shares its memory, see models/copies.py.
@@ -100,7 +102,7 @@ def load_tuned(
         FileNotFoundError: the file or the backbone's weights are missing.
         CheckpointError: the file is not ours, or the backbone's weights are not those that were tuned.
     """
-    path = Path(path)
+    path = run_of(Path(path))
     path = path / "tuned.safetensors" if path.is_dir() else path
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: give a finished run's folder, or its tuned.safetensors")

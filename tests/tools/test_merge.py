@@ -164,7 +164,7 @@ def test_force_spares_what_is_no_merged_model(finished, tmp_path, main):
     [
         (["nowhere", "out"], 1, "nowhere is missing"),
         (["RUN", "out", "MODEL.MODEL_ROOTT", "x"], 2, "did you mean MODEL.MODEL_ROOT"),
-        (["RUN", "out", "MODEL.MODEL_ROOT", "nowhere"], 1, "the weights of vit_micro_glyphs are missing"),
+        (["RUN", "out", "MODEL.MODEL_ROOT", "nowhere"], 1, "it comes with ViTune: set MODEL.MODEL_ROOT"),
     ],
 )
 def test_user_errors_end_with_one_clear_line(finished, tmp_path, main, monkeypatch, args, status, says):

@@ -20,8 +20,11 @@ from src.data.sources.base import DataError
 from src.engine.checkpoint import load_tuned, save_tuned
 from src.models.vit_backbones.backbone import HALF
 from src.models.vit_models import build_model
+from src.tools.export import __main__ as export
+from src.tools.finished.run import open_run, open_runs
 from src.tools.predict import __main__ as predict
 from src.tools.predict.work import spreadsheet_cell
+from src.tools.train import __main__ as train
 from src.utils.io import read_json
 
 NAMES = [f"number, {i}" for i in range(7)]
@@ -95,6 +98,21 @@ def test_stdout_is_csv_with_the_probabilities_that_the_model_gives(run, photos, 
         given = [float(row[f"p({name})"]) for name in NAMES]
         torch.testing.assert_close(torch.tensor(given).double(), wanted, atol=2e-6, rtol=1e-5)
     assert "5 of 5 images predicted" in done.stderr
+
+
+def test_a_fit_stands_for_its_final_model(run, photos, tmp_path, main, capsys):
+    """Also where ``export``, ``merge`` and ``--eval-only`` look for a run."""
+    (tmp_path / "fit.json").write_text("{}")
+    (tmp_path / "model").symlink_to(run)
+    found = main(tmp_path, photos / "b.jpg")
+    assert (found.returncode, found.stdout) == (0, main(run, photos / "b.jpg").stdout)
+    assert open_run(tmp_path).folder.path == tmp_path / "model"
+    with pytest.raises(ValueError, match="named twice"):
+        open_runs([tmp_path, tmp_path / "model"])
+    assert export.main([str(tmp_path), "--to", "timm"]) == 1
+    assert "freqfit cannot be" in capsys.readouterr().err  # what was learned has been read
+    assert train.main(["--run-dir", str(tmp_path), "--eval-only"]) == 1
+    assert f"{tmp_path / 'model' / 'config.yaml'} is missing" in capsys.readouterr().err
 
 
 def test_json_has_classes_labels_and_what_is_broken(run, photos, tmp_path, main):

@@ -36,6 +36,7 @@ from src.tools.serve.batches import Batches
 from src.tools.serve.folders import runs_of
 from src.tools.serve.limits import Limits
 from src.tools.serve.models import Models
+from src.tools.serve.work import load_all
 
 # Name: settings. The first three share the network's first blocks; the last has a loss and pixels of its own.
 RUNS = {
@@ -237,6 +238,18 @@ def test_broken_images_are_named_and_the_others_answered(client, files):
     assert "large.png: it has 16384 x 8192 pixels" in alone.json()["what"]
 
 
+def test_what_would_be_ignored_is_refused(client, files):
+    for ask, path in ((client.post, "/predict?tpo=3"), (client.get, "/models?tpo=3"), (client.delete, "/models/x?y=1")):
+        answer = ask(path)
+        assert (answer.status_code, answer.json()["where"]) == (422, "query"), path
+    assert "'tpo'; did you mean top?" in client.post("/predict?tpo=3", files=upload(files[0])).json()["what"]
+    assert client.get("/?from=a-link").status_code == 200
+    text = client.post("/predict", files=[("images", (None, "hello"))])  # what -F images=hello sends
+    assert (text.status_code, text.json()["what"]) == (400, "images must be files, and the form has a text")
+    paths = client.get("/openapi.json").json()["paths"]
+    assert all("422" in method["responses"] for path in paths.values() for method in path.values())
+
+
 @limited(upload=5_000_000, images=3)
 def test_uploads_are_bounded_and_stay_in_memory(client, files, monkeypatch):
     def rollover(self):
@@ -372,6 +385,19 @@ def test_of_a_fit_only_its_model_is_served(runs, tmp_path):
         models = Models([folder], ["DEVICE", "cpu"], Limits())
         assert (run, models.load(run, name).name) == (tmp_path / "mine" / "model", "mine")
     assert models.find(".") == run
+
+
+def test_a_run_that_cannot_be_loaded_is_left_out(runs, caplog):
+    """If another can be; the others' reasons are told in both cases."""
+    shelf = Models([runs], ["DEVICE", "cpu"], Limits())
+    nowhere = runs / "not there"
+    load_all(shelf, [("", nowhere), ("", runs / "linear")])
+    assert [served.name for served in shelf.all()] == ["linear"]
+    assert f"{nowhere} is left out: {nowhere} is missing" in caplog.text
+    caplog.clear()
+    with pytest.raises(FileNotFoundError, match="not there"):
+        load_all(Models([runs], [], Limits()), [("", nowhere), ("", runs / "nor there")])
+    assert "nor there is left out" in caplog.text
 
 
 def test_a_signal_ends_the_command(runs, capsys):

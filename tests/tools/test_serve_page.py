@@ -42,7 +42,7 @@ def server(tmp_path_factory):
         model = build_model(cfg, 3)
         randomise(model)
         save_tuned(folder / name / "tuned.safetensors", model, cfg, [EVIL, "b", "c"], Pixels((32, 32), "none", *HALF))
-    limits = Limits()
+    limits = Limits(upload=60_000, images=3)
     models = Models([folder], [], limits)
     for name in ("linear", "lora"):
         models.load(folder / name)
@@ -97,6 +97,23 @@ def test_images_dropped_on_the_page_are_classified(server, tmp_path):
         assert all("article h2") == ["a.png", "b.png"]
         assert all("article h3") == []
         assert all("article .broken")[0].startswith("it is truncated or not in a supported format")
+
+        # Eight files, three or 60,000 bytes to a request: one is larger than that, and the first request's are broken.
+        sizes = {f"{i}.png": 0 for i in range(3)} | {"large.png": 80_000} | {f"{i}.png": 25_000 for i in (4, 5, 6)}
+        sizes |= {"7.png": 30_000}
+        picture = (tmp_path / "a.png").read_bytes()
+        for i, (name, padding) in enumerate(sizes.items()):
+            (tmp_path / name).write_bytes((b"no image" if i < 3 else picture) + bytes(padding))
+        driver.find_element("id", "files").send_keys("\n".join(str(tmp_path / name) for name in sizes))
+        wait_for("8 images in")
+        assert driver.find_element("id", "status").text.endswith("not classified: 4")
+        assert all("article h2") == list(sizes)
+        reasons = all("article .broken")
+        assert [reason.split(":")[0] for reason in reasons[:3]] == ["no image can be read"] * 3
+        assert reasons[3:] == ["the file has 0.0764 MiB, and this server takes 0.0572 MiB at a time (--max-upload)"]
+        assert len(driver.find_elements("css selector", "article img")) == 4
+        (refused,) = driver.get_log("browser")  # the browser's own note of the 422
+        assert "422" in refused["message"]
 
         asked = {url for url in requests(driver) if not url.startswith(("blob:", "data:"))}
         assert all_below(asked, address), asked

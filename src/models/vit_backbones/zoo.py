@@ -57,7 +57,12 @@ def find_weights(name: str, root: Path, weight_path: str = "") -> Path | None:
         if (path := in_repository(Path(root) / file)).is_file():
             return path
     where = Path(root).absolute() / row.files[0]
-    get = f"put {row.url} at {where}" if row.url.startswith("http") else f"{where} is not there; {row.url}"
+    if row.url.startswith("http"):
+        get = f"put {row.url} at {where}"
+    elif (own := shipped("pretrained") / row.files[0]).is_file():
+        get = f"{where} is not there, but it comes with ViTune: set MODEL.MODEL_ROOT {own.parent}"
+    else:
+        get = f"{where} is not there; {row.url}"
     raise FileNotFoundError(f"the weights of {name} are missing: {get} (see pretrained/README.md)")
 
 

@@ -33,7 +33,7 @@ NAMES = {"timm": "timm", "onnx": "model.onnx", "torch-export": "model.pt2", "hub
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "run_dir", type=given_path, metavar="RUN_DIR", help="a finished run's folder, or its tuned.safetensors"
+        "run_dir", type=given_path, metavar="RUN_DIR", help="a finished run's folder, or a fit's, or tuned.safetensors"
     )
     parser.add_argument("--to", required=True, choices=NAMES, help="the format")
     parser.add_argument("--out", type=given_path, metavar="PATH", help="the file or folder to write")

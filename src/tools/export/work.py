@@ -3,6 +3,7 @@
 import argparse
 
 from ...engine.checkpoint import load_tuned
+from ...engine.fit_folder import run_of
 from ...engine.results import RunFolder
 from ..finished.run import methods_of
 from .__main__ import NAMES
@@ -15,7 +16,7 @@ from .program import how_to_load_program, write_program
 
 
 def perform(args: argparse.Namespace) -> None:
-    run = args.run_dir
+    run = run_of(args.run_dir)
     folder = RunFolder(run if run.is_dir() else run.parent)
     out = args.out or folder.path / "export" / NAMES[args.to]
     is_file = args.to in ("onnx", "torch-export") or (args.to == "timm" and out.suffix in FILES)

@@ -16,6 +16,7 @@ from ...engine.backbones import Backbones
 from ...engine.checkpoint import Tuned, hash_of, load_tuned
 from ...engine.device import choose_device
 from ...engine.evaluator import best_classes, require_numbers
+from ...engine.fit_folder import run_of
 from ...engine.outputs import outputs
 from ...engine.precision import set_backends
 from ...engine.results import RunFolder, may_move
@@ -96,7 +97,7 @@ class FinishedRun:
 
 
 def open_run(path: str | Path, changes: Sequence[str] = (), backbones: Backbones | None = None) -> FinishedRun:
-    """Read a run's folder, or its tuned.safetensors.
+    """Read a run's folder, a fit's (its final model), or a tuned.safetensors.
 
     Args:
         changes: KEY VALUE pairs that override the run's, such as DEVICE or DATA.DATAPATH.
@@ -106,8 +107,9 @@ def open_run(path: str | Path, changes: Sequence[str] = (), backbones: Backbones
         FileNotFoundError, ValueError: it is not a finished run, or does not fit its backbone's weights.
     """
     backbones = backbones or Backbones()
+    path = run_of(Path(path))
     tuned = load_tuned(path, changes, backbone=backbones.on_device)
-    folder = RunFolder(Path(path) if Path(path).is_dir() else Path(path).parent)
+    folder = RunFolder(path if path.is_dir() else path.parent)
     device = choose_device(tuned.cfg.DEVICE)
     set_backends(tuned.cfg, device)
     tuned.model.to(device)
@@ -121,7 +123,7 @@ def open_runs(paths: Sequence[str | Path], changes: Sequence[str] = ()) -> list[
     Raises:
         ValueError: a folder is given twice, or as in ``open_run``.
     """
-    if len({Path(path).resolve() for path in paths}) < len(paths):
+    if len({run_of(Path(path)).resolve() for path in paths}) < len(paths):
         raise ValueError("the same run is named twice")
     backbones = Backbones()
     runs = [open_run(path, changes, backbones) for path in paths]

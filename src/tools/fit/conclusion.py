@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ... import __version__
+from ...engine.fit_folder import MODEL
 from ...engine.results import RunFolder
 from ...utils.io import read_json, write_json
 from .advice import advice
@@ -61,7 +62,7 @@ def conclude(
     final: Final,
 ) -> dict:
     """The content of fit.json, once everything else is in the folder."""
-    model = RunFolder(fit.folder / "model")
+    model = RunFolder(fit.folder / MODEL)
     folds = Answers.of_logits(fit.pool, heads.logits)
     answers, expected = _promised(fit, heads, trials, final, model)
     fit.view.say(f"expect {expected}: {expected.images} images, {BASES[expected.basis]}")

@@ -18,6 +18,7 @@ from ...configs.reference import all_keys
 from ...configs.values import flatten
 from ...data.decode import BadImage
 from ...data.image_files import find_images
+from ...engine.fit_folder import MODEL
 from ...utils.logging import setup_logging
 from ..finished.run import FinishedRun, open_run
 from ..predict.work import probabilities
@@ -25,7 +26,7 @@ from .promise import Promise
 from .report import summary
 from .request import Request, default_folder
 from .shipped import BATCH
-from .work import MODEL, fit_images
+from .work import fit_images
 
 MINUTES = 10.0
 

@@ -9,6 +9,7 @@ import numpy as np
 from fvcore.common.config import CfgNode
 
 from ...configs.files import ConfigError
+from ...engine.fit_folder import MODEL, RESULT
 from ...engine.results import RunFolder
 from ...engine.run import run
 from ...engine.shared import Shared
@@ -34,8 +35,6 @@ from .words import counted
 
 logger = logging.getLogger(__name__)
 
-RESULT = "fit.json"
-MODEL = "model"
 ROOT = "MODEL.MODEL_ROOT", "pretrained"
 
 

@@ -24,7 +24,7 @@ from .. import command
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "run_dir", type=given_path, metavar="RUN_DIR", help="a finished run's folder, or its tuned.safetensors"
+        "run_dir", type=given_path, metavar="RUN_DIR", help="a finished run's folder, or a fit's, or tuned.safetensors"
     )
     parser.add_argument("out", metavar="OUT", type=given_path, help="the folder or file to write")
     parser.add_argument("--force", action="store_true", help="overwrite an earlier merged model at OUT")

@@ -3,10 +3,11 @@
     vitune predict RUN_DIR photos/ cat.jpg "more/**/*.png"
     vitune predict RUN_DIR photos/ --top 3 --to predictions.json
 
-IMAGES are files, folders (searched with all their subfolders) and patterns. Pixels are prepared as
-in the run's own evaluation. Without --to, CSV goes to stdout and everything else to stderr. KEY
-VALUE pairs override the run's settings, such as DEVICE cpu, SOLVER.AMP bf16, DATA.NUM_WORKERS 8, or
-MODEL.MODEL_ROOT if the backbone's weights have moved.
+RUN_DIR is a finished run's folder, or one that vitune fit wrote. IMAGES are files, folders
+(searched with all their subfolders) and patterns. Pixels are prepared as in the run's own
+evaluation. Without --to, CSV goes to stdout and everything else to stderr. KEY VALUE pairs override
+the run's settings, such as DEVICE cpu, SOLVER.AMP bf16, DATA.NUM_WORKERS 8, or MODEL.MODEL_ROOT if
+the backbone's weights have moved.
 
 Probabilities are the softmax of the logits. For runs with SOLVER.LOSS sigmoid they are the sigmoid,
 one for each class, and do not sum to one.

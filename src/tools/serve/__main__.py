@@ -5,8 +5,8 @@
     vitune serve output/digits DEVICE cpu
 
 FOLDERS are finished runs, or folders with runs below them; NAME=FOLDER names a run. Runs on one
-backbone share its weights in memory. http://127.0.0.1:8000 is the page, /openapi.json describes
-the rest:
+backbone share its weights in memory. A run that cannot be loaded is left out, with a note, if another
+can be. http://127.0.0.1:8000 is the page, /openapi.json describes the rest:
 
     curl -F images=@cat.jpg -F images=@dog.jpg "http://127.0.0.1:8000/predict?top=3"
     curl http://127.0.0.1:8000/models

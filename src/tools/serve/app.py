@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated
 
-from fastapi import FastAPI, Path, Query, Request
+from fastapi import Depends, FastAPI, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, Response
@@ -19,11 +19,11 @@ from .models import Models as Shelf
 from .models import Served, Taken, TooMany
 from .page import headers, page
 from .predict import predict
-from .problems import Refused, documented, respond, respond_failed, respond_invalid
+from .problems import Refused, documented, known_query, respond, respond_failed, respond_invalid
 from .uploads import read_uploads, schema
 
 NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.+=-]{0,99}$"
-ALWAYS = (403, 413, 421, 500)  # what ``Guard`` may answer, and a fault of ours
+ALWAYS = (403, 413, 421, 422, 500)  # what ``Guard`` and ``known_query`` may answer, and a fault of ours
 RETRY_AFTER = "1"  # second
 
 
@@ -49,19 +49,20 @@ def make_app(
             Exception: respond_failed,
         },
         responses=documented(*ALWAYS),
+        dependencies=[Depends(known_query)],
     )
     app.add_middleware(Guard, hosts=hosts, largest={"/predict": limits.upload}, small=limits.json)
     app.state.waiting = 0
-    _about_routes(app, shelf)
+    _about_routes(app, shelf, limits)
     _model_routes(app, shelf)
     _predict_route(app, shelf, limits, batches, pool)
     return app
 
 
-def _about_routes(app: FastAPI, shelf: Shelf) -> None:
+def _about_routes(app: FastAPI, shelf: Shelf, limits: Limits) -> None:
     @app.get("/", include_in_schema=False)  # for people
     async def index() -> Response:
-        return HTMLResponse(page(), headers=headers())
+        return HTMLResponse(page(limits), headers=headers())
 
     @app.get("/health", response_model=Health, summary="Whether the server is up, and how busy it is")
     async def health() -> Response:
@@ -77,7 +78,7 @@ def _model_routes(app: FastAPI, shelf: Shelf) -> None:
         "/models",
         status_code=201,
         response_model=Model,
-        responses=documented(400, 404, 409, 422),
+        responses=documented(400, 404, 409),
         summary="Load a run from the folders that the server was started with",
     )
     async def load(wanted: Load) -> Response:
@@ -95,7 +96,7 @@ def _model_routes(app: FastAPI, shelf: Shelf) -> None:
             raise Refused(422, str(error), "body.folder", "name a finished run whose backbone is there") from error
         return Json(served.about(), 201)
 
-    @app.delete("/models/{name}", status_code=204, responses=documented(404, 422), summary="Forget a model")
+    @app.delete("/models/{name}", status_code=204, responses=documented(404), summary="Forget a model")
     async def drop(name: Annotated[str, Path(pattern=NAME)]) -> Response:
         try:
             shelf.drop(name)
@@ -108,7 +109,7 @@ def _predict_route(app: FastAPI, shelf: Shelf, limits: Limits, batches: Batches,
     @app.post(
         "/predict",
         response_model=Predictions,
-        responses=documented(400, 404, 408, 415, 422, 503, 504),
+        responses=documented(400, 404, 408, 415, 503, 504),
         openapi_extra={"requestBody": schema(limits)},
         summary="Classes and probabilities of images",
     )

@@ -5,29 +5,24 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...configs.config import ConfigError
+from ...engine.fit_folder import RESULT, run_of
 from ...utils.paths import expand
 
 TUNED = "tuned.safetensors"
-FIT, MODEL = "fit.json", "model"  # what vitune fit writes
 NAMED = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_.+-]{0,99})=(.+)", re.DOTALL)
 
 
 def run_at(folder: Path) -> Path | None:
     """The run that a folder is, or that a fit has ended with; None if it is neither."""
-    folder = folder / MODEL if is_fit(folder) else folder
+    folder = run_of(folder)
     return folder if (folder / TUNED).is_file() else None
-
-
-def is_fit(folder: Path) -> bool:
-    """Whether ``vitune fit`` wrote the folder; the runs that it tried are in it too."""
-    return (folder / FIT).is_file()
 
 
 def runs_below(folder: Path) -> list[Path]:
     """All runs in a folder, sorted; of a fit only the one that it ended with."""
-    fits = [path.parent for path in folder.rglob(FIT)]
+    fits = [path.parent for path in folder.rglob(RESULT)]
     runs = [path.parent for path in folder.rglob(TUNED)]
-    return sorted(run for run in runs if not any(run != fit / MODEL and run.is_relative_to(fit) for fit in fits))
+    return sorted(run for run in runs if not any(run != run_of(fit) and run.is_relative_to(fit) for fit in fits))
 
 
 def runs_of(arguments: Sequence[str]) -> tuple[list[tuple[str, Path]], list[Path]]:

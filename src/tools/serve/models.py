@@ -16,11 +16,12 @@ from ...data.pixels import Pixels
 from ...engine.backbones import Backbones
 from ...engine.checkpoint import CheckpointError, Tuned, learned_size, load_tuned
 from ...engine.device import choose_device
+from ...engine.fit_folder import is_fit
 from ...engine.precision import how_computed
 from ...models.families.stages import Stage
 from ...models.prefix import untouched
 from ...models.vit_models import backbone_arguments
-from .folders import TUNED, is_fit, run_at
+from .folders import TUNED, run_at
 from .limits import Limits
 
 logger = logging.getLogger(__name__)

@@ -4,7 +4,9 @@
 
 const element = (id) => document.getElementById(id);
 const [drop, files, models, status, results] = ["drop", "files", "models", "status", "results"].map(element);
-const SOME = 8; // images of one request, so that answers come while others are still computed
+const largest = Number(element("form").dataset.bytes); // of a request, as the server takes it
+const SOME = Math.min(8, element("form").dataset.images); // images of one, so that answers come while others are computed
+const MIB = 2 ** 20;
 
 function make(tag, text = "", parts = []) {
   const made = document.createElement(tag);
@@ -26,9 +28,11 @@ async function ask(path, options) {
     throw new Error("the server cannot be reached: it may have been stopped");
   }
   const content = await response.json();
-  if (!response.ok) throw new Error(`${content.what} (${content.where}): ${content.what_to_do}`);
+  if (!response.ok) throw new Refused(`${content.what} (${content.where}): ${content.what_to_do}`);
   return content;
 }
+
+class Refused extends Error {} // by the server, which may well take the next request
 
 async function showModels() {
   const found = (await ask("models")).models;
@@ -59,24 +63,63 @@ async function classify(files) {
   results.replaceChildren();
   const query = chosen();
   const started = performance.now();
+  let [at, failed] = [0, 0];
   try {
-    for (let at = 0; at < images.length; at += SOME) {
+    for (const some of requests(images)) {
       say(`${at} of ${images.length} …`);
-      await classifySome(images.slice(at, at + SOME), query);
+      at += some.length;
+      try {
+        await classifySome(some, query);
+      } catch (error) {
+        if (!(error instanceof Refused)) throw error;
+        failed += some.length;
+        results.append(...some.map((file) => make("article", "", [make("h2", nameOf(file)), reason(error.message)])));
+      }
     }
     const others = list.length - images.length;
     const seconds = ((performance.now() - started) / 1000).toFixed(2);
-    say(`${images.length} ${images.length > 1 ? "images" : "image"} in ${seconds} s${others ? `; not images: ${others}` : ""}`);
+    const notes = `${failed ? `; not classified: ${failed}` : ""}${others ? `; not images: ${others}` : ""}`;
+    say(`${images.length} ${images.length > 1 ? "images" : "image"} in ${seconds} s${notes}`, failed > 0);
   } catch (error) {
     say(error.message, true);
   }
 }
 
+const nameOf = (file) => file.name || "pasted";
+
+// Bytes that an image takes in a request, at most: its own, and those of its part's header, where a name may be escaped.
+const inForm = (file) => file.size + 3 * new Blob([nameOf(file), file.type]).size + 512;
+
+// Lists of images that the server takes in one request each; an image that is too large is alone in its.
+function requests(images) {
+  const all = [];
+  let room = -1;
+  for (const file of images) {
+    room -= inForm(file);
+    if (room < 0 || all.at(-1).length === SOME) {
+      all.push([]);
+      room = largest - inForm(file);
+    }
+    all.at(-1).push(file);
+  }
+  return all;
+}
+
+function reason(text) {
+  const made = make("p", text);
+  made.className = "broken";
+  return made;
+}
+
 async function classifySome(some, query) {
+  if (some.length === 1 && inForm(some[0]) > largest) {
+    const [size, most] = [some[0].size, largest].map((bytes) => Number((bytes / MIB).toPrecision(3)));
+    throw new Refused(`the file has ${size} MiB, and this server takes ${most} MiB at a time (--max-upload)`);
+  }
   const form = new FormData();
-  for (const file of some) form.append("images", file, file.name || "pasted");
+  for (const file of some) form.append("images", file, nameOf(file));
   const { predictions, broken } = await ask(`predict?${query}`, { method: "POST", body: form });
-  const cards = some.map((file) => make("article", "", [make("h2", file.name || "pasted")]));
+  const cards = some.map((file) => make("article", "", [make("h2", nameOf(file))]));
   for (const { index, answers } of predictions) {
     const image = make("img");
     image.alt = "";
@@ -87,11 +130,7 @@ async function classifySome(some, query) {
       cards[index].append(make("ol", "", top.map(line)));
     }
   }
-  for (const { index, why } of broken) {
-    const reason = make("p", why);
-    reason.className = "broken";
-    cards[index].append(reason);
-  }
+  for (const { index, why } of broken) cards[index].append(reason(why));
   results.append(...cards);
 }
 

@@ -6,6 +6,8 @@ import re
 from functools import cache
 from pathlib import Path
 
+from .limits import Limits
+
 FOLDER = Path(__file__).parent
 
 
@@ -14,14 +16,16 @@ def _part(name: str) -> str:
 
 
 @cache
-def page() -> str:
+def page(limits: Limits) -> str:
+    """The page, which asks for no more at a time than the server takes."""
     parts = {"style": _part("page.css"), "script": _part("page.js")}
+    parts |= {"bytes": str(limits.upload), "images": str(limits.images), "top": str(limits.top)}
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _part("page.html"))
 
 
 def _hash(element: str) -> str:
     """The source expression of Content-Security-Policy that allows the page's own element, and no other."""
-    content = re.search(f"<{element}>(.*)</{element}>", page(), re.DOTALL)[1]
+    content = re.search(f"<{element}>(.*)</{element}>", page(Limits()), re.DOTALL)[1]  # alike under all limits
     return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"
 
 

@@ -1,5 +1,7 @@
 """Errors as clients get them: JSON that says what is wrong, where, and what to do."""
 
+import difflib
+
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
@@ -57,6 +59,17 @@ def respond_failed(request: Request, error: Exception) -> Response:
 
 def _json(status: int, what: str, where: str, what_to_do: str, headers: dict[str, str] | None = None) -> Response:
     return Json({"what": what, "where": where, "what_to_do": what_to_do}, status, headers)
+
+
+def known_query(request: Request) -> None:
+    """Raises Refused: the query has a parameter that the route does not take, which would change nothing."""
+    route = request.scope["route"]
+    known = [field.alias for field in route.dependant.query_params]
+    for name in request.query_params if route.include_in_schema else ():  # a link to the page may have anything
+        if name not in known:
+            near = difflib.get_close_matches(name[:100], known, n=1)
+            what = f"unknown parameter {name[:100]!r}{f'; did you mean {near[0]}?' if near else ''}"
+            raise Refused(422, what, "query", f"parameters here are {', '.join(known)}" if known else "leave it out")
 
 
 def documented(*statuses: int) -> dict[int | str, dict]:

@@ -11,6 +11,7 @@ from .problems import Refused
 
 FIELD = "images"
 TO_DO = f"send multipart/form-data with a file in the field {FIELD!r} for every image"
+CURL = f"in curl, -F {FIELD}=@cat.jpg with the @"
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ async def read_uploads(request: Request, limits: Limits) -> list[Upload]:
     try:
         form = await parser.parse()
     except MultiPartException as error:
+        if "Too many fields" in error.message:  # also where it has the right name
+            raise Refused(400, f"{FIELD} must be files, and the form has a text", "body", f"{TO_DO}; {CURL}") from error
         what = f"more than {limits.images} images" if "Too many files" in error.message else error.message
         raise Refused(400, what, "body", TO_DO) from error
     except ClientDisconnect as error:  # nobody reads the answer, and the log is not for it

@@ -5,6 +5,8 @@ import ipaddress
 import logging
 import os
 import socket
+from collections.abc import Sequence
+from pathlib import Path
 
 import uvicorn
 
@@ -35,8 +37,7 @@ def perform(args: argparse.Namespace, limits: Limits) -> int:
     listening = _listen(args.host, args.port)  # before runs are loaded, which may take long
     with listening, Batches(limits) as batches, threads(min(DECODERS, os.cpu_count() or 1)) as pool:
         shelf = Models(roots, settings, limits)
-        for name, folder in runs:
-            shelf.load(folder, name)
+        load_all(shelf, runs)
         app = make_app(shelf, limits, batches, pool, _hosts(args.host))
         server = uvicorn.Server(
             uvicorn.Config(
@@ -61,6 +62,24 @@ def perform(args: argparse.Namespace, limits: Limits) -> int:
         except Interrupted as stopped:  # uvicorn has ended, and raises the signal again
             logger.info("stopped by %s", stopped)
     return 0
+
+
+def load_all(shelf: Models, runs: Sequence[tuple[str, Path]]) -> None:
+    """Load the (name, folder) that can be loaded, and warn of the others.
+
+    Raises:
+        ValueError, OSError, MemoryError: none can be; why the first cannot.
+    """
+    failed: list[tuple[Path, Exception]] = []
+    for name, folder in runs:
+        try:
+            shelf.load(folder, name)
+        except (ValueError, OSError, MemoryError) as error:
+            failed.append((folder, error))
+    for folder, error in failed if len(runs) > 1 else ():
+        logger.warning("note: %s is left out: %s", folder, error)
+    if not len(shelf):
+        raise failed[0][1]
 
 
 def _listen(host: str, port: int) -> socket.socket:

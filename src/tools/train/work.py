@@ -8,6 +8,7 @@ from fvcore.common.config import CfgNode
 
 from ...configs import checks
 from ...configs.config import load_cfg
+from ...engine.fit_folder import run_of
 from ...utils.text import put_out
 
 logger = logging.getLogger(__name__)
@@ -18,6 +19,8 @@ def perform(args: argparse.Namespace) -> int:
     if args.list_methods or args.list_backbones or args.list_tasks:
         return put_out(listing(args))
     config_file = args.config_file
+    if args.run_dir and args.eval_only:
+        args.run_dir = run_of(args.run_dir)
     if args.run_dir and not config_file and (args.resume or args.eval_only):
         config_file = str(args.run_dir / "config.yaml")
         if not Path(config_file).is_file():

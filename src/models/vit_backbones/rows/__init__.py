@@ -10,7 +10,7 @@ MODEL_ZOO: dict[str, Backbone] = {
         "vit_base_patch16_224",
         ("vit_micro_glyphs.npz",),
         google,
-        "it is made by `python -m src.tools.pretrain_demo`",
+        "it comes with ViTune: install that again",
         "apache-2.0",
         mean_std=HALF,
         interpolation="bilinear",

@@ -23,7 +23,7 @@ from src.tools.fit.look import SIDE, TWINS, Look, alike, groups_of, look
 from src.tools.fit.plan import FEWEST_HELD, GO_ON, LEAST_STEPS, RECIPES, roles, rounds
 from src.tools.fit.promise import promise
 from src.tools.fit.report import summary
-from src.tools.fit.request import Clock, Request
+from src.tools.fit.request import Clock, Request, make_folder
 from src.tools.fit.view import View
 from src.utils.io import read_json
 from src.utils.signals import Interrupted
@@ -371,6 +371,12 @@ def test_groups_that_are_classes_are_called_groups(group, message, tmp_path):
 def test_a_bad_request_is_refused_before_anything_is_read(asked, message, tmp_path):
     with pytest.raises(ConfigError, match=message):
         fitted.fit(tmp_path / "missing", **asked)
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"file.fit cannot be written to \(Not a directory\): give another folder"):
+        make_folder(tmp_path / "file" / "fit")
 
 
 def test_a_hundred_images_are_too_few_to_hold_some_out():

@@ -1,6 +1,7 @@
 """What is asked of a fit, and its folder, which belongs to one request and one set of images."""
 
 import math
+import os
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -55,6 +56,17 @@ class Request:
         if chosen := [key for key in self.own[::2] if key in OWN]:
             raise ConfigError(f"{', '.join(chosen)}: fit chooses that, leave it out")
         load_cfg(CONFIG, self.own, checks.nothing)
+
+
+def make_folder(folder: Path) -> None:
+    """Raises ConfigError: it cannot be made, or nothing can be written in it."""
+    why = ""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        why = error.strerror or str(error)
+    if why or not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigError(f"{folder} cannot be written to{f' ({why})' if why else ''}: give another folder with --out")
 
 
 def claim(folder: Path, request: Request, digest: str) -> None:

@@ -27,7 +27,7 @@ from .machine import seconds_per_step
 from .networks import Network, on_disk, require_here
 from .page import PAGE, write_page
 from .plan import BATCH, FEWEST_HELD, LEAST_STEPS, RECIPES, SHORTEST_FINAL, Rounds, roles, rounds
-from .request import Clock, Request, claim
+from .request import Clock, Request, claim, make_folder
 from .settings import settings, value, write_list
 from .trials import SAVE_SECONDS, SAVE_STEPS, Trial, halving
 from .view import View
@@ -51,6 +51,7 @@ def fit_images(request: Request, folder: Path, quiet: bool = False) -> dict:
         raise ConfigError(f"{folder} is a file: give a folder with --out")
     images = open_images(request.data)
     require_learned(images)
+    make_folder(folder)
     with exclusive(folder / ".lock"):
         claim(folder, request, digest_of(images))
         remove_partial(folder)

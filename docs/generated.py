@@ -33,6 +33,7 @@ MADE_OF = {
     "VTAB_SETUP.md": "vtab.md",
     "pretrained/README.md": "pretrained.md",
     "docs/five-minutes.ipynb": "five-minutes.md",
+    "docs/fit.ipynb": "fit-notebook.md",
     "src/configs/tree.py": "reference/keys.md",
     "src/cli.py": "reference/commands.md",
     "src/models/methods/freqfit.py": "methods/freqfit.md",

@@ -15,6 +15,7 @@ from fvcore.common.config import CfgNode
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..configs.facts import evaluation_batch, image_size
+from ..data.store import GIB
 from ..models.families import UNKNOWN, family_of
 from ..models.memo import Memo
 from ..models.recompute import LEVELS
@@ -26,7 +27,6 @@ from .what_to_keep import set_recompute
 
 logger = logging.getLogger(__name__)
 
-GIB = 2**30
 # Time of a step as a multiple of that without: estimates, which only order the choices. Recomputation takes 9 to 27 %
 # more on a CPU; pieces of few images leave processors idle.
 SLOWER = {"off": 1.0, "auto": 1.2, "blocks": 1.33}
@@ -138,7 +138,9 @@ class Planner:
         return Plan(chosen, step, images, evaluation(images), features)
 
     def _chosen(self, choices: list[Choice]) -> Choice | None:
-        """The first that fits; known at once where the smallest pieces do not."""
+        """The first that fits. Where the very first does not, the smallest pieces tell at once whether any does."""
+        if self._fits(choices[0]):
+            return choices[0]
         most = max(choice.pieces for choice in choices)
         if not any(self._fits(choice) for choice in choices if choice.pieces == most):
             return None
